@@ -1,0 +1,117 @@
+"""The two ports between the nodes: the broker carries messages, the registry holds what the cluster knows of itself.
+
+Every implementation passes the contract suite in tests/broker/.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.errors import RequestError
+from gateway.messages import (
+    Channel,
+    ChannelPage,
+    Control,
+    ControlResult,
+    NodeId,
+    NodeInfo,
+    Publication,
+    PublishOptions,
+    PublishResult,
+    Revocation,
+)
+
+# An outcome is the result or an error; a completion is called on the event loop, exactly
+# once. Each method says whether that may happen before it returns.
+PublishDone = Callable[[PublishResult | RequestError], None]
+SubscribeDone = Callable[[RequestError | None], None]
+
+
+class Health(NamedTuple):
+    """Whether messages pass through the broker right now; `reason` says why not."""
+
+    ok: bool
+    reason: str = ""
+
+
+class Receiver(Protocol):
+    """What a broker calls, on the event loop. None of these may raise or block."""
+
+    def on_publications(self, channel: Channel, publications: Sequence[Publication]) -> None:
+        """Publications of one subscribed channel in the order of the broker, all that arrived together at once."""
+
+    def on_control(self, message: Control) -> int:
+        """A control message for this node, its own included. Returns how many connections it acted on."""
+
+    def on_gap(self, channels: Sequence[Channel]) -> None:
+        """Publications of these subscribed channels may have been missed. They are subscribed again by now."""
+
+
+class Broker(Protocol):
+    """Carries publications and control messages between nodes.
+
+    Order: all nodes see the publications of a channel in one order. Publishes of one node to one channel keep
+    the order of their calls.
+    """
+
+    async def start(self, receiver: Receiver) -> None:
+        """Connect. Returns when the broker is usable; raises BrokerUnavailable with the reason after a few seconds."""
+
+    async def stop(self) -> None:
+        """Disconnect. Operations under way complete with an error first. Safe to call twice, and before start."""
+
+    def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
+        """Publish; `done` gets the result once the broker has accepted it, and only then.
+
+        Errors: BrokerUnavailable (not taken; may be called before `publish` returns), OutcomeUnknown (the link
+        broke or the time limit passed while it was under way; never sent again by the broker).
+        """
+
+    def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
+        """Let publications of the channel reach the receiver from (at the latest) the moment `done` is called.
+
+        Reference counting is the caller's: one call per channel until `unsubscribe`. A channel still lingering
+        from an earlier unsubscribe completes at once, without a round trip. `done` may be called before
+        `subscribe` returns. Errors: BrokerUnavailable; the channel is then not subscribed.
+        After a cut the broker subscribes to all its channels again by itself and then calls `on_gap`.
+        """
+
+    def unsubscribe(self, channel: Channel) -> None:
+        """The channel is no longer wanted. Publications may still arrive for a while."""
+
+    async def control(self, message: Control) -> ControlResult:
+        """Deliver a control message to every live node, this one included, and count the answers.
+
+        Waits for all live nodes or a time limit of a few seconds. Raises BrokerUnavailable or OutcomeUnknown.
+        """
+
+    def health(self) -> Health:
+        """Whether this node hears itself through the broker (not merely whether a socket is open)."""
+
+
+class Registry(Protocol):
+    """What the cluster knows of itself. Entries of a node count while its lease lives."""
+
+    async def announce(self, info: NodeInfo) -> None:
+        """Renew this node's lease and what it says of itself. Called every few seconds by the node."""
+
+    async def withdraw(self, uid: NodeId) -> None:
+        """End the lease at once (orderly shutdown)."""
+
+    async def nodes(self) -> list[NodeInfo]:
+        """All nodes whose lease lives, ordered by name."""
+
+    def set_occupancy(self, channel: Channel, subscriptions: int) -> None:
+        """This node now has so many subscriptions to the channel. Written in batches, within about a second."""
+
+    async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
+        """Occupied channels of an app whose names match the glob `pattern` (empty for all), a page at a time.
+
+        A page may hold fewer than `limit` channels (even none) and still have a cursor. A malformed cursor
+        raises RequestError(BAD_REQUEST).
+        """
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Store a revocation for every node, now and later. Nodes learn of it through `revocations`."""
+
+    async def revocations(self) -> list[Revocation]:
+        """All revocations in force."""

@@ -1,0 +1,254 @@
+"""The settings, one section per part. Every default here is the production default, and closed."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _address(value: str) -> str:
+    """`HOST:PORT`, with an IPv6 host in brackets, or `unix:PATH`."""
+    if value.startswith("unix:") and len(value) > len("unix:"):
+        return value
+    host, colon, port = value.rpartition(":")
+    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not colon or not host or bare_ipv6 or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("expected HOST:PORT, for example 127.0.0.1:8000 or [::1]:8000, or unix:PATH")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Bytes = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+Who = Literal["client", "subscriber", "anonymous"]
+
+
+class RedisSettings(Section):
+    url: SecretStr | None = Field(
+        None,
+        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, password and database. "
+        "Without it a node stands alone.",
+    )
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
+        "gw", description="Start of every key and bus channel; separates environments that share a server."
+    )
+    partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
+        16, description="Partitions of the key space. The first node writes it to Redis, others must agree."
+    )
+    tls_ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
+    connect_timeout: PositiveSeconds = Field(2.0, description="Seconds to connect and log in.")
+    publish_timeout: PositiveSeconds = Field(
+        3.0, description="Seconds after which a publish without an answer fails."
+    )
+    pending_limit: Bytes = Field(
+        16 * 1024 * 1024, description="Bytes of publishes under way at most; above it they fail."
+    )
+    heartbeat_interval: PositiveSeconds = Field(
+        1.0, description="Seconds between the heartbeats a node sends itself."
+    )
+    unsubscribe_linger: Seconds = Field(
+        1.0, description="Seconds a channel stays subscribed in Redis after its last subscriber."
+    )
+
+
+class AuthSettings(Section):
+    anonymous: bool = Field(False, description="Let clients connect without a token.")
+    hmac_secret: SecretStr | None = Field(
+        None, description="Key of HS256, HS384 and HS512 tokens, 32 bytes or more."
+    )
+    hmac_secret_previous: SecretStr | None = Field(
+        None, description="The key before, still accepted while you rotate."
+    )
+    public_key: str | None = Field(
+        None, description="PEM public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
+    )
+    public_key_previous: str | None = Field(
+        None, description="The key before, still accepted while you rotate."
+    )
+    jwks_file: Path | None = Field(None, description="File with a JSON Web Key Set.")
+    jwks_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^{}]+$",
+        description="Fixed URL of a JSON Web Key Set. Never built from claims.",
+    )
+    jwks_ttl: PositiveSeconds = Field(
+        300.0, description="Seconds a fetched key set is used before it is fetched again."
+    )
+    audience: str | None = Field(
+        None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused."
+    )
+    issuer: str | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
+    leeway: Seconds = Field(0.0, description="Seconds of clock difference forgiven in exp and nbf.")
+    cookie: str = Field(
+        "", description="Name of a cookie that may carry the token. Switches require_origin on."
+    )
+
+
+class ApiSettings(Section):
+    keys: tuple[SecretStr, ...] = Field((), description="Keys that backends send as X-API-Key.")
+    insecure: bool = Field(
+        False,
+        description="Answer without a key. Requests that carry an Origin (browsers) are refused all the same.",
+    )
+    public: bool = Field(
+        True, description="Serve /api on the public listener too, not only on the internal one."
+    )
+    max_body: Bytes = Field(4 * 1024 * 1024, description="Bytes of a request at most.")
+    max_batch: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="Commands of a batch, or channels of a broadcast, at most."
+    )
+
+
+class OriginSettings(Section):
+    allowed: tuple[str, ...] = Field(
+        (),
+        description="Origins whose pages may connect: https://example.com, https://*.example.com, or * for all.",
+    )
+    required: bool | None = Field(
+        None,
+        description="Refuse connections without an Origin. Default: only when a cookie carries the token.",
+    )
+
+
+class LimitSettings(Section):
+    """Zero switches a limit off, where zero is allowed."""
+
+    message_size: Annotated[int, Field(ge=1, le=16 * 1024 * 1024)] = Field(
+        65_536, description="Bytes of one message from a client, or of one publication from a backend."
+    )
+    outbox: Bytes = Field(
+        1_048_576, description="Bytes waiting for a slow client before it is closed (3008)."
+    )
+    channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
+    connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
+    unauthenticated: Annotated[int, Field(ge=1)] = Field(
+        4_096, description="Connections of one node that have not authenticated yet."
+    )
+    connections_per_user: Count = Field(0, description="Connections of one user on one node. 0: any number.")
+    connections_per_address: Count = Field(
+        0, description="Connections of one client address on one node. 0: any number."
+    )
+    commands_per_second: Count = Field(
+        1_000,
+        description="Commands of one connection per second; above it the node stops reading. 0: any number.",
+    )
+    publishes_per_second: Count = Field(
+        200, description="Publishes of one connection per second; above it they are refused. 0: any number."
+    )
+    header_bytes: Bytes = Field(16_384, description="Bytes of request line and headers.")
+    header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")
+    header_timeout: PositiveSeconds = Field(10.0, description="Seconds to send a complete request head.")
+    fragments: Annotated[int, Field(ge=1)] = Field(1_024, description="Fragments of one WebSocket message.")
+
+
+class HeartbeatSettings(Section):
+    ping_interval: PositiveSeconds = Field(25.0, description="Seconds between pings to a client.")
+    pong_timeout: PositiveSeconds = Field(
+        8.0, description="Seconds to answer a ping, else the connection closes (3012)."
+    )
+    connect_timeout: PositiveSeconds = Field(
+        25.0, description="Seconds to authenticate after the socket opened."
+    )
+    expired_grace: Seconds = Field(25.0, description="Seconds after a token expired to send a fresh one.")
+
+    @model_validator(mode="after")
+    def _pong_fits(self) -> "HeartbeatSettings":
+        if self.pong_timeout >= self.ping_interval:
+            raise ValueError("pong_timeout must be shorter than ping_interval")
+        return self
+
+
+class DrainSettings(Section):
+    delay: Seconds = Field(
+        0.0, description="Seconds between 'not ready' and the first close, for balancers to notice."
+    )
+    window: Seconds = Field(10.0, description="Seconds over which the connections are closed.")
+
+
+class TlsSettings(Section):
+    certificate: Path | None = Field(None, description="PEM certificate chain of the public listener.")
+    key: Path | None = Field(None, description="PEM private key of the certificate.")
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    format: Literal["auto", "human", "json"] = Field(
+        "auto", description="auto: human on a terminal, JSON otherwise."
+    )
+
+
+class NamespaceSettings(Section):
+    """Options of the channels of a namespace."""
+
+    delivery: Literal["live", "recoverable", "latest"] = Field(
+        "live",
+        description="What subscribers get: what comes, with history and recovery, or the newest value.",
+    )
+    allow_subscribe: tuple[Literal["client", "anonymous"], ...] = Field(
+        (), description="Who may subscribe without a subscription token: client (with a user id), anonymous."
+    )
+    allow_publish: tuple[Who, ...] = Field(
+        (), description="Who may publish: client (with a user id), subscriber (of the channel), anonymous."
+    )
+    user_limited: bool = Field(
+        False, description="Let the users named after # in a channel's name (room#17,42) subscribe."
+    )
+    announce_gaps: bool = Field(
+        True, description="Tell subscribers (2500) when publications may have been missed."
+    )
+
+
+class PersonalSettings(Section):
+    enabled: bool = Field(
+        False, description="Subscribe every connection with a user id to its personal channel."
+    )
+    namespace: str = Field(
+        "", description="Namespace of personal channels: NAMESPACE:#USER, or #USER when empty."
+    )
+
+
+class ServerSettings(Section):
+    """Everything, by part. `listen` and its neighbours have no section."""
+
+    listen: Address = Field("127.0.0.1:8000", description="Public listener: clients, /health and /api.")
+    internal_listen: Address | Literal[""] = Field(
+        "127.0.0.1:9000", description="Internal listener: /api, /metrics, /health. Empty switches it off."
+    )
+    node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
+        "", description="Name of this node in logs and answers. Default: host name and process id."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Nodes (processes) that share the listener."
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Networks of proxies whose forwarding headers tell the client's address."
+    )
+    demo: bool = Field(False, description="Serve the demo page and open the namespace demo.")
+    no_auth: bool = Field(
+        False, description="Development: everybody may connect, subscribe, publish, call the API."
+    )
+    redis: RedisSettings = RedisSettings()
+    auth: AuthSettings = AuthSettings()
+    api: ApiSettings = ApiSettings()
+    origins: OriginSettings = OriginSettings()
+    limits: LimitSettings = LimitSettings()
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+    drain: DrainSettings = DrainSettings()
+    tls: TlsSettings = TlsSettings()
+    log: LogSettings = LogSettings()
+    channels: NamespaceSettings = Field(
+        NamespaceSettings(), description="Options of channels without a namespace."
+    )
+    namespaces: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], NamespaceSettings] = Field(
+        {}, description="Options of channels NAME:rest, by NAME."
+    )
+    personal: PersonalSettings = PersonalSettings()

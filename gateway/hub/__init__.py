@@ -1,0 +1,1 @@
+"""Local fan-out: from a publication to the sockets of this node."""

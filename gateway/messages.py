@@ -1,0 +1,287 @@
+"""What travels through the gateway, independent of any wire protocol: publications, requests, control messages."""
+
+import enum
+from typing import NamedTuple, NewType
+
+import msgspec
+
+NodeId = NewType("NodeId", str)
+ClientId = NewType("ClientId", str)
+
+DEFAULT_APP = "default"
+
+
+class Channel(NamedTuple):
+    """A channel of one app (tenant). Two apps never share a channel, whatever its name."""
+
+    app: str
+    name: str
+
+
+class User(NamedTuple):
+    """A user of one app. An empty name is an anonymous client."""
+
+    app: str
+    name: str
+
+
+class Kind(enum.IntEnum):
+    """What the bytes of a publication are. JSON is valid UTF-8 without raw CR or LF; text is valid UTF-8."""
+
+    JSON = 0
+    TEXT = 1
+    BINARY = 2
+
+
+class Position(NamedTuple):
+    """A place in a channel's stream. Offsets count from 1; another epoch means another, incomparable stream."""
+
+    offset: int
+    epoch: str
+
+
+class ClientInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Who published, or who is present. `conn_info` and `chan_info` are JSON texts."""
+
+    user: str
+    client: str
+    conn_info: bytes = b""
+    chan_info: bytes = b""
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One message of a channel, the same on the bus, in the stream and on its way to every wire protocol."""
+
+    channel: Channel
+    data: bytes
+    kind: Kind = Kind.JSON
+    offset: int = 0
+    epoch: str = ""
+    # Unix time in milliseconds at which the gateway took it; delivery latency is measured from it.
+    time: int = 0
+    event: str = ""
+    tags: dict[str, str] | None = None
+    info: ClientInfo | None = None
+    # This connection does not get it.
+    exclude_client: str = ""
+    version: int = 0
+
+
+class PublishOptions(msgspec.Struct, frozen=True, gc=False):
+    """How to publish. With an idempotency key, repeating a publish within the window returns the first result."""
+
+    idempotency_key: str = ""
+    # Seconds for which the result is remembered.
+    idempotency_ttl: int = 300
+
+
+NO_OPTIONS = PublishOptions()
+
+
+class PublishResult(NamedTuple):
+    """Where the publication stands in the stream; zero and empty for a channel without history."""
+
+    offset: int = 0
+    epoch: str = ""
+
+
+PUBLISHED = PublishResult()
+
+
+# Requests of clients. `id` is the client's number for the reply; 0 asks for none.
+
+
+class Connect(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    token: str = ""
+    data: bytes = b""
+    name: str = ""
+    version: str = ""
+
+
+class Subscribe(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+    token: str = ""
+    data: bytes = b""
+
+
+class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+
+
+class Publish(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+    data: bytes
+    kind: Kind = Kind.JSON
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    data: bytes
+
+
+class Rpc(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    method: str
+    data: bytes = b""
+
+
+class Refresh(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    token: str
+
+
+class SubRefresh(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+    token: str
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False):
+    pass
+
+
+class Unsupported(msgspec.Struct, frozen=True, gc=False):
+    """A well-formed request that this gateway does not serve; answered with "not available"."""
+
+    id: int
+    method: str
+
+
+Request = Connect | Subscribe | Unsubscribe | Publish | Send | Rpc | Refresh | SubRefresh | Pong | Unsupported
+
+
+# Replies and pushes. Fields with their default are left out of the encoding where the protocol allows it.
+
+
+class SubscribeResult(msgspec.Struct, frozen=True, gc=False):
+    # `expires` and `ttl` (seconds) tell the client when to send a fresh token.
+    expires: bool = False
+    ttl: int = 0
+    data: bytes = b""
+
+
+class ConnectResult(msgspec.Struct, frozen=True, gc=False):
+    client: ClientId
+    version: str
+    # Seconds between pings of the server; the client answers each one when `pong` is set.
+    ping: int
+    pong: bool = True
+    expires: bool = False
+    ttl: int = 0
+    node: str = ""
+    subs: dict[str, SubscribeResult] | None = None
+
+
+class RefreshResult(msgspec.Struct, frozen=True, gc=False):
+    client: ClientId
+    version: str
+    expires: bool = False
+    ttl: int = 0
+
+
+# Control messages: from one node to all nodes.
+
+
+class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
+    app: str
+    user: str
+    # Only this connection, when not empty.
+    client: str = ""
+    whitelist: tuple[str, ...] = ()
+    code: int = 3503
+    reason: str = "force disconnect"
+
+
+class SubscribeUser(msgspec.Struct, frozen=True, tag="subscribe"):
+    app: str
+    user: str
+    channel: str
+    client: str = ""
+    # JSON texts, empty for none.
+    info: bytes = b""
+    data: bytes = b""
+    # Unix time in seconds, 0 for never.
+    expire_at: int = 0
+
+
+class UnsubscribeUser(msgspec.Struct, frozen=True, tag="unsubscribe"):
+    app: str
+    user: str
+    # Every channel, when empty.
+    channel: str = ""
+    client: str = ""
+
+
+class RefreshUser(msgspec.Struct, frozen=True, tag="refresh"):
+    app: str
+    user: str
+    client: str = ""
+    expired: bool = False
+    expire_at: int = 0
+
+
+class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
+    """Close what lives on the tokens of a user (issued until `issued_before`, Unix seconds), or on one token id."""
+
+    app: str
+    user: str = ""
+    jti: str = ""
+    issued_before: int = 0
+
+
+Control = DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+
+
+class ControlResult(NamedTuple):
+    """What became of a control message: nodes that were alive, nodes that answered, connections it acted on."""
+
+    nodes: int
+    replies: int
+    affected: int
+
+
+class NodeInfo(msgspec.Struct, frozen=True):
+    """What a node says of itself in its lease."""
+
+    uid: NodeId
+    name: str
+    version: str
+    # Unix time in seconds at which the node started.
+    started_at: int
+    # host:port of the node's internal listener; empty when it has none.
+    internal_address: str = ""
+    num_clients: int = 0
+    num_users: int = 0
+    num_subs: int = 0
+    num_channels: int = 0
+    # CPU time used since the start (s) and resident memory (bytes).
+    cpu_seconds: float = 0.0
+    rss: int = 0
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """Tokens that are no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
+
+    app: str
+    user: str = ""
+    jti: str = ""
+    issued_before: int = 0
+    # Unix time in seconds after which the record may be forgotten; 0 keeps it for good.
+    expire_at: int = 0
+
+
+class ChannelCount(NamedTuple):
+    """A channel with the number of its subscriptions in the whole cluster."""
+
+    name: str
+    num_clients: int
+
+
+class ChannelPage(NamedTuple):
+    """Some channels in the order of the registry; `cursor` continues, and is empty at the end."""
+
+    channels: list[ChannelCount]
+    cursor: str

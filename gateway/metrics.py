@@ -1,0 +1,172 @@
+"""What is counted. Plain attributes without locks or label look-ups; a scrape turns them into Prometheus text.
+
+A node runs on one thread, so an increment needs no lock; prometheus_client's own counters take one each.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+# Seconds. Deliveries inside a node take tens of microseconds, a congested Redis takes seconds.
+LATENCY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("description", "name", "value")
+
+    def __init__(self, name: str, description: str) -> None:
+        self.name = name
+        self.description = description
+        self.value = 0
+
+    def add(self, amount: int = 1) -> None:
+        self.value += amount
+
+    def collect(self) -> Metric:
+        return CounterMetricFamily(self.name, self.description, self.value)
+
+
+class LabelledCounter:
+    """Counters told apart by one label, whose values are few and never come from a client."""
+
+    __slots__ = ("description", "label", "name", "values")
+
+    def __init__(self, name: str, label: str, description: str) -> None:
+        self.name = name
+        self.label = label
+        self.description = description
+        self.values: dict[str, int] = {}
+
+    def add(self, label: str, amount: int = 1) -> None:
+        self.values[label] = self.values.get(label, 0) + amount
+
+    def collect(self) -> Metric:
+        family = CounterMetricFamily(self.name, self.description, labels=[self.label])
+        for label, value in self.values.items():
+            family.add_metric([label], value)
+        return family
+
+
+class Gauge:
+    """A number read at the scrape."""
+
+    __slots__ = ("description", "name", "read")
+
+    def __init__(self, name: str, description: str) -> None:
+        self.name = name
+        self.description = description
+        self.read: Callable[[], float] = lambda: 0.0
+
+    def collect(self) -> Metric:
+        return GaugeMetricFamily(self.name, self.description, self.read())
+
+
+class Histogram:
+    """Observations in seconds."""
+
+    __slots__ = ("bounds", "counts", "description", "name", "sum")
+
+    def __init__(self, name: str, description: str, bounds: tuple[float, ...] = LATENCY_BOUNDS) -> None:
+        self.name = name
+        self.description = description
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+    def collect(self) -> Metric:
+        family = HistogramMetricFamily(self.name, self.description)
+        buckets: list[tuple[str, float]] = []
+        running = 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            buckets.append((bound, running))
+        family.add_metric([], buckets, self.sum)
+        return family
+
+
+class Metrics:
+    """Everything one node counts. Parts get it by constructor and touch only what is theirs."""
+
+    def __init__(self) -> None:
+        # transports
+        self.connections = Gauge("gateway_connections", "Open client connections.")
+        self.unauthenticated = Gauge(
+            "gateway_connections_unauthenticated", "Connections not authenticated yet."
+        )
+        self.accepted = Counter("gateway_connections_accepted", "Client connections accepted.")
+        self.refused = LabelledCounter(
+            "gateway_connections_refused", "reason", "Connections refused before the upgrade."
+        )
+        self.closed = LabelledCounter(
+            "gateway_connections_closed", "code", "Connections closed, by close code."
+        )
+        self.bytes_in = Counter("gateway_received_bytes", "Bytes received in messages of clients.")
+        self.messages_in = Counter("gateway_received_messages", "Messages received from clients.")
+        self.protocol_errors = LabelledCounter(
+            "gateway_protocol_errors", "reason", "Input that broke HTTP or WebSocket rules."
+        )
+        # sessions
+        self.commands = LabelledCounter("gateway_commands", "command", "Commands of clients.")
+        self.errors = LabelledCounter("gateway_command_errors", "code", "Commands answered with an error.")
+        self.connect_errors = LabelledCounter("gateway_connect_errors", "reason", "Connects that failed.")
+        self.outbox_bytes = Gauge("gateway_outbox_bytes", "Bytes waiting for slow clients.")
+        self.reading_paused = Counter("gateway_reading_paused", "Times a flooding client was not read from.")
+        # hub
+        self.subscriptions = Gauge("gateway_subscriptions", "Subscriptions of local clients.")
+        self.channels = Gauge("gateway_channels", "Channels with local subscribers.")
+        self.deliveries = Counter("gateway_deliveries", "Publications written to clients.")
+        self.delivered_bytes = Counter("gateway_delivered_bytes", "Bytes of publications written to clients.")
+        self.fanout_waiting = Gauge(
+            "gateway_fanout_waiting_bytes", "Bytes of publications waiting for fan-out."
+        )
+        self.fanout_dropped = Counter(
+            "gateway_fanout_dropped", "Publications dropped because a channel's fan-out fell too far behind."
+        )
+        self.delivery_latency = Histogram(
+            "gateway_delivery_latency_seconds", "From the publish on any node to the write on this one."
+        )
+        # broker
+        self.published = Counter("gateway_published", "Publishes the broker accepted.")
+        self.publish_errors = LabelledCounter("gateway_publish_errors", "reason", "Publishes that failed.")
+        self.publish_latency = Histogram(
+            "gateway_publish_latency_seconds", "From a publish on this node to the broker's acceptance."
+        )
+        self.broker_up = Gauge("gateway_broker_up", "1 when this node hears itself through the broker.")
+        self.broker_messages = Counter("gateway_broker_messages", "Messages received from the broker.")
+        self.broker_reconnects = LabelledCounter(
+            "gateway_broker_reconnects", "link", "Links to the broker that broke."
+        )
+        self.broker_invalid = Counter(
+            "gateway_broker_invalid", "Messages of the broker that could not be read."
+        )
+        self.broker_pending = Gauge(
+            "gateway_broker_pending_bytes", "Bytes of publishes under way to the broker."
+        )
+        self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
+        # node
+        self.loop_lag = Histogram(
+            "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms."
+        )
+        self.api_requests = LabelledCounter("gateway_api_requests", "method", "Requests of the HTTP API.")
+        self.api_errors = LabelledCounter(
+            "gateway_api_errors", "code", "Requests of the HTTP API that failed."
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at a scrape."""
+        for metric in vars(self).values():
+            yield metric.collect()
+
+    def render(self) -> bytes:
+        """The Prometheus text format 0.0.4."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)

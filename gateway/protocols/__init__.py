@@ -1,0 +1,1 @@
+"""Wire protocols: pure functions between bytes and messages. Siblings; none knows another."""

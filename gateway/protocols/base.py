@@ -1,0 +1,64 @@
+"""The port of a wire protocol: the language on the socket."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.errors import ErrorCode, UnsubscribeCode
+from gateway.messages import ConnectResult, Publication, RefreshResult, Request, SubscribeResult
+
+
+class Message(NamedTuple):
+    """One message of the socket before it is framed."""
+
+    data: bytes
+    binary: bool = False
+
+
+class WireProtocol(Protocol):
+    """Turns what a client sent into requests, and replies and publications into messages.
+
+    An empty answer means that the protocol has no such message; nothing is sent then.
+    Instances hold no state of a connection: one serves all connections of its kind.
+    """
+
+    name: str
+    """Short name for logs and metrics."""
+
+    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
+        """The requests in one message, in order. Raises Disconnect for what is not the protocol's."""
+
+    def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
+        """The reply to a connect."""
+
+    def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
+        """The reply to a subscribe."""
+
+    def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
+        """The reply to a refresh."""
+
+    def sub_refreshed(self, id: int, result: SubscribeResult) -> Sequence[Message]:
+        """The reply to a refresh of a subscription."""
+
+    def unsubscribed(self, id: int) -> Sequence[Message]:
+        """The reply to an unsubscribe."""
+
+    def published(self, id: int) -> Sequence[Message]:
+        """The reply to a publish that the broker accepted."""
+
+    def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
+        """The reply to any request that was refused."""
+
+    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
+        """Publications of one channel, in order, in as few messages as the protocol allows."""
+
+    def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
+        """The server subscribed the connection to a channel."""
+
+    def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> Sequence[Message]:
+        """The server ended a subscription."""
+
+    def push_refresh(self, ttl: int) -> Sequence[Message]:
+        """The server changed when the connection expires: in `ttl` seconds, 0 for never."""
+
+    def ping(self) -> Sequence[Message]:
+        """The server's ping."""

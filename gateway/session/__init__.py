@@ -1,0 +1,1 @@
+"""One client: its state machine, its subscriptions, its deadlines. Driven by calls, does no I/O."""
