@@ -263,7 +263,7 @@ class NodeInfo(msgspec.Struct, frozen=True):
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """Tokens that are no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
+    """Tokens no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
 
     app: str
     user: str = ""

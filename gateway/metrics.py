@@ -98,16 +98,12 @@ class Metrics:
     def __init__(self) -> None:
         # transports
         self.connections = Gauge("gateway_connections", "Open client connections.")
-        self.unauthenticated = Gauge(
-            "gateway_connections_unauthenticated", "Connections not authenticated yet."
-        )
+        self.unauthenticated = Gauge("gateway_connections_unauthenticated", "Connections not authenticated yet.")
         self.accepted = Counter("gateway_connections_accepted", "Client connections accepted.")
         self.refused = LabelledCounter(
             "gateway_connections_refused", "reason", "Connections refused before the upgrade."
         )
-        self.closed = LabelledCounter(
-            "gateway_connections_closed", "code", "Connections closed, by close code."
-        )
+        self.closed = LabelledCounter("gateway_connections_closed", "code", "Connections closed, by close code.")
         self.bytes_in = Counter("gateway_received_bytes", "Bytes received in messages of clients.")
         self.messages_in = Counter("gateway_received_messages", "Messages received from clients.")
         self.protocol_errors = LabelledCounter(
@@ -124,9 +120,7 @@ class Metrics:
         self.channels = Gauge("gateway_channels", "Channels with local subscribers.")
         self.deliveries = Counter("gateway_deliveries", "Publications written to clients.")
         self.delivered_bytes = Counter("gateway_delivered_bytes", "Bytes of publications written to clients.")
-        self.fanout_waiting = Gauge(
-            "gateway_fanout_waiting_bytes", "Bytes of publications waiting for fan-out."
-        )
+        self.fanout_waiting = Gauge("gateway_fanout_waiting_bytes", "Bytes of publications waiting for fan-out.")
         self.fanout_dropped = Counter(
             "gateway_fanout_dropped", "Publications dropped because a channel's fan-out fell too far behind."
         )
@@ -141,24 +135,16 @@ class Metrics:
         )
         self.broker_up = Gauge("gateway_broker_up", "1 when this node hears itself through the broker.")
         self.broker_messages = Counter("gateway_broker_messages", "Messages received from the broker.")
-        self.broker_reconnects = LabelledCounter(
-            "gateway_broker_reconnects", "link", "Links to the broker that broke."
-        )
-        self.broker_invalid = Counter(
-            "gateway_broker_invalid", "Messages of the broker that could not be read."
-        )
-        self.broker_pending = Gauge(
-            "gateway_broker_pending_bytes", "Bytes of publishes under way to the broker."
-        )
+        self.broker_reconnects = LabelledCounter("gateway_broker_reconnects", "link", "Links to the broker that broke.")
+        self.broker_invalid = Counter("gateway_broker_invalid", "Messages of the broker that could not be read.")
+        self.broker_pending = Gauge("gateway_broker_pending_bytes", "Bytes of publishes under way to the broker.")
         self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
         # node
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms."
         )
         self.api_requests = LabelledCounter("gateway_api_requests", "method", "Requests of the HTTP API.")
-        self.api_errors = LabelledCounter(
-            "gateway_api_errors", "code", "Requests of the HTTP API that failed."
-        )
+        self.api_errors = LabelledCounter("gateway_api_errors", "code", "Requests of the HTTP API that failed.")
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at a scrape."""

@@ -44,15 +44,11 @@ class RedisSettings(Section):
     )
     tls_ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
     connect_timeout: PositiveSeconds = Field(2.0, description="Seconds to connect and log in.")
-    publish_timeout: PositiveSeconds = Field(
-        3.0, description="Seconds after which a publish without an answer fails."
-    )
+    publish_timeout: PositiveSeconds = Field(3.0, description="Seconds after which a publish without an answer fails.")
     pending_limit: Bytes = Field(
         16 * 1024 * 1024, description="Bytes of publishes under way at most; above it they fail."
     )
-    heartbeat_interval: PositiveSeconds = Field(
-        1.0, description="Seconds between the heartbeats a node sends itself."
-    )
+    heartbeat_interval: PositiveSeconds = Field(1.0, description="Seconds between the heartbeats a node sends itself.")
     unsubscribe_linger: Seconds = Field(
         1.0, description="Seconds a channel stays subscribed in Redis after its last subscriber."
     )
@@ -60,18 +56,12 @@ class RedisSettings(Section):
 
 class AuthSettings(Section):
     anonymous: bool = Field(False, description="Let clients connect without a token.")
-    hmac_secret: SecretStr | None = Field(
-        None, description="Key of HS256, HS384 and HS512 tokens, 32 bytes or more."
-    )
-    hmac_secret_previous: SecretStr | None = Field(
-        None, description="The key before, still accepted while you rotate."
-    )
+    hmac_secret: SecretStr | None = Field(None, description="Key of HS256, HS384 and HS512 tokens, 32 bytes or more.")
+    hmac_secret_previous: SecretStr | None = Field(None, description="The key before, still accepted while you rotate.")
     public_key: str | None = Field(
         None, description="PEM public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
     )
-    public_key_previous: str | None = Field(
-        None, description="The key before, still accepted while you rotate."
-    )
+    public_key_previous: str | None = Field(None, description="The key before, still accepted while you rotate.")
     jwks_file: Path | None = Field(None, description="File with a JSON Web Key Set.")
     jwks_url: str | None = Field(
         None,
@@ -81,14 +71,10 @@ class AuthSettings(Section):
     jwks_ttl: PositiveSeconds = Field(
         300.0, description="Seconds a fetched key set is used before it is fetched again."
     )
-    audience: str | None = Field(
-        None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused."
-    )
+    audience: str | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
     issuer: str | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
     leeway: Seconds = Field(0.0, description="Seconds of clock difference forgiven in exp and nbf.")
-    cookie: str = Field(
-        "", description="Name of a cookie that may carry the token. Switches require_origin on."
-    )
+    cookie: str = Field("", description="Name of a cookie that may carry the token. Switches require_origin on.")
 
 
 class ApiSettings(Section):
@@ -97,9 +83,7 @@ class ApiSettings(Section):
         False,
         description="Answer without a key. Requests that carry an Origin (browsers) are refused all the same.",
     )
-    public: bool = Field(
-        True, description="Serve /api on the public listener too, not only on the internal one."
-    )
+    public: bool = Field(True, description="Serve /api on the public listener too, not only on the internal one.")
     max_body: Bytes = Field(4 * 1024 * 1024, description="Bytes of a request at most.")
     max_batch: Annotated[int, Field(ge=1)] = Field(
         10_000, description="Commands of a batch, or channels of a broadcast, at most."
@@ -123,9 +107,7 @@ class LimitSettings(Section):
     message_size: Annotated[int, Field(ge=1, le=16 * 1024 * 1024)] = Field(
         65_536, description="Bytes of one message from a client, or of one publication from a backend."
     )
-    outbox: Bytes = Field(
-        1_048_576, description="Bytes waiting for a slow client before it is closed (3008)."
-    )
+    outbox: Bytes = Field(1_048_576, description="Bytes waiting for a slow client before it is closed (3008).")
     channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
     connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(
@@ -153,9 +135,7 @@ class HeartbeatSettings(Section):
     pong_timeout: PositiveSeconds = Field(
         8.0, description="Seconds to answer a ping, else the connection closes (3012)."
     )
-    connect_timeout: PositiveSeconds = Field(
-        25.0, description="Seconds to authenticate after the socket opened."
-    )
+    connect_timeout: PositiveSeconds = Field(25.0, description="Seconds to authenticate after the socket opened.")
     expired_grace: Seconds = Field(25.0, description="Seconds after a token expired to send a fresh one.")
 
     @model_validator(mode="after")
@@ -166,9 +146,7 @@ class HeartbeatSettings(Section):
 
 
 class DrainSettings(Section):
-    delay: Seconds = Field(
-        0.0, description="Seconds between 'not ready' and the first close, for balancers to notice."
-    )
+    delay: Seconds = Field(0.0, description="Seconds between 'not ready' and the first close, for balancers to notice.")
     window: Seconds = Field(10.0, description="Seconds over which the connections are closed.")
 
 
@@ -178,12 +156,8 @@ class TlsSettings(Section):
 
 
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity that is logged."
-    )
-    format: Literal["auto", "human", "json"] = Field(
-        "auto", description="auto: human on a terminal, JSON otherwise."
-    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
+    format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, JSON otherwise.")
 
 
 class NamespaceSettings(Section):
@@ -202,18 +176,12 @@ class NamespaceSettings(Section):
     user_limited: bool = Field(
         False, description="Let the users named after # in a channel's name (room#17,42) subscribe."
     )
-    announce_gaps: bool = Field(
-        True, description="Tell subscribers (2500) when publications may have been missed."
-    )
+    announce_gaps: bool = Field(True, description="Tell subscribers (2500) when publications may have been missed.")
 
 
 class PersonalSettings(Section):
-    enabled: bool = Field(
-        False, description="Subscribe every connection with a user id to its personal channel."
-    )
-    namespace: str = Field(
-        "", description="Namespace of personal channels: NAMESPACE:#USER, or #USER when empty."
-    )
+    enabled: bool = Field(False, description="Subscribe every connection with a user id to its personal channel.")
+    namespace: str = Field("", description="Namespace of personal channels: NAMESPACE:#USER, or #USER when empty.")
 
 
 class ServerSettings(Section):
@@ -226,16 +194,12 @@ class ServerSettings(Section):
     node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
         "", description="Name of this node in logs and answers. Default: host name and process id."
     )
-    workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="Nodes (processes) that share the listener."
-    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Nodes (processes) that share the listener.")
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Networks of proxies whose forwarding headers tell the client's address."
     )
     demo: bool = Field(False, description="Serve the demo page and open the namespace demo.")
-    no_auth: bool = Field(
-        False, description="Development: everybody may connect, subscribe, publish, call the API."
-    )
+    no_auth: bool = Field(False, description="Development: everybody may connect, subscribe, publish, call the API.")
     redis: RedisSettings = RedisSettings()
     auth: AuthSettings = AuthSettings()
     api: ApiSettings = ApiSettings()
@@ -245,9 +209,7 @@ class ServerSettings(Section):
     drain: DrainSettings = DrainSettings()
     tls: TlsSettings = TlsSettings()
     log: LogSettings = LogSettings()
-    channels: NamespaceSettings = Field(
-        NamespaceSettings(), description="Options of channels without a namespace."
-    )
+    channels: NamespaceSettings = Field(NamespaceSettings(), description="Options of channels without a namespace.")
     namespaces: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], NamespaceSettings] = Field(
         {}, description="Options of channels NAME:rest, by NAME."
     )
