@@ -29,6 +29,9 @@ class Transport(Protocol):
     def abort(self) -> None:
         """Drop the socket and what waits in it at once. `Connection.closed` follows."""
 
+    def authenticated(self) -> None:
+        """The client proved who it is: its place among the connections not yet authenticated is free."""
+
     def pause_reading(self) -> None:
         """Stop reading from the socket, so that the client's writes block. Idempotent."""
 
@@ -55,4 +58,4 @@ class Connection(Protocol):
         """The socket is gone. `code` is the peer's close code, 1006 without one, ours where we closed."""
 
     def shutdown(self) -> None:
-        """The server ends. The connection decides when to close (drain)."""
+        """The server ends: close with a code after which clients reconnect. The server spreads these calls (drain)."""
