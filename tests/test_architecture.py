@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 
 # Lowest layer first. A module may import from its own part and from lower layers only.
 LAYERS = [
-    {"errors", "messages", "config", "metrics", "log", "tokens"},
+    {"errors", "messages", "config", "metrics", "log", "scheduler", "tokens"},
     {"channels"},
     {"protocols", "broker", "auth", "hooks"},
     {"hub"},
@@ -21,7 +21,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 # Parts that must stay testable without a socket, a loop or Redis.
-SANS_IO = {"errors", "messages", "channels", "protocols", "session", "hub"}
+SANS_IO = {"errors", "messages", "channels", "scheduler", "protocols", "session", "hub"}
 IO_MODULES = {"asyncio", "socket", "ssl", "threading", "redis", "hiredis", "starlette", "uvicorn", "httpx"}
 
 

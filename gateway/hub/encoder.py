@@ -1,0 +1,25 @@
+"""A wire protocol in one framing: what the members of a delivery group have in common."""
+
+from collections.abc import Callable, Sequence
+
+from gateway.messages import Publication
+from gateway.protocols.base import Message, WireProtocol
+
+# Messages to the bytes that are written to the socket.
+Framing = Callable[[Sequence[Message]], bytes]
+
+
+class Encoder:
+    """Encodes and frames once for all connections of its kind. Compared by identity: it names a delivery group."""
+
+    __slots__ = ("frame", "ping_frame", "protocol")
+
+    def __init__(self, protocol: WireProtocol, frame: Framing, transport_ping: bytes) -> None:
+        """`transport_ping` stands in where the protocol has no ping of its own (a WebSocket ping frame)."""
+        self.protocol = protocol
+        self.frame = frame
+        self.ping_frame = frame(protocol.ping()) or transport_ping
+
+    def publications(self, publications: Sequence[Publication]) -> bytes:
+        """Publications of one channel, in order, as one block of bytes."""
+        return self.frame(self.protocol.publications(publications))

@@ -1,0 +1,256 @@
+"""The native wire protocol: Centrifuge client protocol v2 in JSON (client.proto of centrifugal/protocol).
+
+A frame carries commands, or replies, one JSON object a line. Payloads are never parsed into Python objects: they
+are taken as raw JSON and spliced into every reply.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from gateway.errors import BAD_COMMAND, Disconnect, ErrorCode, UnsubscribeCode
+from gateway.messages import (
+    ClientInfo,
+    Connect,
+    ConnectResult,
+    Kind,
+    Pong,
+    Publication,
+    Publish,
+    Refresh,
+    RefreshResult,
+    Request,
+    Rpc,
+    Send,
+    SubRefresh,
+    Subscribe,
+    SubscribeResult,
+    Unsubscribe,
+    Unsupported,
+)
+from gateway.protocols.base import Message
+from gateway.protocols.payload import as_json, compact
+
+# A frame of many publications ends here and the next one begins: clients bound the size of one message
+# (python-websockets at 1 MiB), and a publication alone may have 64 KiB.
+FRAME_LIMIT = 64 * 1024
+
+_EMPTY = msgspec.Raw()
+
+
+class _Body(msgspec.Struct, gc=False):
+    """The fields of all commands that the gateway reads; each command uses its own."""
+
+    channel: str = ""
+    token: str = ""
+    data: msgspec.Raw = _EMPTY
+    name: str = ""
+    version: str = ""
+    method: str = ""
+
+
+class _Command(msgspec.Struct, gc=False):
+    """Command{id, exactly one body}. A body that is absent is None."""
+
+    id: int = 0
+    connect: _Body | None = None
+    subscribe: _Body | None = None
+    unsubscribe: _Body | None = None
+    publish: _Body | None = None
+    presence: _Body | None = None
+    presence_stats: _Body | None = None
+    history: _Body | None = None
+    ping: _Body | None = None
+    send: _Body | None = None
+    rpc: _Body | None = None
+    refresh: _Body | None = None
+    sub_refresh: _Body | None = None
+
+
+_decode_line = msgspec.json.Decoder(_Command).decode
+_decode_lines = msgspec.json.Decoder(_Command).decode_lines
+_MAX_ID = 2**32 - 1
+_PING = (Message(b"{}"),)
+
+
+class CentrifugeProtocol:
+    """Commands in, replies and pushes out. Stateless."""
+
+    name = "centrifuge"
+
+    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
+        """The commands of one frame. Raises Disconnect(3501) for anything else."""
+        if binary:
+            # The binary encoding of this protocol is Protobuf, which is not offered.
+            raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
+        try:
+            commands = _decode_lines(data) if b"\n" in data else (_decode_line(data),)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Disconnect(BAD_COMMAND, str(error)) from None
+        if not commands:
+            raise Disconnect(BAD_COMMAND, "empty frame")
+        return [_request(command) for command in commands]
+
+    def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
+        parts = [
+            b'{"id":%d,"connect":{"client":"%b","version":"%b","ping":%d'
+            % (id, result.client.encode(), result.version.encode(), result.ping)
+        ]
+        if result.pong:
+            parts.append(b',"pong":true')
+        if result.expires:
+            parts.append(b',"expires":true,"ttl":%d' % result.ttl)
+        if result.node:
+            parts.append(b',"node":%b' % _quote(result.node))
+        if result.subs:
+            subs = (b"%b:{%b}" % (_quote(name), _subscription(sub)) for name, sub in result.subs.items())
+            parts.append(b',"subs":{%b}' % b",".join(subs))
+        parts.append(b"}}")
+        return (Message(b"".join(parts)),)
+
+    def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
+        return (Message(b'{"id":%d,"subscribe":{%b}}' % (id, _subscription(result))),)
+
+    def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
+        expiry = b',"expires":true,"ttl":%d' % result.ttl if result.expires else b""
+        reply = b'{"id":%d,"refresh":{"client":"%b","version":"%b"%b}}'
+        return (Message(reply % (id, result.client.encode(), result.version.encode(), expiry)),)
+
+    def sub_refreshed(self, id: int, result: SubscribeResult) -> Sequence[Message]:
+        return (Message(b'{"id":%d,"sub_refresh":{%b}}' % (id, _subscription(result))),)
+
+    def unsubscribed(self, id: int) -> Sequence[Message]:
+        return (Message(b'{"id":%d,"unsubscribe":{}}' % id),)
+
+    def published(self, id: int) -> Sequence[Message]:
+        return (Message(b'{"id":%d,"publish":{}}' % id),)
+
+    def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
+        temporary = b',"temporary":true' if error.temporary else b""
+        text = _quote(error.message)
+        return (Message(b'{"id":%d,"error":{"code":%d,"message":%b%b}}' % (id, error.code, text, temporary)),)
+
+    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
+        head = _push_head(publications[0].channel.name)
+        if len(publications) == 1:
+            return (Message(b"%b%b}}" % (head, _publication(publications[0]))),)
+        frames: list[Message] = []
+        lines: list[bytes] = []
+        size = 0
+        for publication in publications:
+            line = b"%b%b}}" % (head, _publication(publication))
+            if lines and size + len(line) > FRAME_LIMIT:
+                frames.append(Message(b"\n".join(lines)))
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line) + 1
+        frames.append(Message(b"\n".join(lines)))
+        return frames
+
+    def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
+        return (Message(b'{"push":{"channel":%b,"subscribe":{%b}}}' % (_quote(channel), _subscription(result))),)
+
+    def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> Sequence[Message]:
+        push = b'{"push":{"channel":%b,"unsubscribe":{"code":%d,"reason":%b}}}'
+        return (Message(push % (_quote(channel), code.code, _quote(code.reason))),)
+
+    def push_refresh(self, ttl: int) -> Sequence[Message]:
+        expiry = b'"expires":true,"ttl":%d' % ttl if ttl else b""
+        return (Message(b'{"push":{"refresh":{%b}}}' % expiry),)
+
+    def ping(self) -> Sequence[Message]:
+        return _PING
+
+
+def _request(command: _Command) -> Request:
+    """The request in a command. Raises Disconnect(3501)."""
+    name = _method(command)
+    if name == "pong":
+        return Pong()
+    body: _Body = getattr(command, name)
+    if name == "send":
+        return Send(compact(bytes(body.data)))
+    if not 0 < command.id <= _MAX_ID:
+        raise Disconnect(BAD_COMMAND, f"{name} without an id between 1 and {_MAX_ID}")
+    return _numbered(command.id, name, body)
+
+
+def _method(command: _Command) -> str:
+    """The name of the one body that is present; "pong" for an empty command without an id (the answer to a ping)."""
+    names = [name for name in _METHODS if getattr(command, name) is not None]
+    if len(names) == 1:
+        return names[0]
+    if not names and command.id == 0:
+        return "pong"
+    raise Disconnect(BAD_COMMAND, "no command in the object" if not names else "more than one command in the object")
+
+
+_METHODS = tuple(field for field in _Command.__struct_fields__ if field != "id")
+
+
+def _numbered(id: int, name: str, body: _Body) -> Request:
+    match name:
+        case "publish":
+            return Publish(id, body.channel, compact(bytes(body.data)))
+        case "subscribe":
+            return Subscribe(id, body.channel, body.token, compact(bytes(body.data)))
+        case "unsubscribe":
+            return Unsubscribe(id, body.channel)
+        case "connect":
+            return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version)
+        case "rpc":
+            return Rpc(id, body.method, compact(bytes(body.data)))
+        case "refresh":
+            return Refresh(id, body.token)
+        case "sub_refresh":
+            return SubRefresh(id, body.channel, body.token)
+        case _:
+            return Unsupported(id, name)
+
+
+def _quote(text: str) -> bytes:
+    """A JSON string."""
+    return msgspec.json.encode(text)
+
+
+@lru_cache(maxsize=4096)
+def _push_head(channel: str) -> bytes:
+    """The start of a publication push; the same for every publication of a channel."""
+    return b'{"push":{"channel":%b,"pub":' % _quote(channel)
+
+
+def _subscription(result: SubscribeResult) -> bytes:
+    """The fields of a SubscribeResult, without the braces."""
+    fields = []
+    if result.expires:
+        fields.append(b'"expires":true,"ttl":%d' % result.ttl)
+    if result.data:
+        fields.append(b'"data":%b' % result.data)
+    return b",".join(fields)
+
+
+def _client_info(info: ClientInfo) -> bytes:
+    parts = [b'{"user":%b,"client":%b' % (_quote(info.user), _quote(info.client))]
+    if info.conn_info:
+        parts.append(b',"conn_info":%b' % info.conn_info)
+    if info.chan_info:
+        parts.append(b',"chan_info":%b' % info.chan_info)
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def _publication(publication: Publication) -> bytes:
+    """A Publication object of the protocol."""
+    data = publication.data if publication.kind is Kind.JSON else as_json(publication)
+    if publication.info is None and not publication.offset and publication.tags is None:
+        return b'{"data":%b}' % data
+    parts = [b'{"data":', data]
+    if publication.info is not None:
+        parts += [b',"info":', _client_info(publication.info)]
+    if publication.offset:
+        parts.append(b',"offset":%d' % publication.offset)
+    if publication.tags:
+        parts += [b',"tags":', msgspec.json.encode(publication.tags)]
+    parts.append(b"}")
+    return b"".join(parts)

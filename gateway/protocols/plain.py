@@ -1,0 +1,73 @@
+"""The plain wire protocol: one channel per connection, messages with nothing around them.
+
+Every message a client sends is published; every publication arrives as one message. There are no replies: what
+cannot be done closes the connection with the code that says why.
+"""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gateway import errors
+from gateway.errors import CloseCode, Disconnect, ErrorCode, UnsubscribeCode
+from gateway.messages import ConnectResult, Kind, Publication, Publish, RefreshResult, Request, SubscribeResult
+from gateway.protocols.base import Message
+
+# What closes the connection in place of an error reply. Clients reconnect on codes below 3500.
+CLOSE_CODES: dict[ErrorCode, CloseCode] = {
+    errors.INTERNAL: errors.SERVER_ERROR,
+    errors.TOO_MANY_REQUESTS: errors.TOO_MANY_COMMANDS,
+    errors.TOKEN_EXPIRED: errors.CONNECTION_EXPIRED,
+    errors.EXPIRED: errors.CONNECTION_EXPIRED,
+    errors.PERMISSION_DENIED: errors.NOT_PERMITTED,
+    errors.NOT_AVAILABLE: errors.NO_HANDLER,
+    errors.LIMIT_EXCEEDED: errors.CHANNEL_LIMIT,
+}
+
+
+class PlainProtocol:
+    """Publishes carry no channel name: the session knows its one channel. Stateless."""
+
+    name = "plain"
+
+    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
+        return (Publish(0, "", data, Kind.BINARY if binary else Kind.TEXT),)
+
+    def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
+        return ()
+
+    def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
+        return ()
+
+    def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
+        return ()
+
+    def sub_refreshed(self, id: int, result: SubscribeResult) -> Sequence[Message]:
+        return ()
+
+    def unsubscribed(self, id: int) -> Sequence[Message]:
+        return ()
+
+    def published(self, id: int) -> Sequence[Message]:
+        return ()
+
+    def failed(self, id: int, error: ErrorCode) -> NoReturn:
+        """Raises Disconnect: a client that sent a message must not believe that it went out."""
+        raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
+
+    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
+        return [Message(publication.data, publication.kind is Kind.BINARY) for publication in publications]
+
+    def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
+        return ()
+
+    def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> NoReturn:
+        """Raises Disconnect: without its one channel the connection has no purpose."""
+        if code == errors.UNSUBSCRIBED_BY_SERVER:
+            raise Disconnect(errors.FORCE_DISCONNECT)
+        raise Disconnect(errors.INSUFFICIENT_STATE)
+
+    def push_refresh(self, ttl: int) -> Sequence[Message]:
+        return ()
+
+    def ping(self) -> Sequence[Message]:
+        return ()
