@@ -97,6 +97,8 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     data: bytes = b""
     name: str = ""
     version: str = ""
+    # The token may also be a subscription token, whose user the connection then has.
+    by_grant: bool = False
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):

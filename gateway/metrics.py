@@ -114,7 +114,6 @@ class Metrics:
         self.errors = LabelledCounter("gateway_command_errors", "code", "Commands answered with an error.")
         self.connect_errors = LabelledCounter("gateway_connect_errors", "reason", "Connects that failed.")
         self.outbox_bytes = Gauge("gateway_outbox_bytes", "Bytes waiting for slow clients.")
-        self.reading_paused = Counter("gateway_reading_paused", "Times a flooding client was not read from.")
         # hub
         self.subscriptions = Gauge("gateway_subscriptions", "Subscriptions of local clients.")
         self.channels = Gauge("gateway_channels", "Channels with local subscribers.")

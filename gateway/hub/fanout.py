@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.hub.encoder import Encoder
 from gateway.messages import Publication
@@ -13,7 +13,11 @@ Write = Callable[[bytes], object]
 class Subscriber(Protocol):
     """Whoever receives. Only its identity and its client id matter here."""
 
-    client: str
+    @property
+    def client(self) -> str: ...
+
+
+S = TypeVar("S", bound=Subscriber)
 
 
 class Written(NamedTuple):
@@ -23,12 +27,12 @@ class Written(NamedTuple):
     size: int
 
 
-class _Run:
+class _Run(Generic[S]):
     """One encoded block on its way to the members that its group had when the run began."""
 
     __slots__ = ("block", "count", "exclude", "members", "next", "writes")
 
-    def __init__(self, block: bytes, count: int, writes: dict[Subscriber, Write], exclude: str) -> None:
+    def __init__(self, block: bytes, count: int, writes: dict[S, Write], exclude: str) -> None:
         self.block = block
         self.count = count
         self.writes = writes
@@ -37,31 +41,31 @@ class _Run:
         self.next = 0
 
 
-class Fanout:
+class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
     __slots__ = ("_runs", "_waiting", "groups", "size", "waiting_bytes")
 
     def __init__(self) -> None:
-        self.groups: dict[Encoder, dict[Subscriber, Write]] = {}
+        self.groups: dict[Encoder, dict[S, Write]] = {}
         self.size = 0
         self.waiting_bytes = 0
         self._waiting: list[Publication] = []
-        self._runs: list[_Run] = []
+        self._runs: list[_Run[S]] = []
 
     @property
     def busy(self) -> bool:
         return bool(self._runs or self._waiting)
 
-    def subscribers(self) -> Iterator[Subscriber]:
+    def subscribers(self) -> Iterator[S]:
         for writes in self.groups.values():
             yield from writes
 
-    def add(self, subscriber: Subscriber, encoder: Encoder, write: Write) -> None:
+    def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
         self.groups.setdefault(encoder, {})[subscriber] = write
         self.size += 1
 
-    def remove(self, subscriber: Subscriber, encoder: Encoder) -> None:
+    def remove(self, subscriber: S, encoder: Encoder) -> None:
         writes = self.groups[encoder]
         del writes[subscriber]
         self.size -= 1

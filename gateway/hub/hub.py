@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Generic
 
 from gateway.hub.encoder import Encoder
-from gateway.hub.fanout import Fanout, Subscriber, Write, Written
+from gateway.hub.fanout import Fanout, S, Write, Written
 from gateway.messages import Channel, Publication
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
@@ -15,15 +16,15 @@ TURN_WRITES = 1_000
 WAITING_LIMIT = 4 * 1024 * 1024
 
 
-class Hub:
+class Hub(Generic[S]):
     """Subscribers by channel. Order per channel is kept; channels overtake each other."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
-        self._fanouts: dict[Channel, Fanout] = {}
+        self._fanouts: dict[Channel, Fanout[S]] = {}
         # Fan-outs with something left to write, in order; a fan-out stands here at most once.
-        self._queue: deque[Fanout] = deque()
+        self._queue: deque[Fanout[S]] = deque()
         self._budget = TURN_WRITES
         self._turn_scheduled = False
         self._subscriptions = 0
@@ -39,7 +40,7 @@ class Hub:
     def num_channels(self) -> int:
         return len(self._fanouts)
 
-    def add(self, channel: Channel, subscriber: Subscriber, encoder: Encoder, write: Write) -> None:
+    def add(self, channel: Channel, subscriber: S, encoder: Encoder, write: Write) -> None:
         """From now on `write` gets every block of the channel in the encoder's form."""
         fanout = self._fanouts.get(channel)
         if fanout is None:
@@ -47,7 +48,7 @@ class Hub:
         fanout.add(subscriber, encoder, write)
         self._subscriptions += 1
 
-    def remove(self, channel: Channel, subscriber: Subscriber, encoder: Encoder) -> None:
+    def remove(self, channel: Channel, subscriber: S, encoder: Encoder) -> None:
         """The subscriber gets nothing more of the channel."""
         fanout = self._fanouts[channel]
         fanout.remove(subscriber, encoder)
@@ -55,11 +56,11 @@ class Hub:
         if not fanout.size:
             del self._fanouts[channel]
 
-    def redirect(self, channel: Channel, subscriber: Subscriber, encoder: Encoder, write: Write) -> None:
+    def redirect(self, channel: Channel, subscriber: S, encoder: Encoder, write: Write) -> None:
         """Exchange the write of a subscriber, also in the middle of a delivery."""
         self._fanouts[channel].groups[encoder][subscriber] = write
 
-    def subscribers(self, channel: Channel) -> Iterator[Subscriber]:
+    def subscribers(self, channel: Channel) -> Iterator[S]:
         """Who is subscribed; not to be changed while iterating."""
         fanout = self._fanouts.get(channel)
         return fanout.subscribers() if fanout is not None else iter(())

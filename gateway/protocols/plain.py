@@ -64,6 +64,8 @@ class PlainProtocol:
         """Raises Disconnect: without its one channel the connection has no purpose."""
         if code == errors.UNSUBSCRIBED_BY_SERVER:
             raise Disconnect(errors.FORCE_DISCONNECT)
+        if code == errors.UNSUBSCRIBED_EXPIRED:
+            raise Disconnect(errors.SUBSCRIPTION_EXPIRED)
         raise Disconnect(errors.INSUFFICIENT_STATE)
 
     def push_refresh(self, ttl: int) -> Sequence[Message]:

@@ -48,6 +48,9 @@ class Connection(Protocol):
     def received(self, data: bytes, *, binary: bool) -> None:
         """One complete message. A text message is valid UTF-8 and within the size limit."""
 
+    def ponged(self) -> None:
+        """A pong control frame arrived. A transport whose server pings by itself calls this for each ping it drops."""
+
     def pause_writing(self) -> None:
         """The socket is congested."""
 

@@ -1,0 +1,76 @@
+"""The clients connected to this node, by connection and by user."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from gateway.errors import CloseCode, UnsubscribeCode
+from gateway.messages import Channel, ClientId, RevokeTokens, SubscribeUser, User
+
+
+class Client(Protocol):
+    """What the node may ask of an authenticated session."""
+
+    @property
+    def client(self) -> ClientId: ...
+
+    @property
+    def user(self) -> User: ...
+
+    def disconnect(self, code: CloseCode) -> None:
+        """Close the connection."""
+
+    def subscribe_by_server(self, channel: Channel, message: SubscribeUser) -> None:
+        """Subscribe the connection and tell it."""
+
+    def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
+        """End one subscription (all of them when `name` is empty) and tell the client; False if there was none."""
+
+    def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
+        """Change when the connection expires (Unix seconds, 0 for never)."""
+
+    def lives_on(self, revoked: RevokeTokens) -> bool:
+        """Whether its token is among the revoked ones."""
+
+
+class Clients:
+    """All authenticated clients of the node."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Client] = {}
+        # Anonymous clients have no user to be addressed by and are not listed here.
+        self._by_user: dict[User, set[Client]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(list(self._by_id.values()))
+
+    @property
+    def num_users(self) -> int:
+        return len(self._by_user)
+
+    def add(self, client: Client) -> None:
+        self._by_id[client.client] = client
+        if client.user.name:
+            self._by_user.setdefault(client.user, set()).add(client)
+
+    def remove(self, client: Client) -> None:
+        """Forget a client; one that was never added is ignored."""
+        if self._by_id.pop(client.client, None) is None or not client.user.name:
+            return
+        of_user = self._by_user[client.user]
+        of_user.remove(client)
+        if not of_user:
+            del self._by_user[client.user]
+
+    def connections(self, user: User) -> int:
+        """Connections of a user on this node."""
+        return len(self._by_user.get(user, ()))
+
+    def select(self, user: User, client: str) -> Iterable[Client]:
+        """The connections of a user, or the one of them with this id. Safe to disconnect while iterating."""
+        if not client:
+            return list(self._by_user.get(user, ()))
+        found = self._by_id.get(client)
+        return [found] if found is not None and found.user == user else []

@@ -1,0 +1,60 @@
+"""Which channels this node wants from the broker: as many as it has subscribers for, each asked for once."""
+
+from functools import partial
+
+from gateway.broker.base import Broker, SubscribeDone
+from gateway.errors import RequestError
+from gateway.messages import Channel
+
+
+class _Interest:
+    __slots__ = ("count", "ready", "waiters")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ready = False
+        self.waiters: list[SubscribeDone] = []
+
+
+class Interests:
+    """Reference counts over the broker's subscriptions."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._interests: dict[Channel, _Interest] = {}
+
+    def acquire(self, channel: Channel, done: SubscribeDone) -> None:
+        """One more subscriber. `done` is called (possibly at once) when publications arrive, or with the error.
+
+        After an error there is nothing to release.
+        """
+        interest = self._interests.get(channel)
+        if interest is not None and interest.ready:
+            interest.count += 1
+            done(None)
+            return
+        if interest is not None:
+            interest.count += 1
+            interest.waiters.append(done)
+            return
+        interest = self._interests[channel] = _Interest()
+        interest.count = 1
+        interest.waiters.append(done)
+        self._broker.subscribe(channel, partial(self._subscribed, channel, interest))
+
+    def release(self, channel: Channel) -> None:
+        """One subscriber less. Only for those whose `acquire` succeeded."""
+        interest = self._interests[channel]
+        interest.count -= 1
+        if not interest.count:
+            del self._interests[channel]
+            self._broker.unsubscribe(channel)
+
+    def _subscribed(self, channel: Channel, interest: _Interest, error: RequestError | None) -> None:
+        waiters, interest.waiters = interest.waiters, []
+        if error is None:
+            interest.ready = True
+        else:
+            del self._interests[channel]
+        for done in waiters:
+            done(error)

@@ -1,0 +1,272 @@
+"""Publish, subscribe, control: broker and hub together. Knows clients, and no wire protocol."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import assert_never
+
+from gateway import __version__
+from gateway.auth.revocations import Revocations
+from gateway.broker.base import Broker, Health, PublishDone, Registry, SubscribeDone
+from gateway.channels import Channels
+from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, UNSUBSCRIBED_INSUFFICIENT, CloseCode, RequestError
+from gateway.hub.encoder import Encoder
+from gateway.hub.fanout import Write
+from gateway.hub.hub import Hub
+from gateway.messages import (
+    Channel,
+    ChannelPage,
+    Control,
+    ControlResult,
+    DisconnectUser,
+    NodeId,
+    NodeInfo,
+    Publication,
+    PublishOptions,
+    PublishResult,
+    RefreshUser,
+    Revocation,
+    RevokeTokens,
+    SubscribeUser,
+    UnsubscribeUser,
+    User,
+)
+from gateway.metrics import Metrics
+from gateway.node.clients import Client, Clients
+from gateway.node.interests import Interests
+from gateway.node.vitals import LoopLag, cpu_seconds, resident_bytes
+from gateway.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+ANNOUNCE_INTERVAL = 3.0  # seconds; a lease lives several of them
+# Revocations reach a node by control message at once; reading them again covers what it missed while cut off.
+REVOCATIONS_EVERY = 10  # announcements
+# Subscriptions told of a gap in one turn of the loop.
+GAP_SLICE = 200
+
+
+class Node:
+    """One server process. Implements the broker's Receiver port."""
+
+    def __init__(
+        self,
+        uid: NodeId,
+        name: str,
+        *,
+        broker: Broker,
+        registry: Registry,
+        channels: Channels,
+        revocations: Revocations,
+        scheduler: Scheduler,
+        metrics: Metrics,
+    ) -> None:
+        self.uid = uid
+        self.name = name
+        self.internal_address = ""
+        self.clients = Clients()
+        self.hub: Hub[Client] = Hub(scheduler, metrics)
+        self._broker = broker
+        self._registry = registry
+        self._channels = channels
+        self._revocations = revocations
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._interests = Interests(broker)
+        self._started_at = int(time.time())
+        self._announcing: asyncio.Task[None] | None = None
+        self._lag: LoopLag | None = None
+
+    # Life
+
+    async def start(self) -> None:
+        """Join the cluster. Raises BrokerUnavailable."""
+        await self._broker.start(self)
+        await self._learn()
+        self._lag = LoopLag(self._metrics)
+        self._announcing = asyncio.create_task(self._announce_forever())
+
+    async def stop(self) -> None:
+        """Leave the cluster. The clients are gone by now; Redis is left last."""
+        if self._announcing is not None:
+            self._announcing.cancel()
+            await asyncio.gather(self._announcing, return_exceptions=True)
+            self._announcing = None
+        if self._lag is not None:
+            self._lag.stop()
+        try:
+            await self._registry.withdraw(self.uid)
+        except RequestError as error:
+            logger.warning("the lease of this node ends by its time limit: %s", error)
+        await self._broker.stop()
+
+    def health(self) -> Health:
+        """Whether this node can serve: readiness."""
+        return self._broker.health()
+
+    def info(self) -> NodeInfo:
+        """What this node says of itself."""
+        return NodeInfo(
+            uid=self.uid,
+            name=self.name,
+            version=__version__,
+            started_at=self._started_at,
+            internal_address=self.internal_address,
+            num_clients=len(self.clients),
+            num_users=self.clients.num_users,
+            num_subs=self.hub.num_subscriptions,
+            num_channels=self.hub.num_channels,
+            cpu_seconds=cpu_seconds(),
+            rss=resident_bytes(),
+        )
+
+    async def _learn(self) -> None:
+        """Read what the cluster knows, and say that this node is there."""
+        self._revocations.replace(await self._registry.revocations())
+        await self._registry.announce(self.info())
+
+    async def _announce_forever(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(ANNOUNCE_INTERVAL)
+            rounds += 1
+            try:
+                if rounds % REVOCATIONS_EVERY:
+                    await self._registry.announce(self.info())
+                else:
+                    await self._learn()
+            except RequestError as error:
+                logger.warning("this node's lease could not be renewed: %s", error)
+
+    # Publish and subscribe
+
+    def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
+        """As Broker.publish."""
+        self._broker.publish(publication, options, done)
+
+    async def publish_and_wait(self, publication: Publication, options: PublishOptions) -> PublishResult:
+        """Publish and wait for the broker's acceptance. Raises BrokerUnavailable or OutcomeUnknown."""
+        future: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: PublishResult | RequestError) -> None:
+            if future.done():
+                return  # the waiter was cancelled
+            if isinstance(outcome, RequestError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self._broker.publish(publication, options, done)
+        return await future
+
+    def acquire(self, channel: Channel, done: SubscribeDone) -> None:
+        """Let publications of the channel reach this node; `done` may be called at once. Pairs with `release`."""
+        self._interests.acquire(channel, done)
+
+    def release(self, channel: Channel) -> None:
+        """End what `acquire` began successfully."""
+        self._interests.release(channel)
+
+    def join(self, channel: Channel, client: Client, encoder: Encoder, write: Write) -> None:
+        """Deliver the acquired channel to a client from now on."""
+        self.hub.add(channel, client, encoder, write)
+        self._registry.set_occupancy(channel, self.hub.count(channel))
+
+    def leave(self, channel: Channel, client: Client, encoder: Encoder) -> None:
+        """End what `join` and its `acquire` began."""
+        self.hub.remove(channel, client, encoder)
+        self._registry.set_occupancy(channel, self.hub.count(channel))
+        self._interests.release(channel)
+
+    # Receiver
+
+    def on_publications(self, channel: Channel, publications: Sequence[Publication]) -> None:
+        self.hub.deliver(channel, publications)
+
+    def on_gap(self, channels: Sequence[Channel]) -> None:
+        """Tell the subscribers of live channels; in slices, since it may be all of them."""
+        told: list[tuple[Client, str]] = [
+            (client, channel.name)
+            for channel in channels
+            if self._announces(channel)
+            for client in self.hub.subscribers(channel)
+        ]
+        logger.warning(
+            "publications may have been missed on %d channels; %d subscriptions are told", len(channels), len(told)
+        )
+        self._tell(told)
+
+    def on_control(self, message: Control) -> int:
+        match message:
+            case DisconnectUser():
+                return self._disconnect(message)
+            case SubscribeUser():
+                chosen = list(self.clients.select(User(message.app, message.user), message.client))
+                for client in chosen:
+                    client.subscribe_by_server(Channel(message.app, message.channel), message)
+                return len(chosen)
+            case UnsubscribeUser():
+                selected = self.clients.select(User(message.app, message.user), message.client)
+                return sum(client.unsubscribe_by_server(message.channel, UNSUBSCRIBED_BY_SERVER) for client in selected)
+            case RefreshUser():
+                chosen = list(self.clients.select(User(message.app, message.user), message.client))
+                for client in chosen:
+                    client.refresh_by_server(expired=message.expired, expire_at=message.expire_at)
+                return len(chosen)
+            case RevokeTokens():
+                return self._revoke(message)
+            case _:
+                assert_never(message)
+
+    def _announces(self, channel: Channel) -> bool:
+        return self._channels.resolve(channel.app, channel.name).options.announce_gaps
+
+    def _tell(self, told: list[tuple[Client, str]]) -> None:
+        for client, name in told[:GAP_SLICE]:
+            if client.unsubscribe_by_server(name, UNSUBSCRIBED_INSUFFICIENT):
+                self._metrics.gaps.add()
+        rest = told[GAP_SLICE:]
+        if rest:
+            self._scheduler.call_soon(lambda: self._tell(rest))
+
+    def _disconnect(self, message: DisconnectUser) -> int:
+        code = CloseCode(message.code, message.reason)
+        chosen = [
+            client
+            for client in self.clients.select(User(message.app, message.user), message.client)
+            if client.client not in message.whitelist
+        ]
+        for client in chosen:
+            client.disconnect(code)
+        return len(chosen)
+
+    def _revoke(self, message: RevokeTokens) -> int:
+        self._revocations.add(
+            Revocation(message.app, user=message.user, jti=message.jti, issued_before=message.issued_before)
+        )
+        chosen = [client for client in self.clients if client.lives_on(message)]
+        for client in chosen:
+            client.disconnect(INVALID_TOKEN)
+        return len(chosen)
+
+    # The cluster
+
+    async def control(self, message: Control) -> ControlResult:
+        """Carry out a control message on every node. Raises BrokerUnavailable or OutcomeUnknown."""
+        return await self._broker.control(message)
+
+    async def revoke(self, revocation: Revocation) -> ControlResult:
+        """Refuse the tokens from now on, on every node, and close what lives on them."""
+        await self._registry.revoke(revocation)
+        return await self._broker.control(
+            RevokeTokens(revocation.app, revocation.user, revocation.jti, revocation.issued_before)
+        )
+
+    async def nodes(self) -> list[NodeInfo]:
+        """All live nodes."""
+        return await self._registry.nodes()
+
+    async def occupied_channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
+        """As Registry.channels."""
+        return await self._registry.channels(app, pattern, limit, cursor)

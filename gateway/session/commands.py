@@ -1,0 +1,116 @@
+"""What each request does: one handler per request, chosen by its type."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gateway import errors
+from gateway.auth.permissions import Verdict, may_publish
+from gateway.errors import Disconnect, RequestError
+from gateway.messages import (
+    NO_OPTIONS,
+    ClientInfo,
+    Connect,
+    Pong,
+    Publication,
+    Publish,
+    PublishResult,
+    Refresh,
+    Request,
+    Rpc,
+    Send,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+    Unsupported,
+)
+from gateway.session.connecting import handle_connect, handle_refresh
+from gateway.session.session import Session, State
+from gateway.session.subscribing import handle_sub_refresh, handle_subscribe, handle_unsubscribe
+
+
+def handle(session: Session, request: Request) -> bool:
+    """Carry out one request; False when it has to wait for a subscribe to the same channel.
+
+    Raises RequestError (answered) and Disconnect (closes).
+    """
+    name, handler, channel = HANDLERS[type(request)]
+    session.services.metrics.commands.add(name)
+    if session.state is not State.CONNECTED and name not in ("connect", "pong"):
+        raise Disconnect(errors.BAD_COMMAND, f"{name} before connect")
+    if channel:
+        # The table says that the request has a channel.
+        subscription = session.subs.get(request.channel or session.home)  # type: ignore[union-attr]
+        if subscription is not None and not subscription.joined:
+            return False
+    handler(session, request)
+    return True
+
+
+def handle_publish(session: Session, request: Publish) -> None:
+    services = session.services
+    name = request.channel or session.home
+    if not name:
+        raise Disconnect(errors.BAD_COMMAND, "publish without a channel")
+    if not request.data and request.id:
+        raise RequestError(errors.BAD_REQUEST, "publish without data")
+    if not session.publishes.take(services.scheduler.now()):
+        session.log_refusal(name, "publish", Verdict(False, "too many publishes", "limits.publishes_per_second"))
+        raise RequestError(errors.TOO_MANY_REQUESTS)
+    spec = services.channels.resolve(services.app, name)
+    subscription = session.subs.get(name)
+    user = session.user.name
+    verdict = may_publish(spec, user, subscription is not None)
+    if not verdict.allowed:
+        session.log_refusal(name, "publish", verdict)
+        raise RequestError(errors.PERMISSION_DENIED, verdict.rule)
+    assert session.identity is not None
+    chan_info = subscription.info if subscription is not None else b""
+    publication = Publication(
+        spec.channel,
+        request.data,
+        request.kind,
+        time=int(services.scheduler.time() * 1000),
+        info=ClientInfo(user, session.client, session.identity.info, chan_info),
+    )
+    services.node.publish(publication, NO_OPTIONS, partial(_published, session, request.id))
+
+
+def _published(session: Session, id: int, outcome: PublishResult | RequestError) -> None:
+    if session.state is not State.CONNECTED:
+        return
+    if isinstance(outcome, RequestError):
+        session.answer(id, outcome)
+    else:
+        session.send(session.encoder.protocol.published(id))
+
+
+def handle_send(session: Session, request: Send) -> None:
+    raise Disconnect(errors.NO_HANDLER, "send: no hook handles messages of clients")
+
+
+def handle_rpc(session: Session, request: Rpc) -> None:
+    raise RequestError(errors.NOT_AVAILABLE, "rpc: no hook handles it")
+
+
+def handle_unsupported(session: Session, request: Unsupported) -> None:
+    raise RequestError(errors.NOT_AVAILABLE, request.method)
+
+
+def handle_pong(session: Session, request: Pong) -> None:
+    session.pong()
+
+
+# Request type -> (name in metrics, handler, whether it must wait while its channel is joining).
+HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
+    Connect: ("connect", handle_connect, False),
+    Subscribe: ("subscribe", handle_subscribe, True),
+    Unsubscribe: ("unsubscribe", handle_unsubscribe, True),
+    Publish: ("publish", handle_publish, True),
+    Send: ("send", handle_send, False),
+    Rpc: ("rpc", handle_rpc, False),
+    Refresh: ("refresh", handle_refresh, False),
+    SubRefresh: ("sub_refresh", handle_sub_refresh, True),
+    Pong: ("pong", handle_pong, False),
+    Unsupported: ("unsupported", handle_unsupported, False),
+}

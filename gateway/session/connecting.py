@@ -1,0 +1,149 @@
+"""Connect and refresh: who the client is, and what the server subscribes it to."""
+
+from functools import partial
+
+from gateway import __version__, errors
+from gateway.auth.tokens import Grant, Identity, ServerSub
+from gateway.errors import Disconnect, RequestError
+from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult, SubscribeResult
+from gateway.session.session import Session, State
+from gateway.session.subscription import Subscription
+
+
+def handle_connect(session: Session, request: Connect) -> None:
+    if session.state is not State.OPENING:
+        raise Disconnect(errors.BAD_COMMAND, "second connect")
+    services = session.services
+    session.state = State.CONNECTING
+    session.block()
+    if request.token:
+        verify = services.verifier.either if request.by_grant else services.verifier.connection
+        verify(request.token, partial(_verified, session, request))
+    elif services.anonymous:
+        _verified(session, request, Identity(app=services.app, user=""))
+    else:
+        services.metrics.connect_errors.add("no token")
+        raise Disconnect(errors.BAD_COMMAND, "connect without a token; auth.anonymous would allow it")
+
+
+def _verified(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
+    if session.state is not State.CONNECTING:
+        return
+    try:
+        _admit(session, request, outcome)
+    except Disconnect as error:
+        session.services.metrics.connect_errors.add(error.code.reason)
+        session.refuse(error)
+    except RequestError as error:
+        session.services.metrics.connect_errors.add(error.error.message)
+        _answer_refusal(session, request, error)
+
+
+def _answer_refusal(session: Session, request: Connect, error: RequestError) -> None:
+    session.answer(request.id, error)
+    if session.state is State.CONNECTING:
+        session.refused()
+        session.unblock()
+
+
+def _admit(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
+    if isinstance(outcome, RequestError | Disconnect):
+        raise outcome
+    identity = (
+        outcome
+        if isinstance(outcome, Identity)
+        else Identity(app=outcome.app, user=outcome.user, jti=outcome.jti, issued_at=outcome.issued_at)
+    )
+    services = session.services
+    subs = _server_subscriptions(session, identity)
+    session.authenticated(identity)
+    limit = services.limits.connections_per_user
+    if limit and identity.user and services.node.clients.connections(session.user) > limit:
+        raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")
+    replies = {name: SubscribeResult(data=granted.data) for name, granted in subs.items()}
+    if not replies:
+        _connected(session, request, replies)
+        return
+    waiting = set(replies)
+    for name, granted in subs.items():
+        channel = services.channels.resolve(services.app, name).channel
+        session.subs[name] = Subscription(channel, server_side=True, info=granted.info)
+    for subscription in list(session.subs.values()):
+        services.node.acquire(
+            subscription.channel, partial(_acquired, session, request, subscription, waiting, replies)
+        )
+
+
+def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
+    """The channels that the token names, and the personal one. Raises RequestError for a name that is not valid."""
+    subs = dict(identity.subs or {})
+    services = session.services
+    personal = services.channels.personal(services.app, identity.user)
+    if personal is not None:
+        subs.setdefault(personal.name, ServerSub())
+    for name in subs:
+        services.channels.resolve(services.app, name)
+    if len(subs) > services.limits.channels:
+        raise Disconnect(errors.CHANNEL_LIMIT, "limits.channels")
+    return subs
+
+
+def _acquired(
+    session: Session,
+    request: Connect,
+    subscription: Subscription,
+    waiting: set[str],
+    replies: dict[str, SubscribeResult],
+    error: RequestError | None,
+) -> None:
+    """One of the server-side subscriptions of a connect is ready; the last one answers it."""
+    if not session.settle(subscription, error):
+        return
+    if error is not None:
+        session.refuse(Disconnect(errors.SERVER_ERROR, str(error)))
+        return
+    waiting.remove(subscription.channel.name)
+    if not waiting:
+        _connected(session, request, replies)
+
+
+def _connected(session: Session, request: Connect, subs: dict[str, SubscribeResult]) -> None:
+    services = session.services
+    assert session.identity is not None
+    expires, ttl = session.expiry(session.identity.expire_at)
+    result = ConnectResult(
+        client=session.client,
+        version=__version__,
+        ping=max(round(services.heartbeat.ping_interval), 1),
+        expires=expires,
+        ttl=ttl,
+        node=services.node.name,
+        subs=subs or None,
+    )
+    session.send(session.encoder.protocol.connected(request.id, result))
+    for name in subs:
+        session.join(session.subs[name])
+    session.connected()
+    session.unblock()
+
+
+def handle_refresh(session: Session, request: Refresh) -> None:
+    session.services.verifier.connection(request.token, partial(_refreshed, session, request))
+
+
+def _refreshed(session: Session, request: Refresh, outcome: Identity | RequestError | Disconnect) -> None:
+    if session.state is not State.CONNECTED:
+        return
+    if isinstance(outcome, RequestError):
+        session.refuse(Disconnect(errors.CONNECTION_EXPIRED, str(outcome)))
+        return
+    if isinstance(outcome, Disconnect):
+        session.refuse(outcome)
+        return
+    if outcome.user != session.user.name:
+        session.refuse(Disconnect(errors.INVALID_TOKEN, "the fresh token is of another user"))
+        return
+    session.renew(outcome)
+    expires, ttl = session.expiry(outcome.expire_at)
+    result = RefreshResult(client=session.client, version=__version__, expires=expires, ttl=ttl)
+    session.send(session.encoder.protocol.refreshed(request.id, result))

@@ -1,0 +1,107 @@
+"""Requests on their way in: strictly in order, and no faster than allowed."""
+
+import enum
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from gateway.auth.rate_limits import TokenBucket
+from gateway.messages import Request
+from gateway.scheduler import Scheduler
+from gateway.session.transport import Transport
+
+# A flooding client is not read from until its debt is paid; one that owes more than this many seconds is closed.
+# One read of a socket (up to 256 KiB) can hold that much before the pause acts.
+FLOOD_DEBT = 5.0
+
+
+class _Hold(enum.IntFlag):
+    """Why nothing is read from the socket."""
+
+    NONE = 0
+    BLOCKED = 1
+    FLOOD = 2
+
+
+class Inbox:
+    """Runs requests one after another; while one blocks, the others wait and the socket is not read."""
+
+    __slots__ = ("_blocked", "_bucket", "_holds", "_queue", "_run", "_scheduler", "_transport")
+
+    def __init__(
+        self,
+        transport: Transport,
+        scheduler: Scheduler,
+        bucket: TokenBucket,
+        run: Callable[[Request], bool],
+    ) -> None:
+        """`run` carries a request out, or returns False to get it again after the next `unblock`."""
+        self._transport = transport
+        self._scheduler = scheduler
+        self._bucket = bucket
+        self._run: Callable[[Request], bool] | None = run
+        self._queue: Sequence[Request] = ()
+        self._blocked = False
+        self._holds = _Hold.NONE
+
+    @property
+    def held(self) -> bool:
+        """Whether the socket is not being read, so that answers of the client may wait in it."""
+        return self._holds is not _Hold.NONE
+
+    def put(self, requests: Sequence[Request]) -> None:
+        """Run the requests after those that wait."""
+        if self._queue:
+            self._queue = [*self._queue, *requests]
+        else:
+            self._process(requests)
+
+    def charge(self, requests: int) -> bool:
+        """Count requests against the limit; above it reading pauses. False: far above it."""
+        debt = self._bucket.charge(self._scheduler.now(), requests)
+        if debt > FLOOD_DEBT:
+            return False
+        if debt and not self._holds & _Hold.FLOOD:
+            self._hold(_Hold.FLOOD)
+            self._scheduler.call_later(debt, partial(self._release, _Hold.FLOOD))
+        return True
+
+    def block(self) -> None:
+        """Requests wait until `unblock`."""
+        self._blocked = True
+
+    def unblock(self) -> None:
+        """Go on with what waits."""
+        if not self._blocked:
+            return
+        self._blocked = False
+        queue, self._queue = self._queue, ()
+        self._process(queue)
+        if not self._blocked:
+            self._release(_Hold.BLOCKED)
+
+    def close(self) -> None:
+        """Drop what waits; nothing runs any more."""
+        self._run = None
+        self._queue = ()
+
+    def _process(self, requests: Sequence[Request]) -> None:
+        for index, request in enumerate(requests):
+            if self._run is None:
+                return
+            if self._blocked or not self._run(request):
+                self._blocked = True
+                self._queue = requests[index:]
+                self._hold(_Hold.BLOCKED)
+                return
+
+    def _hold(self, hold: _Hold) -> None:
+        if not self._holds:
+            self._transport.pause_reading()
+        self._holds |= hold
+
+    def _release(self, hold: _Hold) -> None:
+        if not self._holds & hold:
+            return
+        self._holds &= ~hold
+        if not self._holds and self._run is not None:
+            self._transport.resume_reading()

@@ -1,0 +1,44 @@
+"""What all sessions of a node share. One object, so that a session holds one reference."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.auth.tokens import TokenVerifier
+from gateway.channels import Channels
+from gateway.config.settings import HeartbeatSettings, LimitSettings
+from gateway.hub.outbox import Outbox
+from gateway.log import Refusals
+from gateway.messages import Request
+from gateway.metrics import Metrics
+from gateway.node.node import Node
+from gateway.scheduler import Scheduler
+from gateway.session.wheel import TimingWheel
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionServices:
+    """The parts a session works with, and the settings that bound it."""
+
+    app: str
+    node: Node
+    channels: Channels
+    verifier: TokenVerifier
+    limits: LimitSettings
+    heartbeat: HeartbeatSettings
+    # Clients without a token are let in, as anonymous.
+    anonymous: bool
+    wheel: TimingWheel
+    scheduler: Scheduler
+    metrics: Metrics
+    refusals: Refusals
+    # Carries out one request; False when it has to wait for one that is under way (see Session.unblock).
+    handle: "Callable[[Session, Request], bool]"
+    # Of the connections that are congested now.
+    outboxes: set[Outbox] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.metrics.outbox_bytes.read = lambda: sum(outbox.size for outbox in self.outboxes)

@@ -1,0 +1,413 @@
+"""A client's session: its state, its subscriptions, its deadlines. The commands are in `commands`."""
+
+import enum
+import logging
+import random
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from msgspec import structs
+
+from gateway import errors
+from gateway.auth.permissions import Verdict
+from gateway.auth.rate_limits import TokenBucket
+from gateway.auth.tokens import Identity
+from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
+from gateway.hub.encoder import Encoder
+from gateway.hub.outbox import Outbox
+from gateway.messages import Channel, ClientId, Request, RevokeTokens, SubscribeResult, SubscribeUser, User
+from gateway.protocols.base import Message
+from gateway.session.inbox import Inbox
+from gateway.session.services import SessionServices
+from gateway.session.subscription import Subscription
+from gateway.session.transport import Transport, Write
+
+logger = logging.getLogger(__name__)
+
+# Seconds for a client whose connect was refused to close by itself.
+REFUSED_DELAY = 5.0
+
+
+class State(enum.Enum):
+    """Where a session stands."""
+
+    OPENING = "waits for connect"
+    CONNECTING = "connect is under way"
+    CONNECTED = "connect is answered"
+    REFUSED = "connect was answered with an error"
+    CLOSED = "closed"
+
+
+class Session:
+    """One client. Implements the Connection port of the transports and the Client port of the node."""
+
+    __slots__ = (
+        "_inbox",
+        "_initial",
+        "_outbox",
+        "_ping_at",
+        "_pong_by",
+        "_transport",
+        "_write",
+        "client",
+        "due",
+        "encoder",
+        "home",
+        "identity",
+        "publishes",
+        "services",
+        "state",
+        "subs",
+    )
+
+    _transport: Transport
+    _write: Write
+    _inbox: Inbox
+
+    def __init__(
+        self, services: SessionServices, encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
+    ) -> None:
+        """`initial` requests run as soon as the socket is open; `home` is the channel of publishes that name none."""
+        self.services = services
+        self.client = ClientId(str(uuid.uuid4()))
+        self.state = State.OPENING
+        self.identity: Identity | None = None
+        self.subs: dict[str, Subscription] = {}
+        self.home = home
+        self.due = 0
+        self.publishes = TokenBucket.of(services.limits.publishes_per_second)
+        self.encoder = encoder
+        self._initial = initial
+        self._outbox: Outbox | None = None
+        self._ping_at = 0.0
+        self._pong_by = 0.0
+
+    @property
+    def user(self) -> User:
+        """Whose session it is; anonymous before connect."""
+        return User(self.services.app, self.identity.user if self.identity is not None else "")
+
+    # Connection port: what the transport calls
+
+    def opened(self, transport: Transport) -> None:
+        self._transport = transport
+        self._write = transport.write
+        bucket = TokenBucket.of(self.services.limits.commands_per_second)
+        self._inbox = Inbox(transport, self.services.scheduler, bucket, self._run)
+        self.services.metrics.accepted.add()
+        self.services.wheel.schedule(self, self.services.heartbeat.connect_timeout)
+        initial, self._initial = self._initial, ()
+        self._inbox.put(initial)
+
+    def received(self, data: bytes, *, binary: bool) -> None:
+        if self.state is State.CLOSED:
+            return
+        metrics = self.services.metrics
+        metrics.messages_in.add()
+        metrics.bytes_in.add(len(data))
+        try:
+            requests = self.encoder.protocol.decode(data, binary=binary)
+        except Disconnect as error:
+            self.refuse(error)
+            return
+        if self._inbox.charge(len(requests)):
+            self._inbox.put(requests)
+        else:
+            self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
+
+    def ponged(self) -> None:
+        # Unsolicited pongs are legal (RFC 6455 5.5.3).
+        if self._pong_by:
+            self.pong()
+
+    def pause_writing(self) -> None:
+        if self.state is State.CLOSED or self._outbox is not None:
+            return
+        self._outbox = Outbox(self.services.limits.outbox, self._overflow)
+        self.services.outboxes.add(self._outbox)
+        self._redirect(self._outbox.write)
+
+    def resume_writing(self) -> None:
+        if self._outbox is None or self.state is State.CLOSED:
+            return
+        waiting = self._outbox.take()
+        self._drop_outbox()
+        self._redirect(self._transport.write)
+        if waiting:
+            # May pause again at once, and then whatever comes next queues behind this block.
+            self._transport.write(waiting)
+
+    def closed(self, code: int, reason: str) -> None:
+        if self.state is not State.CLOSED:
+            self.services.metrics.closed.add("client")
+            self._end()
+
+    def shutdown(self) -> None:
+        self.disconnect(errors.SHUTDOWN)
+
+    # Client port: what the node calls
+
+    def disconnect(self, code: CloseCode) -> None:
+        """Close the connection; nothing is delivered from now on."""
+        if self.state is State.CLOSED:
+            return
+        self.services.metrics.closed.add(str(code.code) if code in KNOWN_CODES else "custom")
+        self._end()
+        self._transport.close(code)
+
+    def subscribe_by_server(self, channel: Channel, message: SubscribeUser) -> None:
+        if self.state is not State.CONNECTED or channel.name in self.subs:
+            return
+        subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
+        self.subs[channel.name] = subscription
+        self.services.node.acquire(channel, partial(self._subscribed_by_server, subscription, message.data))
+
+    def _subscribed_by_server(self, subscription: Subscription, data: bytes, error: RequestError | None) -> None:
+        if not self.settle(subscription, error):
+            return
+        if error is not None:
+            logger.warning("connection %s could not be subscribed by the server: %s", self.client, error)
+            return
+        self.send(self.encoder.protocol.push_subscribe(subscription.channel.name, SubscribeResult(data=data)))
+        self.join(subscription)
+
+    def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
+        names = [name] if name else list(self.subs)
+        ended = [self._end_subscription(self.subs[each], code) for each in names if each in self.subs]
+        return any(ended)
+
+    def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
+        if not subscription.joined:
+            # The client has not been promised anything yet.
+            return False
+        if subscription.server_side and code.code >= errors.UNSUBSCRIBED_INSUFFICIENT.code:
+            # The client cannot subscribe again to what it did not ask for; on reconnect it gets it back.
+            expired = code == errors.UNSUBSCRIBED_EXPIRED
+            self.disconnect(errors.SUBSCRIPTION_EXPIRED if expired else errors.INSUFFICIENT_STATE)
+            return True
+        self.leave(subscription)
+        try:
+            self.send(self.encoder.protocol.push_unsubscribe(subscription.channel.name, code))
+        except Disconnect as error:
+            self.disconnect(error.code)
+        return True
+
+    def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
+        if self.state is not State.CONNECTED:
+            return
+        if expired:
+            self.disconnect(errors.CONNECTION_EXPIRED)
+            return
+        assert self.identity is not None
+        self.renew(structs.replace(self.identity, expire_at=expire_at))
+        self.send(self.encoder.protocol.push_refresh(self.expiry(expire_at)[1]))
+
+    def lives_on(self, revoked: RevokeTokens) -> bool:
+        identity = self.identity
+        if identity is None or identity.app != revoked.app:
+            return False
+        if revoked.jti:
+            return identity.jti == revoked.jti or any(sub.jti == revoked.jti for sub in self.subs.values())
+        return bool(revoked.user) and identity.user == revoked.user and identity.issued_at <= revoked.issued_before
+
+    # What the commands use
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Write messages; none is fine."""
+        frame = self.encoder.frame(tuple(messages))
+        if frame:
+            self._write(frame)
+
+    def answer(self, id: int, error: RequestError) -> None:
+        """Answer a request with an error, or close where the protocol has no replies."""
+        self.services.metrics.errors.add(str(error.error.code))
+        try:
+            self.send(self.encoder.protocol.failed(id, error.error))
+        except Disconnect as close:
+            self.refuse(close)
+
+    def refuse(self, error: Disconnect) -> None:
+        """Close the connection for what the client did, and log why."""
+        self.services.refusals.disconnected(client=self.client, user=self.user.name, error=error)
+        self.disconnect(error.code)
+
+    def log_refusal(self, channel: str, operation: str, verdict: Verdict) -> None:
+        """One line that answers "why did my client not get it?"."""
+        self.services.refusals.refused(
+            client=self.client,
+            user=self.user.name,
+            channel=channel,
+            operation=operation,
+            rule=verdict.rule,
+            setting=verdict.setting,
+        )
+
+    def expiry(self, expire_at: int) -> tuple[bool, int]:
+        """(expires, ttl in seconds) of replies. A ttl of zero would read as "never", so the least is one."""
+        if not expire_at:
+            return False, 0
+        return True, max(expire_at - int(self.services.scheduler.time()), 1)
+
+    def settle(self, subscription: Subscription, error: RequestError | None) -> bool:
+        """An acquire has completed: False when nobody waits for it any more (and it is released)."""
+        if self.subs.get(subscription.channel.name) is not subscription:
+            if error is None:
+                self.services.node.release(subscription.channel)
+            return False
+        if error is None:
+            subscription.acquired = True
+        else:
+            del self.subs[subscription.channel.name]
+        return True
+
+    def join(self, subscription: Subscription) -> None:
+        """Deliver the channel's publications from now on. Its reply or push is written before."""
+        subscription.joined = True
+        self.services.node.join(subscription.channel, self, self.encoder, self._write)
+        if subscription.expire_at:
+            self._schedule()
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a subscription, however far it has come."""
+        del self.subs[subscription.channel.name]
+        if subscription.joined:
+            self.services.node.leave(subscription.channel, self, self.encoder)
+        elif subscription.acquired:
+            self.services.node.release(subscription.channel)
+
+    def authenticated(self, identity: Identity) -> None:
+        """The client has proved who it is."""
+        self.identity = identity
+        self._transport.authenticated()
+        self.services.node.clients.add(self)
+
+    def connected(self) -> None:
+        """The connect is answered: pings from now on, the first at a random time so that herds spread."""
+        self.state = State.CONNECTED
+        interval = self.services.heartbeat.ping_interval
+        self._ping_at = self.services.scheduler.now() + interval * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self._schedule()
+
+    def pong(self) -> None:
+        """The client answered the ping. Raises Disconnect when there was none."""
+        if not self._pong_by:
+            raise Disconnect(errors.BAD_COMMAND, "pong without a ping")
+        self._pong_by = 0.0
+        self._schedule()
+
+    def renew(self, identity: Identity) -> None:
+        """The client proved again who it is, or expires at another time."""
+        self.identity = identity
+        self._schedule()
+
+    def renew_subscription(self, subscription: Subscription, expire_at: int) -> None:
+        """The subscription now expires at another time (Unix seconds, 0 for never)."""
+        subscription.expire_at = expire_at
+        self._schedule()
+
+    def refused(self) -> None:
+        """The connect was answered with an error: the client is expected to leave."""
+        self.state = State.REFUSED
+        self.services.wheel.schedule(self, REFUSED_DELAY)
+
+    def block(self) -> None:
+        """The requests that follow wait until `unblock`."""
+        self._inbox.block()
+
+    def unblock(self) -> None:
+        """What blocked is done."""
+        self._inbox.unblock()
+
+    # Requests
+
+    def _run(self, request: Request) -> bool:
+        try:
+            return self.services.handle(self, request)
+        except RequestError as error:
+            self.answer(getattr(request, "id", 0), error)
+        except Disconnect as error:
+            self.refuse(error)
+        except Exception:
+            logger.exception("connection %s: internal error in %s", self.client, type(request).__name__)
+            self.disconnect(errors.SERVER_ERROR)
+        return True
+
+    # Congestion
+
+    def _redirect(self, write: Write) -> None:
+        self._write = write
+        hub = self.services.node.hub
+        for subscription in self.subs.values():
+            if subscription.joined:
+                hub.redirect(subscription.channel, self, self.encoder, write)
+
+    def _overflow(self) -> None:
+        # Called from within a delivery, which must not see its dictionary shrink.
+        self.services.scheduler.call_soon(self._slow)
+
+    def _slow(self) -> None:
+        self.refuse(Disconnect(errors.SLOW, "limits.outbox"))
+
+    def _drop_outbox(self) -> None:
+        if self._outbox is not None:
+            self.services.outboxes.discard(self._outbox)
+            self._outbox = None
+
+    # Deadlines
+
+    def on_timer(self) -> None:
+        """The wheel's call: something of ping, pong, expiry or connect is due."""
+        if self.state is not State.CONNECTED:
+            self.disconnect(errors.CONNECTION_CLOSED if self.state is State.REFUSED else errors.STALE)
+            return
+        if not self._expire():
+            return
+        now = self.services.scheduler.now()
+        heartbeat = self.services.heartbeat
+        if self._pong_by and now >= self._pong_by:
+            if not self._inbox.held:
+                self.disconnect(errors.NO_PONG)
+                return
+            # The answer may wait in the socket that is not being read.
+            self._pong_by = now + heartbeat.pong_timeout
+        elif not self._pong_by and self._ping_at and now >= self._ping_at:
+            self._write(self.encoder.ping_frame)
+            self._ping_at = now + heartbeat.ping_interval
+            self._pong_by = now + heartbeat.pong_timeout
+        self._schedule()
+
+    def _expire(self) -> bool:
+        """End what has expired; False when that was the connection."""
+        late = self.services.scheduler.time() - self.services.heartbeat.expired_grace
+        if self.identity is not None and 0 < self.identity.expire_at <= late:
+            self.disconnect(errors.CONNECTION_EXPIRED)
+            return False
+        for subscription in list(self.subs.values()):
+            if 0 < subscription.expire_at <= late:
+                self._end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
+        return self.state is State.CONNECTED
+
+    def _schedule(self) -> None:
+        """Set the next deadline: the earliest of pong, ping and the expiries."""
+        services = self.services
+        delay = (self._pong_by or self._ping_at) - services.scheduler.now() if self._ping_at else 3600.0
+        expiries = [subscription.expire_at for subscription in self.subs.values() if subscription.expire_at]
+        if self.identity is not None and self.identity.expire_at:
+            expiries.append(self.identity.expire_at)
+        if expiries:
+            delay = min(delay, min(expiries) + services.heartbeat.expired_grace - services.scheduler.time())
+        services.wheel.schedule(self, max(delay, 0.0))
+
+    def _end(self) -> None:
+        """Let go of everything; only the transport is left."""
+        self.state = State.CLOSED
+        self.services.wheel.cancel(self)
+        self.services.node.clients.remove(self)
+        for subscription in list(self.subs.values()):
+            self.leave(subscription)
+        self._drop_outbox()
+        self._inbox.close()
+
+
+KNOWN_CODES = frozenset(value for value in vars(errors).values() if isinstance(value, CloseCode))
