@@ -1,0 +1,241 @@
+"""The hub with real encoders, a scheduler by hand, and lists for sockets."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.hub import hub as hub_module
+from gateway.hub.encoder import Encoder
+from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
+from gateway.messages import Channel, Publication
+from gateway.metrics import Metrics
+from gateway.protocols.base import Message
+from gateway.protocols.plain import PlainProtocol
+from tests.fakes import ManualScheduler
+
+NEWS = Channel("default", "news")
+SPORT = Channel("default", "sport")
+
+
+def lines(messages: Sequence[Message]) -> bytes:
+    """A framing that is easy to read: one line a message."""
+    return b"".join(message.data + b"\n" for message in messages)
+
+
+class Reader:
+    """A subscriber with a list for a socket."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.blocks: list[bytes] = []
+
+    def got(self) -> list[bytes]:
+        return b"".join(self.blocks).split()
+
+
+class CountingProtocol(PlainProtocol):
+    """Counts how often publications are encoded."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
+        self.encoded += 1
+        return super().publications(publications)
+
+
+@pytest.fixture
+def scheduler() -> ManualScheduler:
+    return ManualScheduler()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def hub(scheduler: ManualScheduler, metrics: Metrics) -> Hub[Reader]:
+    return Hub(scheduler, metrics)
+
+
+def plain_encoder() -> Encoder:
+    return Encoder(PlainProtocol(), lines, b"")
+
+
+def publication(data: str, *, channel: Channel = NEWS, exclude: str = "") -> Publication:
+    return Publication(channel, data.encode(), time=1_700_000_000_000, exclude_client=exclude)
+
+
+def readers(hub: Hub[Reader], encoder: Encoder, count: int, channel: Channel = NEWS) -> list[Reader]:
+    made = [Reader(f"c{number}") for number in range(count)]
+    for reader in made:
+        hub.add(channel, reader, encoder, reader.blocks.append)
+    return made
+
+
+def test_encodes_once_per_group_and_writes_the_same_bytes(hub: Hub[Reader]) -> None:
+    """Members of a delivery group share one bytes object, whatever their number."""
+    protocol = CountingProtocol()
+    members = readers(hub, Encoder(protocol, lines, b""), 50)
+    hub.deliver(NEWS, [publication("a"), publication("b")])
+    assert protocol.encoded == 1
+    assert all(reader.blocks == [b"a\nb\n"] for reader in members)
+    assert len({id(reader.blocks[0]) for reader in members}) == 1
+
+
+def test_groups_get_their_own_encoding(hub: Hub[Reader]) -> None:
+    first, second = plain_encoder(), Encoder(PlainProtocol(), lambda messages: b"<" + lines(messages) + b">", b"")
+    (one,) = readers(hub, first, 1)
+    other = Reader("x")
+    hub.add(NEWS, other, second, other.blocks.append)
+    hub.deliver(NEWS, [publication("a")])
+    assert one.blocks == [b"a\n"]
+    assert other.blocks == [b"<a\n>"]
+
+
+def test_nobody_subscribed_is_no_error(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    hub.deliver(NEWS, [publication("a")])
+    scheduler.run()
+    assert hub.count(NEWS) == 0
+    assert list(hub.subscribers(NEWS)) == []
+
+
+def test_the_excluded_connection_gets_nothing(hub: Hub[Reader], metrics: Metrics) -> None:
+    """A publication may leave out one connection; the others keep its order."""
+    one, two = readers(hub, plain_encoder(), 2)
+    hub.deliver(NEWS, [publication("a"), publication("b", exclude="c0"), publication("c")])
+    assert one.got() == [b"a", b"c"]
+    assert two.got() == [b"a", b"b", b"c"]
+    assert metrics.deliveries.value == 5
+    assert metrics.delivered_bytes.value == 10
+
+
+def test_a_member_that_left_gets_nothing(hub: Hub[Reader]) -> None:
+    encoder = plain_encoder()
+    one, two = readers(hub, encoder, 2)
+    hub.remove(NEWS, one, encoder)
+    hub.deliver(NEWS, [publication("a")])
+    assert one.got() == []
+    assert two.got() == [b"a"]
+    hub.remove(NEWS, two, encoder)
+    assert hub.num_channels == 0
+    assert hub.num_subscriptions == 0
+
+
+def test_a_large_fanout_takes_turns(hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics) -> None:
+    """No turn of the loop writes more than its budget, and everybody gets everything in order."""
+    members = readers(hub, plain_encoder(), TURN_WRITES * 2 + 500)
+    hub.deliver(NEWS, [publication("a")])
+    hub.deliver(NEWS, [publication("b")])
+    seen = 0
+    while scheduler.turn():
+        now = sum(len(reader.blocks) for reader in members)
+        assert now - seen <= TURN_WRITES
+        seen = now
+    assert all(reader.got() == [b"a", b"b"] for reader in members)
+    assert metrics.deliveries.value == 2 * len(members)
+    assert metrics.delivered_bytes.value == 4 * len(members)
+
+
+def test_what_waits_is_merged_into_one_write(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    members = readers(hub, plain_encoder(), TURN_WRITES + 1)
+    for data in "abc":
+        hub.deliver(NEWS, [publication(data)])
+    scheduler.run()
+    assert {tuple(reader.blocks) for reader in members} == {(b"a\nb\nc\n",)}
+
+
+def test_a_waiting_channel_does_not_stop_another(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    readers(hub, plain_encoder(), TURN_WRITES + 1)
+    (small,) = readers(hub, plain_encoder(), 1, SPORT)
+    hub.deliver(NEWS, [publication("a")])
+    hub.deliver(SPORT, [publication("x", channel=SPORT)])
+    assert small.got() == [b"x"]
+    scheduler.run()
+
+
+def test_channels_in_the_queue_share_the_turns(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    """A huge channel with a backlog does not starve a second huge one."""
+    first = readers(hub, plain_encoder(), TURN_WRITES * 3)
+    second = readers(hub, plain_encoder(), TURN_WRITES * 3, SPORT)
+    hub.deliver(NEWS, [publication("a")])
+    hub.deliver(SPORT, [publication("x", channel=SPORT)])
+    scheduler.turn()
+    scheduler.turn()
+    assert any(reader.blocks for reader in first)
+    assert any(reader.blocks for reader in second)
+    scheduler.run()
+    assert all(reader.got() == [b"x"] for reader in second)
+
+
+def test_who_leaves_or_is_redirected_between_turns(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    encoder = plain_encoder()
+    members = readers(hub, encoder, TURN_WRITES + 10)
+    hub.deliver(NEWS, [publication("a", exclude=members[-3].client)])
+    scheduler.turn()
+    hub.remove(NEWS, members[-1], encoder)
+    elsewhere: list[bytes] = []
+    hub.redirect(NEWS, members[-2], encoder, elsewhere.append)
+    scheduler.run()
+    assert members[-1].got() == []
+    assert members[-2].got() == []
+    assert elsewhere == [b"a\n"]
+    assert members[-3].got() == []
+    assert members[-4].got() == [b"a"]
+
+
+def test_a_pause_within_a_delivery_redirects_the_next_write(hub: Hub[Reader]) -> None:
+    """A socket may congest from within a write; the dictionary under iteration keeps its keys."""
+    encoder = plain_encoder()
+    congested: list[bytes] = []
+    victim = Reader("victim")
+
+    def write(block: bytes) -> None:
+        victim.blocks.append(block)
+        hub.redirect(NEWS, victim, encoder, congested.append)
+
+    hub.add(NEWS, victim, encoder, write)
+    (other,) = readers(hub, encoder, 1)
+    hub.deliver(NEWS, [publication("a")])
+    hub.deliver(NEWS, [publication("b")])
+    assert victim.got() == [b"a"]
+    assert congested == [b"b\n"]
+    assert other.got() == [b"a", b"b"]
+
+
+def test_a_channel_that_falls_behind_drops_its_oldest_and_counts(
+    hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for a slow fan-out is bounded."""
+    assert WAITING_LIMIT == 4 * 1024 * 1024
+    monkeypatch.setattr(hub_module, "WAITING_LIMIT", 5)
+    members = readers(hub, plain_encoder(), TURN_WRITES + 1)
+    for data in ("aa", "bb", "cc", "dd"):
+        hub.deliver(NEWS, [publication(data)])
+    assert metrics.fanout_dropped.value == 2
+    scheduler.run()
+    assert members[0].got() == [b"cc", b"dd"]
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abx"), st.integers(1, 3)), max_size=30), st.integers(1, 40))
+def test_order_and_completeness_hold_for_any_schedule(steps: list[tuple[str, int]], members: int) -> None:
+    """Whatever the sizes and turns, each member gets each publication once, in order."""
+    scheduler = ManualScheduler()
+    hub: Hub[Reader] = Hub(scheduler, Metrics())
+    hub._budget = 7
+    encoder = plain_encoder()
+    made = readers(hub, encoder, members)
+    expected: list[bytes] = []
+    for number, (step, count) in enumerate(steps):
+        if step == "x":
+            scheduler.turn()
+            continue
+        batch = [publication(f"{step}{number}.{index}") for index in range(count)]
+        expected += [each.data for each in batch]
+        hub.deliver(NEWS, batch)
+    scheduler.run()
+    assert all(reader.got() == expected for reader in made)

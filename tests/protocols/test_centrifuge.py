@@ -1,0 +1,279 @@
+"""The native protocol, byte for byte."""
+
+import contextlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import (
+    BAD_COMMAND,
+    INTERNAL,
+    PERMISSION_DENIED,
+    UNSUBSCRIBED_INSUFFICIENT,
+    Disconnect,
+)
+from gateway.messages import (
+    Channel,
+    ClientId,
+    ClientInfo,
+    Connect,
+    ConnectResult,
+    Kind,
+    Pong,
+    Publication,
+    Publish,
+    Refresh,
+    RefreshResult,
+    Rpc,
+    Send,
+    SubRefresh,
+    Subscribe,
+    SubscribeResult,
+    Unsubscribe,
+    Unsupported,
+)
+from gateway.protocols.base import Message
+from gateway.protocols.centrifuge import FRAME_LIMIT, CentrifugeProtocol
+
+PROTOCOL = CentrifugeProtocol()
+CHANNEL = Channel("default", 'a"b')
+
+
+def only(messages: Any) -> Any:
+    """The JSON in the single message."""
+    (message,) = messages
+    assert not message.binary
+    return json.loads(message.data)
+
+
+@pytest.mark.parametrize(
+    ("frame", "request_"),
+    [
+        (
+            b'{"id":1,"connect":{"token":"t","data":{"x":1},"name":"js","version":"5"}}',
+            Connect(1, "t", b'{"x":1}', "js", "5"),
+        ),
+        (b'{"id":1,"connect":{}}', Connect(1)),
+        (b'{"id":2,"subscribe":{"channel":"c","token":"t"}}', Subscribe(2, "c", "t")),
+        (b'{"id":2,"subscribe":{"channel":"c","recover":true,"offset":7,"epoch":"x","flag":1}}', Subscribe(2, "c")),
+        (b'{"id":3,"unsubscribe":{"channel":"c"}}', Unsubscribe(3, "c")),
+        (b'{"id":4,"publish":{"channel":"c","data":[1, 2]}}', Publish(4, "c", b"[1, 2]")),
+        (b'{"id":4,"publish":{"channel":"c","data":null}}', Publish(4, "c", b"null")),
+        (b'{"id":4,"publish":{"channel":"c"}}', Publish(4, "c", b"")),
+        (b'{"send":{"data":"hi"}}', Send(b'"hi"')),
+        (b'{"id":5,"rpc":{"method":"m","data":0}}', Rpc(5, "m", b"0")),
+        (b'{"id":6,"refresh":{"token":"t"}}', Refresh(6, "t")),
+        (b'{"id":7,"sub_refresh":{"channel":"c","token":"t"}}', SubRefresh(7, "c", "t")),
+        (b'{"id":8,"presence":{"channel":"c"}}', Unsupported(8, "presence")),
+        (b'{"id":8,"presence_stats":{"channel":"c"}}', Unsupported(8, "presence_stats")),
+        (b'{"id":8,"history":{"channel":"c","limit":10}}', Unsupported(8, "history")),
+        (b'{"id":8,"ping":{}}', Unsupported(8, "ping")),
+        (b"{}", Pong()),
+        (b'{"unknown":{"a":1},"id":4,"publish":{"channel":"c","data":1,"new":2}}', Publish(4, "c", b"1")),
+        (b'{"id":4294967295,"unsubscribe":{"channel":"c"}}', Unsubscribe(4294967295, "c")),
+    ],
+)
+def test_commands(frame: bytes, request_: object) -> None:
+    """Each command becomes its request; unknown fields are ignored (client protocol, 2.1)."""
+    assert list(PROTOCOL.decode(frame, binary=False)) == [request_]
+
+
+def test_several_commands_in_one_frame_keep_their_order() -> None:
+    requests = PROTOCOL.decode(b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"c"}}\n', binary=False)
+    assert list(requests) == [Connect(1), Subscribe(2, "c")]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\n",
+        b" ",
+        b"null",
+        b"[]",
+        b"42",
+        b'"x"',
+        b"{",
+        b'{"id":1}',
+        b'{"id":1,"connect":{},"publish":{"channel":"c","data":1}}',
+        b'{"id":1,"connect":[]}',
+        b'{"id":0,"connect":{}}',
+        b'{"publish":{"channel":"c","data":1}}',
+        b'{"id":-1,"connect":{}}',
+        b'{"id":4294967296,"connect":{}}',
+        b'{"id":99999999999999999999,"connect":{}}',
+        b'{"id":"1","connect":{}}',
+        b'{"id":1.5,"connect":{}}',
+        b'{"id":1,"publish":{"channel":7,"data":1}}',
+        b'{"id":1,"publish":{"channel":"c","data":}}',
+        b'{"id":1,"publish":{"channel":"c","data":{"a":nul}}}',
+        b'{"id":1,"publish":{"channel":"c","data":"\x01"}}',
+        b'{"id":1,"connect":{}}\n{"id":',
+        b'{"id":1,"connect":{"token":{"a":1}}}',
+        b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 60_000 + b"}}",
+    ],
+)
+def test_anything_else_is_a_bad_request(frame: bytes) -> None:
+    """Malformed JSON, wrong types, no command or two: close code 3501, and nothing but that."""
+    with pytest.raises(Disconnect) as caught:
+        PROTOCOL.decode(frame, binary=False)
+    assert caught.value.code == BAD_COMMAND
+
+
+def test_a_binary_frame_is_a_bad_request() -> None:
+    with pytest.raises(Disconnect) as caught:
+        PROTOCOL.decode(b"{}", binary=True)
+    assert caught.value.code == BAD_COMMAND
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_arbitrary_bytes_never_raise_anything_else(data: bytes) -> None:
+    with contextlib.suppress(Disconnect):
+        assert PROTOCOL.decode(data, binary=False)
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(JSON_VALUES, st.sampled_from([None, 1]), st.text(min_size=1))
+def test_payloads_come_out_as_they_went_in(value: object, indent: int | None, channel: str) -> None:
+    """Any JSON value, also when written over several lines, reaches the other side equal and on one line."""
+    data = json.dumps(value, indent=indent).encode()
+    frame = b'{"id":1,"publish":{"channel":"c","data":' + data.replace(b"\n", b"\r\n") + b"}}"
+    (publish,) = PROTOCOL.decode(frame, binary=False)
+    assert isinstance(publish, Publish)
+    (message,) = PROTOCOL.publications([Publication(Channel("default", channel), publish.data)])
+    assert b"\n" not in message.data
+    assert b"\r" not in message.data
+    push = json.loads(message.data)["push"]
+    assert push == {"channel": channel, "pub": {"data": value}}
+
+
+def test_connect_reply() -> None:
+    """Zero fields are left out."""
+    plain = PROTOCOL.connected(1, ConnectResult(ClientId("u"), "0.1", ping=25))
+    assert only(plain) == {"id": 1, "connect": {"client": "u", "version": "0.1", "ping": 25, "pong": True}}
+    full = ConnectResult(
+        ClientId("u"),
+        "0.1",
+        ping=25,
+        pong=False,
+        expires=True,
+        ttl=60,
+        node='n"1',
+        subs={"a": SubscribeResult(), 'b"': SubscribeResult(expires=True, ttl=5, data=b"[1]")},
+    )
+    assert only(PROTOCOL.connected(1, full)) == {
+        "id": 1,
+        "connect": {
+            "client": "u",
+            "version": "0.1",
+            "ping": 25,
+            "expires": True,
+            "ttl": 60,
+            "node": 'n"1',
+            "subs": {"a": {}, 'b"': {"expires": True, "ttl": 5, "data": [1]}},
+        },
+    }
+
+
+def test_replies() -> None:
+    assert only(PROTOCOL.subscribed(2, "c", SubscribeResult())) == {"id": 2, "subscribe": {}}
+    assert only(PROTOCOL.subscribed(2, "c", SubscribeResult(expires=True, ttl=9))) == {
+        "id": 2,
+        "subscribe": {"expires": True, "ttl": 9},
+    }
+    assert only(PROTOCOL.sub_refreshed(2, SubscribeResult(expires=True, ttl=9))) == {
+        "id": 2,
+        "sub_refresh": {"expires": True, "ttl": 9},
+    }
+    assert only(PROTOCOL.unsubscribed(3)) == {"id": 3, "unsubscribe": {}}
+    assert only(PROTOCOL.published(4)) == {"id": 4, "publish": {}}
+    assert only(PROTOCOL.refreshed(5, RefreshResult(ClientId("u"), "0.1", expires=True, ttl=3))) == {
+        "id": 5,
+        "refresh": {"client": "u", "version": "0.1", "expires": True, "ttl": 3},
+    }
+    assert only(PROTOCOL.refreshed(5, RefreshResult(ClientId("u"), "0.1"))) == {
+        "id": 5,
+        "refresh": {"client": "u", "version": "0.1"},
+    }
+
+
+def test_errors_say_whether_they_are_temporary() -> None:
+    assert only(PROTOCOL.failed(1, PERMISSION_DENIED)) == {
+        "id": 1,
+        "error": {"code": 103, "message": "permission denied"},
+    }
+    assert only(PROTOCOL.failed(1, INTERNAL)) == {
+        "id": 1,
+        "error": {"code": 100, "message": "internal server error", "temporary": True},
+    }
+
+
+def test_pushes() -> None:
+    assert only(PROTOCOL.push_subscribe("c", SubscribeResult(data=b"1"))) == {
+        "push": {"channel": "c", "subscribe": {"data": 1}}
+    }
+    assert only(PROTOCOL.push_unsubscribe("c", UNSUBSCRIBED_INSUFFICIENT)) == {
+        "push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}
+    }
+    assert only(PROTOCOL.push_refresh(30)) == {"push": {"refresh": {"expires": True, "ttl": 30}}}
+    assert only(PROTOCOL.push_refresh(0)) == {"push": {"refresh": {}}}
+    assert PROTOCOL.ping() == (Message(b"{}"),)
+
+
+def test_a_full_publication() -> None:
+    publication = Publication(
+        CHANNEL,
+        b'{"n":1}',
+        offset=12,
+        tags={"k": "v"},
+        info=ClientInfo("ann", "id-1", b'{"name":"Ann"}', b"[1]"),
+        time=5,
+        exclude_client="x",
+    )
+    assert only(PROTOCOL.publications([publication])) == {
+        "push": {
+            "channel": 'a"b',
+            "pub": {
+                "data": {"n": 1},
+                "info": {"user": "ann", "client": "id-1", "conn_info": {"name": "Ann"}, "chan_info": [1]},
+                "offset": 12,
+                "tags": {"k": "v"},
+            },
+        }
+    }
+    anonymous = Publication(CHANNEL, b"1", info=ClientInfo("", "id-2"))
+    assert only(PROTOCOL.publications([anonymous]))["push"]["pub"]["info"] == {"user": "", "client": "id-2"}
+
+
+def test_text_and_binary_are_shown_as_json() -> None:
+    """Text becomes a JSON string, binary an object with base64 (payload.py)."""
+    text = Publication(CHANNEL, 'héllo "x"\n'.encode(), Kind.TEXT)
+    binary = Publication(CHANNEL, b"\x00\xff", Kind.BINARY)
+    assert only(PROTOCOL.publications([text]))["push"]["pub"]["data"] == 'héllo "x"\n'
+    assert only(PROTOCOL.publications([binary]))["push"]["pub"]["data"] == {"base64": "AP8="}
+
+
+def test_many_publications_share_frames_up_to_a_limit() -> None:
+    """Clients bound the size of a message, so a frame ends in time; no publication is split or lost."""
+    publications = [Publication(CHANNEL, msgspec.json.encode("x" * 5000 + str(number))) for number in range(40)]
+    messages = PROTOCOL.publications(publications)
+    assert 1 < len(messages) < 10
+    assert all(len(message.data) <= FRAME_LIMIT + 40 for message in messages)
+    lines = [json.loads(line) for message in messages for line in message.data.split(b"\n")]
+    assert [line["push"]["pub"]["data"][5000:] for line in lines] == [str(number) for number in range(40)]
