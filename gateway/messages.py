@@ -253,6 +253,8 @@ class NodeInfo(msgspec.Struct, frozen=True):
     version: str
     # Unix time in seconds at which the node started.
     started_at: int
+    # Where clients reach this very node; empty when nobody said.
+    url: str = ""
     # host:port of the node's internal listener; empty when it has none.
     internal_address: str = ""
     num_clients: int = 0

@@ -1,13 +1,33 @@
 """The settings, one section per part. Every default here is the production default, and closed."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python counts True as 1: `workers = true` would start one."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and field.annotation in (int, float):
+            raise ValueError("expected a number")
+        return value
 
 
 def _address(value: str) -> str:
@@ -21,7 +41,38 @@ def _address(value: str) -> str:
     return value
 
 
+def _optional_address(value: str) -> str:
+    return _address(value) if value else value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("expected redis://HOST:PORT, rediss://HOST:PORT (TLS) or unix://PATH")
+    return value
+
+
+def _file(value: Any) -> Any:
+    """An empty path would be the current folder."""
+    if value == "":
+        raise ValueError("expected the path of a file")
+    return value
+
+
+def _origin(value: str) -> str:
+    """An Origin header carries no path (RFC 6454 section 7), so that an entry with one would never match."""
+    scheme, separator, host = value.partition("://")
+    if value != "*" and not (separator and scheme and host and not set(host) & set("/?#@ ")):
+        raise ValueError("expected SCHEME://HOST[:PORT] without a path, for example https://example.com, or *")
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
+OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
+File = Annotated[Path, BeforeValidator(_file)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -31,7 +82,7 @@ Who = Literal["client", "subscriber", "anonymous"]
 
 
 class RedisSettings(Section):
-    url: SecretStr | None = Field(
+    url: RedisUrl | None = Field(
         None,
         description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, password and database. "
         "Without it a node stands alone.",
@@ -42,7 +93,7 @@ class RedisSettings(Section):
     partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
         16, description="Partitions of the key space. The first node writes it to Redis, others must agree."
     )
-    tls_ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
+    tls_ca_file: File | None = Field(None, description="Certificates to trust instead of the system's.")
     connect_timeout: PositiveSeconds = Field(2.0, description="Seconds to connect and log in.")
     publish_timeout: PositiveSeconds = Field(3.0, description="Seconds after which a publish without an answer fails.")
     pending_limit: Bytes = Field(
@@ -56,13 +107,13 @@ class RedisSettings(Section):
 
 class AuthSettings(Section):
     anonymous: bool = Field(False, description="Let clients connect without a token.")
-    hmac_secret: SecretStr | None = Field(None, description="Key of HS256, HS384 and HS512 tokens, 32 bytes or more.")
-    hmac_secret_previous: SecretStr | None = Field(None, description="The key before, still accepted while you rotate.")
-    public_key: str | None = Field(
+    hmac_secret: Secret | None = Field(None, description="Key of HS256, HS384 and HS512 tokens, 32 bytes or more.")
+    hmac_secret_previous: Secret | None = Field(None, description="The key before, still accepted while you rotate.")
+    public_key: Text | None = Field(
         None, description="PEM public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
     )
-    public_key_previous: str | None = Field(None, description="The key before, still accepted while you rotate.")
-    jwks_file: Path | None = Field(None, description="File with a JSON Web Key Set.")
+    public_key_previous: Text | None = Field(None, description="The key before, still accepted while you rotate.")
+    jwks_file: File | None = Field(None, description="File with a JSON Web Key Set.")
     jwks_url: str | None = Field(
         None,
         pattern=r"^https?://[^{}]+$",
@@ -71,14 +122,14 @@ class AuthSettings(Section):
     jwks_ttl: PositiveSeconds = Field(
         300.0, description="Seconds a fetched key set is used before it is fetched again."
     )
-    audience: str | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
-    issuer: str | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
+    audience: Text | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
+    issuer: Text | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
     leeway: Seconds = Field(0.0, description="Seconds of clock difference forgiven in exp and nbf.")
     cookie: str = Field("", description="Name of a cookie that may carry the token. Switches require_origin on.")
 
 
 class ApiSettings(Section):
-    keys: tuple[SecretStr, ...] = Field((), description="Keys that backends send as X-API-Key.")
+    keys: tuple[Secret, ...] = Field((), description="Keys that backends send as X-API-Key.")
     insecure: bool = Field(
         False,
         description="Answer without a key. Requests that carry an Origin (browsers) are refused all the same.",
@@ -91,7 +142,7 @@ class ApiSettings(Section):
 
 
 class OriginSettings(Section):
-    allowed: tuple[str, ...] = Field(
+    allowed: tuple[Origin, ...] = Field(
         (),
         description="Origins whose pages may connect: https://example.com, https://*.example.com, or * for all.",
     )
@@ -151,8 +202,8 @@ class DrainSettings(Section):
 
 
 class TlsSettings(Section):
-    certificate: Path | None = Field(None, description="PEM certificate chain of the public listener.")
-    key: Path | None = Field(None, description="PEM private key of the certificate.")
+    certificate: File | None = Field(None, description="PEM certificate chain of the public listener.")
+    key: File | None = Field(None, description="PEM private key of the certificate.")
 
 
 class LogSettings(Section):
@@ -188,11 +239,14 @@ class ServerSettings(Section):
     """Everything, by part. `listen` and its neighbours have no section."""
 
     listen: Address = Field("127.0.0.1:8000", description="Public listener: clients, /health and /api.")
-    internal_listen: Address | Literal[""] = Field(
+    internal_listen: OptionalAddress = Field(
         "127.0.0.1:9000", description="Internal listener: /api, /metrics, /health. Empty switches it off."
     )
     node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
         "", description="Name of this node in logs and answers. Default: host name and process id."
+    )
+    node_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = Field(
+        "", description="URL at which clients reach this very node, not its balancer: shown by `nodes` and the demo page."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Nodes (processes) that share the listener.")
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
@@ -200,6 +254,9 @@ class ServerSettings(Section):
     )
     demo: bool = Field(False, description="Serve the demo page and open the namespace demo.")
     no_auth: bool = Field(False, description="Development: everybody may connect, subscribe, publish, call the API.")
+    allow_open_network: bool = Field(
+        False, description="Let no_auth and demo listen on other addresses than loopback: open to that whole network."
+    )
     redis: RedisSettings = RedisSettings()
     auth: AuthSettings = AuthSettings()
     api: ApiSettings = ApiSettings()

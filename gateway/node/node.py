@@ -64,6 +64,7 @@ class Node:
     ) -> None:
         self.uid = uid
         self.name = name
+        self.url = ""
         self.internal_address = ""
         self.clients = Clients()
         self.hub: Hub[Client] = Hub(scheduler, metrics)
@@ -112,6 +113,7 @@ class Node:
             name=self.name,
             version=__version__,
             started_at=self._started_at,
+            url=self.url,
             internal_address=self.internal_address,
             num_clients=len(self.clients),
             num_users=self.clients.num_users,

@@ -1,0 +1,1 @@
+"""The demo page: a chat in one HTML file, served only with `demo`."""
