@@ -12,6 +12,7 @@ from pydantic import (
     IPvAnyNetwork,
     SecretStr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -66,8 +67,10 @@ def _origin(value: str) -> str:
     return value
 
 
-Address = Annotated[str, AfterValidator(_address)]
-OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+_ADDRESS_SCHEMA = WithJsonSchema({"type": "string", "format": "address"})
+
+Address = Annotated[str, AfterValidator(_address), _ADDRESS_SCHEMA]
+OptionalAddress = Annotated[str, AfterValidator(_optional_address), _ADDRESS_SCHEMA]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -246,7 +249,7 @@ class ServerSettings(Section):
         "", description="Name of this node in logs and answers. Default: host name and process id."
     )
     node_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = Field(
-        "", description="URL at which clients reach this very node, not its balancer: shown by `nodes` and the demo page."
+        "", description="URL at which clients reach this very node, not its balancer; shown by the demo page."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Nodes (processes) that share the listener.")
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
