@@ -1,0 +1,56 @@
+// The unmodified npm SDK as a process. Commands on stdin and events on stdout, one JSON object a line.
+//   usage: node client.mjs URL TOKEN
+//   in:  {"subscribe": "channel"} | {"publish": "channel", "data": ...} | {"close": true}
+//   out: {"event": "connected" | "subscribed" | "publication" | "published" | "error" | ..., ...}
+import readline from "node:readline";
+import { Centrifuge } from "centrifuge";
+import WebSocket from "ws";
+
+const [url, token] = process.argv.slice(2);
+const say = (event, fields = {}) => console.log(JSON.stringify({ event, ...fields }));
+const client = new Centrifuge(url, { websocket: WebSocket, token: token || "", minReconnectDelay: 50, maxReconnectDelay: 500 });
+client.on("connected", ({ client: id, data }) => say("connected", { id, data }));
+client.on("connecting", ({ code, reason }) => say("connecting", { code, reason }));
+client.on("disconnected", ({ code, reason }) => say("disconnected", { code, reason }));
+client.on("error", ({ error }) => say("error", { code: error?.code, message: error?.message }));
+client.on("publication", ({ channel, data }) => say("publication", { channel, data, server: true }));
+client.on("subscribed", ({ channel }) => say("subscribed", { channel, server: true }));
+
+const handlers = {
+  subscribe({ subscribe: channel, token: subscriptionToken }) {
+    const subscription = client.newSubscription(channel, subscriptionToken ? { token: subscriptionToken } : {});
+    subscription.on("subscribed", () => say("subscribed", { channel }));
+    subscription.on("subscribing", ({ code, reason }) => say("subscribing", { channel, code, reason }));
+    subscription.on("unsubscribed", ({ code, reason }) => say("unsubscribed", { channel, code, reason }));
+    subscription.on("error", ({ error }) => say("error", { channel, code: error?.code, message: error?.message }));
+    subscription.on("publication", ({ data, info }) => say("publication", { channel, data, user: info?.user }));
+    subscription.subscribe();
+  },
+  async publish({ publish: channel, data }) {
+    try {
+      await client.publish(channel, data);
+      say("published", { channel, data });
+    } catch (error) {
+      say("error", { channel, code: error.code, message: error.message });
+    }
+  },
+  async rpc({ rpc: method, data }) {
+    try {
+      say("rpc", { data: (await client.rpc(method, data)).data });
+    } catch (error) {
+      say("error", { code: error.code, message: error.message });
+    }
+  },
+  close() {
+    client.disconnect();
+    process.exit(0);
+  },
+};
+
+client.connect();
+readline.createInterface({ input: process.stdin })
+  .on("line", (line) => {
+    const message = JSON.parse(line);
+    handlers[Object.keys(message)[0]](message);
+  })
+  .on("close", () => process.exit(0));
