@@ -1,0 +1,177 @@
+"""Settings that are right one by one and wrong together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from gateway.config.addresses import is_local, parse
+from gateway.config.settings import ServerSettings
+
+# RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256.
+HMAC_SECRET_BYTES = 32
+# Kubernetes kills after 30 s, of which a stop takes some itself.
+KILL_SECONDS = 25
+# The least idle timeout that load balancers commonly ship with (nginx, AWS ALB, HAProxy examples).
+IDLE_SECONDS = 60
+# SDKs of the native protocol give up waiting for a reply after 5 s.
+REPLY_SECONDS = 5
+API_KEY_BYTES = 16
+
+
+def errors(settings: ServerSettings) -> list[str]:
+    """Why a node cannot start with these settings; each text names the settings to change."""
+    return [*_open_network(settings), *_secrets(settings), *_tls(settings), *_processes(settings)]
+
+
+def warnings(settings: ServerSettings) -> list[str]:
+    """What probably does not do what was meant; each text names the settings."""
+    return [
+        *_authentication(settings),
+        *_api(settings),
+        *_browsers(settings),
+        *_channels(settings),
+        *_timing(settings),
+        *_limits(settings),
+    ]
+
+
+def unreadable(settings: ServerSettings) -> list[str]:
+    """Files named in the settings that this process cannot read."""
+    named = {
+        "redis.tls_ca_file": settings.redis.tls_ca_file,
+        "auth.jwks_file": settings.auth.jwks_file,
+        "tls.certificate": settings.tls.certificate,
+        "tls.key": settings.tls.key,
+    }
+    return [f"{name}: {problem}" for name, path in named.items() if path and (problem := _read_problem(path))]
+
+
+def _read_problem(path: Path) -> str:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return ""
+
+
+def _open_network(settings: ServerSettings) -> Iterator[str]:
+    """`no_auth` and `demo` on a network only in so many words."""
+    opened = [name for name in ("no_auth", "demo") if getattr(settings, name)]
+    if not opened or settings.allow_open_network:
+        return
+    for name in ("listen", "internal_listen"):
+        address = getattr(settings, name)
+        if address and not is_local(address):
+            yield (
+                f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that network; "
+                "listen on 127.0.0.1, or set allow_open_network if that is what you want"
+            )
+
+
+def _secrets(settings: ServerSettings) -> Iterator[str]:
+    if settings.no_auth:
+        return
+    for name in ("hmac_secret", "hmac_secret_previous"):
+        secret: SecretStr | None = getattr(settings.auth, name)
+        if secret is not None and len(secret.get_secret_value().encode()) < HMAC_SECRET_BYTES:
+            yield (
+                f"auth.{name} = ***: expected {HMAC_SECRET_BYTES} bytes or more (RFC 7518); "
+                "`openssl rand -hex 32` makes one"
+            )
+
+
+def _tls(settings: ServerSettings) -> Iterator[str]:
+    if (settings.tls.certificate is None) != (settings.tls.key is None):
+        missing, given = ("key", "certificate") if settings.tls.key is None else ("certificate", "key")
+        yield f"tls.{missing}: not set, but tls.{given} is; TLS needs both"
+
+
+def _processes(settings: ServerSettings) -> Iterator[str]:
+    if settings.workers > 1 and settings.redis.url is None:
+        yield (
+            f"redis.url: not set, but workers = {settings.workers}; several nodes need a Redis between them, "
+            "without one messages stay on the node they came to"
+        )
+    if settings.listen == settings.internal_listen and parse(settings.listen) != parse("127.0.0.1:0"):
+        yield f"internal_listen = {settings.internal_listen!r}: the same as listen; they are two listeners"
+
+
+def _has_key(settings: ServerSettings) -> bool:
+    auth = settings.auth
+    return any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url))
+
+
+def _authentication(settings: ServerSettings) -> Iterator[str]:
+    auth = settings.auth
+    if not _has_key(settings):
+        for name in ("audience", "issuer", "cookie"):
+            if getattr(auth, name):
+                yield f"auth.{name} is set, but no key to check tokens with (auth.hmac_secret, public_key or jwks_*)"
+        if not auth.anonymous and not settings.no_auth:
+            yield (
+                "nobody can connect: no key to check tokens with (auth.hmac_secret, public_key or jwks_*), "
+                "and auth.anonymous is off"
+            )
+    for name in ("hmac_secret", "public_key"):
+        if getattr(auth, f"{name}_previous") and not getattr(auth, name):
+            yield f"auth.{name}_previous is set, but auth.{name} is not"
+    if auth.jwks_url and auth.jwks_url.startswith("http://"):
+        yield "auth.jwks_url is not https: whoever can change the answer on its way can sign tokens"
+
+
+def _api(settings: ServerSettings) -> Iterator[str]:
+    api = settings.api
+    if settings.no_auth or api.insecure:
+        if api.insecure and api.public and not is_local(settings.listen):
+            yield "api.insecure and api.public: everybody who reaches listen may publish and disconnect users"
+        return
+    if not api.keys:
+        where = "api.public is on" if api.public else "the API is on the internal listener"
+        yield f"{where}, but api.keys is empty: every request to /api is refused"
+    if any(len(key.get_secret_value().encode()) < API_KEY_BYTES for key in api.keys):
+        yield f"api.keys: a key is shorter than {API_KEY_BYTES} bytes and may be guessed"
+
+
+def _browsers(settings: ServerSettings) -> Iterator[str]:
+    if settings.auth.cookie and not settings.origins.allowed:
+        yield "auth.cookie is set, but origins.allowed is empty: no page may connect"
+    if settings.auth.cookie and "*" in settings.origins.allowed:
+        yield "auth.cookie with origins.allowed = *: any page on the web can connect as its visitor"
+    if settings.auth.cookie and settings.origins.required is False:
+        yield "auth.cookie with origins.required = false: clients without an Origin pass with a cookie"
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies):
+        yield "trusted_proxies holds every address: any client may say which address it comes from"
+
+
+def _channels(settings: ServerSettings) -> Iterator[str]:
+    named = {"channels": settings.channels}
+    named.update((f"namespaces.{name}", options) for name, options in settings.namespaces.items())
+    for name, options in named.items():
+        if options.delivery != "live":
+            yield f"{name}.delivery = {options.delivery!r} acts as 'live' in this version"
+    personal = settings.personal
+    if personal.namespace and not personal.enabled:
+        yield "personal.namespace is set, but personal.enabled is off"
+    if personal.enabled and personal.namespace and personal.namespace not in settings.namespaces:
+        yield f"personal.namespace = {personal.namespace!r} is not among namespaces"
+
+
+def _timing(settings: ServerSettings) -> Iterator[str]:
+    if settings.drain.delay + settings.drain.window > KILL_SECONDS:
+        yield (
+            f"drain.delay + drain.window is more than {KILL_SECONDS} s: give your process manager more time to stop "
+            "a node (Kubernetes kills after 30 s, Docker after 10 s)"
+        )
+    if settings.heartbeat.ping_interval > IDLE_SECONDS:
+        yield f"heartbeat.ping_interval is more than {IDLE_SECONDS} s: many balancers close such idle connections"
+    if settings.redis.publish_timeout > REPLY_SECONDS:
+        yield f"redis.publish_timeout is more than {REPLY_SECONDS} s: client libraries give up before"
+
+
+def _limits(settings: ServerSettings) -> Iterator[str]:
+    limits = settings.limits
+    if limits.message_size > limits.outbox:
+        yield "limits.message_size is more than limits.outbox: one message closes a client that is slow for a moment"
+    if limits.message_size > settings.api.max_body:
+        yield "limits.message_size is more than api.max_body: backends cannot publish messages of that size"

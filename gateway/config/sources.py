@@ -1,0 +1,293 @@
+"""Where the settings come from: a TOML file, the environment and flags, in rising precedence.
+
+Whatever is unknown or wrong in any of them stops the start, all of it named at once.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.config import checks
+from gateway.config.schema import Node, Path, Schema
+from gateway.config.settings import ServerSettings
+from gateway.errors import ConfigError
+
+PREFIX = "GATEWAY_"
+DEFAULT_FILE = FilePath("gateway.toml")
+# Variables of the commands, which are not settings: the file to read, and the gateway that client commands talk to.
+RESERVED = frozenset({"GATEWAY_CONFIG", "GATEWAY_URL"})
+
+# What Kubernetes injects for every Service of the name space, here those named gateway or gateway-SOMETHING
+# (kubernetes.io: "Accessing the Service", environment variables).
+_SERVICE_LINK = re.compile(r"GATEWAY_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)")
+_SERVICE_PORT = re.compile(r"GATEWAY_([A-Z0-9_]+_)?PORT")
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+_SECRETIVE = re.compile(r"secret|key|pass|token|url|cred|auth|pem", re.IGNORECASE)
+_SHOWN = 80
+
+
+class Loaded(NamedTuple):
+    """The settings, and for each setting that was given (dotted name) where: a variable, a flag or the file."""
+
+    settings: ServerSettings
+    origins: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Source:
+    """What one source gives. `labels` names the origin of a path and all paths below it."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    labels: dict[Path, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def assign(self, path: Path, value: Any, label: str) -> None:
+        section = self.values
+        for key in path[:-1]:
+            below = section.setdefault(key, {})
+            if not isinstance(below, dict):
+                below = section[key] = {}
+            section = below
+        section[path[-1]] = value
+        self.labels[path] = label
+
+    def label(self, path: Path) -> str | None:
+        """Where the value at the path comes from; None when this source has none."""
+        section: Any = self.values
+        for key in path:
+            if not isinstance(section, dict) or key not in section:
+                return None
+            section = section[key]
+        known = (self.labels.get(path[:length]) for length in range(len(path), -1, -1))
+        return next((label for label in known if label is not None), None)
+
+
+def load(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> ServerSettings:
+    """The settings from all sources.
+
+    `config_file` None: the file of GATEWAY_CONFIG, else ./gateway.toml if there is one. `flags` maps dotted names
+    ("redis.url") to values; None means that the flag was not given. Raises ConfigError, one line per problem.
+    """
+    return read(config_file, flags, environ).settings
+
+
+def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Loaded:
+    """As `load`, with the origins."""
+    schema = Schema(ServerSettings)
+    # highest precedence first
+    sources = [_flags(flags), _environment(schema, environ), _file(_config_file(config_file, environ))]
+    problems = [problem for source in sources for problem in source.problems]
+    settings: ServerSettings | None = None
+    try:
+        settings = _merge([source.values for source in sources])
+    except ValidationError as error:
+        problems += _Explanation(schema, sources).lines(error)
+    if settings is not None:
+        problems += checks.errors(settings)
+    if settings is None or problems:
+        raise ConfigError(_listed(problems))
+    return Loaded(settings, dict(_origins(schema, settings, sources)))
+
+
+def _listed(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join([f"{len(problems)} problems in the settings:", *(f"  {problem}" for problem in problems)])
+
+
+def _merge(values: list[dict[str, Any]]) -> ServerSettings:
+    """Merge and validate. The class is made per call since that is how pydantic-settings takes its sources."""
+
+    class Merged(ServerSettings, BaseSettings):
+        model_config = SettingsConfigDict(extra="forbid", frozen=True, case_sensitive=True)
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: object, **__: object
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return tuple(InitSettingsSource(settings_cls, each) for each in values)
+
+    merged = Merged()
+    return ServerSettings(**{name: getattr(merged, name) for name in ServerSettings.model_fields})
+
+
+def _origins(schema: Schema, settings: ServerSettings, sources: list[_Source]) -> Iterator[tuple[str, str]]:
+    paths = list(schema.paths())
+    for name in settings.namespaces:
+        paths += schema.paths(schema.find(("namespaces", name)), ("namespaces", name))
+    for path in paths:
+        label = next((label for source in sources if (label := source.label(path))), None)
+        if label:
+            yield ".".join(path), label
+
+
+def _flags(flags: Mapping[str, Any]) -> _Source:
+    source = _Source()
+    for name, value in flags.items():
+        if value is not None:
+            source.assign(tuple(name.split(".")), value, "--" + re.sub(r"[._]", "-", name))
+    return source
+
+
+def _config_file(given: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
+    if given is not None:
+        return given
+    if "GATEWAY_CONFIG" in environ:
+        if not environ["GATEWAY_CONFIG"]:
+            raise ConfigError("GATEWAY_CONFIG is empty: expected the path of a TOML file, or the variable unset")
+        return FilePath(environ["GATEWAY_CONFIG"])
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _file(path: FilePath | None) -> _Source:
+    """The TOML file. What cannot be read or parsed ends the load here: nothing else could be said of it."""
+    if path is None:
+        return _Source()
+    try:
+        text = path.read_text(encoding="utf-8")
+        return _Source(tomllib.loads(text), {(): str(path)})
+    except OSError as error:
+        raise ConfigError(f"{path}: the settings file cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if _SERVICE_PORT.fullmatch(name):
+        return bool(_SERVICE_URL.match(value))
+    return name.startswith("GATEWAY_SERVICE_") or bool(_SERVICE_LINK.fullmatch(name))
+
+
+def _environment(schema: Schema, environ: Mapping[str, str]) -> _Source:
+    source = _Source()
+    # Sorted: GATEWAY_REDIS (a whole section as JSON) comes before GATEWAY_REDIS__URL, which overrides it.
+    for name, value in sorted(environ.items()):
+        if not name.startswith(PREFIX) or name in RESERVED or _is_service_link(name, value):
+            continue
+        path = _path_of(schema, name.removeprefix(PREFIX))
+        node = schema.find(path) if path else None
+        if path is None or node is None:
+            source.problems.append(_unknown_variable(schema, name, value))
+        elif path in source.labels:
+            source.problems.append(f"{name}: sets the same as {source.labels[path]}")
+        else:
+            try:
+                source.assign(path, _parse(node, value), name)
+            except (ValueError, RecursionError):
+                shown = _show(value, secret=schema.is_secret(path))
+                kind = "array" if node["type"] == "array" else "object"
+                source.problems.append(f"{name} = {shown}: expected a JSON {kind}")
+    return source
+
+
+def _path_of(schema: Schema, name: str) -> Path | None:
+    """The path that a variable names, without regard to case; the names of namespaces are taken as they are."""
+    path: Path = ()
+    node: Node | None = schema.root
+    keys = name.split("__")
+    while keys:
+        if node is None or node["type"] != "object":
+            return None
+        if "properties" in node:
+            key = keys.pop(0).lower()
+        else:
+            # The name of a namespace may hold two underscores, the option after it never does.
+            names, keys = (keys[:-1], keys[-1:]) if len(keys) > 1 else (keys, [])
+            key = "__".join(names)
+        path = (*path, key)
+        node = schema.child(node, key)
+    return path
+
+
+def _parse(node: Node, value: str) -> Any:
+    """A list may be given with commas, lists and sections as JSON; pydantic takes the rest as text."""
+    if node["type"] == "array" and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",")] if value.strip() else []
+    if node["type"] not in ("array", "object"):
+        return value
+    parsed = json.loads(value)
+    if not isinstance(parsed, list if node["type"] == "array" else dict):
+        raise ValueError("another JSON type")
+    return parsed
+
+
+def _unknown_variable(schema: Schema, name: str, value: str) -> str:
+    if name == "GATEWAY_PORT":
+        return f"{name} = {_show(value)}: unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"
+    names = {"__".join(path).upper(): path for path in schema.paths()}
+    close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), names, n=1)
+    hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see the settings in the README"
+    shown = _show(value, secret=not close or bool(_SECRETIVE.search(name)) or schema.is_secret(names[close[0]]))
+    return f"{_plain(name)} = {shown}: unknown variable{hint}"
+
+
+class _Explanation:
+    """Turns pydantic's errors into lines that name key, value, source and what is allowed."""
+
+    __slots__ = ("schema", "sources")
+
+    def __init__(self, schema: Schema, sources: list[_Source]) -> None:
+        self.schema = schema
+        self.sources = sources
+
+    def lines(self, error: ValidationError) -> list[str]:
+        return [self._line(each) for each in error.errors(include_url=False)]
+
+    def _line(self, error: ErrorDetails) -> str:
+        path = tuple(str(part) for part in error["loc"] if part != "[key]")
+        origins = (source.label(self._given(path)) for source in self.sources)
+        origin = next((f" ({_plain(label)})" for label in origins if label), "")
+        name = self._name(path)
+        if error["type"] == "extra_forbidden":
+            return self._unknown(path, name, error["input"], origin)
+        secret = self.schema.is_secret(path)
+        shown = "" if isinstance(error["input"], dict) else f" = {_show(error['input'], secret=secret)}"
+        return f"{name}{shown}{origin}: {self._reason(path, error)}"
+
+    def _given(self, path: Path) -> Path:
+        """The path without the index into a list: a list has one origin."""
+        return path[:-1] if (self.schema.find(path[:-1]) or {}).get("type") == "array" else path
+
+    def _name(self, path: Path) -> str:
+        given = self._given(path)
+        return _plain(".".join(given)) + "".join(f"[{index}]" for index in path[len(given) :])
+
+    def _reason(self, path: Path, error: ErrorDetails) -> str:
+        if error["type"] == "value_error":
+            return error["msg"].removeprefix("Value error, ")
+        if error["loc"][-1] == "[key]":
+            return f"the name of a namespace must match {error['ctx']['pattern']}"
+        return f"expected {self.schema.allowed(path)}"
+
+    def _unknown(self, path: Path, name: str, value: Any, origin: str) -> str:
+        nearest = self.schema.nearest(path)
+        # What is unknown may be a secret under a misspelt name; it is shown only when nothing points to that.
+        secret = nearest is None or self.schema.is_secret(nearest) or bool(_SECRETIVE.search(name))
+        hint = "" if nearest is None else f", did you mean {_plain('.'.join(nearest))}?"
+        return f"{name} = {_show(value, secret=secret)}{origin}: unknown setting{hint}"
+
+
+def _show(value: Any, *, secret: bool = False) -> str:
+    """A value for a message: short, without control characters, and not at all when it may be a secret."""
+    if secret:
+        return "***"
+    if isinstance(value, dict | list):
+        return "a section" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _plain(name: str) -> str:
+    """A key or file name as it is, or quoted when it holds what does not belong on a terminal."""
+    return name if name.isprintable() else repr(name)

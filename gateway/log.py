@@ -1,0 +1,217 @@
+"""Logging: human lines on a terminal, one JSON object per line elsewhere; no secrets, no line that a client forged."""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol, TextIO
+
+from gateway.errors import Disconnect
+
+# Lines about refusals per second: of a node, and of one client, so that one in a loop leaves room for the others.
+REFUSALS_PER_SECOND = 50
+REFUSALS_PER_CLIENT = 5
+
+_HIDDEN = "***"
+_SENSITIVE = r"(?:access_|refresh_)?token|api[_-]?key|x-api-key|password|passwd|hmac_secret|secret|cf_connect"
+_SECRETS = (
+    # JSON Web Tokens, wherever they stand
+    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), _HIDDEN),
+    # NAME=value, as in a query string (also percent-encoded)
+    (re.compile(rf"(?i)\b({_SENSITIVE})(=|%3D)[^\s&\"',;)]+"), rf"\1\2{_HIDDEN}"),
+    # "NAME": "value", as in JSON or a printed dict
+    (re.compile(rf"(?i)([\"'](?:{_SENSITIVE}|authorization|cookie)[\"']\s*:\s*)([\"']).*?\2"), rf"\1\2{_HIDDEN}\2"),
+    # headers, printed as text or as a pair of bytes
+    (
+        re.compile(
+            r"(?i)\b(authorization|x-api-key|(?:set-)?cookie|sec-websocket-protocol)"
+            r"((?:['\"]?\s*[:=]|['\"],)\s*+b?+['\"]?+)(?!\*\*\*)[^\r\n]+"
+        ),
+        rf"\1\2{_HIDDEN}",
+    ),
+    (re.compile(r"(?i)\b(bearer|apikey)\s+[\w.~+/=-]{8,}"), rf"\1 {_HIDDEN}"),
+    # redis://user:password@host
+    (re.compile(r"(://)[^\s/@\"']+@"), rf"\1{_HIDDEN}@"),
+)
+_SECRET_FIELD = re.compile(rf"(?i)(?:{_SENSITIVE}|authorization|cookie)")
+
+# What the standard library puts into a record; the rest is what the caller gave as `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+# Loggers that write more than an operator wants below warning: httpx logs every URL it calls.
+_TALKATIVE = ("httpx", "httpcore", "asyncio", "websockets")
+
+
+class LogOptions(Protocol):
+    """The section `log` of the settings."""
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def format(self) -> str: ...
+
+
+def configure(options: LogOptions, stream: TextIO, node: str = "") -> None:
+    """Send everything that is logged in this process to `stream`, under the given node name if any.
+
+    uvicorn has to be started with `log_config=None`. Safe to call again: the last call counts.
+    """
+    human = options.format == "human" or (options.format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(HumanFormatter(node) if human else JsonFormatter(node))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(options.level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    _route_uvicorn(access_log=root.level <= logging.DEBUG)
+
+
+def _route_uvicorn(*, access_log: bool) -> None:
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_request_line)
+    # Without a handler uvicorn does not even build the line (httptools_impl: `hasHandlers`).
+    logging.getLogger("uvicorn.access").propagate = access_log
+    logging.getLogger("uvicorn.access").addFilter(_cut_query)
+
+
+def _is_no_request_line(record: logging.LogRecord) -> bool:
+    """False for uvicorn's lines about WebSocket handshakes: they hold the query string, and so tokens."""
+    return not str(record.msg).startswith('%s - "WebSocket')
+
+
+def _cut_query(record: logging.LogRecord) -> bool:
+    """Access lines end their path before the query string; their arguments are those of uvicorn's h11 and httptools."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+def scrub(text: str) -> str:
+    """The text without what looks like a secret. The last line of defence: nobody should log one."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def escape(text: str) -> str:
+    """The text with everything that is not printable (line breaks, terminal control, bidi marks) as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class _Formatter(logging.Formatter):
+    """What both formats have in common: the scrubbed parts of a record."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self.node = node
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What the caller gave as `extra`, and the name of the node."""
+        given = {name: _field(name, value) for name, value in vars(record).items() if name not in _STANDARD}
+        return {"node": self.node, **given} if self.node else given
+
+    def trace(self, record: logging.LogRecord) -> str:
+        """The traceback, if any. Its last line may quote a client."""
+        parts = [self.formatException(record.exc_info)] if record.exc_info else []
+        if record.stack_info:
+            parts.append(self.formatStack(record.stack_info))
+        return scrub("\n".join(parts))
+
+
+def _field(name: str, value: Any) -> Any:
+    if _SECRET_FIELD.fullmatch(name):
+        return _HIDDEN
+    return value if value is None or isinstance(value, int | float) else scrub(str(value))
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object per line, ASCII only, so that no character of it can end a line or drive a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": scrub(record.getMessage()),
+        }
+        line |= {name: value for name, value in self.fields(record).items() if name not in line}
+        if trace := self.trace(record):
+            line["exception"] = trace
+        return json.dumps(line)
+
+
+class HumanFormatter(_Formatter):
+    """Time, level, message, fields; a traceback indented, so that nothing in it passes for another line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        fields = "".join(f"  {name}={_quoted(value)}" for name, value in self.fields(record).items())
+        line = f"{moment} {record.levelname:7} {escape(scrub(record.getMessage()))}{escape(fields)}"
+        lines = [line, *(f"    {escape(part)}" for part in self.trace(record).splitlines())]
+        return "\n".join(lines)
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return (
+        text if text and text.isprintable() and not set(text) & set(" \"='") else json.dumps(text, ensure_ascii=False)
+    )
+
+
+class Refusals:
+    """One line for each thing a client was refused: who, what, by which rule, and the setting that would allow it.
+
+    Above the limits lines are counted instead of written; the next line says how many (`suppressed`).
+    """
+
+    __slots__ = ("_by_client", "_clock", "_logger", "_second", "_suppressed", "_written")
+
+    def __init__(self, logger: logging.Logger | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger or logging.getLogger("gateway.refusals")
+        self._clock = clock
+        self._second = 0
+        self._written = 0
+        self._by_client: dict[str, int] = {}
+        self._suppressed = 0
+
+    def refused(
+        self, *, client: str, user: str, channel: str, operation: str, rule: str, setting: str, address: str = ""
+    ) -> None:
+        """An operation was answered with an error. Empty values are left out of the line."""
+        fields = {"client": client, "user": user, "address": address, "channel": channel}
+        self._write(f"{operation} refused", client or address, {**fields, "rule": rule, "setting": setting})
+
+    def disconnected(self, *, client: str, user: str, error: Disconnect) -> None:
+        """A connection was closed for what its client did."""
+        fields = {"client": client, "user": user, "code": error.code.code, "reason": error.code.reason}
+        self._write("connection closed", client, {**fields, "detail": error.detail})
+
+    def _write(self, message: str, client: str, fields: Mapping[str, object]) -> None:
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        second = int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._written = 0
+            self._by_client.clear()
+        lines = self._by_client.get(client, 0)
+        if self._written >= REFUSALS_PER_SECOND or lines >= REFUSALS_PER_CLIENT:
+            self._suppressed += 1
+            return
+        self._written += 1
+        self._by_client[client] = lines + 1
+        extra = {name: value for name, value in fields.items() if value != ""}
+        if self._suppressed:
+            extra["suppressed"] = self._suppressed
+            self._suppressed = 0
+        self._logger.info("%s", message, extra=extra)
