@@ -12,6 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 # Seconds. Deliveries inside a node take tens of microseconds, a congested Redis takes seconds.
 LATENCY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
+# Event-loop lag is judged in slices of about 3 ms.
+LAG_BOUNDS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
 
 class Counter:
     """A number that only grows."""
@@ -63,6 +66,24 @@ class Gauge:
 
     def collect(self) -> Metric:
         return GaugeMetricFamily(self.name, self.description, self.read())
+
+
+class Maximum:
+    """The largest value since the scrape before."""
+
+    __slots__ = ("description", "name", "value")
+
+    def __init__(self, name: str, description: str) -> None:
+        self.name = name
+        self.description = description
+        self.value = 0.0
+
+    def observe(self, value: float) -> None:
+        self.value = max(self.value, value)
+
+    def collect(self) -> Metric:
+        value, self.value = self.value, 0.0
+        return GaugeMetricFamily(self.name, self.description, value)
 
 
 class Histogram:
@@ -140,7 +161,10 @@ class Metrics:
         self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
         # node
         self.loop_lag = Histogram(
-            "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms."
+            "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms.", LAG_BOUNDS
+        )
+        self.loop_lag_max = Maximum(
+            "gateway_event_loop_lag_max_seconds", "The largest such lag since the scrape before."
         )
         self.api_requests = LabelledCounter("gateway_api_requests", "method", "Requests of the HTTP API.")
         self.api_errors = LabelledCounter("gateway_api_errors", "code", "Requests of the HTTP API that failed.")

@@ -28,7 +28,9 @@ class LoopLag:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        self._metrics.loop_lag.observe(max(now - self._due, 0.0))
+        lag = max(now - self._due, 0.0)
+        self._metrics.loop_lag.observe(lag)
+        self._metrics.loop_lag_max.observe(lag)
         self._due = now + LAG_INTERVAL
         self._handle = self._loop.call_at(self._due, self._tick)
 

@@ -1,0 +1,26 @@
+"""`python -m tests.benchmarks [NAME ...]`: run the measurements and print a table."""
+
+import asyncio
+import platform
+import resource
+import sys
+
+from tests.benchmarks.measures import MEASURES
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(MEASURES)
+    if unknown:
+        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}", file=sys.stderr)
+        return 2
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {platform.machine()}")
+    for name in names or MEASURES:
+        for row in asyncio.run(MEASURES[name]()):
+            print(f"{row.what:<75} {row.figure:>24}  {row.budget}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,310 @@
+"""Each function measures one thing against a fresh node and returns rows for the table."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.tokens import connection_token
+from tests.benchmarks.processes import Node, node, usage
+from tests.benchmarks.raw import RawClient, command, framed, many, open_client, subscriber
+
+PAYLOAD = "x" * 126  # a JSON string of 128 bytes
+
+
+class Row(NamedTuple):
+    """One line of the table. `budget` is empty where none is set."""
+
+    what: str
+    figure: str
+    budget: str = ""
+
+
+def push(channel: str, data: str, client: str = "", user: str = "") -> int:
+    """The size of a publication's frame."""
+    pub: dict[str, object] = {"data": data}
+    if client:
+        pub["info"] = {"user": user, "client": client}
+    return len(framed(json.dumps({"push": {"channel": channel, "pub": pub}}, separators=(",", ":")).encode()))
+
+
+def api(target: Node, method: str, body: object) -> bytes:
+    """One request to the HTTP API."""
+    headers = {"Content-Type": "application/json", "X-API-Key": target.ready.get("api_key") or ""}
+    request = urllib.request.Request(f"{target.url}/api/{method}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as answer:
+        reply: bytes = answer.read()
+    assert b'"error"' not in reply, reply[:300]
+    return reply
+
+
+def metric(target: Node, pattern: str) -> list[tuple[str, float]]:
+    """(labels, value) of the samples whose name matches, from the internal listener's /metrics."""
+    with urllib.request.urlopen(target.ready["nodes"][0]["internal_url"] + "/metrics") as answer:
+        text = answer.read().decode()
+    return [(labels, float(value)) for labels, value in re.findall(rf"^{pattern}(\{{.*\}})? (\S+)$", text, re.M)]
+
+
+def send_loop(subscribers: int, frame: int, rounds: int) -> float:
+    """Microseconds of CPU per send() of the bare C loop, compiled on the spot."""
+    source = Path(__file__).with_name("send_loop.c")
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/send_loop"
+        subprocess.run(["gcc", "-O2", "-o", program, str(source)], check=True)
+        printed = subprocess.run(
+            [program, str(subscribers), str(frame), str(rounds)], check=True, capture_output=True, text=True
+        )
+    return float(printed.stdout)
+
+
+async def delivery(subscribers: int = 500, messages: int = 300, rounds: int = 5) -> list[Row]:
+    """CPU per delivery through Redis, one message at a time, next to the C loop; rounds in turn, medians."""
+    ours, bare = [], []
+    with node() as target:
+        readers = await many(target.url, "fanout", subscribers)
+        publisher = await open_client(target.url)
+        publisher.transport.write(command(1, connect={}))
+        await publisher.more()
+        client = json.loads(publisher.tail[publisher.tail.index(b"{") :].split(b"\n")[0])["connect"]["client"]
+        size = push("fanout", PAYLOAD, client)
+        for _ in range(rounds):
+            bare.append(send_loop(subscribers, size, messages))
+            goal = readers[0].received
+            start = usage(target.pid).cpu
+            for _ in range(messages):
+                goal += size
+                publisher.transport.write(command(2, publish={"channel": "fanout", "data": PAYLOAD}))
+                await asyncio.gather(*(reader.until(goal) for reader in readers))
+            ours.append((usage(target.pid).cpu - start) / messages / subscribers * 1e6)
+    ratios = sorted(mine / limit for mine, limit in zip(ours, bare, strict=True))
+    return [
+        Row(f"CPU per delivery to {subscribers} subscribers through Redis", f"{median(ours):.2f} us"),
+        Row("CPU per send() of a bare C loop, same run", f"{median(bare):.2f} us"),
+        Row("ratio, pair by pair", f"{median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})", "<= 1.15"),
+    ]
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+async def throughput(
+    per_channel: int = 100, channels: int = 5, publishers: int = 10, window: int = 64, seconds: float = 6.0
+) -> list[Row]:
+    """Deliveries per second with closed-loop publishers, each with `window` publishes under way."""
+    with node() as target:
+        groups = [await many(target.url, f"rooms{number}", per_channel) for number in range(channels)]
+        loops = []
+        for number in range(publishers):
+            publisher = await open_client(target.url)
+            publisher.transport.write(command(1, connect={}))
+            await publisher.more()
+            publisher.received = 0
+            loops.append((publisher, f"rooms{number % channels}"))
+        deadline = time.monotonic() + seconds
+        readers = [reader for group in groups for reader in group]
+        before = sum(reader.received for reader in readers)
+        start, cpu = time.monotonic(), usage(target.pid).cpu
+        counted = metric(target, "gateway_deliveries_total")[0][1]
+        await asyncio.gather(*(_closed_loop(publisher, name, window, deadline) for publisher, name in loops))
+        elapsed, used = time.monotonic() - start, usage(target.pid).cpu - cpu
+        delivered = metric(target, "gateway_deliveries_total")[0][1] - counted
+        total = sum(reader.received for reader in readers) - before
+    assert total > 0
+    return [
+        Row(f"deliveries/s, {per_channel} subscribers per channel", f"{delivered / elapsed:,.0f}", ">= 1,000,000"),
+        Row("  CPU per delivery, publishing included", f"{used / delivered * 1e6:.2f} us"),
+        Row("  publishes/s meanwhile", f"{delivered / per_channel / elapsed:,.0f}"),
+    ]
+
+
+async def _closed_loop(publisher: RawClient, channel: str, window: int, deadline: float) -> None:
+    """Publish `window` messages, wait for their replies, again."""
+    burst = command(7, publish={"channel": channel, "data": PAYLOAD}) * window
+    reply = len(framed(b'{"id":7,"publish":{}}'))
+    goal = publisher.received
+    while time.monotonic() < deadline:
+        publisher.transport.write(burst)
+        goal += reply * window
+        await publisher.until(goal)
+
+
+async def websocket_publish(messages: int = 20_000, window: int = 100) -> list[Row]:
+    """CPU per publish from a WebSocket through Redis to one subscriber."""
+    with node() as target:
+        reader = await subscriber(target.url, "single")
+        publisher = await open_client(target.url)
+        publisher.transport.write(command(1, connect={}))
+        await publisher.more()
+        publisher.received = 0
+        burst = command(7, publish={"channel": "single", "data": PAYLOAD}) * window
+        reply = len(framed(b'{"id":7,"publish":{}}'))
+        start = usage(target.pid).cpu
+        for number in range(messages // window):
+            publisher.transport.write(burst)
+            await publisher.until(reply * window * (number + 1))
+        used = usage(target.pid).cpu - start
+        assert reader.received > messages * len(PAYLOAD) * 0.9
+    return [Row("CPU per WebSocket publish, fan-out 1", f"{used / messages * 1e6:.1f} us", "<= 20 us")]
+
+
+BARE_APP = """
+import sys
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+async def publish(request):
+    await request.body()
+    return Response(b'{"result":{}}', media_type="application/json")
+
+app = Starlette(routes=[Route("/api/publish", publish, methods=["POST"])])
+config = uvicorn.Config(app, port=0, log_level="critical", access_log=False, http="httptools", loop="uvloop")
+socket = config.bind_socket()
+print(socket.getsockname()[1], flush=True)
+uvicorn.Server(config).run(sockets=[socket])
+"""
+
+
+@contextmanager
+def bare_starlette() -> Iterator[tuple[str, int]]:
+    """A Starlette application with one POST route that reads the body: (url, pid)."""
+    process = subprocess.Popen([sys.executable, "-c", BARE_APP], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stdout.close()
+
+
+async def http_publish(requests: int = 3_000, connections: int = 8) -> list[Row]:
+    """CPU per POST of one message and of a batch, next to a bare Starlette POST."""
+    body = json.dumps({"channel": "single", "data": PAYLOAD}).encode()
+    with node() as target, bare_starlette() as (bare_url, bare_pid):
+        reader = await subscriber(target.url, "single")
+        key = target.ready.get("api_key") or ""
+        ours, bare = [], []
+        for _ in range(3):
+            bare.append(await _posts(bare_url, bare_pid, "", body, requests, connections))
+            ours.append(await _posts(target.url, target.pid, key, body, requests, connections))
+        assert reader.received > 0
+        commands = [{"publish": {"channel": "single", "data": PAYLOAD}}] * 1_000
+        batch = json.dumps({"commands": commands}).encode()
+        cost = await _posts(target.url, target.pid, key, batch, 30, 1, path="/api/batch")
+    ratio = median([mine / theirs for mine, theirs in zip(ours, bare, strict=True)])
+    return [
+        Row("CPU per HTTP publish, fan-out 1", f"{median(ours):.1f} us"),
+        Row("CPU per POST of a bare Starlette route, same run", f"{median(bare):.1f} us"),
+        Row("  ratio, pair by pair", f"{ratio:.2f}", "<= 1.3"),
+        Row("CPU per message in an HTTP batch of 1,000", f"{cost / 1_000:.1f} us", "<= 20 us"),
+    ]
+
+
+async def _posts(
+    url: str, pid: int, key: str, body: bytes, requests: int, connections: int, path: str = "/api/publish"
+) -> float:
+    """Microseconds of CPU per request, over keep-alive connections."""
+    host = url.removeprefix("http://")
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+    streams = [await asyncio.open_connection(*host.split(":")) for _ in range(connections)]
+
+    async def loop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: int) -> None:
+        for _ in range(count):
+            writer.write(request)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in answer[:15], answer
+            length = int(re.findall(rb"(?i)content-length: (\d+)", answer)[0])
+            await reader.readexactly(length)
+
+    start = usage(pid).cpu
+    await asyncio.gather(*(loop(reader, writer, requests // connections) for reader, writer in streams))
+    used = usage(pid).cpu - start
+    for _, writer in streams:
+        writer.close()
+    return used / (requests // connections * connections) * 1e6
+
+
+async def connections(count: int = 5_000) -> list[Row]:
+    """Memory and CPU of connections that authenticate with a JWT and subscribe to one channel each."""
+    namespace = {"GATEWAY_NAMESPACES__own__ALLOW_SUBSCRIBE": "client"}
+    with node(auth=True, settings=namespace) as target:
+        secret = target.ready["hmac_secret"]
+        gate = asyncio.Semaphore(64)
+
+        async def one(number: int) -> RawClient:
+            token = connection_token(secret, f"user{number}")
+            async with gate:
+                return await subscriber(target.url, f"own:{number}", token)
+
+        # What the first connections cost once for all is not theirs.
+        first = await asyncio.gather(*(one(number) for number in range(200)))
+        before = usage(target.pid)
+        rest = await asyncio.gather(*(one(number) for number in range(200, count + 200)))
+        after = usage(target.pid)
+        assert len(first) + len(rest) == count + 200
+    return [
+        Row(
+            f"RSS per idle connection, authenticated, one subscription, at {count:,}",
+            f"{(after.rss - before.rss) / count / 1024:.2f} KiB",
+            "<= 6 KiB",
+        ),
+        Row(
+            "CPU to connect, authenticate (JWT) and subscribe",
+            f"{(after.cpu - before.cpu) / count * 1e6:.0f} us",
+            "<= 300 us",
+        ),
+    ]
+
+
+async def loop_lag(count: int = 15_000, rate: int = 5, seconds: int = 12) -> list[Row]:
+    """Event-loop lag while one channel of all connections receives `rate` messages a second."""
+    with node() as target:
+        readers = await many(target.url, "all", count)
+        publisher = await open_client(target.url)
+        publisher.transport.write(command(1, connect={}))
+        await publisher.more()
+        await asyncio.sleep(1)
+        metric(target, "gateway_event_loop_lag_max_seconds")  # resets the maximum
+        before = dict(metric(target, "gateway_event_loop_lag_seconds_bucket"))
+        for _ in range(rate * seconds):
+            publisher.transport.write(command(7, publish={"channel": "all", "data": PAYLOAD}))
+            await asyncio.sleep(1 / rate)
+        after = dict(metric(target, "gateway_event_loop_lag_seconds_bucket"))
+        ((_, worst),) = metric(target, "gateway_event_loop_lag_max_seconds")
+        assert readers[0].received >= rate * seconds * len(PAYLOAD)
+    counts = {labels: after[labels] - before.get(labels, 0) for labels in after}
+    total = max(counts.values())
+    bound = next(labels for labels, value in counts.items() if value >= 0.99 * total)
+    return [
+        Row(
+            f"event-loop lag at {count:,} connections, {rate} messages/s to all: p99",
+            "<= " + bound.split('"')[1] + " s",
+            "<= two slices (6 ms)",
+        ),
+        Row("  maximum", f"{worst * 1000:.1f} ms"),
+    ]
+
+
+MEASURES = {
+    "delivery": delivery,
+    "throughput": throughput,
+    "websocket_publish": websocket_publish,
+    "http_publish": http_publish,
+    "connections": connections,
+    "loop_lag": loop_lag,
+}
