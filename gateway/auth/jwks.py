@@ -1,0 +1,182 @@
+"""Key sets (JWKS) that change while the gateway runs: from a file, or from a fixed URL."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from gateway.auth.keys import Key, KeySet
+from gateway.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 1024 * 1024
+
+# Seconds between two looks at the file.
+FILE_INTERVAL = 2.0
+# Seconds between two fetches, however many tokens name unknown keys.
+FETCH_INTERVAL = 5.0
+# Seconds until a failed fetch is repeated without anybody asking.
+RETRY_INTERVAL = 30.0
+# Seconds for one fetch altogether.
+FETCH_TIMEOUT = 5.0
+# Tokens that wait for a fetch; those beyond are told to come again.
+MAX_WAITING = 1024
+
+# Called with "" after a successful fetch, else with the reason why it is not known whether the set has the key.
+Fetched = Callable[[str], None]
+
+
+class FileKeys:
+    """A key set in a file, read again when it changes."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+        """Raises ConfigError when the file cannot be used."""
+        self._path = path
+        self._now = now
+        self._looked_at = now()
+        try:
+            self._seen = self._stat()
+            self._keys = self._read()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"auth.jwks_file: {path}: {error}") from None
+
+    def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
+        """As KeySet.find. An unknown key is worth a look at the file at once; otherwise it is every two seconds."""
+        if self._now() >= self._looked_at + FILE_INTERVAL:
+            self._look()
+        found = self._keys.find(key_id, algorithm)
+        if not found:
+            self._look()
+            found = self._keys.find(key_id, algorithm)
+        return found
+
+    def _look(self) -> None:
+        self._looked_at = self._now()
+        try:
+            seen = self._stat()
+            if seen == self._seen:
+                return
+            # Set first: a file that cannot be used is reported once.
+            self._seen = seen
+            self._keys = self._read()
+            logger.info("read the key set in %s again", self._path)
+        except (OSError, ValueError) as error:
+            logger.error("the key set in %s cannot be used, the keys before stay in use: %s", self._path, error)
+
+    def _stat(self) -> tuple[int, int, int]:
+        stat = os.stat(self._path)
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def _read(self) -> KeySet:
+        with self._path.open("rb") as file:
+            document = file.read(MAX_BYTES + 1)
+        if len(document) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        return KeySet(document)
+
+
+class UrlKeys:
+    """A key set behind one fixed URL, fetched at start, every `ttl` seconds, and when a token names an unknown key.
+
+    While the endpoint fails, the keys fetched before stay in use. Redirects are not followed: another host is never
+    asked. The cache belongs to the URL, and in it a key is found by its id and algorithm.
+    """
+
+    def __init__(self, url: str, ttl: float, interval: float = FETCH_INTERVAL) -> None:
+        """`ttl` and `interval` (between two fetches at least) in seconds. Raises ConfigError for a malformed URL."""
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"auth.jwks_url: {error}") from None
+        self._url = url
+        # Without user, password and query, which may be secret.
+        self._shown = f"{parsed.scheme}://{parsed.netloc.decode()}{parsed.path}"
+        self._ttl = ttl
+        self._interval = interval
+        self._keys: KeySet | None = None
+        self._waiting: list[Fetched] = []
+        self._wanted = asyncio.Event()
+        self._client: httpx.AsyncClient | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
+        """As KeySet.find, among the keys known now."""
+        return self._keys.find(key_id, algorithm) if self._keys is not None else ()
+
+    async def start(self) -> None:
+        """Fetch the keys for the first time. An endpoint that fails is reported and tried again; it stops nothing."""
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self._client = httpx.AsyncClient(headers=headers, follow_redirects=False, timeout=FETCH_TIMEOUT)
+        succeeded = not await self._fetch(self._client)
+        self._fetching = asyncio.create_task(self._fetch_forever(self._client, succeeded))
+
+    async def stop(self) -> None:
+        """Stop fetching. Safe to call twice, and before start."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+            self._fetching = None
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+        self._answer("the node stops")
+
+    def ask(self, fetched: Fetched) -> None:
+        """Fetch soon, since a token names an unknown key; `fetched` is called when that is done."""
+        if len(self._waiting) >= MAX_WAITING or self._client is None:
+            fetched("too many tokens wait for the key set, or the node stops")
+            return
+        self._waiting.append(fetched)
+        self._wanted.set()
+
+    async def _fetch_forever(self, client: httpx.AsyncClient, succeeded: bool) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            idle = (self._ttl if succeeded else RETRY_INTERVAL) - self._interval
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(idle, 0.0)):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            problem = await self._fetch(client)
+            succeeded = not problem
+            self._answer(problem)
+
+    def _answer(self, problem: str) -> None:
+        waiting, self._waiting = self._waiting, []
+        loop = asyncio.get_running_loop()
+        for fetched in waiting:
+            # Each by itself: one that fails must not end the fetching.
+            loop.call_soon(fetched, problem)
+
+    async def _fetch(self, client: httpx.AsyncClient) -> str:
+        """Fetch the set once. Returns what went wrong, empty for nothing."""
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT):
+                self._keys = KeySet(await self._download(client))
+        # Whatever it is: fetching must go on.
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            kept = "the keys before stay in use" if self._keys is not None else "there are no keys yet"
+            logger.error("the key set of %s cannot be fetched, %s: %s", self._shown, kept, problem)
+            return f"the key set cannot be fetched: {problem}"
+        return ""
+
+    async def _download(self, client: httpx.AsyncClient) -> bytes:
+        async with client.stream("GET", self._url) as response:
+            if response.status_code != 200:
+                raise ValueError(f"status {response.status_code}")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                # We asked for none; unpacking could yield any size.
+                raise ValueError("the answer is compressed")
+            document = bytearray()
+            async for chunk in response.aiter_raw():
+                document += chunk
+                if len(document) > MAX_BYTES:
+                    raise ValueError(f"more than {MAX_BYTES} bytes")
+        return bytes(document)

@@ -1,0 +1,296 @@
+"""Tokens of clients: who a connection is (connection token), and what lets it into a channel (subscription token).
+
+Claims are those of the Centrifuge protocol (reference: sub, exp, nbf, iat, jti, aud, iss, info, channels, subs,
+channel, client, expire_at). Types are strict: `sub` is a string, times are numbers of seconds since 1970.
+"""
+
+from base64 import b64decode
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.auth import jws
+from gateway.auth.jwks import FileKeys, UrlKeys
+from gateway.auth.jws import SignedToken
+from gateway.auth.keys import PUBLIC_ALGORITHMS, configured_keys
+from gateway.auth.revocations import Revocations
+from gateway.config.settings import AuthSettings
+from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError
+from gateway.messages import DEFAULT_APP
+
+
+class ServerSub(msgspec.Struct, frozen=True, gc=False):
+    """A channel that the token subscribes the connection to. JSON texts, empty for none."""
+
+    # The chan_info of the client's publications.
+    info: bytes = b""
+    # Goes to the client with the subscription.
+    data: bytes = b""
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Who a connection is."""
+
+    app: str
+    # Empty for an anonymous client.
+    user: str
+    jti: str = ""
+    # Unix time in seconds; 0 for a token that does not say.
+    issued_at: int = 0
+    # Unix time in seconds at which the connection must be refreshed, 0 for never.
+    expire_at: int = 0
+    # A JSON text: the conn_info of the client's publications.
+    info: bytes = b""
+    subs: dict[str, ServerSub] | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """What lets a user into a channel."""
+
+    app: str
+    user: str
+    channel: str
+    # Only this connection, when not empty.
+    client: str = ""
+    # A JSON text: the chan_info of the client's publications.
+    info: bytes = b""
+    # Unix time in seconds at which the subscription must be refreshed, 0 for never.
+    expire_at: int = 0
+    jti: str = ""
+    issued_at: int = 0
+
+
+# Up to the year 9999: what lies beyond are milliseconds, by mistake.
+Time = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+Id = Annotated[str, Meta(max_length=255)]
+
+
+class _SubClaim(msgspec.Struct, frozen=True, gc=False):
+    info: msgspec.Raw = msgspec.Raw()
+    b64info: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+    b64data: str = ""
+
+
+class Claims(msgspec.Struct, frozen=True, gc=False):
+    """The payload of a token. An absent claim is UNSET where null must not pass for it."""
+
+    sub: Id = ""
+    exp: Time | UnsetType = UNSET
+    nbf: Time = 0
+    iat: Time = 0
+    jti: Id = ""
+    aud: str | list[str] | UnsetType = UNSET
+    iss: str | UnsetType = UNSET
+    info: msgspec.Raw = msgspec.Raw()
+    b64info: str = ""
+    expire_at: Time | UnsetType = UNSET
+    channels: list[str] = []
+    subs: dict[str, _SubClaim] = {}
+    channel: str | UnsetType = UNSET
+    client: Id = ""
+
+
+CLAIMS = msgspec.json.Decoder(Claims)
+
+T = TypeVar("T", Identity, Grant, Identity | Grant)
+TokenDone = Callable[[T | RequestError | Disconnect], None]
+
+
+class TokenVerifier:
+    """Checks tokens: signature, times, audience, issuer, revocation."""
+
+    def __init__(
+        self,
+        settings: AuthSettings,
+        revocations: Revocations,
+        time: Callable[[], float],
+        *,
+        app: str = DEFAULT_APP,
+    ) -> None:
+        """`time` gives Unix seconds; all tokens belong to `app`. Raises ConfigError for a key that cannot be used."""
+        self._settings = settings
+        self._revocations = revocations
+        self._time = time
+        self._app = app
+        self._keys = configured_keys(settings)
+        self._file = FileKeys(settings.jwks_file) if settings.jwks_file is not None else None
+        self._url = UrlKeys(settings.jwks_url, settings.jwks_ttl) if settings.jwks_url is not None else None
+
+    async def start(self) -> None:
+        """Fetch the key set for the first time, if there is a URL. An endpoint that fails is tried again later."""
+        if self._url is not None:
+            await self._url.start()
+
+    async def stop(self) -> None:
+        """Stop fetching; tokens that wait are answered with an error. Safe to call twice, and before start."""
+        if self._url is not None:
+            await self._url.stop()
+
+    # `done` is called once: before the method returns, or later on the event loop when the key set has to be fetched.
+    # Besides what each method names, that can end in RequestError(INTERNAL), which is temporary.
+
+    def connection(self, token: str, done: TokenDone[Identity]) -> None:
+        """Who connects: Identity, RequestError(TOKEN_EXPIRED), or Disconnect(INVALID_TOKEN) with what is wrong."""
+        self._verify(token, self._identity, done)
+
+    def subscription(self, token: str, done: TokenDone[Grant]) -> None:
+        """What it grants: Grant, RequestError(TOKEN_EXPIRED), or RequestError(PERMISSION_DENIED) with what is wrong.
+
+        Whether it is for this channel, user and client is for the caller to compare.
+        """
+
+        def refused(outcome: Grant | RequestError | Disconnect) -> None:
+            done(RequestError(PERMISSION_DENIED, outcome.detail) if isinstance(outcome, Disconnect) else outcome)
+
+        self._verify(token, self._grant, refused)
+
+    def either(self, token: str, done: TokenDone[Identity | Grant]) -> None:
+        """Identity of a connection token, Grant of a subscription token; errors as for `connection`."""
+        self._verify(token, self._identity_or_grant, done)
+
+    def _verify(self, token: str, accept: Callable[[Claims], T], done: TokenDone[T]) -> None:
+        try:
+            signed = jws.parse(token)
+        except Disconnect as error:
+            done(error)
+            return
+        genuine = self._is_genuine(signed)
+        if not genuine and self._url is not None and self._is_unknown(signed):
+            self._url.ask(partial(self._asked, signed, accept, done))
+        else:
+            done(self._judge(signed, accept, genuine))
+
+    def _asked(self, signed: SignedToken, accept: Callable[[Claims], T], done: TokenDone[T], problem: str) -> None:
+        """The key set was fetched for this token, or there was a problem."""
+        genuine = self._is_genuine(signed)
+        if not genuine and problem and self._is_unknown(signed):
+            done(RequestError(INTERNAL, problem))
+        else:
+            done(self._judge(signed, accept, genuine))
+
+    def _is_genuine(self, token: SignedToken) -> bool:
+        """Whether one of our keys has signed it."""
+        if any(key.verifies(token) for key in self._keys):
+            return True
+        if token.algorithm not in PUBLIC_ALGORITHMS:
+            return False
+        sources = [source for source in (self._file, self._url) if source is not None]
+        return any(key.verifies(token) for source in sources for key in source.find(token.key_id, token.algorithm))
+
+    def _is_unknown(self, token: SignedToken) -> bool:
+        """Whether a fetch of the key set could bring the key of this token."""
+        return (
+            self._url is not None
+            and token.algorithm in PUBLIC_ALGORITHMS
+            and not self._url.find(token.key_id, token.algorithm)
+        )
+
+    def _judge(self, token: SignedToken, accept: Callable[[Claims], T], genuine: bool) -> T | RequestError | Disconnect:
+        try:
+            if not genuine:
+                raise _invalid(f"no key here signed it (alg {token.algorithm[:16]!r}, kid {token.key_id[:64]!r})")
+            return accept(_claims(token.payload))
+        except (RequestError, Disconnect) as error:
+            return error
+
+    # From claims to what they mean. These raise Disconnect(INVALID_TOKEN) and RequestError(TOKEN_EXPIRED).
+
+    def _identity(self, claims: Claims) -> Identity:
+        if claims.channel is not UNSET:
+            raise _invalid("a subscription token (it has a channel) cannot connect")
+        expire_at = self._check(claims)
+        subs = dict.fromkeys(claims.channels, ServerSub())
+        for name, sub in claims.subs.items():
+            info = _json_text("subs info", sub.info, sub.b64info)
+            subs[name] = ServerSub(info, _json_text("subs data", sub.data, sub.b64data))
+        return Identity(
+            self._app,
+            claims.sub,
+            jti=claims.jti,
+            issued_at=int(claims.iat),
+            expire_at=expire_at,
+            info=_json_text("info", claims.info, claims.b64info),
+            subs=subs or None,
+        )
+
+    def _grant(self, claims: Claims) -> Grant:
+        if claims.channel is UNSET or not claims.channel:
+            raise _invalid("not a subscription token (it has no channel)")
+        expire_at = self._check(claims)
+        return Grant(
+            self._app,
+            claims.sub,
+            claims.channel,
+            client=claims.client,
+            info=_json_text("info", claims.info, claims.b64info),
+            expire_at=expire_at,
+            jti=claims.jti,
+            issued_at=int(claims.iat),
+        )
+
+    def _identity_or_grant(self, claims: Claims) -> Identity | Grant:
+        return self._identity(claims) if claims.channel is UNSET else self._grant(claims)
+
+    def _check(self, claims: Claims) -> int:
+        """Whether the token is for us and its time is now. Returns when what it opens ends (Unix s, 0 for never)."""
+        self._check_audience(claims)
+        now, leeway = self._time(), self._settings.leeway
+        if claims.nbf > now + leeway:
+            raise _invalid("not valid yet (nbf); auth.leeway forgives differences of clocks")
+        end = claims.exp if claims.expire_at is UNSET else claims.expire_at
+        ends = [time for time in (claims.exp, end or UNSET) if time is not UNSET]
+        if any(time + leeway <= now for time in ends):
+            raise RequestError(TOKEN_EXPIRED)
+        if self._revocations.is_revoked(self._app, claims.sub, claims.jti, int(claims.iat)):
+            raise _invalid("revoked")
+        return 0 if end is UNSET else int(end)
+
+    def _check_audience(self, claims: Claims) -> None:
+        settings = self._settings
+        if settings.audience is None:
+            if claims.aud is not UNSET:
+                raise _invalid("it has an audience (aud) and auth.audience is not set")
+        elif claims.aud is UNSET or settings.audience not in _as_list(claims.aud):
+            raise _invalid("its audience (aud) is not auth.audience")
+        if settings.issuer is not None and claims.iss != settings.issuer:
+            raise _invalid("its issuer (iss) is not auth.issuer")
+
+
+def _invalid(detail: str) -> Disconnect:
+    return Disconnect(INVALID_TOKEN, detail)
+
+
+def _as_list(audience: str | list[str]) -> list[str]:
+    return [audience] if isinstance(audience, str) else audience
+
+
+def _claims(payload: bytes) -> Claims:
+    try:
+        # The decoder leaves JSON members as they are, and they are sent on to others.
+        payload.decode()
+        return CLAIMS.decode(payload)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(f"claims: {error}") from None
+
+
+def _json_text(claim: str, raw: msgspec.Raw, encoded: str) -> bytes:
+    """The JSON text of a claim that comes as it is or in base64; without line breaks, which would split frames.
+
+    Empty when the claim is absent or null.
+    """
+    text = bytes(raw)
+    try:
+        if encoded:
+            text = b64decode(encoded, validate=True)
+            text.decode()
+            # Checks the syntax and builds nothing.
+            msgspec.json.decode(text, type=msgspec.Raw)
+        if b"\n" in text or b"\r" in text:
+            text = msgspec.json.format(text, indent=-1)
+    except (ValueError, RecursionError):
+        raise _invalid(f"claims: {claim} is not JSON (in base64, where the name says so)") from None
+    return b"" if text == b"null" else text

@@ -1,0 +1,109 @@
+"""What a channel name means, decided once for all protocols: namespace, options, protection.
+
+Names have 1 to 255 characters of printable ASCII, `!` to `~`: no white space, no control characters, and no other
+letters, since Unicode has several spellings of one visible name and their subscribers would never meet. Backends that
+want other letters in a name encode them (for example percent-encoding).
+
+    chat:room       namespace `chat`, the part before the first `:`; `room` alone has the options of no namespace
+    $chat:room      private: a subscription token, or the server, has to let a client in; `$` counts at the start only
+    chat:room#17,42 user-limited: for the users listed after the last `#`
+
+A `:` after a `#` belongs to the name of a user, never to a namespace.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from gateway.config.settings import NamespaceSettings, ServerSettings
+from gateway.errors import BAD_REQUEST, UNKNOWN_CHANNEL, ConfigError, RequestError
+from gateway.messages import Channel
+
+NAME = re.compile(r"[!-~]{1,255}")
+
+DEMO = "demo"
+
+# Clients choose the names, so what is remembered of them is bounded: at most about 4 MB.
+REMEMBERED = 4096
+
+
+class ChannelSpec(NamedTuple):
+    """What a channel name means."""
+
+    channel: Channel
+    # Empty when the name has none.
+    namespace: str
+    options: NamespaceSettings
+    # Needs a subscription token.
+    private: bool
+    # Those listed after `#`; None when the channel is not limited to users.
+    users: frozenset[str] | None
+
+
+class Channels:
+    """All channels there can be."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Namespaces as configured. Raises ConfigError for a personal namespace that does not exist.
+
+        With `no_auth`, clients and anonymous clients may subscribe and publish in the channels without a namespace
+        and in `demo:`, which exists even when it is not configured; with `demo`, in `demo:` only. `$` and `#` keep
+        their protection, and other namespaces stay as they are configured.
+        """
+        self._default = _opened(settings.channels) if settings.no_auth else settings.channels
+        self._namespaces = dict(settings.namespaces)
+        if settings.no_auth or settings.demo:
+            self._namespaces[DEMO] = _opened(settings.namespaces.get(DEMO, NamespaceSettings()))
+        personal = settings.personal
+        if personal.namespace and personal.namespace not in self._namespaces:
+            raise ConfigError(
+                f"personal.namespace: {personal.namespace!r} is not among the namespaces "
+                f"({', '.join(sorted(self._namespaces)) or 'there are none'})"
+            )
+        self._personal = f"{personal.namespace}:#" if personal.namespace else "#"
+        self._has_personal = personal.enabled
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._resolve)
+
+    def resolve(self, app: str, name: str) -> ChannelSpec:
+        """What the name means in this app.
+
+        Raises RequestError with BAD_REQUEST for a name that breaks the rules above, and with UNKNOWN_CHANNEL for a
+        namespace that is not configured.
+        """
+        return self._remembered(app, name)
+
+    def personal(self, app: str, user: str) -> Channel | None:
+        """The channel of one user: `#USER`, in its namespace if one is set.
+
+        None when personal channels are off, for anonymous clients, and for user ids that do not fit into a name:
+        too long, with `,` or `#`, or with anything but printable ASCII.
+        """
+        if not self._has_personal or not user or "," in user or "#" in user:
+            return None
+        name = self._personal + user
+        return Channel(app, name) if NAME.fullmatch(name) else None
+
+    def _resolve(self, app: str, name: str) -> ChannelSpec:
+        if not NAME.fullmatch(name):
+            raise RequestError(
+                BAD_REQUEST, "a channel name has 1 to 255 characters of printable ASCII and no white space"
+            )
+        private = name.startswith("$")
+        before_users, limited, _ = name.removeprefix("$").partition("#")
+        namespace, separator, _ = before_users.partition(":")
+        if not separator:
+            namespace, options = "", self._default
+        elif namespace in self._namespaces:
+            options = self._namespaces[namespace]
+        else:
+            raise RequestError(UNKNOWN_CHANNEL, f"namespace {namespace!r} is not configured (namespaces.{namespace})")
+        users = None
+        if limited:
+            # Nobody may be meant by an empty id: that is what anonymous clients have.
+            users = frozenset(name.rpartition("#")[2].split(",")) - {""}
+        return ChannelSpec(Channel(app, name), namespace, options, private, users)
+
+
+def _opened(options: NamespaceSettings) -> NamespaceSettings:
+    everybody = ("client", "anonymous")
+    return options.model_copy(update={"allow_subscribe": everybody, "allow_publish": everybody})
