@@ -20,7 +20,7 @@ _SECRETS = (
     # JSON Web Tokens, wherever they stand
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), _HIDDEN),
     # NAME=value, as in a query string (also percent-encoded)
-    (re.compile(rf"(?i)\b({_SENSITIVE})(=|%3D)[^\s&\"',;)]+"), rf"\1\2{_HIDDEN}"),
+    (re.compile(rf"(?i)({_SENSITIVE})(=|%3D)[^\s&\"',;)]+"), rf"\1\2{_HIDDEN}"),
     # "NAME": "value", as in JSON or a printed dict
     (re.compile(rf"(?i)([\"'](?:{_SENSITIVE}|authorization|cookie)[\"']\s*:\s*)([\"']).*?\2"), rf"\1\2{_HIDDEN}\2"),
     # headers, printed as text or as a pair of bytes

@@ -37,10 +37,8 @@ class Schema:
         """Follow references, and look through "or null"."""
         if "$ref" in node:
             return self._definitions[node["$ref"].rpartition("/")[2]]  # type: ignore[no-any-return]  # JSON
-        for branch in node.get("anyOf", ()):
-            if branch.get("type") != "null":
-                return self._resolve({**node, "anyOf": (), **branch})
-        return node
+        branches = [branch for branch in node.get("anyOf", ()) if branch.get("type") != "null"]
+        return self._resolve({**node, "anyOf": (), **branches[0]}) if branches else node
 
     def child(self, node: Node, key: str) -> Node | None:
         """The node below a section or a table of sections; None when there is no such key."""
@@ -53,7 +51,7 @@ class Schema:
         node: Node | None = self.root
         for key in path:
             if node is None:
-                break
+                return None
             node = self._item(node) if node.get("type") == "array" else self.child(node, key)
         return node
 
@@ -81,7 +79,7 @@ class Schema:
     def nearest(self, path: Path) -> Path | None:
         """The setting that was probably meant by an unknown path: a neighbour, the same name elsewhere, or similar."""
         parent = self.find(path[:-1]) or {}
-        names = difflib.get_close_matches(path[-1], parent.get("properties", ()), n=1)
+        names = difflib.get_close_matches(path[-1].lower(), parent.get("properties", ()), n=1)
         if names:
             return (*path[:-1], names[0])
         known = list(self.paths())
@@ -99,8 +97,6 @@ class Schema:
     def _words(self, node: Node) -> str:
         if "enum" in node:
             return "one of " + ", ".join(node["enum"])
-        if "const" in node:
-            return str(node["const"])
         if node.get("type") == "array":
             return f"a list; each: {self._words(self._item(node))}"
         words = _FORMATS.get(node.get("format", "")) or _NOUNS[node["type"]]

@@ -44,7 +44,7 @@ class Loaded(NamedTuple):
 
 @dataclass(slots=True)
 class _Source:
-    """What one source gives. `labels` names the origin of a path and all paths below it."""
+    """What one source gives. `labels` names the origin of a path and of all paths below it."""
 
     values: dict[str, Any] = field(default_factory=dict)
     labels: dict[Path, str] = field(default_factory=dict)
@@ -67,8 +67,11 @@ class _Source:
             if not isinstance(section, dict) or key not in section:
                 return None
             section = section[key]
-        known = (self.labels.get(path[:length]) for length in range(len(path), -1, -1))
-        return next((label for label in known if label is not None), None)
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.labels:
+                return self.labels[path[:length]]
+        below = (label for known, label in self.labels.items() if known[: len(path)] == path)
+        return ", ".join(sorted(below))
 
 
 def load(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> ServerSettings:
@@ -126,7 +129,7 @@ def _origins(schema: Schema, settings: ServerSettings, sources: list[_Source]) -
         paths += schema.paths(schema.find(("namespaces", name)), ("namespaces", name))
     for path in paths:
         label = next((label for source in sources if (label := source.label(path))), None)
-        if label:
+        if label and (schema.find(path) or {}).get("type") != "object":
             yield ".".join(path), label
 
 
@@ -164,9 +167,9 @@ def _file(path: FilePath | None) -> _Source:
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    if _SERVICE_PORT.fullmatch(name):
-        return bool(_SERVICE_URL.match(value))
-    return name.startswith("GATEWAY_SERVICE_") or bool(_SERVICE_LINK.fullmatch(name))
+    if name.startswith("GATEWAY_SERVICE_") or _SERVICE_LINK.fullmatch(name):
+        return True
+    return bool(_SERVICE_PORT.fullmatch(name) and _SERVICE_URL.match(value))
 
 
 def _environment(schema: Schema, environ: Mapping[str, str]) -> _Source:
@@ -280,10 +283,10 @@ class _Explanation:
 
 def _show(value: Any, *, secret: bool = False) -> str:
     """A value for a message: short, without control characters, and not at all when it may be a secret."""
-    if secret:
-        return "***"
     if isinstance(value, dict | list):
         return "a section" if isinstance(value, dict) else "a list"
+    if secret:
+        return "***"
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 

@@ -1,0 +1,80 @@
+"""The effective settings as TOML, with secrets masked and the origin of everything that was given."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from gateway.config.settings import Section, ServerSettings
+
+_HIDDEN = "***"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
+
+
+def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None) -> str:
+    """TOML 1.0 that loads again, but for the masked secrets. `origins` is that of `sources.Loaded`."""
+    return "\n".join(_section(settings, (), origins or {})) + "\n"
+
+
+def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str]) -> Iterator[str]:
+    tables: list[tuple[tuple[str, ...], Section]] = []
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            tables.append(((*path, name), value))
+        elif isinstance(value, dict):
+            tables += (((*path, name, key), below) for key, below in value.items())
+        else:
+            origin = origins.get(".".join((*path, name)))
+            yield _setting(name, value) + (f"  # {_comment(origin)}" if origin else "")
+    for below, table in tables:
+        yield ""
+        yield f"[{'.'.join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in below)}]"
+        yield from _section(table, below, origins)
+
+
+def _setting(name: str, value: Any) -> str:
+    # TOML has no null.
+    return f"# {name} is not set" if value is None else f"{name} = {_value(value)}"
+
+
+def _comment(origin: str) -> str:
+    return origin if origin.isprintable() else repr(origin)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_value(each) for each in value)}]"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, SecretStr):
+        secret = value.get_secret_value()
+        return _text(mask_url(secret) if "://" in secret else _HIDDEN)
+    return _text(mask_url(value) if isinstance(value, str) and "://" in value else str(value))
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password and its query string, which may hold one, masked."""
+    match = _URL.match(url)
+    if match is None:
+        return _HIDDEN
+    scheme, user, password, rest = match.groups()
+    # redis-py and others take a login without a colon as a user name, servers of keys take it as a secret.
+    login = "" if user is None else f"{user}:{_HIDDEN}@" if password else f"{_HIDDEN}@"
+    return scheme + login + rest + (f"?{_HIDDEN}" if match.end() < len(url) else "")
+
+
+def _text(text: str) -> str:
+    """A TOML basic string."""
+    return '"' + "".join(_character(char) for char in text) + '"'
+
+
+def _character(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    if char.isprintable():
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

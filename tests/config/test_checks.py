@@ -1,0 +1,136 @@
+"""Settings that are wrong together: errors that stop the start, and warnings of `gateway check`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import checks, sources
+from gateway.config.settings import ServerSettings
+from gateway.errors import ConfigError
+
+SECRET = "0123456789abcdef0123456789abcdef"
+KEY = "0123456789abcdef"
+
+
+def settings(**values: Any) -> ServerSettings:
+    return ServerSettings.model_validate(values)
+
+
+# Sound settings of a team in production.
+SOUND: dict[str, Any] = {
+    "listen": "0.0.0.0:8000",
+    "workers": 4,
+    "redis": {"url": "redis://redis"},
+    "auth": {"hmac_secret": SECRET, "audience": "chat", "cookie": "token"},
+    "api": {"keys": [KEY]},
+    "origins": {"allowed": ["https://example.com"]},
+    "namespaces": {"user": {}},
+    "personal": {"enabled": True, "namespace": "user"},
+    "trusted_proxies": ["10.0.0.0/8"],
+}
+
+
+def test_sound_settings_pass_without_a_word() -> None:
+    """Nothing to complain of means no output."""
+    assert checks.errors(settings(**SOUND)) == []
+    assert checks.warnings(settings(**SOUND)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"no_auth": True, "listen": "0.0.0.0:8000"}, "allow_open_network"),
+        ({"demo": True, "listen": "[::]:8000"}, "allow_open_network"),
+        ({"no_auth": True, "demo": True, "listen": "example.com:8000"}, "no_auth and demo"),
+        ({"no_auth": True, "internal_listen": "10.0.0.1:9000"}, "internal_listen = '10.0.0.1:9000'"),
+        ({"auth": {"hmac_secret": SECRET[:31]}}, "auth.hmac_secret = ***: expected 32 bytes"),
+        ({"auth": {"hmac_secret_previous": "short"}}, "auth.hmac_secret_previous"),
+        ({"tls": {"certificate": "a.pem"}}, "tls.key: not set"),
+        ({"tls": {"key": "a.pem"}}, "tls.certificate: not set"),
+        ({"workers": 2}, "redis.url: not set"),
+        ({"listen": "127.0.0.1:9000"}, "internal_listen"),
+    ],
+)
+def test_an_error_names_the_setting(values: dict[str, Any], setting: str) -> None:
+    """The node does not start, and the text says what to change."""
+    (error,) = checks.errors(settings(**values))
+    assert setting in error
+    with pytest.raises(ConfigError, match=r"allow_open_network|auth|tls|redis\.url|internal_listen"):
+        sources.load(None, {}, {f"GATEWAY_{name.upper()}": _json(value) for name, value in values.items()})
+
+
+def _json(value: Any) -> str:
+    return str(value).replace("'", '"')
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"no_auth": True},
+        {"no_auth": True, "listen": "localhost:8000", "internal_listen": "unix:/run/gateway.sock"},
+        {"demo": True, "listen": "[::1]:8000", "internal_listen": ""},
+        {"no_auth": True, "listen": "0.0.0.0:8000", "allow_open_network": True},
+        {"no_auth": True, "auth": {"hmac_secret": "short"}},
+        {"listen": "127.0.0.1:0", "internal_listen": "127.0.0.1:0"},
+        {"listen": "0.0.0.0:8000"},
+    ],
+)
+def test_these_are_no_errors(values: dict[str, Any]) -> None:
+    """Open on this machine only, open in so many words, and closed on every network."""
+    assert checks.errors(settings(**values)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"auth": {}}, "nobody can connect"),
+        ({"auth": {"audience": "x", "anonymous": True}}, "auth.audience is set, but no key"),
+        ({"auth": {"issuer": "x", "anonymous": True}}, "auth.issuer is set, but no key"),
+        ({"auth": {"cookie": "x", "anonymous": True}}, "auth.cookie is set, but no key"),
+        ({"auth": {"anonymous": True, "hmac_secret_previous": SECRET}}, "auth.hmac_secret is not"),
+        ({"auth": {"anonymous": True, "public_key_previous": "PEM"}}, "auth.public_key is not"),
+        ({"auth": {"jwks_url": "http://example.com/keys"}}, "auth.jwks_url is not https"),
+        ({"api": {"keys": []}}, "api.public is on, but api.keys is empty"),
+        ({"api": {"keys": [], "public": False}}, "internal listener, but api.keys is empty"),
+        ({"api": {"keys": ["short"]}}, "a key is shorter than 16 bytes"),
+        ({"api": {"insecure": True}}, "everybody who reaches listen"),
+        ({"origins": {}}, "origins.allowed is empty: no page"),
+        ({"origins": {"allowed": ["*"]}}, "any page on the web"),
+        ({"origins": {"allowed": ["https://a.b"], "required": False}}, "origins.required = false"),
+        ({"trusted_proxies": ["::/0"]}, "trusted_proxies holds every address"),
+        ({"channels": {"delivery": "latest"}}, "channels.delivery = 'latest' acts as 'live'"),
+        ({"namespaces": {"user": {"delivery": "recoverable"}}}, "namespaces.user.delivery = 'recoverable' acts as"),
+        ({"personal": {"namespace": "user"}}, "personal.enabled is off"),
+        ({"personal": {"enabled": True, "namespace": "other"}}, "is not among namespaces"),
+        ({"drain": {"delay": 10, "window": 20}}, "drain.delay + drain.window"),
+        ({"heartbeat": {"ping_interval": 90}}, "heartbeat.ping_interval"),
+        ({"redis": {"url": "redis://x", "publish_timeout": 10}}, "redis.publish_timeout"),
+        ({"limits": {"outbox": 1024}}, "limits.outbox"),
+        ({"api": {"keys": [KEY], "max_body": 1024}}, "api.max_body"),
+    ],
+)
+def test_a_warning_names_the_settings(values: dict[str, Any], text: str) -> None:
+    """What is half-set or probably not meant is said, and does not stop the start."""
+    changed = settings(**{**SOUND, **values})
+    found = checks.warnings(changed)
+    assert any(text in warning for warning in found), found
+    assert checks.errors(changed) == []
+
+
+def test_open_modes_need_neither_keys_nor_api_keys() -> None:
+    """`--no-auth` is no reason to complain about keys."""
+    assert checks.warnings(settings(no_auth=True)) == []
+    assert checks.warnings(settings(auth={"anonymous": True}, api={"insecure": True})) == []
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """Before a node starts and fails somewhere inside."""
+    (tmp_path / "a.pem").touch()
+    found = checks.unreadable(
+        settings(tls={"certificate": tmp_path / "a.pem", "key": tmp_path / "b.pem"}, auth={"jwks_file": tmp_path})
+    )
+    assert found == [
+        f"auth.jwks_file: {tmp_path} cannot be read: Is a directory",
+        f"tls.key: {tmp_path}/b.pem cannot be read: No such file or directory",
+    ]

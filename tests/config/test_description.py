@@ -1,0 +1,78 @@
+"""The effective settings as TOML."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, seed
+from hypothesis import strategies as st
+
+from gateway.config import sources
+from gateway.config.addresses import Endpoint, is_local, parse
+from gateway.config.description import describe, mask_url
+from gateway.config.settings import ServerSettings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def test_secrets_are_masked_and_the_rest_is_readable() -> None:
+    """What `gateway check` prints can be pasted into a bug report."""
+    settings = ServerSettings.model_validate(
+        {
+            "redis": {"url": f"redis://me:{SECRET}@redis:6379/2?password={SECRET}"},
+            "auth": {"hmac_secret": SECRET, "jwks_url": f"https://me:{SECRET}@example.com/keys?k={SECRET}"},
+            "api": {"keys": [SECRET, SECRET]},
+            "namespaces": {"a.b": {"delivery": "latest"}},
+        }
+    )
+    text = describe(settings, {"redis.url": "GATEWAY_REDIS__URL", "api.keys": "a\nb"})
+    assert SECRET not in text
+    assert 'url = "redis://me:***@redis:6379/2?***"  # GATEWAY_REDIS__URL' in text
+    assert 'hmac_secret = "***"\n' in text
+    assert 'keys = ["***", "***"]  # \'a\\nb\'' in text
+    assert '[namespaces."a.b"]\ndelivery = "latest"' in text
+    assert "# public_key is not set\n" in text
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("redis://host", "redis://host"),
+        ("redis://:secret@host:1/0", "redis://:***@host:1/0"),
+        ("redis://user@host", "redis://***@host"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?***"),
+        ("https://example.com/a?b#c", "https://example.com/a?***"),
+        ("-----BEGIN ://", "***"),
+    ],
+)
+def test_urls_show_where_they_lead_and_no_login(url: str, masked: str) -> None:
+    """A login without a password may be a token."""
+    assert mask_url(url) == masked
+
+
+def test_the_description_loads_again(tmp_path: Path) -> None:
+    """It is TOML of the same settings."""
+    settings = ServerSettings.model_validate(
+        {"trusted_proxies": ["10.0.0.0/8"], "drain": {"delay": 1.5}, "namespaces": {"chat": {}}, "tls": {}}
+    )
+    path = tmp_path / "again.toml"
+    path.write_text(describe(settings))
+    assert sources.load(path, {}, {}) == settings
+
+
+@seed(11)
+@given(st.text())
+def test_any_text_survives(text: str) -> None:
+    """Quotes, backslashes, control characters and line breaks do not break the TOML."""
+    settings = ServerSettings.model_validate({"auth": {"cookie": text.replace("://", "")}})
+    assert tomllib.loads(describe(settings))["auth"]["cookie"] == settings.auth.cookie
+
+
+def test_addresses_come_apart() -> None:
+    """Brackets belong to the notation, not to the host."""
+    assert parse("[::1]:80") == Endpoint("::1", 80)
+    assert parse("example.com:0") == Endpoint("example.com", 0)
+    assert parse("unix:/run/a.sock") == Endpoint(path="/run/a.sock")
+    local = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "unix:a"]
+    remote = ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "localhost.example.com:1"]
+    assert [is_local(address) for address in local + remote] == [True] * 5 + [False] * 4
