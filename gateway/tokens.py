@@ -33,7 +33,7 @@ def connection_token(
     secret: str | bytes,
     user: str | int,
     *,
-    expires_in: int | None = 3600,
+    expires_in: float | None = 3600,
     info: Any = None,
     channels: Iterable[str] = (),
     subs: Mapping[str, Mapping[str, Any]] | None = None,
@@ -43,6 +43,7 @@ def connection_token(
     issuer: str | None = None,
     algorithm: Algorithm = "HS256",
     key_id: str | None = None,
+    now: float | None = None,
 ) -> str:
     """A token to connect with. Raises ConfigError when `secret` does not fit `algorithm`.
 
@@ -55,13 +56,14 @@ def connection_token(
     `jti`: an id by which this one token can be revoked.
     `audience`, `issuer`: as in the gateway's `auth.audience` and `auth.issuer`.
     `key_id`: the `kid` of the key, for a gateway that knows it from a key set (JWKS).
+    `now`: the time of issue in Unix seconds, when it is not the present.
 
     >>> token = connection_token("a secret of at least 32 bytes, as in auth.hmac_secret", "42")
     >>> token.count(".")
     2
     """
     claims: dict[str, Any] = {"info": info, "channels": list(channels) or None, "subs": subs}
-    _add_common(claims, user, expires_in, expire_at, jti, audience, issuer)
+    _add_common(claims, user, now, expires_in, expire_at, jti, audience, issuer)
     return _signed(claims, secret, algorithm, key_id)
 
 
@@ -71,7 +73,7 @@ def subscription_token(
     channel: str,
     *,
     client: str = "",
-    expires_in: int | None = 3600,
+    expires_in: float | None = 3600,
     info: Any = None,
     expire_at: int | None = None,
     jti: str | None = None,
@@ -79,6 +81,7 @@ def subscription_token(
     issuer: str | None = None,
     algorithm: Algorithm = "HS256",
     key_id: str | None = None,
+    now: float | None = None,
 ) -> str:
     """A token that lets one user into one channel. Parameters and errors as for `connection_token`, and:
 
@@ -88,25 +91,26 @@ def subscription_token(
     `expires_in`: seconds for which it is accepted; the subscription lives as long, unless `expire_at` is given.
     """
     claims: dict[str, Any] = {"channel": channel, "client": client or None, "info": info}
-    _add_common(claims, user, expires_in, expire_at, jti, audience, issuer)
+    _add_common(claims, user, now, expires_in, expire_at, jti, audience, issuer)
     return _signed(claims, secret, algorithm, key_id)
 
 
 def _add_common(
     claims: dict[str, Any],
     user: str | int,
-    expires_in: int | None,
+    now: float | None,
+    expires_in: float | None,
     expire_at: int | None,
     jti: str | None,
     audience: str | None,
     issuer: str | None,
 ) -> None:
-    now = int(time.time())
+    issued_at = time.time() if now is None else now
     # The gateway takes text only; a missing user (None) must not become the user "None".
     claims["sub"] = user if isinstance(user, str) else str(operator.index(user))
     # Revocation by user compares it.
-    claims["iat"] = now
-    claims["exp"] = None if expires_in is None else now + expires_in
+    claims["iat"] = int(issued_at)
+    claims["exp"] = None if expires_in is None else int(issued_at + expires_in)
     claims["expire_at"] = expire_at
     claims["jti"] = jti
     claims["aud"] = audience

@@ -48,10 +48,8 @@ class FileKeys:
 
     def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
         """As KeySet.find. An unknown key is worth a look at the file at once; otherwise it is every two seconds."""
-        if self._now() >= self._looked_at + FILE_INTERVAL:
-            self._look()
         found = self._keys.find(key_id, algorithm)
-        if not found:
+        if not found or self._now() >= self._looked_at + FILE_INTERVAL:
             self._look()
             found = self._keys.find(key_id, algorithm)
         return found

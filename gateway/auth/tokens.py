@@ -241,13 +241,12 @@ class TokenVerifier:
         now, leeway = self._time(), self._settings.leeway
         if claims.nbf > now + leeway:
             raise _invalid("not valid yet (nbf); auth.leeway forgives differences of clocks")
-        end = claims.exp if claims.expire_at is UNSET else claims.expire_at
-        ends = [time for time in (claims.exp, end or UNSET) if time is not UNSET]
-        if any(time + leeway <= now for time in ends):
+        ends = claims.exp if claims.expire_at is UNSET else claims.expire_at or UNSET
+        if any(time is not UNSET and time + leeway <= now for time in (claims.exp, ends)):
             raise RequestError(TOKEN_EXPIRED)
         if self._revocations.is_revoked(self._app, claims.sub, claims.jti, int(claims.iat)):
             raise _invalid("revoked")
-        return 0 if end is UNSET else int(end)
+        return 0 if ends is UNSET else int(ends)
 
     def _check_audience(self, claims: Claims) -> None:
         settings = self._settings
