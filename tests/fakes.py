@@ -1,11 +1,25 @@
-"""Fakes of ports: time by hand, a transport that records."""
+"""Fakes of ports: time by hand, a transport that records, a broker that answers when told."""
 
 import heapq
 from collections.abc import Callable
 from itertools import count
 
-from gateway.errors import CloseCode
-from gateway.session.transport import Connection
+from gateway.broker.base import Health, PublishDone, Receiver, SubscribeDone
+from gateway.errors import BrokerUnavailable, CloseCode
+from gateway.messages import (
+    PUBLISHED,
+    Channel,
+    ChannelCount,
+    ChannelPage,
+    Control,
+    ControlResult,
+    NodeId,
+    NodeInfo,
+    Publication,
+    PublishOptions,
+    Revocation,
+)
+from gateway.session.transport import Connection, Write
 
 
 class ManualScheduler:
@@ -65,7 +79,7 @@ class RecordingTransport:
         self.connection: Connection | None = None
         # Bytes after which the socket is congested, None for never.
         self.capacity: int | None = None
-        self.write = self._write
+        self.write: Write = self._write
 
     def _write(self, frame: bytes) -> None:
         self.written.append(frame)
@@ -95,3 +109,98 @@ class RecordingTransport:
         block = b"".join(self.written)
         self.written.clear()
         return block
+
+
+class ManualBroker:
+    """A Broker whose answers come when the test says so. Everything else is as the port promises."""
+
+    def __init__(self) -> None:
+        self.receiver: Receiver | None = None
+        self.subscribed: set[Channel] = set()
+        self.published: list[tuple[Publication, PublishOptions]] = []
+        self.up = True
+        # Held completions, in order, while `hold` is set.
+        self.hold = False
+        self.held: list[Callable[[], object]] = []
+
+    async def start(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+    async def stop(self) -> None:
+        self.receiver = None
+
+    def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
+        if not self.up:
+            done(BrokerUnavailable("down"))
+            return
+        self._complete(lambda: self._publish(publication, options, done))
+
+    def _publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
+        self.published.append((publication, options))
+        done(PUBLISHED)
+        if publication.channel in self.subscribed and self.receiver is not None:
+            self.receiver.on_publications(publication.channel, [publication])
+
+    def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
+        if not self.up:
+            done(BrokerUnavailable("down"))
+            return
+
+        def complete() -> None:
+            if self.up:
+                self.subscribed.add(channel)
+            done(None if self.up else BrokerUnavailable("down"))
+
+        self._complete(complete)
+
+    def unsubscribe(self, channel: Channel) -> None:
+        self.subscribed.remove(channel)
+
+    async def control(self, message: Control) -> ControlResult:
+        assert self.receiver is not None
+        return ControlResult(1, 1, self.receiver.on_control(message))
+
+    def health(self) -> Health:
+        return Health(self.up, "" if self.up else "down")
+
+    def release(self) -> None:
+        """Let go of what is held."""
+        held, self.held = self.held, []
+        for complete in held:
+            complete()
+
+    def _complete(self, complete: Callable[[], object]) -> None:
+        if self.hold:
+            self.held.append(complete)
+        else:
+            complete()
+
+
+class DictRegistry:
+    """A Registry in dictionaries, for one node."""
+
+    def __init__(self) -> None:
+        self.leases: dict[NodeId, NodeInfo] = {}
+        self.occupancy: dict[Channel, int] = {}
+        self.revoked: list[Revocation] = []
+
+    async def announce(self, info: NodeInfo) -> None:
+        self.leases[info.uid] = info
+
+    async def withdraw(self, uid: NodeId) -> None:
+        self.leases.pop(uid, None)
+
+    async def nodes(self) -> list[NodeInfo]:
+        return list(self.leases.values())
+
+    def set_occupancy(self, channel: Channel, subscriptions: int) -> None:
+        self.occupancy[channel] = subscriptions
+
+    async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
+        return ChannelPage([ChannelCount(key.name, count) for key, count in self.occupancy.items() if count], "")
+
+    async def revoke(self, revocation: Revocation) -> None:
+        self.revoked.append(revocation)
+
+    async def revocations(self) -> list[Revocation]:
+        return self.revoked

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -300,7 +300,7 @@ async def loop_lag(count: int = 15_000, rate: int = 5, seconds: int = 12) -> lis
     ]
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "delivery": delivery,
     "throughput": throughput,
     "websocket_publish": websocket_publish,

@@ -92,6 +92,8 @@ async def open_client(url: str, path: str = "/connection/websocket") -> RawClien
     """Connect and upgrade."""
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
+    assert parts.hostname is not None
+    assert parts.port is not None
     _, client = await loop.create_connection(RawClient, parts.hostname, parts.port)
     key = base64.b64encode(os.urandom(16)).decode()
     client.transport.write(

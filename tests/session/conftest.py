@@ -1,0 +1,154 @@
+"""A node with sessions, driven by calls: no socket, no loop, no Redis."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.auth.revocations import Revocations
+from gateway.auth.tokens import TokenVerifier
+from gateway.channels import Channels
+from gateway.config.settings import ServerSettings
+from gateway.errors import CloseCode
+from gateway.hub.encoder import Encoder
+from gateway.log import Refusals
+from gateway.messages import DEFAULT_APP, Channel, NodeId, Publication, Request
+from gateway.metrics import Metrics
+from gateway.node.node import Node
+from gateway.protocols.base import Message
+from gateway.protocols.centrifuge import CentrifugeProtocol
+from gateway.protocols.plain import PlainProtocol
+from gateway.session.commands import handle
+from gateway.session.services import SessionServices
+from gateway.session.session import Session
+from gateway.session.wheel import TimingWheel
+from gateway.tokens import connection_token, subscription_token
+from tests.fakes import DictRegistry, ManualBroker, ManualScheduler, RecordingTransport
+
+SECRET = "a secret that only tests know, 32+"
+
+SETTINGS: dict[str, Any] = {
+    "auth": {"hmac_secret": SECRET, "anonymous": True},
+    "channels": {"allow_subscribe": ["client", "anonymous"], "allow_publish": ["client", "anonymous"]},
+    "namespaces": {
+        "closed": {},
+        "members": {"allow_subscribe": ["client"], "allow_publish": ["subscriber"]},
+        "quiet": {"allow_subscribe": ["client", "anonymous"], "announce_gaps": False},
+        "own": {},
+    },
+}
+
+
+def lines(messages: Sequence[Message]) -> bytes:
+    return b"".join(message.data + b"\n" for message in messages)
+
+
+class Client:
+    """One connection: what it sends and what it got, as JSON."""
+
+    def __init__(self, world: "World", encoder: Encoder, **options: Any) -> None:
+        self.transport = RecordingTransport()
+        self.session = Session(world.services, encoder, **options)
+        self.transport.connection = self.session
+        self.session.opened(self.transport)
+
+    def raw(self, data: bytes, *, binary: bool = False) -> None:
+        self.session.received(data, binary=binary)
+
+    def send(self, *commands: dict[str, Any]) -> list[Any]:
+        """Send commands in one frame; what came back."""
+        self.raw("\n".join(map(json.dumps, commands)).encode())
+        return self.got()
+
+    def got(self) -> list[Any]:
+        """What arrived since the last call."""
+        return [json.loads(line) for line in self.transport.take().splitlines()]
+
+    def closed_with(self) -> CloseCode | None:
+        return self.transport.close_code
+
+
+class World:
+    """The parts of one node."""
+
+    def __init__(self, **settings: Any) -> None:
+        merged = {key: {**SETTINGS.get(key, {}), **settings.get(key, {})} for key in {*SETTINGS, *settings}}
+        self.settings = ServerSettings.model_validate(merged)
+        self.scheduler = ManualScheduler()
+        self.metrics = Metrics()
+        self.broker = ManualBroker()
+        self.registry = DictRegistry()
+        revocations = Revocations(self.scheduler.time)
+        channels = Channels(self.settings)
+        self.node = Node(
+            NodeId("node-uid"),
+            "node-name",
+            broker=self.broker,
+            registry=self.registry,
+            channels=channels,
+            revocations=revocations,
+            scheduler=self.scheduler,
+            metrics=self.metrics,
+        )
+        self.broker.receiver = self.node
+        self.services = SessionServices(
+            app=DEFAULT_APP,
+            node=self.node,
+            channels=channels,
+            verifier=TokenVerifier(self.settings.auth, revocations, self.scheduler.time),
+            limits=self.settings.limits,
+            heartbeat=self.settings.heartbeat,
+            anonymous=self.settings.auth.anonymous,
+            wheel=TimingWheel(self.scheduler),
+            scheduler=self.scheduler,
+            metrics=self.metrics,
+            refusals=Refusals(clock=self.scheduler.now),
+            handle=handle,
+        )
+        self.centrifuge = Encoder(CentrifugeProtocol(), lines, b"")
+        self.plain = Encoder(PlainProtocol(), lines, b"PING")
+
+    def open(self) -> Client:
+        """A client that has not connected yet."""
+        return Client(self, self.centrifuge)
+
+    def connect(self, user: str = "", **claims: Any) -> Client:
+        """A client that is connected, as `user` or anonymous."""
+        client = self.open()
+        token = self.token(user, **claims) if user else ""
+        (reply,) = client.send({"id": 1, "connect": {"token": token}})
+        assert "connect" in reply, reply
+        return client
+
+    def subscriber(self, *channels: str, user: str = "") -> Client:
+        client = self.connect(user)
+        for number, channel in enumerate(channels, 2):
+            (reply,) = client.send({"id": number, "subscribe": {"channel": channel}})
+            assert "subscribe" in reply, reply
+        return client
+
+    def open_plain(self, *initial: Request, channel: str) -> Client:
+        return Client(self, self.plain, home=channel, initial=initial)
+
+    def token(self, user: str, *, expires_in: float | None = 3600, **claims: Any) -> str:
+        return connection_token(SECRET, user, expires_in=expires_in, now=self.scheduler.time(), **claims)
+
+    def grant(self, user: str, channel: str, *, expires_in: float | None = 3600, **claims: Any) -> str:
+        return subscription_token(SECRET, user, channel, expires_in=expires_in, now=self.scheduler.time(), **claims)
+
+    def publish(self, channel: str, data: object, **fields: Any) -> None:
+        """A publication of another node arrives."""
+        key = Channel(DEFAULT_APP, channel)
+        publication = Publication(key, json.dumps(data).encode(), time=int(self.scheduler.time() * 1000), **fields)
+        self.node.on_publications(key, [publication])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def make_world() -> Callable[..., World]:
+    return World
