@@ -1,0 +1,34 @@
+"""The command line. Every command is a module of its own; what they share stands in `options` and `target`."""
+
+from typing import Any
+
+import click
+
+from gateway import __version__
+from gateway.errors import GatewayError
+
+# What a shell reports for a process that SIGINT ended.
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """Ends every command with an exit code and at most a few plain lines, never with a traceback of ours."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GatewayError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            return ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """A pub/sub message gateway: WebSocket clients on any node, Redis between the nodes.
+
+    Try it:  gateway cluster --demo
+
+    Then see:  gateway COMMAND --help
+    """

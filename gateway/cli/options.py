@@ -1,0 +1,103 @@
+"""The options that several commands share: the settings file, flags for single settings, the gateway to talk to."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.config.settings import ServerSettings
+    from gateway.config.sources import Loaded
+
+R = TypeVar("R")
+Command = Callable[..., R]
+
+# Flags for settings, by dotted name. Their values are checked with the other settings, so that a bad one is named
+# in the same words; there are none for secrets, which other users of the machine would see in the list of processes.
+_FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
+    "listen": click.option(
+        "--listen", metavar="ADDRESS", help="Public listener: HOST:PORT or unix:PATH. [default: 127.0.0.1:8000]"
+    ),
+    "internal_listen": click.option(
+        "--internal-listen",
+        metavar="ADDRESS",
+        help="Internal listener for metrics, health and the API; '' switches it off. [default: 127.0.0.1:9000]",
+    ),
+    "workers": click.option("--workers", metavar="N", help="Nodes (processes) that share the listener. [default: 1]"),
+    "redis.url": click.option(
+        "--redis-url",
+        metavar="URL",
+        help="redis://, rediss:// or unix:// URL of Redis or Valkey. With a password in it, better set "
+        "GATEWAY_REDIS__URL: others see command lines.",
+    ),
+    "demo": click.option(
+        "--demo", is_flag=True, default=None, help="Serve the demo chat at / and open the namespace demo."
+    ),
+    "no_auth": click.option(
+        "--no-auth",
+        is_flag=True,
+        default=None,
+        help="Development only: everybody may connect, subscribe, publish and call the API.",
+    ),
+    "allow_open_network": click.option(
+        "--allow-open-network",
+        is_flag=True,
+        default=None,
+        help="Let --no-auth and --demo listen on other addresses than loopback, open to that whole network.",
+    ),
+    "log.level": click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [default: info]"),
+    "log.format": click.option(
+        "--log-format", metavar="FORMAT", help="auto (human on a terminal, else json), human or json."
+    ),
+}
+
+
+class Sources(NamedTuple):
+    """Where a command gets its settings from. Nothing is read before `load` or `read`."""
+
+    config_file: Path | None
+    # by dotted name, without those that were not given
+    flags: Mapping[str, Any]
+
+    def load(self, overrides: Mapping[str, Any] | None = None) -> "ServerSettings":
+        """The settings; `overrides`, by dotted name, beat every source. Raises ConfigError."""
+        return self.read(overrides).settings
+
+    def read(self, overrides: Mapping[str, Any] | None = None) -> "Loaded":
+        """The settings and where each of them comes from. Raises ConfigError."""
+        # Imported here: pydantic takes a tenth of a second, which `gateway --help` need not pay.
+        from gateway.config import sources
+
+        return sources.read(self.config_file, {**self.flags, **(overrides or {})}, os.environ)
+
+
+def with_settings(*flags: str) -> Callable[[Command[R]], Command[R]]:
+    """Give a command `--config` and the flags of these settings (dotted names); it gets one argument, `sources`."""
+    names = {name.replace(".", "_"): name for name in flags}
+
+    def decorate(command: Command[R]) -> Command[R]:
+        @functools.wraps(command)
+        def wrapped(*args: Any, config: Path | None, **kwargs: Any) -> R:
+            given = {name: kwargs.pop(key) for key, name in names.items()}
+            sources = Sources(config, {name: value for name, value in given.items() if value is not None})
+            return command(*args, sources=sources, **kwargs)
+
+        # click lists the option that was added last first.
+        decorated: Command[R] = wrapped
+        for name in reversed(flags):
+            decorated = _FLAGS[name](decorated)
+        return _CONFIG(decorated)
+
+    return decorate
+
+
+_CONFIG = click.option(
+    "--config",
+    "-c",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Settings file. [default: the file that GATEWAY_CONFIG names, else ./gateway.toml if there is one]",
+)
