@@ -1,0 +1,107 @@
+"""Revoked tokens: by user until a moment, or by their id."""
+
+import pytest
+
+from gateway.auth.revocations import SETTLING, Revocations
+from gateway.messages import Revocation
+from tests.fakes import ManualScheduler
+
+NOW = 1_700_000_000
+
+
+@pytest.fixture
+def time() -> ManualScheduler:
+    return ManualScheduler(NOW)
+
+
+def test_a_user_is_revoked_until_a_moment() -> None:
+    """What was issued up to then is refused, a later token is fine, and so are other users and other apps."""
+    revocations = Revocations()
+    revocations.add(Revocation("app", user="17", issued_before=NOW))
+    assert revocations.is_revoked("app", "17", "", NOW)
+    assert revocations.is_revoked("app", "17", "any", NOW - 1)
+    assert not revocations.is_revoked("app", "17", "", NOW + 1)
+    assert not revocations.is_revoked("app", "18", "", NOW)
+    assert not revocations.is_revoked("other", "17", "", NOW)
+
+
+def test_a_token_that_does_not_say_when_it_was_issued_is_refused() -> None:
+    """It could be older than the revocation."""
+    revocations = Revocations()
+    revocations.add(Revocation("app", user="17", issued_before=NOW))
+    assert revocations.is_revoked("app", "17", "", 0)
+
+
+def test_one_token_is_revoked_by_its_id() -> None:
+    """Whoever's it is, and only in its app; tokens without an id are not meant."""
+    revocations = Revocations()
+    revocations.add(Revocation("app", jti="t1"))
+    assert revocations.is_revoked("app", "17", "t1", NOW)
+    assert not revocations.is_revoked("app", "17", "t2", NOW)
+    assert not revocations.is_revoked("app", "17", "", NOW)
+    assert not revocations.is_revoked("other", "17", "t1", NOW)
+
+
+def test_user_and_id_are_not_mixed_up() -> None:
+    """A user named like a token id is not revoked by it, and with an id only that one token is meant."""
+    revocations = Revocations()
+    revocations.add(Revocation("app", user="17", jti="x", issued_before=NOW))
+    assert revocations.is_revoked("app", "18", "x", NOW)
+    assert not revocations.is_revoked("app", "17", "y", NOW)
+    assert not revocations.is_revoked("app", "x", "", 0)
+
+
+def test_an_empty_revocation_revokes_nobody() -> None:
+    """Anonymous clients in particular."""
+    revocations = Revocations()
+    revocations.add(Revocation("app", issued_before=NOW))
+    assert not revocations.is_revoked("app", "", "", 0)
+    assert len(revocations) == 0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_latest_revocation_of_a_user_counts(order: int) -> None:
+    """In whatever order they arrive."""
+    revocations = Revocations()
+    for issued_before in (NOW - 10, NOW)[::order]:
+        revocations.add(Revocation("app", user="17", issued_before=issued_before))
+    assert revocations.is_revoked("app", "17", "", NOW)
+    assert len(revocations) == 1
+
+
+def test_a_list_replaces_what_was_known(time: ManualScheduler) -> None:
+    """What is no longer in it has been forgotten by the registry."""
+    revocations = Revocations(time.time)
+    revocations.replace([Revocation("app", jti="old"), Revocation("app", user="17", issued_before=NOW)])
+    assert revocations.is_revoked("app", "1", "old", NOW)
+    revocations.replace([Revocation("app", jti="new")])
+    assert not revocations.is_revoked("app", "1", "old", NOW)
+    assert not revocations.is_revoked("app", "17", "", NOW)
+    assert revocations.is_revoked("app", "1", "new", NOW)
+
+
+def test_a_list_read_before_a_revocation_does_not_undo_it(time: ManualScheduler) -> None:
+    """The list may have been on its way when the control message came; a list of a minute later is right."""
+    revocations = Revocations(time.time)
+    revocations.add(Revocation("app", jti="t1"))
+    revocations.replace([])
+    assert revocations.is_revoked("app", "1", "t1", NOW)
+    time.advance(SETTLING)
+    revocations.replace([])
+    assert not revocations.is_revoked("app", "1", "t1", NOW)
+    assert len(revocations) == 0
+
+
+def test_records_past_their_time_are_swept(time: ManualScheduler) -> None:
+    """Their tokens have expired by themselves; without the sweep they would pile up."""
+    revocations = Revocations(time.time)
+    kept = Revocation("app", jti="kept", expire_at=NOW + 100)
+    revocations.add(Revocation("app", jti="short", expire_at=NOW + 10))
+    revocations.replace([kept, Revocation("app", jti="past", expire_at=NOW)])
+    assert len(revocations) == 2
+    time.advance(10)
+    revocations.replace([kept])
+    assert len(revocations) == 1
+    time.advance(100)
+    revocations.replace([kept])
+    assert len(revocations) == 0
