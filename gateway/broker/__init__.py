@@ -1,0 +1,1 @@
+"""Between the nodes: the ports (`base`), one engine per sibling (`memory`, `redis`)."""

@@ -1,0 +1,95 @@
+"""How a publication travels on the bus and lies in the stream.
+
+    version (1 byte) | type (1 byte) | position (ASCII `offset:epoch`, empty without history) | `;` | body
+
+The body is a msgpack array. The position stands before it in plain text, so that the script that gives out offsets
+can put it there without reading the body. Another version means another body: a node that cannot read a message
+counts it and goes on, so that nodes of two versions can run side by side while one replaces the other.
+"""
+
+import msgspec
+
+from gateway.errors import GatewayError
+from gateway.messages import Channel, ClientInfo, Kind, Publication
+
+VERSION = b"\x01"
+PUBLICATION = b"p"
+HEAD = VERSION + PUBLICATION
+
+# An epoch is short (8 characters) and an offset has 19 digits at most.
+MAX_POSITION = 64
+
+
+class EnvelopeError(GatewayError):
+    """A message on the bus that this version cannot read."""
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    kind: Kind
+    data: bytes
+    time: int
+    info: ClientInfo | None
+    tags: dict[str, str] | None
+    event: str
+    exclude_client: str
+    version: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Body).decode
+
+
+def encode(publication: Publication) -> bytes:
+    """The body of a publication; channel and position travel outside of it."""
+    return _encode(
+        _Body(
+            publication.kind,
+            publication.data,
+            publication.time,
+            publication.info,
+            publication.tags,
+            publication.event,
+            publication.exclude_client,
+            publication.version,
+        )
+    )
+
+
+def live(publication: Publication) -> bytes:
+    """The whole message of a publication without a position."""
+    return HEAD + b";" + encode(publication)
+
+
+def decode(channel: Channel, message: bytes) -> Publication:
+    """The publication in a message of the bus. Raises EnvelopeError."""
+    if not message.startswith(HEAD):
+        raise EnvelopeError(f"version or type {message[:2]!r} instead of {HEAD!r}")
+    end = message.find(b";", 2, 2 + MAX_POSITION)
+    if end < 0:
+        raise EnvelopeError("no end of the position")
+    try:
+        body = _decode(message[end + 1 :])
+        offset, epoch = _position(message[2:end]) if end > 2 else (0, "")
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise EnvelopeError(str(error)) from None
+    return Publication(
+        channel,
+        body.data,
+        body.kind,
+        offset,
+        epoch,
+        body.time,
+        body.event,
+        body.tags,
+        body.info,
+        body.exclude_client,
+        body.version,
+    )
+
+
+def _position(text: bytes) -> tuple[int, str]:
+    """Raises ValueError."""
+    offset, colon, epoch = text.decode("ascii").partition(":")
+    if not colon or not epoch or not offset.isdigit() or int(offset) < 1:
+        raise ValueError(f"position {text!r}")
+    return int(offset), epoch

@@ -1,0 +1,1 @@
+"""The engine for any number of nodes: one Redis or Valkey between them."""

@@ -1,0 +1,77 @@
+"""Every key and bus channel in Redis, built here and nowhere else.
+
+    {prefix}:{{partition}}:{kind}:{length of app}:{app}:{rest}
+
+The partition in braces is the hash tag of Redis Cluster: what belongs to one channel lies in one slot, and the number
+of partitions bounds the number of slots a node talks to. `rest` is the channel's name or a node's id and stands last,
+so that with the length before `app` no two keys are equal; it may hold braces, since only the first pair counts. The
+prefix may not (settings).
+"""
+
+from binascii import crc_hqx
+from functools import lru_cache
+
+from gateway.messages import Channel, NodeId
+
+# Names of one app that are remembered: the key of a busy channel is built once.
+REMEMBERED = 16_384
+
+
+class Keys:
+    """The names of one installation."""
+
+    def __init__(self, prefix: str, partitions: int) -> None:
+        self.prefix = prefix
+        self.partitions = partitions
+        self.bus = lru_cache(maxsize=REMEMBERED)(self._bus)
+
+    def partition(self, channel: Channel) -> int:
+        """CRC-16/XMODEM, the function of Redis Cluster itself."""
+        return crc_hqx(f"{len(channel.app)}:{channel.app}:{channel.name}".encode(), 0) % self.partitions
+
+    def _bus(self, channel: Channel) -> bytes:
+        """The bus channel of a channel's publications. `bus` remembers it."""
+        return self._of_channel("bus", channel)
+
+    def result(self, channel: Channel, idempotency_key: str) -> bytes:
+        """The result of an idempotent publish."""
+        name = f"{len(channel.name)}:{channel.name}:{idempotency_key}"
+        return self._key(self.partition(channel), "result", channel.app, name)
+
+    def occupancy(self, channel: Channel) -> bytes:
+        """A hash: node id -> subscriptions of the channel on that node."""
+        return self._of_channel("occupancy", channel)
+
+    def occupied(self, app: str, partition: int) -> bytes:
+        """A sorted set, all scores zero: names of the occupied channels of a partition."""
+        return self._key(partition, "occupied", app, "")
+
+    def lease(self, uid: NodeId) -> bytes:
+        """What a node says of itself; lives as long as its lease."""
+        return self._key(0, "lease", "", uid)
+
+    def nodes(self) -> bytes:
+        """A set: the ids of nodes that have, or had, a lease."""
+        return self._key(0, "nodes", "", "")
+
+    def revoked(self) -> bytes:
+        """A hash: what is revoked."""
+        return self._key(0, "revoked", "", "")
+
+    def control(self) -> bytes:
+        """The bus channel of control messages to all nodes."""
+        return self._key(0, "control", "", "")
+
+    def node(self, uid: NodeId) -> bytes:
+        """The bus channel of one node: its heartbeat, and answers to its control messages."""
+        return self._key(0, "node", "", uid)
+
+    def partition_count(self) -> bytes:
+        """The number of partitions that this installation has; does not depend on it."""
+        return f"{self.prefix}:partitions".encode()
+
+    def _of_channel(self, kind: str, channel: Channel) -> bytes:
+        return self._key(self.partition(channel), kind, channel.app, channel.name)
+
+    def _key(self, partition: int, kind: str, app: str, rest: str) -> bytes:
+        return f"{self.prefix}:{{{partition}}}:{kind}:{len(app)}:{app}:{rest}".encode()
