@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from gateway import __version__
+from gateway.cli import check, explain, nodes, publish, revoke, subscribe, token, url, version
 from gateway.errors import GatewayError
 
 # What a shell reports for a process that SIGINT ended.
@@ -32,3 +33,17 @@ def main() -> None:
 
     Then see:  gateway COMMAND --help
     """
+
+
+for command in (
+    check.check,
+    explain.explain,
+    token.token,
+    url.url,
+    publish.publish,
+    subscribe.subscribe,
+    revoke.revoke,
+    nodes.nodes,
+    version.version,
+):
+    main.add_command(command)

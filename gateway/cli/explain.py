@@ -1,0 +1,165 @@
+"""`gateway explain`"""
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from gateway.cli.options import Sources, with_settings
+from gateway.errors import ConfigError, Disconnect, RequestError
+from gateway.log import escape
+
+if TYPE_CHECKING:
+    from gateway.auth.permissions import Verdict
+    from gateway.auth.tokens import Grant, Identity
+    from gateway.channels import ChannelSpec
+    from gateway.config.settings import ServerSettings
+
+
+class Client(NamedTuple):
+    """The client in question: who it is, by what, and whether it may connect."""
+
+    user: str
+    source: str
+    connect: "Verdict"
+    # Why it is let into the channel by a token, and what is wrong with a token that should do so.
+    granted: str = ""
+    problem: str = ""
+
+
+@click.command(short_help="Why did my client not get it? Tell the rule.")
+@click.option("--channel", required=True, metavar="NAME", help="The channel; mind the shell: '$chat:a', 'chat#17'.")
+@click.option("--user", metavar="ID", help="Id of the user. [default: that of the token, else anonymous]")
+@click.option("--token", metavar="TOKEN", help="The connection token or subscription token of the client.")
+@with_settings("no_auth", "demo", "allow_open_network")
+def explain(sources: Sources, channel: str, user: str | None, token: str | None) -> None:
+    """Why did my client not get it? Tell what a client may do on a channel, and by which rule.
+
+    Prints what the name of the channel means, the options of its namespace, and for each operation whether it is
+    allowed, by which rule, and which setting would allow it.
+    """
+    from gateway.channels import Channels
+
+    settings = sources.load()
+    channels = Channels(settings)
+    client = _client(settings, channel, user, token)
+    try:
+        spec = channels.resolve("default", channel)
+    except RequestError as error:
+        raise ConfigError(f"channel {channel!r}: {error}") from error
+    _print_channel(spec)
+    _print_client(client)
+    personal = channels.personal("default", client.user)
+    if personal is not None and personal.name == channel:
+        client = client._replace(granted="the server subscribes every connection of the user (personal.enabled)")
+    _print_verdicts(client, spec)
+
+
+def _print_channel(spec: "ChannelSpec") -> None:
+    section = f"namespaces.{spec.namespace}" if spec.namespace else "channels"
+    click.echo(f"channel       {spec.channel.name}")
+    click.echo(f"namespace     {spec.namespace or '(none)'}")
+    click.echo(f"private       {'yes, it starts with $' if spec.private else 'no'}")
+    users = "no" if spec.users is None else f"to {', '.join(sorted(spec.users)) or 'nobody'}"
+    click.echo(f"user-limited  {users}\n")
+    click.echo(f"[{section}]")
+    for name in type(spec.options).model_fields:
+        value = getattr(spec.options, name)
+        click.echo(f"{name} = {', '.join(value) or '(nobody)' if isinstance(value, tuple) else value}")
+
+
+def _print_client(client: Client) -> None:
+    who = escape(client.user) or "(anonymous)"
+    click.echo(f"\nuser          {who}, {client.source}")
+    if client.problem:
+        click.echo(f"token         {escape(client.problem)}")
+
+
+def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
+    from gateway.auth.permissions import Verdict, may_publish, may_subscribe
+
+    subscribe = may_subscribe(spec, client.user, bool(client.granted))
+    if client.granted:
+        subscribe = Verdict(True, client.granted, "")
+    verdicts = {
+        "connect": client.connect,
+        "subscribe": subscribe,
+        "publish": may_publish(spec, client.user, subscribed=False),
+        "publish when subscribed": may_publish(spec, client.user, subscribed=True),
+    }
+    click.echo()
+    for operation, verdict in verdicts.items():
+        line = f"{operation:<24}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}"
+        click.echo(line + (f"; would be allowed by {verdict.setting}" if verdict.setting else ""))
+
+
+def _client(settings: "ServerSettings", channel: str, user: str | None, token: str | None) -> Client:
+    import asyncio
+
+    from gateway.auth.permissions import Verdict
+    from gateway.auth.tokens import Identity
+
+    if token is None:
+        return Client(user or "", "as given" if user else "without a token", _may_connect(settings, user))
+    outcome = asyncio.run(_verify(settings, token))
+    if isinstance(outcome, RequestError | Disconnect):
+        refused = Verdict(False, str(outcome), "a valid token")
+        return Client(user or "", "since the token is not valid", refused, problem=str(outcome))
+    if isinstance(outcome, Identity):
+        return _connecting(outcome, channel, user)
+    return _subscribing(settings, outcome, channel, user)
+
+
+def _may_connect(settings: "ServerSettings", user: str | None) -> "Verdict":
+    from gateway.auth.permissions import Verdict
+
+    auth = settings.auth
+    if settings.no_auth:
+        return Verdict(True, "no_auth lets everybody in", "")
+    if not user:
+        if auth.anonymous:
+            return Verdict(True, "clients without a token may connect", "")
+        return Verdict(False, "clients need a token", "auth.anonymous")
+    if any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url)):
+        return Verdict(True, "with a connection token of this user", "")
+    return Verdict(False, "there is no key to check tokens with", "auth.hmac_secret, auth.public_key or auth.jwks_*")
+
+
+async def _verify(settings: "ServerSettings", token: str) -> "Identity | Grant | RequestError | Disconnect":
+    import asyncio
+
+    from gateway.auth.revocations import Revocations
+    from gateway.auth.tokens import Grant, Identity, TokenVerifier
+
+    verifier = TokenVerifier(settings.auth, Revocations(), time.time)
+    outcome: asyncio.Future[Identity | Grant | RequestError | Disconnect] = asyncio.get_running_loop().create_future()
+    await verifier.start()
+    try:
+        verifier.either(token, outcome.set_result)
+        return await outcome
+    finally:
+        await verifier.stop()
+
+
+def _connecting(identity: "Identity", channel: str, user: str | None) -> Client:
+    """With a connection token."""
+    from gateway.auth.permissions import Verdict
+
+    accepted = Verdict(True, "the token is valid (revocations are known to running nodes only)", "")
+    if user is not None and user != identity.user:
+        problem = f"is of user {identity.user!r}, not of {user!r}"
+        return Client(identity.user, "by the connection token", accepted, problem=problem)
+    granted = "the token subscribes the connection" if channel in (identity.subs or {}) else ""
+    return Client(identity.user, "by the connection token", accepted, granted)
+
+
+def _subscribing(settings: "ServerSettings", grant: "Grant", channel: str, user: str | None) -> Client:
+    """With a subscription token, which says nothing of connecting."""
+    who = grant.user if user is None else user
+    client = Client(who, "by the subscription token" if user is None else "as given", _may_connect(settings, who))
+    if grant.channel != channel:
+        return client._replace(problem=f"is for channel {grant.channel!r}, not for {channel!r}")
+    if grant.user != who:
+        return client._replace(problem=f"is of user {grant.user!r}, not of {who!r}")
+    only = f", for the connection {grant.client} only" if grant.client else ""
+    return client._replace(granted=f"the subscription token lets the user in{only}")

@@ -1,0 +1,210 @@
+"""A client of the native protocol that writes down what it receives (Centrifuge client protocol, JSON)."""
+
+import json
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import click
+import msgspec
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+from gateway.cli.target import Target
+from gateway.errors import GatewayError
+from gateway.log import escape
+from gateway.tokens import connection_token, subscription_token
+
+# Seconds.
+OPEN_TIMEOUT = 10.0
+# The gateway pings every `ping` seconds; so long after that the connection is taken for dead, as SDKs do.
+PING_GRACE = 10.0
+# For how long minted tokens are accepted. What they open stays open.
+TOKEN_LIFE = 60
+
+# Id of the connect command; those of subscribe commands follow.
+CONNECT = 1
+# Unsubscribe codes from here on ask the client to subscribe again.
+RESUBSCRIBE = 2500
+
+
+class SubscribeError(GatewayError):
+    """The gateway was not reached, or did not let us in."""
+
+
+class Tokens(Protocol):
+    """What to connect and subscribe with; an empty text is no token."""
+
+    def connection(self) -> str: ...
+
+    def subscription(self, channel: str) -> str: ...
+
+
+class GivenToken:
+    """A connection token (or none), and the permissions that come with it."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def connection(self) -> str:
+        return self.token
+
+    def subscription(self, channel: str) -> str:
+        return ""
+
+
+class MintedTokens:
+    """Tokens for whatever is asked for, by the secret of the gateway."""
+
+    def __init__(self, secret: str, user: str, audience: str | None, issuer: str | None) -> None:
+        self.secret = secret
+        self.user = user
+        self.options: dict[str, Any] = {
+            "expires_in": TOKEN_LIFE,
+            "expire_at": 0,
+            "audience": audience,
+            "issuer": issuer,
+        }
+
+    def connection(self) -> str:
+        return connection_token(self.secret, self.user, **self.options)
+
+    def subscription(self, channel: str) -> str:
+        return subscription_token(self.secret, self.user, channel, **self.options)
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+
+
+class _Connected(msgspec.Struct):
+    ping: float = 0.0
+
+
+class _Unsubscribe(msgspec.Struct):
+    code: int = 0
+    reason: str = ""
+
+
+class _Push(msgspec.Struct):
+    channel: str = ""
+    pub: dict[str, Any] | None = None
+    unsubscribe: _Unsubscribe | None = None
+
+
+class _Reply(msgspec.Struct):
+    id: int = 0
+    error: _Error | None = None
+    connect: _Connected | None = None
+    push: _Push | None = None
+
+
+class Follower:
+    """One connection, subscribed to some channels."""
+
+    def __init__(
+        self, channels: Iterable[str], tokens: Tokens, write: Callable[[str], None], count: int | None = None
+    ) -> None:
+        """`write` gets a line for each publication; after `count` of them it is over."""
+        self._channels = list(dict.fromkeys(channels))
+        self._tokens = tokens
+        self._write = write
+        self._left = count
+        # Channel of each subscribe command, by its id.
+        self._asked: dict[int, str] = {}
+        self._patience = OPEN_TIMEOUT
+
+    def follow(self, target: Target) -> None:
+        """Returns when enough was received. Raises SubscribeError."""
+        try:
+            with _connecting(target) as connection:
+                connection.send("\n".join(self._opening()))
+                while self._left is None or self._left > 0:
+                    self._handle(connection, connection.recv(timeout=self._patience))
+        except ConnectionClosed as error:
+            reason = f"{error.rcvd.code} {error.rcvd.reason}" if error.rcvd else "without a word"
+            raise SubscribeError(f"{target.name} closed the connection: {escape(reason)}") from error
+        except TimeoutError as error:
+            raise SubscribeError(f"nothing was heard from {target.name} for {self._patience:g} s") from error
+        except (OSError, InvalidHandshake) as error:
+            raise SubscribeError(
+                f"cannot connect to {target.name}: {escape(str(error))}\n"
+                "Is the gateway running there? --url or GATEWAY_URL names another one."
+            ) from error
+
+    def _opening(self) -> list[str]:
+        token = self._tokens.connection()
+        connect = {"token": token} if token else {}
+        return [
+            json.dumps({"id": CONNECT, "connect": {**connect, "name": "gateway"}}),
+            *(self._subscribe(channel) for channel in self._channels),
+        ]
+
+    def _subscribe(self, channel: str) -> str:
+        id = CONNECT + 1 + len(self._asked)
+        self._asked[id] = channel
+        token = self._tokens.subscription(channel)
+        return json.dumps({"id": id, "subscribe": {"channel": channel, **({"token": token} if token else {})}})
+
+    def _handle(self, connection: ClientConnection, frame: str | bytes) -> None:
+        for line in frame.split("\n") if isinstance(frame, str) else frame.split(b"\n"):
+            try:
+                reply = msgspec.json.decode(line, type=_Reply)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise SubscribeError("what came is not the native protocol: is this a gateway?") from error
+            if reply.push is not None:
+                self._handle_push(connection, reply.push)
+            elif reply.id:
+                self._handle_reply(reply)
+            else:
+                connection.send("{}")
+
+    def _handle_reply(self, reply: _Reply) -> None:
+        channel = self._asked.get(reply.id)
+        if reply.error is not None:
+            what = "connect" if channel is None else f"subscribe to {channel}"
+            raise SubscribeError(
+                f"{what} refused: {reply.error.code} {escape(reply.error.message)}\n"
+                "`gateway explain` tells by which rule, and what would allow it."
+            )
+        if reply.connect is not None:
+            self._patience = reply.connect.ping + PING_GRACE
+        elif channel is not None:
+            click.echo(f"subscribed to {channel}", err=True)
+
+    def _handle_push(self, connection: ClientConnection, push: _Push) -> None:
+        if push.pub is not None and (self._left is None or self._left > 0):
+            self._write(_printable({"channel": push.channel, **push.pub}))
+            self._left = None if self._left is None else self._left - 1
+        elif push.unsubscribe is not None:
+            reason = f"{push.unsubscribe.code} {escape(push.unsubscribe.reason)}"
+            if push.unsubscribe.code < RESUBSCRIBE:
+                raise SubscribeError(f"the gateway ended the subscription to {escape(push.channel)}: {reason}")
+            click.echo(f"publications of {escape(push.channel)} may be missing here: {reason}", err=True)
+            connection.send(self._subscribe(push.channel))
+
+
+def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
+    url = target.websocket("/connection/websocket")
+    # The gateway's own pings tell that the connection lives; one frame may join many publications.
+    options: dict[str, Any] = {
+        "open_timeout": OPEN_TIMEOUT,
+        "close_timeout": 1.0,
+        "ping_interval": None,
+        "max_size": None,
+        "ssl": ssl.create_default_context() if target.secure else None,
+    }
+    connection: AbstractContextManager[ClientConnection]
+    if target.socket:
+        connection = unix_connect(target.socket, url, **options)
+    else:
+        connection = connect(url, proxy=None if target.is_loopback else True, **options)
+    return connection
+
+
+def _printable(publication: dict[str, Any]) -> str:
+    """JSON in one line without terminal control: what is not printable becomes an escape of JSON."""
+    text = json.dumps(publication, ensure_ascii=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -1,0 +1,106 @@
+"""The HTTP API of a running gateway, called by commands."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gateway.cli.options import Sources, with_settings
+from gateway.cli.target import Target, target_of, target_of_api, url_option
+from gateway.errors import GatewayError
+from gateway.log import escape
+
+if TYPE_CHECKING:
+    import httpx
+
+R = TypeVar("R")
+
+TIMEOUT = 10.0  # seconds
+
+
+class ApiError(GatewayError):
+    """The gateway was not reached, or refused the request."""
+
+
+def with_api(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command `--config`, `--url` and `--api-key`; it gets one argument, `api`."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, sources: Sources, url: str | None, api_key: str | None, **kwargs: Any) -> R:
+        if url is None or api_key is None:
+            settings = sources.load()
+            target = target_of(url) if url is not None else target_of_api(settings)
+            keys = [key.get_secret_value() for key in settings.api.keys]
+            key = api_key if api_key is not None else next(iter(keys), "")
+        else:
+            target, key = target_of(url), api_key
+        return command(*args, api=Api(target, key), **kwargs)
+
+    keyed = click.option(
+        "--api-key",
+        metavar="KEY",
+        help="Key of the HTTP API. [default: the first of api.keys in the settings; there other users of this machine "
+        "do not see it]",
+    )(wrapped)
+    return with_settings()(url_option(keyed))
+
+
+class Api:
+    """POST /api/METHOD with a JSON body, one request at a time."""
+
+    def __init__(self, target: Target, key: str) -> None:
+        self.target = target
+        self.key = key
+
+    def call(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The result of a method. Raises ApiError with a text for the user."""
+        import httpx
+
+        headers = {b"X-Centrifugo-Error-Mode": b"transport"}
+        if self.key:
+            headers[b"X-API-Key"] = self.key.encode()
+        try:
+            with self._client() as client:
+                response = client.post(self.target.http(f"/api/{method}"), json=body, headers=headers)
+        except httpx.ConnectError as error:
+            raise ApiError(
+                f"cannot reach {self.target.name}: {escape(str(error))}\n"
+                "Is the gateway running there? --url or GATEWAY_URL names another one."
+            ) from error
+        except httpx.TimeoutException as error:
+            raise ApiError(
+                f"{self.target.name} did not answer within {TIMEOUT:g} s; whether it did what was asked is not known"
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise ApiError(f"{self.target.name}: {escape(str(error))}") from error
+        return self._result(response)
+
+    def _client(self) -> "httpx.Client":
+        import ssl
+
+        import httpx
+
+        # OpenSSL's own default heeds SSL_CERT_FILE; httpx does so only where it also heeds proxies.
+        return httpx.Client(
+            transport=httpx.HTTPTransport(uds=self.target.socket) if self.target.socket else None,
+            verify=ssl.create_default_context(),
+            trust_env=not self.target.is_loopback,
+            timeout=TIMEOUT,
+        )
+
+    def _result(self, response: "httpx.Response") -> dict[str, Any]:
+        try:
+            body = response.json()
+        except (ValueError, RecursionError):
+            body = None
+        if response.status_code == 401:
+            wanted = "refused the API key" if self.key else "wants an API key"
+            raise ApiError(f"{self.target.name} {wanted}: give --api-key, or set api.keys in the settings")
+        if isinstance(body, dict) and isinstance(error := body.get("error"), dict):
+            raise ApiError(f"refused: {error.get('code')} {escape(str(error.get('message')))}")
+        if response.is_success and isinstance(body, dict) and isinstance(result := body.get("result"), dict):
+            return result
+        raise ApiError(
+            f"{self.target.name} answered {response.status_code} to /api: it is no gateway, or api.public is off there"
+        )

@@ -1,0 +1,91 @@
+"""Which gateway a client command talks to: the one of --url or GATEWAY_URL, else the one of the settings."""
+
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.config.settings import ServerSettings
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not listened on
+
+url_option = click.option(
+    "--url",
+    envvar="GATEWAY_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="Where the gateway is: http://HOST:PORT, https://HOST:PORT or unix:PATH. [default: as in the settings]",
+)
+
+
+class Target(NamedTuple):
+    """A running gateway. `socket` is the path of a Unix socket; `host` then only fills the Host header."""
+
+    secure: bool
+    # with port and without brackets removed, as it stands in a URL
+    host: str
+    prefix: str = ""
+    socket: str = ""
+
+    def http(self, path: str) -> str:
+        return f"http{'s' if self.secure else ''}://{self.host}{self.prefix}{path}"
+
+    def websocket(self, path: str) -> str:
+        return f"ws{'s' if self.secure else ''}://{self.host}{self.prefix}{path}"
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"unix:{self.socket}" if self.socket else self.http("")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether a proxy for the outside world has no business in between."""
+        return bool(self.socket) or urlsplit(self.http("")).hostname in _LOOPBACK
+
+
+def target_of(url: str) -> Target:
+    """The gateway at a URL (http, https, ws, wss or unix:PATH). Raises ConfigError."""
+    if url.startswith("unix:") and len(url) > len("unix:"):
+        return Target(False, "localhost", socket=url.removeprefix("unix:"))
+    wrong = ConfigError(f"--url {url!r}: expected http://HOST:PORT, https://HOST:PORT or unix:PATH")
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise wrong from None
+    surplus = parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname or surplus or not url.isprintable():
+        raise wrong
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Target(parts.scheme in ("https", "wss"), host + port, parts.path.rstrip("/"))
+
+
+def target_of_clients(settings: "ServerSettings") -> Target:
+    """The public listener, as clients on this machine reach it."""
+    return _listener("listen", settings.listen, secure=settings.tls.certificate is not None)
+
+
+def target_of_api(settings: "ServerSettings") -> Target:
+    """The listener with /api: the public one, or the internal one when `api.public` is off."""
+    if settings.api.public:
+        return target_of_clients(settings)
+    if not settings.internal_listen:
+        raise ConfigError("api.public is off and internal_listen is empty: the API is nowhere; --url names a gateway")
+    return _listener("internal_listen", settings.internal_listen, secure=False)
+
+
+def _listener(name: str, address: str, *, secure: bool) -> Target:
+    from gateway.config.addresses import parse
+
+    endpoint = parse(address)
+    if endpoint.path:
+        return Target(secure, "localhost", socket=endpoint.path)
+    if endpoint.port == 0:
+        raise ConfigError(f"{name} = {address!r} has no fixed port: give --url")
+    host = _WILDCARDS.get(endpoint.host, endpoint.host)
+    return Target(secure, f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}")

@@ -1,0 +1,118 @@
+"""`gateway token` and `gateway url`"""
+
+import time
+
+import jwt
+import pytest
+
+from tests.cli.conftest import Run
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def claims(run: Run, *args: str, secret: str = SECRET, **environ: str) -> dict[str, object]:
+    result = run("token", *args, **{"GATEWAY_AUTH__HMAC_SECRET": SECRET, **environ})
+    assert result.exit_code == 0, result.stderr
+    return jwt.decode(result.stdout.strip(), secret, algorithms=["HS256"], options={"verify_aud": False})
+
+
+def test_a_connection_token_is_signed_with_the_configured_secret(run: Run) -> None:
+    """For an hour, with the audience and issuer that the gateway asks for."""
+    made = claims(run, "--user", "42", GATEWAY_AUTH__AUDIENCE="chat", GATEWAY_AUTH__ISSUER="us")
+    assert (made["sub"], made["aud"], made["iss"]) == ("42", "chat", "us")
+    assert isinstance(made["exp"], int)
+    assert isinstance(made["iat"], int)
+    assert made["exp"] - made["iat"] == 3600
+    assert made["iat"] <= time.time()
+    assert "channel" not in made
+
+
+def test_a_subscription_token_names_its_channel(run: Run) -> None:
+    """Claims are added, and beat those of the settings."""
+    made = claims(
+        run,
+        *("--user", "", "--channel", "$chat:a", "--expires-in", "15m"),
+        *("--claims", '{"client": "c1", "info": [1], "jti": "j", "aud": "other"}'),
+        GATEWAY_AUTH__AUDIENCE="chat",
+    )
+    assert isinstance(made["exp"], int)
+    assert isinstance(made["iat"], int)
+    assert made["exp"] - made["iat"] == 900
+    chosen = {name: made[name] for name in ("sub", "channel", "client", "info", "jti", "aud")}
+    assert chosen == {"sub": "", "channel": "$chat:a", "client": "c1", "info": [1], "jti": "j", "aud": "other"}
+
+
+def test_a_token_may_last_for_ever_and_have_another_secret(run: Run) -> None:
+    """Of another gateway, whose settings are elsewhere."""
+    secret = "another secret with 32 bytes or more"
+    assert "exp" not in claims(run, "--user", "1", "--expires-in", "never", "--secret", secret, secret=secret)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        ((), 2, "Missing option '--user'"),
+        (("--user", "1", "--expires-in", "0"), 2, "'0' is no duration"),
+        (("--user", "1", "--expires-in", "1w"), 2, "'1w' is no duration"),
+        (("--user", "1", "--expires-in", "-5"), 2, "'-5' is no duration"),
+        (("--user", "1", "--claims", "{"), 2, "not a JSON object of claims"),
+        (("--user", "1", "--claims", "[]"), 2, "not a JSON object of claims"),
+        (("--user", "1", "--claims", "[" * 10_000), 2, "not a JSON object of claims"),
+        (("--user", "1", "--claims", '{"channels": 5}'), 2, "not a JSON object of claims"),
+        (("--user", "1", "--claims", '{"expire_at": "soon"}'), 2, "not a JSON object of claims"),
+        (("--user", "1", "--claims", '{"sub": "2"}'), 2, "expected some of: info, channels"),
+        (("--user", "1", "--claims", '{"client": "2"}'), 2, "expected some of: info, channels"),
+        (("--user", "1", "--secret", "short"), 1, "secret"),
+        (("--user", "1"), 1, "no secret to sign with: set auth.hmac_secret"),
+    ],
+)
+def test_what_cannot_be_signed_is_said(run: Run, args: tuple[str, ...], code: int, text: str) -> None:
+    """One clear message."""
+    result = run("token", *args)
+    assert result.exit_code == code
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "url"),
+    [
+        (("news",), {}, "ws://127.0.0.1:8000/ws/news"),
+        (("$chat:a#1,2",), {}, "ws://127.0.0.1:8000/ws/%24chat:a%231,2"),
+        (("a/b?c%d&e",), {}, "ws://127.0.0.1:8000/ws/a%2Fb%3Fc%25d%26e"),
+        (("news", "--token", "a+b/c="), {}, "ws://127.0.0.1:8000/ws/news?token=a%2Bb%2Fc%3D"),
+        (("news", "--listen", "0.0.0.0:80"), {}, "ws://127.0.0.1:80/ws/news"),
+        (("news", "--listen", "[::]:80"), {}, "ws://[::1]:80/ws/news"),
+        (("news", "--listen", "gw.example.com:80"), {}, "ws://gw.example.com:80/ws/news"),
+        (("news",), {"GATEWAY_TLS__CERTIFICATE": "a", "GATEWAY_TLS__KEY": "b"}, "wss://127.0.0.1:8000/ws/news"),
+        (("news", "--url", "https://a.b/gw/"), {}, "wss://a.b/gw/ws/news"),
+        (("news", "--url", "wss://[::1]:1"), {}, "wss://[::1]:1/ws/news"),
+        (("news",), {"GATEWAY_URL": "http://a.b:5"}, "ws://a.b:5/ws/news"),
+    ],
+)
+def test_the_url_of_a_channel_is_quoted(run: Run, args: tuple[str, ...], environ: dict[str, str], url: str) -> None:
+    """# would start a fragment, $ a variable."""
+    result = run("url", *args, **environ)
+    assert result.stdout == f"{url}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("",), "'' is no channel"),
+        (("a b",), "'a b' is no channel"),
+        (("é" * 3,), "is no channel"),
+        (("news", "--listen", "unix:/run/a.sock"), "unix:/run/a.sock is a Unix socket"),
+        (("news", "--listen", "127.0.0.1:0"), "no fixed port: give --url"),
+        *(
+            (("news", "--url", url), "expected http://HOST:PORT, https://HOST:PORT or unix:PATH")
+            for url in ("", "a.b:80", "ftp://a.b", "http://", "http://a.b?x", "http://u:p@a.b", "http://a:x", "unix:")
+        ),
+        (("news", "--url", "http://[::1"), "expected http://HOST:PORT"),
+        (("news", "--url", "http://a\x1b.b"), r"'http://a\x1b.b'"),
+    ],
+)
+def test_a_url_that_cannot_be_is_an_error(run: Run, args: tuple[str, ...], text: str) -> None:
+    """With what is expected."""
+    result = run("url", *args)
+    assert result.exit_code == 1
+    assert text in result.stderr
