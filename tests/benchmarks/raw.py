@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import struct
+from typing import cast
 from urllib.parse import urlsplit
 
 PING = b"\x81\x02{}"
@@ -43,8 +44,7 @@ class RawClient(asyncio.Protocol):
         self._upgraded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._upgraded:

@@ -1,0 +1,104 @@
+"""Control messages: from one node to all, answered by each."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from gateway.broker.base import Receiver
+from gateway.broker.envelope import VERSION, EnvelopeError
+from gateway.messages import Control, ControlResult, NodeId
+
+logger = logging.getLogger(__name__)
+
+# Seconds to wait for the answers of all live nodes. A node answers in milliseconds; a dead one counts until its lease
+# ends, and an operator who revokes a token should not wait for that.
+TIME_LIMIT = 2.0
+
+REQUEST = VERSION + b"c"
+REPLY = VERSION + b"r"
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    sender: NodeId
+    message: Control
+
+
+class _Reply(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    node: NodeId
+    affected: int
+
+
+class _Question:
+    """A control message that is being answered."""
+
+    __slots__ = ("affected", "answered", "done", "expected")
+
+    def __init__(self, expected: set[NodeId], done: asyncio.Future[None]) -> None:
+        self.expected = expected
+        self.answered: set[NodeId] = set()
+        self.affected = 0
+        self.done = done
+
+
+class ControlMessages:
+    """Sends, receives and counts. `publish` raises what Broker.control raises."""
+
+    def __init__(self, uid: NodeId, reply: Callable[[NodeId, bytes], None]) -> None:
+        """`reply` publishes bytes to one node, without waiting."""
+        self._uid = uid
+        self._reply = reply
+        self._next_id = 0
+        self._questions: dict[int, _Question] = {}
+
+    async def ask(
+        self, message: Control, nodes: set[NodeId], publish: Callable[[bytes], Awaitable[None]]
+    ) -> ControlResult:
+        """Send a message to `nodes` (those alive) by `publish`, and wait for their answers."""
+        self._next_id += 1
+        id = self._next_id
+        question = _Question(nodes, asyncio.get_running_loop().create_future())
+        self._questions[id] = question
+        try:
+            await publish(REQUEST + msgspec.msgpack.encode(_Request(id, self._uid, message)))
+            async with asyncio.timeout(TIME_LIMIT):
+                await question.done
+        except TimeoutError:
+            missing = ", ".join(sorted(nodes - question.answered))
+            logger.warning("no answer to a control message from: %s", missing)
+        finally:
+            del self._questions[id]
+        return ControlResult(len(nodes | question.answered), len(question.answered), question.affected)
+
+    def on_request(self, payload: bytes, receiver: Receiver) -> None:
+        """A control message arrived. Raises EnvelopeError."""
+        request = _decode(payload, REQUEST, _Request)
+        affected = receiver.on_control(request.message)
+        self._reply(request.sender, REPLY + msgspec.msgpack.encode(_Reply(request.id, self._uid, affected)))
+
+    def on_reply(self, payload: bytes) -> None:
+        """An answer arrived. Raises EnvelopeError."""
+        reply = _decode(payload, REPLY, _Reply)
+        question = self._questions.get(reply.id)
+        if question is None or reply.node in question.answered:
+            return
+        question.answered.add(reply.node)
+        question.affected += reply.affected
+        if question.expected <= question.answered and not question.done.done():
+            question.done.set_result(None)
+
+
+T = TypeVar("T")
+
+
+def _decode(payload: bytes, head: bytes, shape: type[T]) -> T:
+    if not payload.startswith(head):
+        raise EnvelopeError(f"version or type {payload[:2]!r} instead of {head!r}")
+    try:
+        return msgspec.msgpack.decode(payload[len(head) :], type=shape)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise EnvelopeError(str(error)) from None

