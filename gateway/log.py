@@ -41,7 +41,7 @@ _SECRET_FIELD = re.compile(rf"(?i)(?:{_SENSITIVE}|authorization|cookie)")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 # Loggers that write more than an operator wants below warning: httpx logs every URL it calls.
-_TALKATIVE = ("httpx", "httpcore", "asyncio", "websockets")
+TALKATIVE = ("httpx", "httpcore", "asyncio", "websockets")
 
 
 class LogOptions(Protocol):
@@ -65,7 +65,7 @@ def configure(options: LogOptions, stream: TextIO, node: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(options.level.upper())
-    for name in _TALKATIVE:
+    for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     _route_uvicorn(access_log=root.level <= logging.DEBUG)
 

@@ -26,7 +26,7 @@ def _logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "httpx", "asyncio"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", *log.TALKATIVE):
         logger = logging.getLogger(name)
         logger.propagate = True
         logger.setLevel(logging.NOTSET)

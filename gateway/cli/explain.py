@@ -114,12 +114,11 @@ def _may_connect(settings: "ServerSettings", user: str | None) -> "Verdict":
     from gateway.auth.permissions import Verdict
 
     auth = settings.auth
-    if settings.no_auth:
-        return Verdict(True, "no_auth lets everybody in", "")
     if not user:
-        if auth.anonymous:
-            return Verdict(True, "clients without a token may connect", "")
-        return Verdict(False, "clients need a token", "auth.anonymous")
+        if not settings.admits_anonymous:
+            return Verdict(False, "clients need a token", "auth.anonymous")
+        by = [name for name in ("no_auth", "demo") if getattr(settings, name)] or ["auth.anonymous"]
+        return Verdict(True, f"clients without a token may connect ({by[0]})", "")
     if any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url)):
         return Verdict(True, "with a connection token of this user", "")
     return Verdict(False, "there is no key to check tokens with", "auth.hmac_secret, auth.public_key or auth.jwks_*")

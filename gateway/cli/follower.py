@@ -120,9 +120,13 @@ class Follower:
         """Returns when enough was received. Raises SubscribeError."""
         try:
             with _connecting(target) as connection:
-                connection.send("\n".join(self._opening()))
-                while self._left is None or self._left > 0:
-                    self._handle(connection, connection.recv(timeout=self._patience))
+                try:
+                    connection.send("\n".join(self._opening()))
+                    while self._left is None or self._left > 0:
+                        self._handle(connection, connection.recv(timeout=self._patience))
+                finally:
+                    # Left by an exception, such as Ctrl-C, the block would report an internal error (1011).
+                    connection.close()
         except ConnectionClosed as error:
             reason = f"{error.rcvd.code} {error.rcvd.reason}" if error.rcvd else "without a word"
             raise SubscribeError(f"{target.name} closed the connection: {escape(reason)}") from error

@@ -27,6 +27,7 @@ def errors(settings: ServerSettings) -> list[str]:
 def warnings(settings: ServerSettings) -> list[str]:
     """What probably does not do what was meant; each text names the settings."""
     return [
+        *_open_modes(settings),
         *_authentication(settings),
         *_api(settings),
         *_browsers(settings),
@@ -95,6 +96,16 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
         yield f"internal_listen = {settings.internal_listen!r}: the same as listen; they are two listeners"
 
 
+def _open_modes(settings: ServerSettings) -> Iterator[str]:
+    if settings.no_auth:
+        yield (
+            "no_auth: everybody who reaches the listeners may connect, subscribe, publish and call the API; "
+            "for development only"
+        )
+    if settings.demo:
+        yield "demo: everybody who reaches the listeners may connect, and chat in the channels demo:*"
+
+
 def _has_key(settings: ServerSettings) -> bool:
     auth = settings.auth
     return any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url))
@@ -106,7 +117,7 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
         for name in ("audience", "issuer", "cookie"):
             if getattr(auth, name):
                 yield f"auth.{name} is set, but no key to check tokens with (auth.hmac_secret, public_key or jwks_*)"
-        if not auth.anonymous and not settings.no_auth:
+        if not settings.admits_anonymous:
             yield (
                 "nobody can connect: no key to check tokens with (auth.hmac_secret, public_key or jwks_*), "
                 "and auth.anonymous is off"

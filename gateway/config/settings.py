@@ -274,3 +274,8 @@ class ServerSettings(Section):
         {}, description="Options of channels NAME:rest, by NAME."
     )
     personal: PersonalSettings = PersonalSettings()
+
+    @property
+    def admits_anonymous(self) -> bool:
+        """Whether clients without a token may connect. Visitors of the demo page have none."""
+        return self.auth.anonymous or self.no_auth or self.demo

@@ -134,8 +134,10 @@ def test_who_may_connect(run: Run) -> None:
     def connect(*args: str, **environ: str) -> str:
         return verdicts(run, "--channel", "chat:a", *args, **environ)["connect"]
 
-    assert connect(GATEWAY_AUTH__ANONYMOUS="true") == "allowed: clients without a token may connect"
-    assert connect("--no-auth") == "allowed: no_auth lets everybody in"
+    anonymous = "allowed: clients without a token may connect"
+    assert connect(GATEWAY_AUTH__ANONYMOUS="true") == f"{anonymous} (auth.anonymous)"
+    assert connect("--no-auth") == f"{anonymous} (no_auth)"
+    assert connect("--demo") == f"{anonymous} (demo)"
     Path("gateway.toml").write_text("[namespaces.chat]")
     assert connect("--user", "42").startswith(
         "REFUSED: there is no key to check tokens with; would be allowed by auth."

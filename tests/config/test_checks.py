@@ -116,9 +116,12 @@ def test_a_warning_names_the_settings(values: dict[str, Any], text: str) -> None
     assert checks.errors(changed) == []
 
 
-def test_open_modes_need_neither_keys_nor_api_keys() -> None:
-    """`--no-auth` is no reason to complain about keys."""
-    assert checks.warnings(settings(no_auth=True)) == []
+def test_open_modes_are_said_and_need_no_keys() -> None:
+    """Whoever opens the gateway is told so, and not bothered with keys for what is open."""
+    (no_auth,) = checks.warnings(settings(no_auth=True))
+    assert no_auth.startswith("no_auth: everybody who reaches the listeners may connect, subscribe, publish and call")
+    (demo,) = checks.warnings(settings(demo=True, api={"keys": [KEY]}))
+    assert demo.startswith("demo: everybody")
     assert checks.warnings(settings(auth={"anonymous": True}, api={"insecure": True})) == []
 
 
