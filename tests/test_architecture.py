@@ -17,7 +17,8 @@ LAYERS = [
     {"session"},
     {"transports", "api", "demo"},
     {"app"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
