@@ -170,7 +170,7 @@ def test_the_personal_channel_of_a_user(namespace: str, user: str, name: str) ->
     channels = Channels(ServerSettings(namespaces={"chat": CHAT}, personal=personal))
     assert channels.personal(APP, user) == Channel(APP, name)
     spec = channels.resolve(APP, name)
-    assert (spec.namespace, spec.users) == (namespace, {user})
+    assert (spec.namespace, spec.users) == (namespace, frozenset({user}))
 
 
 @pytest.mark.parametrize("user", ["", "1,2", "1#2", "#", ",", "a b", "é", "a\n", "\ud800", "x" * 255])
@@ -190,7 +190,7 @@ def test_a_personal_channel_is_of_one_user_only(user: str) -> None:
     """Whatever the id, the channel is valid and lists exactly that user."""
     channel = CHANNELS.personal(APP, user)
     if channel is not None:
-        assert CHANNELS.resolve(APP, channel.name).users == {user}
+        assert CHANNELS.resolve(APP, channel.name).users == frozenset({user})
 
 
 def test_a_personal_namespace_has_to_exist() -> None:
@@ -213,7 +213,7 @@ def test_no_auth_opens_what_has_no_namespace_and_demo() -> None:
         assert (options.allow_subscribe, options.allow_publish) == (EVERYBODY, EVERYBODY)
     assert channels.resolve(APP, "chat:room").options == CHAT
     assert channels.resolve(APP, "$demo:room").private
-    assert channels.resolve(APP, "demo:room#17").users == {"17"}
+    assert channels.resolve(APP, "demo:room#17").users == frozenset({"17"})
 
 
 def test_demo_opens_demo_only() -> None:

@@ -123,7 +123,7 @@ class UrlKeys:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
-        self._answer("the node stops")
+        self._answer(len(self._waiting), "the node stops")
 
     def ask(self, fetched: Fetched) -> None:
         """Fetch soon, since a token names an unknown key; `fetched` is called when that is done."""
@@ -141,12 +141,15 @@ class UrlKeys:
                 async with asyncio.timeout(max(idle, 0.0)):
                     await self._wanted.wait()
             self._wanted.clear()
+            # Those who ask meanwhile need a fetch that begins after them.
+            asked = len(self._waiting)
             problem = await self._fetch(client)
             succeeded = not problem
-            self._answer(problem)
+            self._answer(asked, problem)
 
-    def _answer(self, problem: str) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _answer(self, asked: int, problem: str) -> None:
+        """Answer those who asked first."""
+        waiting, self._waiting = self._waiting[:asked], self._waiting[asked:]
         loop = asyncio.get_running_loop()
         for fetched in waiting:
             # Each by itself: one that fails must not end the fetching.

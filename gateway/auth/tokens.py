@@ -97,6 +97,16 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
 CLAIMS = msgspec.json.Decoder(Claims)
 
 T = TypeVar("T", Identity, Grant, Identity | Grant)
+
+
+def is_subscription_token(token: str) -> bool:
+    """What a token says it is. Proves nothing: for choosing how to verify it, where both kinds may come."""
+    try:
+        return _claims(jws.parse(token).payload).channel is not UNSET
+    except Disconnect:
+        return False
+
+
 TokenDone = Callable[[T | RequestError | Disconnect], None]
 
 
