@@ -86,8 +86,8 @@ class UrlKeys:
     asked. The cache belongs to the URL, and in it a key is found by its id and algorithm.
     """
 
-    def __init__(self, url: str, ttl: float, interval: float = FETCH_INTERVAL) -> None:
-        """`ttl` and `interval` (between two fetches at least) in seconds. Raises ConfigError for a malformed URL."""
+    def __init__(self, url: str, ttl: float) -> None:
+        """`ttl` in seconds. Raises ConfigError for a malformed URL."""
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -96,7 +96,6 @@ class UrlKeys:
         # Without user, password and query, which may be secret.
         self._shown = f"{parsed.scheme}://{parsed.netloc.decode()}{parsed.path}"
         self._ttl = ttl
-        self._interval = interval
         self._keys: KeySet | None = None
         self._waiting: list[Fetched] = []
         self._wanted = asyncio.Event()
@@ -135,8 +134,8 @@ class UrlKeys:
 
     async def _fetch_forever(self, client: httpx.AsyncClient, succeeded: bool) -> None:
         while True:
-            await asyncio.sleep(self._interval)
-            idle = (self._ttl if succeeded else RETRY_INTERVAL) - self._interval
+            await asyncio.sleep(FETCH_INTERVAL)
+            idle = (self._ttl if succeeded else RETRY_INTERVAL) - FETCH_INTERVAL
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(idle, 0.0)):
                     await self._wanted.wait()

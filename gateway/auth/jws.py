@@ -1,7 +1,7 @@
 """A signed token taken apart: RFC 7515 section 7.1, compact serialization.
 
 Not left to the JWT library: that one takes 29 us for a token of an ordinary size and 460 us for one of 10 KB, mostly
-in Python loops over characters, before anything is proved; this takes 3 and 30.
+in Python loops over characters, before anything is proved; this takes 3 and 44.
 """
 
 import re

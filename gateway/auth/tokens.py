@@ -1,7 +1,8 @@
 """Tokens of clients: who a connection is (connection token), and what lets it into a channel (subscription token).
 
-Claims are those of the Centrifuge protocol (reference: sub, exp, nbf, iat, jti, aud, iss, info, channels, subs,
-channel, client, expire_at). Types are strict: `sub` is a string, times are numbers of seconds since 1970.
+Claims are those of the Centrifuge protocol: sub, exp, nbf, iat, jti, aud, iss, info, b64info, expire_at, and channels
+and subs, or channel and client. Types are strict: ids are strings of at most 255 characters, times are seconds since
+1970. What is wrong is refused, never taken for absent.
 """
 
 from base64 import b64decode
@@ -97,16 +98,6 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
 CLAIMS = msgspec.json.Decoder(Claims)
 
 T = TypeVar("T", Identity, Grant, Identity | Grant)
-
-
-def is_subscription_token(token: str) -> bool:
-    """What a token says it is. Proves nothing: for choosing how to verify it, where both kinds may come."""
-    try:
-        return _claims(jws.parse(token).payload).channel is not UNSET
-    except Disconnect:
-        return False
-
-
 TokenDone = Callable[[T | RequestError | Disconnect], None]
 
 
@@ -267,6 +258,14 @@ class TokenVerifier:
             raise _invalid("its audience (aud) is not auth.audience")
         if settings.issuer is not None and claims.iss != settings.issuer:
             raise _invalid("its issuer (iss) is not auth.issuer")
+
+
+def is_subscription_token(token: str) -> bool:
+    """What a token says it is. Proves nothing: for choosing how to verify it, where both kinds may come."""
+    try:
+        return _claims(jws.parse(token).payload).channel is not UNSET
+    except Disconnect:
+        return False
 
 
 def _invalid(detail: str) -> Disconnect:

@@ -105,7 +105,7 @@ def with_server(
 
     async def run() -> None:
         async with KeyServer(first) as server:
-            keys = UrlKeys(server.url + path, ttl, interval)
+            keys = UrlKeys(server.url + path, ttl)
             await keys.start()
             try:
                 await test(server, keys)
@@ -113,7 +113,9 @@ def with_server(
                 await keys.stop()
                 await keys.stop()
 
-    asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jwks, "FETCH_INTERVAL", interval)
+        asyncio.run(run())
 
 
 async def asked(keys: UrlKeys) -> str:
