@@ -97,13 +97,13 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:
+    api = "" if settings.api.keys else " and call the API"
     if settings.no_auth:
         yield (
-            "no_auth: everybody who reaches the listeners may connect, subscribe, publish and call the API; "
-            "for development only"
+            f"no_auth: everybody who reaches the listeners may connect, subscribe, publish{api}; for development only"
         )
     if settings.demo:
-        yield "demo: everybody who reaches the listeners may connect, and chat in the channels demo:*"
+        yield f"demo: everybody who reaches the listeners may connect, chat in the channels demo:*{api}"
 
 
 def _has_key(settings: ServerSettings) -> bool:
@@ -131,7 +131,8 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
 
 def _api(settings: ServerSettings) -> Iterator[str]:
     api = settings.api
-    if settings.no_auth or api.insecure:
+    opened = settings.no_auth or settings.demo
+    if api.insecure or (opened and not api.keys):
         if api.insecure and api.public and not is_local(settings.listen):
             yield "api.insecure and api.public: everybody who reaches listen may publish and disconnect users"
         return

@@ -118,10 +118,17 @@ def test_a_warning_names_the_settings(values: dict[str, Any], text: str) -> None
 
 def test_open_modes_are_said_and_need_no_keys() -> None:
     """Whoever opens the gateway is told so, and not bothered with keys for what is open."""
-    (no_auth,) = checks.warnings(settings(no_auth=True))
-    assert no_auth.startswith("no_auth: everybody who reaches the listeners may connect, subscribe, publish and call")
-    (demo,) = checks.warnings(settings(demo=True, api={"keys": [KEY]}))
-    assert demo.startswith("demo: everybody")
+    for values, text in [
+        (
+            {"no_auth": True},
+            "no_auth: everybody who reaches the listeners may connect, subscribe, publish and call the",
+        ),
+        ({"no_auth": True, "api": {"keys": [KEY]}}, "no_auth: everybody who reaches the listeners may connect, subs"),
+        ({"demo": True}, "demo: everybody who reaches the listeners may connect, chat in the channels demo:* and call"),
+    ]:
+        (warning,) = checks.warnings(settings(**values))
+        assert warning.startswith(text)
+        assert ("call the API" in warning) is ("api" not in values)
     assert checks.warnings(settings(auth={"anonymous": True}, api={"insecure": True})) == []
 
 
