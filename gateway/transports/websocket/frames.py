@@ -1,0 +1,343 @@
+"""WebSocket frames (RFC 6455 section 5), server side, without I/O: a parser of client frames, a builder of ours.
+
+No extension is negotiated, so that every reserved bit is an error.
+"""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from websockets.speedups import apply_mask
+
+from gateway.errors import GatewayError
+from gateway.protocols.base import Message
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+# Close codes of RFC 6455 section 7.4.1 that the transport itself uses.
+NO_STATUS = 1005
+ABNORMAL = 1006
+PROTOCOL_ERROR = 1002
+INVALID_DATA = 1007
+POLICY_VIOLATION = 1008
+TOO_BIG = 1009
+
+_FIN = 0x80
+_MASKED = 0x80
+_CONTROL = 0x08
+_OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
+_MESSAGES = (_FIN | TEXT, _FIN | BINARY)
+# No reserved bit, a known opcode, and control frames in one piece (5.5).
+_FIRST_BYTES = frozenset([_FIN | opcode for opcode in _OPCODES] + [CONTINUATION, TEXT, BINARY])
+# 7.4: what a peer may send. 1004-1006 and 1015 are never on the wire, 1016-2999 are not assigned.
+_CLOSE_CODES = frozenset([*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)])
+
+_new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class FrameError(GatewayError):
+    """The peer broke the protocol: the connection is closed with `code`. `reason` is one of a fixed few."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Sink(Protocol):
+    """Takes what a parser finds, in the order of the stream."""
+
+    def message_received(self, data: bytes, *, binary: bool) -> None:
+        """A complete message. Text is valid UTF-8."""
+
+    def ping_received(self, data: bytes) -> None:
+        """A ping with its application data."""
+
+    def pong_received(self) -> None:
+        """A pong."""
+
+    def close_received(self, code: int, reason: str) -> None:
+        """The peer's close frame, NO_STATUS when it names no code. Nothing comes after it."""
+
+
+class _Unfinished:
+    """A message of which parts are missing. Text is checked as it comes, so that bad text fails at once (8.1)."""
+
+    __slots__ = ("binary", "data", "decoder", "fragments")
+
+    def __init__(self, *, binary: bool) -> None:
+        self.binary = binary
+        self.data = bytearray()
+        self.decoder = None if binary else _new_utf8_decoder()
+        self.fragments = 0
+
+    def add(self, data: bytes, *, final: bool) -> None:
+        self.data += data
+        if self.decoder is not None:
+            try:
+                self.decoder.decode(data, final)
+            except UnicodeDecodeError:
+                raise FrameError(INVALID_DATA, "invalid UTF-8") from None
+
+
+class _PartialFrame:
+    """A frame whose payload has not arrived as a whole."""
+
+    __slots__ = ("data", "first", "mask", "missing")
+
+    def __init__(self, first: int, mask: bytes, missing: int) -> None:
+        self.first = first
+        self.mask = mask
+        self.missing = missing
+        # Of control frames only: payloads of the others go to the message.
+        self.data = b""
+
+    def unmask(self, data: bytes) -> bytes:
+        """The next bytes of the payload."""
+        plain: bytes = apply_mask(data, self.mask)
+        turn = len(data) % 4
+        self.mask = self.mask[turn:] + self.mask[:turn]
+        self.missing -= len(data)
+        return plain
+
+
+class FrameParser:
+    """Takes the stream of a client in pieces of any size. Holds nothing between frames.
+
+    `paused` stops it after the message at hand; the rest of the stream waits for the next `feed`.
+    """
+
+    __slots__ = ("_finished", "_fragments", "_frame", "_limit", "_message", "_rest", "paused")
+
+    def __init__(self, limit: int, fragments: int) -> None:
+        """`limit`: bytes of a message at most. `fragments`: frames of a message at most, empty ones included."""
+        self._limit = limit
+        self._fragments = fragments
+        self._rest = b""
+        self._frame: _PartialFrame | None = None
+        self._message: _Unfinished | None = None
+        self._finished = False
+        self.paused = False
+
+    def feed(self, data: bytes, sink: Sink) -> None:
+        """Parse; calls `sink` for all that is complete. Raises FrameError; the parser is of no use then.
+
+        `sink` is given each time, since a reference to it would be a cycle in every connection.
+        """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        position, end = 0, len(data)
+        while position < end and not self.paused and not self._finished:
+            if self._frame is not None:
+                position = self._go_on(self._frame, data, position, sink)
+                continue
+            start = self._quick(data, position, sink) or self._begin(data, position, sink)
+            if start == position:
+                break
+            position = start
+        if position < end and not self._finished:
+            self._rest = data[position:]
+
+    def _quick(self, data: bytes, position: int, sink: Sink) -> int:
+        """Read what nearly all frames are: a short message in one piece. 0 when it is anything else."""
+        payload = position + 6
+        if payload > len(data):
+            return 0
+        first, length = data[position], data[position + 1] - _MASKED
+        end = payload + length
+        if first not in _MESSAGES or not 0 <= length <= 125 or end > len(data):
+            return 0
+        if length > self._limit or self._message is not None:
+            return 0
+        text: bytes = apply_mask(data[payload:end], data[payload - 4 : payload])
+        if first == _MESSAGES[0] and not text.isascii():
+            _check_text(text)
+        sink.message_received(text, binary=first == _MESSAGES[1])
+        return end
+
+    def _begin(self, data: bytes, position: int, sink: Sink) -> int:
+        """Read a frame that begins at `position`. The position behind what was used; the same if that is nothing."""
+        available = len(data) - position
+        if available < 2:
+            # A wrong first byte fails at once, whether or not more follows.
+            self._check(data[position], _MASKED)
+            return position
+        first, second = data[position], data[position + 1]
+        self._check(first, second)
+        length = second & 0x7F
+        payload = position + 6
+        if length > 125:
+            width = 2 if length == 126 else 8
+            payload += width
+            if available < 2 + width:
+                return position
+            length = _extended_length(data[position + 2 : position + 2 + width])
+        self._check_size(first, length)
+        if len(data) < payload:
+            return position
+        mask = data[payload - 4 : payload]
+        end = payload + length
+        if end > len(data):
+            self._frame = _PartialFrame(first, mask, length)
+            self._count(first)
+            return payload
+        self._complete(first, apply_mask(data[payload:end], mask), sink)
+        return end
+
+    def _go_on(self, frame: _PartialFrame, data: bytes, position: int, sink: Sink) -> int:
+        """Read on in a frame; the position behind it."""
+        piece = frame.unmask(data[position : position + frame.missing])
+        position += len(piece)
+        done = frame.missing == 0
+        if done:
+            self._frame = None
+        if frame.first & _CONTROL:
+            frame.data += piece
+            if done:
+                self._control(frame.first & 0x0F, frame.data, sink)
+        else:
+            self._extend(piece, final=done and bool(frame.first & _FIN), sink=sink)
+        return position
+
+    def _check(self, first: int, second: int) -> None:
+        if first not in _FIRST_BYTES:
+            raise FrameError(PROTOCOL_ERROR, _describe(first))
+        if not second & _MASKED:
+            raise FrameError(PROTOCOL_ERROR, "unmasked frame")
+        if first & _CONTROL:
+            if second & 0x7F > 125:
+                raise FrameError(PROTOCOL_ERROR, "long control frame")
+        elif (first & 0x0F == CONTINUATION) != (self._message is not None):
+            expected = "continuation" if self._message is not None else "text or binary"
+            raise FrameError(PROTOCOL_ERROR, f"expected {expected} frame")
+
+    def _check_size(self, first: int, length: int) -> None:
+        """The declared length decides: a message that is too big is refused before it arrives."""
+        if not first & _CONTROL:
+            size = length if self._message is None else length + len(self._message.data)
+            if size > self._limit:
+                raise FrameError(TOO_BIG, "message too big")
+
+    def _count(self, first: int) -> None:
+        """A data frame that is not a message by itself begins."""
+        if first & _CONTROL:
+            return
+        if self._message is None:
+            self._message = _Unfinished(binary=first & 0x0F == BINARY)
+        self._message.fragments += 1
+        if self._message.fragments > self._fragments:
+            raise FrameError(POLICY_VIOLATION, "too many fragments")
+
+    def _complete(self, first: int, data: bytes, sink: Sink) -> None:
+        """A frame that arrived as a whole."""
+        if first == _FIN | TEXT:
+            if not data.isascii():
+                _check_text(data)
+            sink.message_received(data, binary=False)
+        elif first == _FIN | BINARY:
+            sink.message_received(data, binary=True)
+        elif first & _CONTROL:
+            self._control(first & 0x0F, data, sink)
+        else:
+            self._count(first)
+            self._extend(data, final=bool(first & _FIN), sink=sink)
+
+    def _extend(self, data: bytes, *, final: bool, sink: Sink) -> None:
+        message = self._message
+        assert message is not None
+        message.add(data, final=final)
+        if final:
+            self._message = None
+            sink.message_received(bytes(message.data), binary=message.binary)
+
+    def _control(self, opcode: int, data: bytes, sink: Sink) -> None:
+        if opcode == PING:
+            sink.ping_received(data)
+        elif opcode == PONG:
+            sink.pong_received()
+        else:
+            code, reason = _parse_close(data)
+            self._finished = True
+            sink.close_received(code, reason)
+
+
+def _describe(first: int) -> str:
+    if first & 0x70:
+        return "reserved bit"
+    return "reserved opcode" if first & 0x0F not in _OPCODES else "fragmented control frame"
+
+
+def _extended_length(data: bytes) -> int:
+    """5.2: the shortest form counts, and of 64 bits the highest is zero."""
+    length = int.from_bytes(data, "big")
+    if length < (126 if len(data) == 2 else 1 << 16) or length >> 63:
+        raise FrameError(PROTOCOL_ERROR, "wrong length")
+    return length
+
+
+def _check_text(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise FrameError(INVALID_DATA, "invalid UTF-8") from None
+
+
+def _parse_close(data: bytes) -> tuple[int, str]:
+    """The code and reason of a close frame (5.5.1)."""
+    if not data:
+        return NO_STATUS, ""
+    code = int.from_bytes(data[:2], "big")
+    if len(data) < 2 or code not in _CLOSE_CODES:
+        raise FrameError(PROTOCOL_ERROR, "wrong close code")
+    _check_text(data[2:])
+    return code, data[2:].decode()
+
+
+def frame(messages: Sequence[Message]) -> bytes:
+    """Each message in one frame, one behind the other."""
+    if len(messages) == 1:
+        data, binary = messages[0]
+        return _head(BINARY if binary else TEXT, len(data)) + data
+    parts: list[bytes] = []
+    for data, binary in messages:
+        parts += (_head(BINARY if binary else TEXT, len(data)), data)
+    return b"".join(parts)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame; without a code for NO_STATUS. A reason beyond 123 bytes is cut between characters (5.5)."""
+    if code == NO_STATUS:
+        return _head(CLOSE, 0)
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return _head(CLOSE, 2 + len(text)) + code.to_bytes(2, "big") + text
+
+
+def pong_frame(data: bytes) -> bytes:
+    """The answer to a ping with these application data (5.5.3)."""
+    return _head(PONG, len(data)) + data
+
+
+def _head(opcode: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((_FIN | opcode, length))
+    if length < 1 << 16:
+        return bytes((_FIN | opcode, 126)) + length.to_bytes(2, "big")
+    return bytes((_FIN | opcode, 127)) + length.to_bytes(8, "big")
+
+
+PING_FRAME = _head(PING, 0)
+
+
+def unframe(frames: bytes) -> Iterator[tuple[int, bytes]]:
+    """Opcode and payload of each of these complete server frames. The opposite of what builds them here."""
+    position = 0
+    while position < len(frames):
+        opcode, length = frames[position] & 0x0F, frames[position + 1]
+        position += 2
+        if length > 125:
+            width = 2 if length == 126 else 8
+            length = int.from_bytes(frames[position : position + width], "big")
+            position += width
+        yield opcode, frames[position : position + length]
+        position += length
