@@ -1,0 +1,58 @@
+"""Closing many connections at the end of a server so that their clients do not all come back at one moment."""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+
+# Seconds between two batches of a drain that has time, on average.
+INTERVAL = 0.1
+# Connections closed in one turn of the loop at most: closing one costs about 30 us, so that others get their turn
+# after a few milliseconds (D14).
+BATCH = 100
+
+
+class Drain:
+    """Spreads what is added over a window, in random order, in small batches at times that are not quite regular.
+
+    It starts with the first `add`, which is why it works under any server that asks its connections to end.
+    """
+
+    def __init__(self, window: float) -> None:
+        """`window` in seconds; 0 closes as fast as the loop allows."""
+        self._window = window
+        self._ends = 0.0
+        self._waiting: list[Callable[[], object]] = []
+        self._running = False
+        self.started = False
+
+    def add(self, close: Callable[[], object]) -> None:
+        """Call `close` once, within the window that the first `add` opened."""
+        if not self.started:
+            self.started = True
+            self._ends = asyncio.get_running_loop().time() + self._window
+        # The place it gets is the random order.
+        place = random.randint(0, len(self._waiting))  # noqa: S311 - no secret
+        self._waiting.append(close)
+        self._waiting[place], self._waiting[-1] = self._waiting[-1], self._waiting[place]
+        if not self._running:
+            self._running = True
+            # The server adds all it has in one go: count them first.
+            asyncio.get_running_loop().call_soon(self._close_batch)
+
+    def _close_batch(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._ends - loop.time()
+        count, delay = BATCH, 0.0
+        if left > 0:
+            interval = min(INTERVAL, left * BATCH / len(self._waiting))
+            count = math.ceil(len(self._waiting) * interval / left)
+            delay = min(interval * random.uniform(0.5, 1.5), left)  # noqa: S311 - no secret
+        batch = self._waiting[-count:]
+        del self._waiting[-count:]
+        for close in batch:
+            close()
+        if self._waiting:
+            loop.call_later(delay, self._close_batch)
+        else:
+            self._running = False
