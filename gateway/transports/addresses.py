@@ -1,0 +1,93 @@
+"""The address of a client behind proxies: what they say counts only when they are trusted."""
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# Hops looked at from the right; no chain of proxies is longer.
+_MOST_HOPS = 32
+
+
+def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Network]) -> str:
+    """The address nearest to the client that somebody trusted vouches for, in its usual notation.
+
+    `peer` is the other end of the socket, empty for a Unix socket, whose peers are trusted once any network is.
+    `header` gives the values of all headers of a name, joined by commas, or an empty text.
+
+    A proxy appends the address it was called from, so the list is read from the right (RFC 7239 section 5.2): the
+    first address that is not a trusted proxy's is the client's. What stands left of it, or left of anything that
+    is no address, may be the client's invention.
+    """
+    if not trusted or not _is_trusted(peer, trusted):
+        return peer
+    nearest = peer
+    for hop in _hops(header):
+        address = _parse(hop)
+        if address is None:
+            break
+        nearest = str(address)
+        if not _is_trusted(nearest, trusted):
+            break
+    return nearest
+
+
+def is_secure(scheme: str, peer: str, header: Callable[[str], str], trusted: Sequence[Network]) -> bool:
+    """Whether the client's own hop is encrypted. `scheme` is that of the socket."""
+    if trusted and _is_trusted(peer, trusted):
+        said = header("x-forwarded-proto").rpartition(",")[2].strip().lower()
+        if said:
+            return said in ("https", "wss")
+    return scheme in ("https", "wss")
+
+
+def _hops(header: Callable[[str], str]) -> list[str]:
+    """What the proxies say, nearest first. One header counts: X-Forwarded-For before Forwarded before X-Real-IP."""
+    listed = header("x-forwarded-for")
+    if listed:
+        return [hop.strip() for hop in reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])]
+    listed = header("forwarded")
+    if listed:
+        return [_forwarded_for(hop) for hop in reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])]
+    listed = header("x-real-ip")
+    return [listed.strip()] if listed else []
+
+
+def _forwarded_for(element: str) -> str:
+    """The `for` of one element of Forwarded (RFC 7239 section 4)."""
+    for pair in element.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name.lower() == "for":
+            return value.strip('"')
+    return ""
+
+
+def _parse(hop: str) -> Address | None:
+    """An address with or without a port; IPv6 with a port, or in Forwarded, stands in brackets."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(hop)
+    except ValueError:
+        return None
+    return _unmapped(address)
+
+
+def _unmapped(address: Address) -> Address:
+    """A socket for both families shows an IPv4 peer as ::ffff:192.0.2.1."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    if not peer:
+        return True
+    try:
+        address = _unmapped(ipaddress.ip_address(peer))
+    except ValueError:
+        return False
+    return any(address in network for network in trusted)

@@ -1,0 +1,186 @@
+"""Counts what is connected, so that a node stays answerable when too much wants to be."""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# Descriptors for everything that is no client: Redis, listeners, files, requests of health and API.
+RESERVED_DESCRIPTORS = 256
+# Connections beyond the limit that are still listened to, for health checks and for a proper refusal.
+OVERFLOW = 128
+# Seconds between two log lines about refusals for the same reason.
+LOG_INTERVAL = 5.0
+# Seconds after which a refused client may try again.
+RETRY_AFTER = 5
+
+
+class Refusal(NamedTuple):
+    """Why no WebSocket opens: an HTTP status, and a word for the metrics, the log and the answer."""
+
+    status: int
+    reason: str
+    setting: str
+
+
+FULL = Refusal(503, "connections", "limits.connections")
+UNAUTHENTICATED = Refusal(503, "unauthenticated", "limits.unauthenticated")
+ADDRESS = Refusal(429, "address", "limits.connections_per_address")
+
+
+class AdmissionLimits(Protocol):
+    """Of the section `limits` of the settings."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def unauthenticated(self) -> int: ...
+
+    @property
+    def connections_per_address(self) -> int: ...
+
+
+class Admission:
+    """Who is connected to the clients' listener, from the TCP connection on: silent ones count too."""
+
+    def __init__(self, limits: AdmissionLimits, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        """Without a limit of its own the descriptor limit counts, which the server raises to its hard value."""
+        self.limit = limits.connections or max(descriptor_limit() - RESERVED_DESCRIPTORS, 1)
+        self._unauthenticated_limit = limits.unauthenticated
+        self._address_limit = limits.connections_per_address
+        self._refused = metrics.refused
+        self._clock = clock
+        self._logged: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+        self._by_address: dict[str, int] = {}
+        self.total = 0
+        self.unauthenticated = 0
+        self.clients = 0
+        metrics.connections.read = lambda: self.clients
+        metrics.unauthenticated.read = lambda: self.unauthenticated
+
+    def enter(self) -> "Place":
+        """A connection arrives."""
+        self.total += 1
+        self.unauthenticated += 1
+        return Place(self)
+
+    @property
+    def overflows(self) -> bool:
+        """So many connections that the newest is not even listened to."""
+        return self.total > self.limit + OVERFLOW
+
+    def check(self) -> Refusal | None:
+        """Whether a connection that is counted already may become a WebSocket."""
+        if self.total > self.limit:
+            return FULL
+        if self.unauthenticated > self._unauthenticated_limit:
+            return UNAUTHENTICATED
+        return None
+
+    def count_address(self, address: str) -> bool:
+        """Count a client of the address; False and nothing counted when it has too many."""
+        count = self._by_address.get(address, 0)
+        if count >= self._address_limit:
+            return False
+        self._by_address[address] = count + 1
+        return True
+
+    def forget_address(self, address: str) -> None:
+        """A client of the address is gone."""
+        count = self._by_address[address] - 1
+        if count:
+            self._by_address[address] = count
+        else:
+            del self._by_address[address]
+
+    @property
+    def limits_addresses(self) -> bool:
+        """Whether clients are counted by address."""
+        return self._address_limit > 0
+
+    def refused(self, reason: str, setting: str = "") -> None:
+        """Count a refusal, and log it unless the same was logged moments ago."""
+        self._refused.add(reason)
+        now = self._clock()
+        if now - self._logged.get(reason, -LOG_INTERVAL) < LOG_INTERVAL:
+            self._suppressed[reason] = self._suppressed.get(reason, 0) + 1
+            return
+        self._logged[reason] = now
+        extra: dict[str, object] = {"reason": reason}
+        if setting:
+            extra["setting"] = setting
+        if suppressed := self._suppressed.pop(reason, 0):
+            extra["suppressed"] = suppressed
+        logger.warning("connection refused", extra=extra)
+
+
+class Place:
+    """What one connection occupies. Leaving is idempotent, and so is each step."""
+
+    __slots__ = ("_address", "_admission", "_authenticated", "_client", "_left")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._authenticated = False
+        self._client = False
+        self._left = False
+        self._address = ""
+
+    def check(self, address: str) -> Refusal | None:
+        """Whether a WebSocket may open for a client at this address; from then on it counts there."""
+        refusal = self._admission.check()
+        if refusal is not None or not self._admission.limits_addresses or not address or self._address:
+            return refusal
+        if not self._admission.count_address(address):
+            return ADDRESS
+        self._address = address
+        return None
+
+    def opened(self) -> None:
+        """It is a WebSocket of a client now."""
+        if not self._client and not self._left:
+            self._client = True
+            self._admission.clients += 1
+
+    def authenticated(self) -> None:
+        """The client proved who it is."""
+        if not self._authenticated and not self._left:
+            self._authenticated = True
+            self._admission.unauthenticated -= 1
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        if self._left:
+            return
+        self.authenticated()
+        self._left = True
+        self._admission.total -= 1
+        if self._client:
+            self._admission.clients -= 1
+        if self._address:
+            self._admission.forget_address(self._address)
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have once it raised its limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    # macOS says "unlimited" and allows OPEN_MAX at most (setrlimit(2)).
+    most = 10_240 if sys.platform == "darwin" else 1 << 20
+    return most if hard == resource.RLIM_INFINITY else hard
+
+
+def raise_descriptor_limit() -> None:
+    """Set the soft limit of this process to its hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = descriptor_limit()
+    if soft == resource.RLIM_INFINITY or soft >= limit:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
