@@ -1,0 +1,50 @@
+"""The opening handshake (RFC 6455 section 4.2), without I/O."""
+
+import base64
+import binascii
+import hashlib
+from typing import NamedTuple
+
+# 1.3: the constant that proves that the server knows WebSockets.
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class Refused(NamedTuple):
+    """The HTTP answer to a handshake that is none."""
+
+    status: int
+    message: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bytes | Refused:
+    """`Sec-WebSocket-Accept` for a request that asks for an upgrade to WebSocket. Header names are in lower case."""
+    if method != "GET" or http_version != "1.1":
+        return Refused(400, "a WebSocket handshake is a GET request of HTTP/1.1")
+    versions = [value for name, value in headers if name == b"sec-websocket-version"]
+    if [version.strip() for version in versions] != [b"13"]:
+        # 4.4: the answer tells the client which version would do.
+        return Refused(426, "Sec-WebSocket-Version must be 13", ((b"sec-websocket-version", b"13"),))
+    keys = [value.strip() for name, value in headers if name == b"sec-websocket-key"]
+    # 11.3.1: it must not appear more than once.
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
+    if not any(name == b"host" for name, _ in headers):
+        return Refused(400, "Host is missing")
+    if any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers):
+        return Refused(400, "a WebSocket handshake has no body")
+    return base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())
+
+
+def offered_subprotocols(headers: list[tuple[bytes, bytes]]) -> list[str]:
+    """What the client can speak, in its order of preference (4.1)."""
+    offered = [value for name, value in headers if name == b"sec-websocket-protocol"]
+    tokens = b",".join(offered).decode("latin-1").split(",")
+    return [token.strip() for token in tokens if token.strip()]
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False
