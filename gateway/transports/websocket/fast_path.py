@@ -95,12 +95,14 @@ class WebSocketTransport(asyncio.Protocol):
         if options.drain.started:
             self.shutdown()
 
-    def hand_over(self, connection: Connection) -> None:
+    def hand_over(self, connection: Connection, place: Place) -> None:
         """Go on with another connection; the one before hears nothing more, not even `closed`."""
         lost = self._connection is None
+        self._place = place
         self._connection = connection
         connection.opened(self)
         if lost:
+            place.leave()
             self._finish(ABNORMAL, "")
         elif self._congested:
             connection.pause_writing()

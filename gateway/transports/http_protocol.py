@@ -1,0 +1,341 @@
+"""uvicorn's HTTP class with bounds on everything that comes before a request is complete, and our WebSockets."""
+
+import asyncio
+import urllib.parse
+from functools import partial
+from typing import Any, Protocol
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.errors import GatewayError
+from gateway.metrics import Metrics
+from gateway.transports.admission import FULL, Admission, Place, Refusal
+from gateway.transports.drain import Drain
+from gateway.transports.responses import error_response, refusal_headers
+from gateway.transports.websocket import handshake
+from gateway.transports.websocket.fast_path import SocketOptions
+from gateway.transports.websocket.upgrade import Upgrade
+
+# Bytes a second that a request body has to come with, averaged over header_timeout.
+SLOWEST_BODY = 512
+# Bytes on the wire per byte of a body: a chunk of one byte has five around it.
+CHUNK_OVERHEAD = 6
+# Requests of one connection that wait for the one before them.
+MOST_PIPELINED = 16
+# Bytes of a body without a limit of its own.
+LARGEST_BODY = 4 * 1024 * 1024
+
+
+class HttpLimits(Protocol):
+    """Of the section `limits` of the settings."""
+
+    @property
+    def header_bytes(self) -> int: ...
+
+    @property
+    def header_count(self) -> int: ...
+
+    @property
+    def header_timeout(self) -> float: ...
+
+    @property
+    def message_size(self) -> int: ...
+
+    @property
+    def fragments(self) -> int: ...
+
+
+class HttpOptions:
+    """What all connections of a listener share, whatever they become."""
+
+    __slots__ = ("_sockets", "admission", "drain", "limits", "max_body", "metrics")
+
+    def __init__(
+        self,
+        limits: HttpLimits,
+        *,
+        drain: Drain,
+        metrics: Metrics,
+        admission: Admission | None = None,
+        max_body: int = LARGEST_BODY,
+    ) -> None:
+        """Without `admission` connections are not counted: that is for listeners that clients cannot reach."""
+        self.limits = limits
+        self.drain = drain
+        self.metrics = metrics
+        self.admission = admission
+        self.max_body = max_body
+        self._sockets: SocketOptions | None = None
+
+    def sockets(self, connections: set[Any]) -> SocketOptions:
+        """What all WebSockets of the server with this set of connections share."""
+        if self._sockets is None or self._sockets.connections is not connections:
+            self._sockets = SocketOptions(
+                connections=connections,
+                drain=self.drain,
+                protocol_errors=self.metrics.protocol_errors,
+                message_size=self.limits.message_size,
+                fragments=self.limits.fragments,
+            )
+        return self._sockets
+
+
+def http_protocol(options: HttpOptions) -> Any:
+    """What `uvicorn.Config` takes as `http`. Nothing else of uvicorn's protocols is needed: pass `ws="none"`."""
+    return partial(GatewayHttpProtocol, options)
+
+
+class _Violation(GatewayError):
+    """Raised out of the parser's callbacks: the request is answered with a status."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class GatewayHttpProtocol(HttpToolsProtocol):
+    """One connection before it is a WebSocket, or for as long as it speaks HTTP.
+
+    Bounded are the bytes and number of headers (431, 414), the time to send them (408), the size of a body (413) and
+    the pace at which it comes (408). One timer at most: until the head is complete, then until the body is.
+    """
+
+    def __init__(
+        self,
+        options: HttpOptions,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._options = options
+        self._place: Place | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._in_head = True
+        self._head_size = 0
+        # Of the body at hand: its bytes, how many there were when the deadline was set, and those on the wire.
+        self._body_size = 0
+        self._body_checked = 0
+        self._body_wire = 0
+        self._violation: _Violation | None = None
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """A connection arrives, and has to say something soon."""
+        super().connection_made(transport)
+        admission = self._options.admission
+        if admission is not None:
+            self._place = admission.enter()
+            if admission.overflows:
+                self._refuse_upgrade(FULL)
+                return
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._clear_deadline()
+        if self._place is not None:
+            self._place.leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests, in pieces of any size."""
+        self._unset_keepalive_if_required()
+        if self.parser is None or self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head_size += len(data)
+        else:
+            self._body_wire += len(data)
+        try:
+            self.parser.feed_data(data)
+            self._check_sizes()
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._upgrade(data[upgrade.args[0] :])
+        except (httptools.HttpParserError, _Violation) as error:
+            self._fail(self._violation or (error if isinstance(error, _Violation) else _Violation(400, "malformed")))
+        else:
+            if self._in_head and self._head_size and self._deadline is None:
+                # The next request on a connection that is kept alive.
+                self._set_deadline()
+
+    def _check_sizes(self) -> None:
+        """Bound what the parser gathers before it calls."""
+        header_bytes = self._options.limits.header_bytes
+        if self._in_head:
+            if self._head_size > header_bytes:
+                only_target = not self.headers and len(self.url) * 2 > self._head_size
+                raise _Violation(*((414, "request line too long") if only_target else (431, "headers too big")))
+        elif self._body_wire > CHUNK_OVERHEAD * self._body_size + header_bytes:
+            # Chunk extensions and trailers (RFC 9112 section 7.1): nothing reads them.
+            raise _Violation(400, "body framing too big")
+
+    # Called by the parser
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = True
+        self._body_size = self._body_checked = self._body_wire = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        super().on_url(url)
+        if len(self.url) > self._options.limits.header_bytes:
+            self._violate(414, "request line too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        super().on_header(name, value)
+        if len(self.headers) > self._options.limits.header_count:
+            self._violate(431, "too many headers")
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: what it promises is checked before the application is started."""
+        limits = self._options.limits
+        self._clear_deadline()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        self._head_size = 0
+        if size > limits.header_bytes:
+            self._violate(431, "headers too big")
+        declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        if int(declared) > self._options.max_body:
+            self._violate(413, "body too big")
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._violate(429, "too many pipelined requests")
+        super().on_headers_complete()
+        self._in_head = False
+        self._set_deadline()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_size += len(body)
+        if self._body_size > self._options.max_body:
+            self._violate(413, "body too big")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._clear_deadline()
+        self._in_head = True
+        self._head_size = 0
+        super().on_message_complete()
+
+    # Upgrades
+
+    def _should_upgrade(self) -> bool:
+        """Whether it is our kind of upgrade; others are ignored, and the request answered (RFC 9110 section 7.8)."""
+        return self._get_upgrade() == b"websocket"
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Hand the socket over; `rest` came behind the request."""
+        options = self._options
+        self._clear_deadline()
+        refusal = options.admission.check() if options.admission is not None else None
+        if refusal is not None:
+            self._refuse_upgrade(refusal)
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # An answer to an earlier request is still being written.
+            self.transport.close()
+            return
+        checked = handshake.check(self.scope["method"], self.scope["http_version"], self.headers)
+        if isinstance(checked, handshake.Refused):
+            options.metrics.protocol_errors.add("handshake")
+            self._answer(error_response(checked.status, checked.message, [*self._default_headers, *checked.headers]))
+            return
+        self._hand_over(checked, rest)
+
+    def _hand_over(self, accept_key: bytes, rest: bytes) -> None:
+        options = self._options
+        scope = self._websocket_scope()
+        self.connections.discard(self)
+        # Parser and protocol refer to each other: without this they would wait for the garbage collector.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
+        sockets = options.sockets(self.connections)
+        upgrade = Upgrade(sockets, self.transport, self._place, accept_key, self._default_headers, rest)
+        task = self.loop.create_task(upgrade.run(self.app, scope))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _websocket_scope(self) -> dict[str, Any]:
+        url = httptools.parse_url(self.url)
+        path = urllib.parse.unquote(url.path.decode("ascii"))
+        return {
+            **self.scope,
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "scheme": "wss" if self.scheme == "https" else "ws",
+            "path": self.root_path + path,
+            "raw_path": self.root_path.encode("ascii") + url.path,
+            "query_string": url.query or b"",
+            "subprotocols": handshake.offered_subprotocols(self.headers),
+        }
+
+    # Refusals
+
+    @property
+    def _default_headers(self) -> list[tuple[bytes, bytes]]:
+        return self.server_state.default_headers
+
+    def _refuse_upgrade(self, refusal: Refusal) -> None:
+        assert self._options.admission is not None
+        self._options.admission.refused(refusal.reason, refusal.setting)
+        headers = [*self._default_headers, *refusal_headers(refusal)]
+        self._answer(error_response(refusal.status, f"too many connections ({refusal.reason})", headers))
+
+    def _violate(self, status: int, reason: str) -> None:
+        """Stop the parser. httptools hides what its callbacks raise, so the reason is kept."""
+        self._violation = _Violation(status, reason)
+        raise self._violation
+
+    def _fail(self, violation: _Violation) -> None:
+        """Count it, answer it where nothing else is being answered, and close."""
+        self._violation = violation
+        self._clear_deadline()
+        self._options.metrics.protocol_errors.add(violation.reason)
+        cycle = self.cycle
+        is_own = not self._in_head and not self.pipeline
+        if cycle is None or cycle.response_complete or (is_own and not cycle.response_started):
+            if cycle is not None:
+                # The application's own answer, if it still comes, finds the connection gone.
+                cycle.disconnected = True
+                cycle.message_event.set()
+            self._answer(error_response(violation.status, violation.reason, self._default_headers))
+        else:
+            self.transport.close()
+
+    def _answer(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+    # Deadlines
+
+    def _set_deadline(self) -> None:
+        self._clear_deadline()
+        self._deadline = self.loop.call_later(self._options.limits.header_timeout, self._overdue)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _overdue(self) -> None:
+        self._deadline = None
+        if self._in_head:
+            self._fail(_Violation(408, "head too slow"))
+            return
+        arrived = self._body_size - self._body_checked
+        self._body_checked = self._body_size
+        if self.flow.read_paused or arrived >= SLOWEST_BODY * self._options.limits.header_timeout:
+            self._set_deadline()
+        else:
+            self._fail(_Violation(408, "body too slow"))
