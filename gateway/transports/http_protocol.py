@@ -177,6 +177,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             # Chunk extensions and trailers (RFC 9112 section 7.1): nothing reads them.
             raise _Violation(400, "body framing too big")
 
+    def abort(self) -> None:
+        """Drop the socket at once."""
+        self.transport.abort()
+
     # Called by the parser
 
     def on_message_begin(self) -> None:

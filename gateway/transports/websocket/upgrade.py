@@ -182,6 +182,10 @@ class Upgrade(asyncio.Protocol):
             self._place.leave()
         self._queue.closed(ABNORMAL, "")
 
+    def abort(self) -> None:
+        """Drop the socket at once."""
+        self._transport.abort()
+
     def shutdown(self) -> None:
         """The server ends."""
         self._refuse(error_response(503, "shutdown", self._headers))

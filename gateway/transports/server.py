@@ -1,0 +1,246 @@
+"""One node's server: two listeners on one loop, started and ended in order."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.config.settings import DrainSettings, ServerSettings
+from gateway.metrics import Metrics
+from gateway.transports import listeners
+from gateway.transports.admission import Admission, raise_descriptor_limit
+from gateway.transports.drain import Drain
+from gateway.transports.http_protocol import HttpOptions, http_protocol
+from gateway.transports.lifespan import Lifespan
+from gateway.transports.listeners import BACKLOG
+
+logger = logging.getLogger(__name__)
+
+# Seconds for what is left after the drain: close frames without an answer, requests under way.
+GRACE = 1.0
+# Seconds between two looks at what is left.
+POLL = 0.05
+# Objects made before the garbage collector looks at the youngest, and passes of one generation before the next:
+# long-lived objects of connections have no cycles, so that looking at all of them is rarely worth its pause.
+GC_THRESHOLDS = (10_000, 20, 100)
+
+
+class Listener:
+    """One address with its application: sockets, and the connections that came in through them."""
+
+    def __init__(
+        self,
+        app: Any,
+        options: HttpOptions,
+        sockets: Sequence[socket.socket],
+        setting: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`setting` is named when an address is refused."""
+        self.state = ServerState()
+        self.config = uvicorn.Config(
+            app,
+            http=http_protocol(options),
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            log_config=None,
+            server_header=False,
+        )
+        self._sockets = sockets
+        self._setting = setting
+        self._tls = tls
+        self._tls_options: dict[str, Any] = {}
+        if tls is not None:
+            self._tls_options = {"ssl": tls, "ssl_handshake_timeout": options.limits.header_timeout}
+        self._servers: list[asyncio.AbstractServer] = []
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens."""
+        return [listeners.shown(each, "https" if self._tls else "http") for each in self._sockets]
+
+    async def open(self, app_state: dict[str, Any]) -> None:
+        """Accept connections. Raises ConfigError."""
+        loop = asyncio.get_running_loop()
+        self.config.load()
+
+        def accept() -> asyncio.Protocol:
+            protocol: Any = self.config.http_protocol_class
+            made: asyncio.Protocol = protocol(
+                config=self.config, server_state=self.state, app_state=app_state, _loop=loop
+            )
+            return made
+
+        for listener in self._sockets:
+            listener.setblocking(False)
+            create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+            try:
+                server = await create(accept, sock=listener, backlog=BACKLOG, **self._tls_options)
+            except OSError as error:
+                raise listeners.refused(listeners.shown(listener, "http"), self._setting, error) from error
+            self._servers.append(server)
+
+    def stop_accepting(self) -> None:
+        """New connections are refused by the system, those that are open stay."""
+        for server in self._servers:
+            server.close()
+        for listener in self._sockets:
+            listeners.close(listener)
+
+    def shut_down(self) -> None:
+        """Ask every connection to end."""
+        for connection in list(self.state.connections):
+            connection.shutdown()
+
+    async def wait_closed(self, seconds: float) -> None:
+        """Return when nothing is left; after `seconds` what is left is dropped."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.state.connections or self.state.tasks:  # noqa: ASYNC110 - uvicorn keeps plain sets
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            left = (len(self.state.connections), len(self.state.tasks))
+            logger.warning("dropping %d connections and %d requests that did not end in time", *left)
+            self._drop()
+            await asyncio.sleep(0)
+
+    def _drop(self) -> None:
+        for task in list(self.state.tasks):
+            task.cancel()
+        for connection in list(self.state.connections):
+            connection.abort()  # type: ignore[union-attr]  # uvicorn names its own classes
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn's handling of signals and dates; start and end are our own.
+
+    At the first signal: not ready, a delay for balancers to notice, no new connections, the drain, the application's
+    own end. The internal listener answers until then. A second signal ends the process at once.
+    """
+
+    def __init__(
+        self,
+        public: Listener,
+        internal: Listener,
+        lifespan: Lifespan,
+        drain: DrainSettings,
+        *,
+        on_started: Callable[[], object],
+        on_draining: Callable[[], object],
+    ) -> None:
+        """`on_started` is called once both listeners accept, `on_draining` when the end begins."""
+        super().__init__(public.config)
+        self.server_state = public.state
+        self._public = public
+        self._internal = internal
+        self._lifespan = lifespan
+        self._drain = drain
+        self._on_started = on_started
+        self._on_draining = on_draining
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        opened = [self._internal, self._public]
+        try:
+            await self._lifespan.startup()
+            try:
+                for listener in opened:
+                    await listener.open(self._lifespan.state)
+                self._announce()
+                await self.main_loop()
+                await self._end_clients()
+            finally:
+                await self._lifespan.shutdown()
+        finally:
+            for listener in opened:
+                listener.stop_accepting()
+                listener.shut_down()
+            for listener in opened:
+                await listener.wait_closed(GRACE)
+
+    def _announce(self) -> None:
+        self.started = True
+        urls = {"public": " ".join(self._public.urls), "internal": " ".join(self._internal.urls)}
+        logger.info("serving", extra=urls)
+        self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every 100 ms: the date of answers, and whether to end."""
+        ends = await super().on_tick(counter)
+        self._internal.state.default_headers = self._public.state.default_headers
+        return ends
+
+    async def _end_clients(self) -> None:
+        """Everything between the first signal and the application's end."""
+        self._on_draining()
+        logger.info("shutting down", extra={"connections": len(self._public.state.connections)})
+        await asyncio.sleep(self._drain.delay)
+        self._public.stop_accepting()
+        self._public.shut_down()
+        await self._public.wait_closed(self._drain.window + GRACE)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal asks for an orderly end, the second takes its default effect."""
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        self.should_exit = True
+
+
+async def serve(
+    public: Any,
+    internal: Any | None,
+    settings: ServerSettings,
+    *,
+    admission: Admission,
+    drain: Drain,
+    metrics: Metrics,
+    public_sockets: Sequence[socket.socket] | None = None,
+    internal_sockets: Sequence[socket.socket] | None = None,
+    on_started: Callable[[], object] = lambda: None,
+    on_draining: Callable[[], object] = lambda: None,
+) -> None:
+    """Run both applications until a signal ends them. Raises ConfigError, and what the lifespan of `public` raises.
+
+    Sockets that are given are served instead of the addresses in the settings, and closed at the end.
+    """
+    raise_descriptor_limit()
+    limits, max_body = settings.limits, settings.api.max_body
+    tls = listeners.tls_context(settings.tls)
+    with ExitStack() as unless_bound:
+        if public_sockets is None:
+            public_sockets = [listeners.bind(settings.listen, "listen", reuse_port=settings.workers > 1)]
+            unless_bound.callback(listeners.close, public_sockets[0])
+        if internal_sockets is None:
+            bound = internal is not None and settings.internal_listen
+            internal_sockets = [listeners.bind(settings.internal_listen, "internal_listen")] if bound else []
+        unless_bound.pop_all()
+    options = HttpOptions(limits, drain=drain, metrics=metrics, admission=admission, max_body=max_body)
+    clients = Listener(public, options, public_sockets, "listen", tls)
+    options = HttpOptions(limits, drain=drain, metrics=metrics, max_body=max_body)
+    operators = Listener(internal, options, internal_sockets, "internal_listen")
+
+    def started() -> None:
+        _spare_collector()
+        on_started()
+
+    server = GatewayServer(
+        clients, operators, Lifespan(public), settings.drain, on_started=started, on_draining=on_draining
+    )
+    await server.serve()
+
+
+def _spare_collector() -> None:
+    """What exists now exists until the end; and of what comes most lives long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

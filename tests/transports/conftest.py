@@ -1,0 +1,213 @@
+"""Servers with a recording connection behind them, in a thread of their own."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.auth.origins import OriginPolicy
+from gateway.config.settings import ApiSettings, LimitSettings, OriginSettings, ServerSettings
+from gateway.metrics import Metrics
+from gateway.session.transport import Connection
+from gateway.transports.admission import Admission
+from gateway.transports.drain import Drain
+from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.lifespan import Lifespan
+from gateway.transports.server import GatewayServer, Listener
+from gateway.transports.websocket.endpoint import Handshake, HandshakeRefused, WebSocketEndpoint
+from tests.transports.recording import RecordingConnection
+
+
+class Site:
+    """An application with a recording endpoint, ordinary routes, and what the transports count."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.admission = Admission(settings.limits, self.metrics)
+        self.drain = Drain(settings.drain.window)
+        self.connections: list[RecordingConnection] = []
+        self.handshakes: list[dict[str, Any]] = []
+        self.origins = OriginPolicy(settings.origins, settings.auth.cookie)
+        self.address = ("", 0)
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def last(self) -> RecordingConnection:
+        return self.connections[-1]
+
+    def app(self) -> Starlette:
+        endpoint = WebSocketEndpoint(
+            origins=self.origins,
+            admission=self.admission,
+            open_connection=self._open,
+            trusted_proxies=self.settings.trusted_proxies,
+            metrics=self.metrics,
+        )
+        routes: list[BaseRoute] = [
+            WebSocketRoute("/record", endpoint),
+            WebSocketRoute("/record/{channel:path}", endpoint),
+            WebSocketRoute("/echo", _echo),
+            Route("/hello", lambda request: PlainTextResponse("hello")),
+            Route("/size", _size, methods=["POST"]),
+        ]
+        return Starlette(routes=routes)
+
+    def _open(self, handshake: Handshake) -> tuple[Connection, str | None]:
+        self.handshakes.append(
+            {
+                "path": handshake.path,
+                "path_params": dict(handshake.path_params),
+                "query": handshake.query,
+                "cookies": handshake.cookies,
+                "subprotocols": list(handshake.subprotocols),
+                "address": handshake.address,
+                "is_secure": handshake.is_secure,
+                "x-test": handshake.header("X-Test"),
+            }
+        )
+        if "refuse" in handshake.query:
+            raise HandshakeRefused(int(handshake.query["refuse"]), "not today")
+        connection = RecordingConnection()
+        self.connections.append(connection)
+        return connection, handshake.subprotocols[0] if handshake.subprotocols else None
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Run something on the server's loop and wait for it."""
+
+        async def run() -> Any:
+            return function()
+
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+
+    # Clients
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, 10)
+
+    @property
+    def url(self) -> str:
+        return f"{self.address[0]}:{self.address[1]}"
+
+
+async def _echo(websocket: WebSocket) -> None:
+    """An ordinary WebSocket route: echoes, and obeys `close` and `raise`."""
+    await websocket.accept(headers=[(b"x-route", b"echo")])
+    try:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if message.get("text") == "close":
+                await websocket.close(4001, "as you wish")
+                return
+            if message.get("text") == "raise":
+                raise RuntimeError("as you wish")
+            if message.get("text") == "return":
+                return
+            if message.get("text") is not None:
+                await websocket.send_text(message["text"])
+            else:
+                await websocket.send_bytes(message["bytes"])
+    except WebSocketDisconnect:
+        return
+
+
+async def _size(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+def settings_of(**limits: Any) -> ServerSettings:
+    """Settings for tests: short timeouts, every origin of example.com."""
+    return ServerSettings(
+        limits=LimitSettings(**limits),
+        origins=OriginSettings(allowed=("https://example.com",)),
+        api=ApiSettings(max_body=100_000),
+    )
+
+
+@contextmanager
+def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
+    """Our server, on uvloop in a thread."""
+    site = Site(settings)
+    app = site.app()
+    listener = socket.create_server(("127.0.0.1", 0))
+    internal = socket.create_server(("127.0.0.1", 0))
+    site.address = listener.getsockname()
+    started = threading.Event()
+    options = HttpOptions(
+        settings.limits,
+        drain=site.drain,
+        metrics=site.metrics,
+        admission=site.admission,
+        max_body=settings.api.max_body,
+    )
+    public = Listener(app, options, [listener], "listen", tls)
+    operators = HttpOptions(settings.limits, drain=site.drain, metrics=site.metrics)
+    server = GatewayServer(
+        public,
+        Listener(Starlette(), operators, [internal], "internal_listen"),
+        Lifespan(app),
+        settings.drain,
+        on_started=started.set,
+        on_draining=lambda: None,
+    )
+
+    async def main() -> None:
+        site.loop = asyncio.get_running_loop()
+        await server.serve()
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield site
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def asgi_site(settings: ServerSettings) -> Iterator[Site]:
+    """The same application under uvicorn as it comes."""
+    site = Site(settings)
+    listener = socket.create_server(("127.0.0.1", 0))
+    site.address = listener.getsockname()
+    config = uvicorn.Config(
+        site.app(), ws="websockets-sansio", log_config=None, log_level="critical", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+
+    async def main() -> None:
+        site.loop = asyncio.get_running_loop()
+        await server.serve(sockets=[listener])
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()))
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Our server with settings of its own, shared by the tests of a module."""
+    with fast_site(settings_of()) as running:
+        yield running

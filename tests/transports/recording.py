@@ -1,0 +1,91 @@
+"""A Connection for the tests: writes down what the transport calls, and does what the text of a message says."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gateway.errors import CloseCode
+from gateway.protocols.base import Message
+from gateway.session.transport import Transport
+from gateway.transports.websocket.frames import PING_FRAME, frame
+
+
+class RecordingConnection:
+    """Echoes messages, except those that begin with a command.
+
+    `close CODE REASON`, `abort`, `authenticate`, `ping`, `pause` (reading), `flood BYTES` (in messages of 1,000 until
+    it is told to pause).
+    """
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.paused = False
+        self.transport: Transport | None = None
+        self.on_message: Callable[[bytes], object] = lambda data: None
+        self._changed = threading.Condition()
+
+    def opened(self, transport: Transport) -> None:
+        self.transport = transport
+        self._add("opened")
+
+    def received(self, data: bytes, *, binary: bool) -> None:
+        assert self.transport is not None
+        self._add("received", data, binary)
+        command, _, rest = data.decode(errors="replace").partition(" ")
+        match command:
+            case "close":
+                code, _, reason = rest.partition(" ")
+                self.transport.close(CloseCode(int(code), reason))
+            case "abort":
+                self.transport.abort()
+            case "authenticate":
+                self.transport.authenticated()
+            case "ping":
+                self.transport.write(PING_FRAME)
+            case "pause":
+                self.transport.pause_reading()
+            case "flood":
+                self._flood(int(rest))
+            case _:
+                self.transport.write(frame([Message(data, binary)]))
+
+    def ponged(self) -> None:
+        self._add("ponged")
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self._add("pause_writing")
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._add("resume_writing")
+
+    def closed(self, code: int, reason: str) -> None:
+        self._add("closed", code, reason)
+
+    def shutdown(self) -> None:
+        assert self.transport is not None
+        self._add("shutdown")
+        self.transport.close(CloseCode(3001, "shutdown"))
+
+    def wait_for(self, *event: Any, times: int = 1) -> None:
+        """Block the test, which runs in another thread, until the event has happened that often."""
+        with self._changed:
+            happened = self._changed.wait_for(lambda: self.events.count(event) >= times, 10)
+        assert happened, f"{event} did not happen, but {self.events[-20:]}"
+
+    def names(self) -> list[str]:
+        return [event[0] for event in self.events]
+
+    def _flood(self, size: int) -> None:
+        assert self.transport is not None
+        message = frame([Message(b"x" * 1000)])
+        for _ in range(size // 1000):
+            if self.paused:
+                return
+            self.transport.write(message)
+
+    def _add(self, *event: Any) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
