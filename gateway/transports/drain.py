@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Callable
 
-# Seconds between two batches of a drain that has time, on average.
+# Seconds between two batches on average, while they are not too large and there is more than one in each.
 INTERVAL = 0.1
 # Connections closed in one turn of the loop at most: closing one costs about 30 us, so that others get their turn
 # after a few milliseconds (D14).
@@ -45,14 +45,14 @@ class Drain:
         left = self._ends - loop.time()
         count, delay = BATCH, 0.0
         if left > 0:
-            interval = min(INTERVAL, left * BATCH / len(self._waiting))
-            count = math.ceil(len(self._waiting) * interval / left)
-            delay = min(interval * random.uniform(0.5, 1.5), left)  # noqa: S311 - no secret
+            waiting = len(self._waiting)
+            count = min(math.ceil(waiting * INTERVAL / left), BATCH)
+            delay = left * count / waiting * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
         batch = self._waiting[-count:]
         del self._waiting[-count:]
         for close in batch:
             close()
         if self._waiting:
-            loop.call_later(delay, self._close_batch)
+            loop.call_later(min(delay, max(left, 0.0)), self._close_batch)
         else:
             self._running = False
