@@ -188,7 +188,12 @@ def asgi_site(settings: ServerSettings) -> Iterator[Site]:
     listener = socket.create_server(("127.0.0.1", 0))
     site.address = listener.getsockname()
     config = uvicorn.Config(
-        site.app(), ws="websockets-sansio", log_config=None, log_level="critical", timeout_graceful_shutdown=2
+        site.app(),
+        ws="websockets-sansio",
+        proxy_headers=False,
+        log_config=None,
+        log_level="critical",
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
 

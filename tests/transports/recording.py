@@ -13,13 +13,14 @@ from gateway.transports.websocket.frames import PING_FRAME, frame
 class RecordingConnection:
     """Echoes messages, except those that begin with a command.
 
-    `close CODE REASON`, `abort`, `authenticate`, `ping`, `pause` (reading), `flood BYTES` (in messages of 1,000 until
-    it is told to pause).
+    `close CODE REASON`, `abort`, `authenticate`, `ping`, `pause` (reading), `flood COUNT` (messages of 1,000 bytes,
+    as fast as the transport allows).
     """
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
         self.paused = False
+        self._owed = 0
         self.transport: Transport | None = None
         self.on_message: Callable[[bytes], object] = lambda data: None
         self._changed = threading.Condition()
@@ -45,7 +46,8 @@ class RecordingConnection:
             case "pause":
                 self.transport.pause_reading()
             case "flood":
-                self._flood(int(rest))
+                self._owed = int(rest)
+                self._flood()
             case _:
                 self.transport.write(frame([Message(data, binary)]))
 
@@ -59,6 +61,7 @@ class RecordingConnection:
     def resume_writing(self) -> None:
         self.paused = False
         self._add("resume_writing")
+        self._flood()
 
     def closed(self, code: int, reason: str) -> None:
         self._add("closed", code, reason)
@@ -77,13 +80,11 @@ class RecordingConnection:
     def names(self) -> list[str]:
         return [event[0] for event in self.events]
 
-    def _flood(self, size: int) -> None:
+    def _flood(self) -> None:
         assert self.transport is not None
-        message = frame([Message(b"x" * 1000)])
-        for _ in range(size // 1000):
-            if self.paused:
-                return
-            self.transport.write(message)
+        while self._owed and not self.paused:
+            self._owed -= 1
+            self.transport.write(frame([Message(b"x" * 1000)]))
 
     def _add(self, *event: Any) -> None:
         with self._changed:
