@@ -7,11 +7,12 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from gateway.config.settings import DrainSettings, ServerSettings
@@ -48,7 +49,7 @@ class Listener:
         """`setting` is named when an address is refused."""
         self.state = ServerState()
         self.config = uvicorn.Config(
-            app,
+            _quiet(app),
             http=http_protocol(options),
             ws="none",
             lifespan="off",
@@ -119,6 +120,16 @@ class Listener:
             task.cancel()
         for connection in list(self.state.connections):
             connection.abort()  # type: ignore[union-attr]  # uvicorn names its own classes
+
+
+def _quiet(app: Any) -> Any:
+    """The application without the errors that Starlette raises for a client that left in the middle of its request."""
+
+    async def quiet(scope: Any, receive: Any, send: Any) -> None:
+        with suppress(ClientDisconnect):
+            await app(scope, receive, send)
+
+    return quiet
 
 
 class GatewayServer(uvicorn.Server):
