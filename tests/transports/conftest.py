@@ -140,10 +140,11 @@ def settings_of(**limits: Any) -> ServerSettings:
 
 
 @contextmanager
-def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
-    """Our server, on uvloop in a thread."""
+def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None, app: Any = None) -> Iterator[Site]:
+    """Our server, on uvloop in a thread; with another application than the recording one if need be."""
     site = Site(settings)
-    app = site.app()
+    starlette = site.app()
+    app = app or starlette
     listener = socket.create_server(("127.0.0.1", 0))
     internal = socket.create_server(("127.0.0.1", 0))
     site.address = listener.getsockname()
@@ -160,7 +161,7 @@ def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None) -> It
     server = GatewayServer(
         public,
         Listener(Starlette(), operators, [internal], "internal_listen"),
-        Lifespan(app),
+        Lifespan(starlette),
         settings.drain,
         on_started=started.set,
         on_draining=lambda: None,

@@ -109,11 +109,14 @@ class FrameParser:
 
     __slots__ = ("_finished", "_fragments", "_frame", "_limit", "_message", "_rest", "paused")
 
-    def __init__(self, limit: int, fragments: int) -> None:
-        """`limit`: bytes of a message at most. `fragments`: frames of a message at most, empty ones included."""
+    def __init__(self, limit: int, fragments: int, early: bytes = b"") -> None:
+        """`limit`: bytes of a message at most. `fragments`: frames of a message at most, empty ones included.
+
+        `early` is the begin of the stream, looked at with the first `feed`.
+        """
         self._limit = limit
         self._fragments = fragments
-        self._rest = b""
+        self._rest = early
         self._frame: _PartialFrame | None = None
         self._message: _Unfinished | None = None
         self._finished = False

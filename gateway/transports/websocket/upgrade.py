@@ -142,13 +142,13 @@ class Upgrade(asyncio.Protocol):
         self._transport.write(b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, b"\r\n"]))
         self._state = _State.ACCEPTED
         self._options.connections.discard(self)
-        parser = FrameParser(self._options.message_size, self._options.fragments)
+        parser = FrameParser(self._options.message_size, self._options.fragments, self._early)
         self._socket = WebSocketTransport(self._options, self._transport, parser, self._queue, self._place)
         self._queue.opened(self._socket)
         if self._early:
-            # Not at once: an endpoint that detaches does so before the next turn of the loop.
-            asyncio.get_running_loop().call_soon(self._socket.data_received, self._early)
             self._early = b""
+            # Not at once: an endpoint that detaches does so before the next turn of the loop.
+            asyncio.get_running_loop().call_soon(self._socket.data_received, b"")
         if not self._reading:
             self._transport.resume_reading()
 
