@@ -87,12 +87,11 @@ def _remove_stale(path: str) -> None:
                 os.unlink(path)
 
 
-def close(listener: socket.socket) -> None:
-    """Stop listening, and leave no file behind."""
+def remove_file(listener: socket.socket) -> None:
+    """Remove the file of a Unix socket that is still open."""
     if listener.family == socket.AF_UNIX and listener.fileno() != -1:
         with suppress(OSError):
             os.unlink(listener.getsockname())
-    listener.close()
 
 
 def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:

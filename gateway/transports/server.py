@@ -93,10 +93,12 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """New connections are refused by the system, those that are open stay."""
+        for listener in self._sockets:
+            listeners.remove_file(listener)
         for server in self._servers:
             server.close()
         for listener in self._sockets:
-            listeners.close(listener)
+            listener.close()
 
     def shut_down(self) -> None:
         """Ask every connection to end."""
@@ -230,7 +232,8 @@ async def serve(
     with ExitStack() as unless_bound:
         if public_sockets is None:
             public_sockets = [listeners.bind(settings.listen, "listen", reuse_port=settings.workers > 1)]
-            unless_bound.callback(listeners.close, public_sockets[0])
+            unless_bound.enter_context(public_sockets[0])
+            unless_bound.callback(listeners.remove_file, public_sockets[0])
         if internal_sockets is None:
             bound = internal is not None and settings.internal_listen
             internal_sockets = [listeners.bind(settings.internal_listen, "internal_listen")] if bound else []

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.auth.origins import OriginPolicy
-from gateway.config.settings import ApiSettings, LimitSettings, OriginSettings, ServerSettings
+from gateway.config.settings import ApiSettings, DrainSettings, LimitSettings, OriginSettings, ServerSettings
 from gateway.metrics import Metrics
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission
@@ -136,6 +136,7 @@ def settings_of(**limits: Any) -> ServerSettings:
         limits=LimitSettings(**limits),
         origins=OriginSettings(allowed=("https://example.com",)),
         api=ApiSettings(max_body=100_000),
+        drain=DrainSettings(window=0),
     )
 
 
