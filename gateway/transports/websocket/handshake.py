@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 # 1.3: the constant that proves that the server knows WebSockets.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_LOOKED_AT = frozenset(
+    [b"host", b"sec-websocket-version", b"sec-websocket-key", b"transfer-encoding", b"content-length"]
+)
 
 
 class Refused(NamedTuple):
@@ -21,17 +24,20 @@ def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) ->
     """`Sec-WebSocket-Accept` for a request that asks for an upgrade to WebSocket. Header names are in lower case."""
     if method != "GET" or http_version != "1.1":
         return Refused(400, "a WebSocket handshake is a GET request of HTTP/1.1")
-    versions = [value for name, value in headers if name == b"sec-websocket-version"]
-    if [version.strip() for version in versions] != [b"13"]:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in _LOOKED_AT:
+            found.setdefault(name, []).append(value.strip())
+    if found.get(b"sec-websocket-version") != [b"13"]:
         # 4.4: the answer tells the client which version would do.
         return Refused(426, "Sec-WebSocket-Version must be 13", ((b"sec-websocket-version", b"13"),))
-    keys = [value.strip() for name, value in headers if name == b"sec-websocket-key"]
+    keys = found.get(b"sec-websocket-key", [])
     # 11.3.1: it must not appear more than once.
     if len(keys) != 1 or not _is_key(keys[0]):
         return Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
-    if not any(name == b"host" for name, _ in headers):
+    if b"host" not in found:
         return Refused(400, "Host is missing")
-    if any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers):
+    if b"transfer-encoding" in found or found.get(b"content-length", [b"0"]) != [b"0"]:
         return Refused(400, "a WebSocket handshake has no body")
     return base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())
 
