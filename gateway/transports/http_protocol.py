@@ -168,8 +168,11 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
             self._check_sizes()
         except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
             if self._should_upgrade():
-                self._upgrade(data[upgrade.args[0] :])
+                self._upgrade(rest)
+            else:
+                self._ignore_upgrade(rest)
         except (httptools.HttpParserError, _Violation) as error:
             self._fail(self._violation or (error if isinstance(error, _Violation) else _Violation(400, "malformed")))
         else:
@@ -225,7 +228,13 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._violate(413, "body too big")
         if len(self.pipeline) >= MOST_PIPELINED:
             self._violate(429, "too many pipelined requests")
-        self._wants_websocket = self._get_upgrade() == b"websocket"
+        if self.parser.should_upgrade():
+            self._wants_websocket = handshake.is_asked_for(self.headers)
+            if self.parser.get_method() == b"CONNECT":
+                # The only method that is an upgrade by itself; this is no proxy.
+                self._violate(501, "CONNECT")
+            if not self._wants_websocket:
+                return
         super().on_headers_complete()
         self._in_head = False
         self._set_deadline()
@@ -242,13 +251,28 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._clear_deadline()
         self._in_head = True
         self._head_size = 0
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     # Upgrades
 
     def _should_upgrade(self) -> bool:
-        """Whether it is our kind of upgrade; others are ignored, and the request answered (RFC 9110 section 7.8)."""
+        """Whether it is our kind of upgrade."""
         return self._wants_websocket
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Answer the request as if nothing had been asked (RFC 9110 section 7.8).
+
+        httptools skips the body of every upgrade, and would take it for the next request. A parser that sees no
+        Upgrade header reads it. Java's HttpClient and `curl --http2` ask for h2c whenever they have no TLS.
+        """
+        parser = self.parser
+        head = [parser.get_method() + b" " + self.url + b" HTTP/" + parser.get_http_version().encode()]
+        head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        # As uvicorn's first one: bytes behind a request that closes the connection are no error.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"\r\n".join([*head, b"\r\n"]) + rest)
 
     def _upgrade(self, rest: bytes) -> None:
         """Hand the socket over; `rest` came behind the request."""
@@ -267,11 +291,16 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             options.metrics.protocol_errors.add("handshake")
             self._answer(error_response(checked.status, checked.message, [*self._default_headers, *checked.headers]))
             return
-        self._hand_over(checked, rest)
+        try:
+            scope = self._websocket_scope()
+        except (httptools.HttpParserInvalidURLError, AttributeError):
+            # httptools gives None for the path that is missing in http://host.
+            self._fail(_Violation(400, "malformed"))
+            return
+        self._hand_over(checked, scope, rest)
 
-    def _hand_over(self, accept_key: bytes, rest: bytes) -> None:
+    def _hand_over(self, accept_key: bytes, scope: dict[str, Any], rest: bytes) -> None:
         options = self._options
-        scope = self._websocket_scope()
         self.connections.discard(self)
         # Parser and protocol refer to each other: without this they would wait for the garbage collector.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost

@@ -20,6 +20,12 @@ class Refused(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+def is_asked_for(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with `Connection: upgrade` names this protocol, maybe among others (RFC 9110 section 7.8)."""
+    tokens = (token for name, value in headers if name == b"upgrade" for token in value.split(b","))
+    return any(token.strip().lower() == b"websocket" for token in tokens)
+
+
 def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bytes | Refused:
     """`Sec-WebSocket-Accept` for a request that asks for an upgrade to WebSocket. Header names are in lower case."""
     if method != "GET" or http_version != "1.1":
