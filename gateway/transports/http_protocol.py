@@ -115,7 +115,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._options = options
-        self._place: Place | None = None
+        # What it occupies; set before the connection is made where somebody counted it already.
+        self.place: Place | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_size = 0
@@ -141,8 +142,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.client = peer[:2] if isinstance(peer, tuple) else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         admission = self._options.admission
-        if admission is not None:
-            self._place = admission.enter()
+        if admission is not None and self.place is None:
+            self.place = admission.enter()
             if admission.overflows:
                 self._refuse_upgrade(FULL)
                 return
@@ -151,8 +152,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._clear_deadline()
-        if self._place is not None:
-            self._place.leave()
+        if self.place is not None:
+            self.place.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -305,7 +306,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         # Parser and protocol refer to each other: without this they would wait for the garbage collector.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
         sockets = options.sockets(self.connections)
-        upgrade = Upgrade(sockets, self.transport, self._place, accept_key, self._default_headers, rest)
+        upgrade = Upgrade(sockets, self.transport, self.place, accept_key, self._default_headers, rest)
         task = self.loop.create_task(upgrade.run(self.app, scope))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

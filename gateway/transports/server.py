@@ -23,6 +23,7 @@ from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions, http_protocol
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.listeners import BACKLOG
+from gateway.transports.tls import TlsAcceptor
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Listener:
         setting: str,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`setting` is named when an address is refused."""
+        """`setting` is named when an address is refused. TLS needs options with an admission."""
         self.state = ServerState()
         self.config = uvicorn.Config(
             _quiet(app),
@@ -59,10 +60,9 @@ class Listener:
         )
         self._sockets = sockets
         self._setting = setting
+        self._options = options
         self._tls = tls
-        self._tls_options: dict[str, Any] = {}
-        if tls is not None:
-            self._tls_options = {"ssl": tls, "ssl_handshake_timeout": options.limits.header_timeout}
+        self._acceptor: TlsAcceptor | None = None
         self._servers: list[asyncio.AbstractServer] = []
 
     @property
@@ -75,26 +75,40 @@ class Listener:
         loop = asyncio.get_running_loop()
         self.config.load()
 
-        def accept() -> asyncio.Protocol:
-            protocol: Any = self.config.http_protocol_class
-            made: asyncio.Protocol = protocol(
-                config=self.config, server_state=self.state, app_state=app_state, _loop=loop
-            )
-            return made
+        def make_protocol() -> Any:
+            factory: Any = self.config.http_protocol_class
+            return factory(config=self.config, server_state=self.state, app_state=app_state, _loop=loop)
 
+        if self._tls is not None:
+            self._acceptor = self._tls_acceptor(self._tls, make_protocol)
         for listener in self._sockets:
             listener.setblocking(False)
             create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
             try:
-                server = await create(accept, sock=listener, backlog=BACKLOG, **self._tls_options)
+                if self._acceptor is not None:
+                    self._acceptor.listen(listener, BACKLOG)
+                else:
+                    self._servers.append(await create(make_protocol, sock=listener, backlog=BACKLOG))
             except OSError as error:
                 raise listeners.refused(listeners.shown(listener, "http"), self._setting, error) from error
-            self._servers.append(server)
+
+    def _tls_acceptor(self, context: ssl.SSLContext, make_protocol: Callable[[], Any]) -> TlsAcceptor:
+        options = self._options
+        assert options.admission is not None
+        return TlsAcceptor(
+            context,
+            make_protocol,
+            admission=options.admission,
+            timeout=options.limits.header_timeout,
+            protocol_errors=options.metrics.protocol_errors,
+        )
 
     def stop_accepting(self) -> None:
         """New connections are refused by the system, those that are open stay."""
         for listener in self._sockets:
             listeners.remove_file(listener)
+        if self._acceptor is not None:
+            self._acceptor.close()
         for server in self._servers:
             server.close()
         for listener in self._sockets:

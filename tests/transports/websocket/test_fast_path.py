@@ -1,12 +1,10 @@
 """What only the fast path has: hostile frames on a real socket, ordinary routes of an application, the handover."""
 
 import asyncio
-import ssl
 from contextlib import suppress
 from typing import Any
 
 import pytest
-import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as websocket_connect
@@ -321,35 +319,3 @@ def test_a_client_in_a_hurry_is_not_read_without_end() -> None:
             if sent < len(stream):
                 sent += client.socket.send(stream[sent : sent + 100_000])
             assert client.frame() == (0x2, b"%04d" % number)
-
-
-# TLS
-
-
-def test_tls_by_certificate_files_works(tmp_path: Any) -> None:
-    """Handshake, messages of all sizes, congestion, close."""
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
-    with fast_site(settings_of(), server) as site:
-        with websocket_connect(f"wss://{site.url}/record", ssl=client_context, compression=None) as client:
-            for size in (0, 10, 65_536):
-                client.send(b"x" * size)
-                assert client.recv(10) == b"x" * size
-            client.send("flood 5000")
-            for _ in range(5000):
-                assert client.recv(10) == "x" * 1000
-            client.send("close 3500 bye")
-            with pytest.raises(ConnectionClosed):
-                client.recv(10)
-        site.last.wait_for("closed", 3500, "bye")
-        assert site.handshakes[-1]["is_secure"] is True
-        with websocket_connect(f"wss://{site.url}/record", ssl=client_context) as client:
-            client.protocol.send_text(b"\xff", True)
-            client.send(b"")
-            with pytest.raises(ConnectionClosed) as closed:
-                client.recv(10)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1007

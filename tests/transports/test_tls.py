@@ -1,0 +1,136 @@
+"""TLS without a proxy: sessions inside, and handshakes that do not come."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import trustme
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as websocket_connect
+
+from tests.transports.conftest import Site, fast_site, settings_of
+from tests.transports.raw import RawClient
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def site(certificate: ssl.SSLContext) -> Iterator[Site]:
+    with fast_site(settings_of(header_timeout=0.5), certificate) as running:
+        yield running
+
+
+def wait_until_empty(site: Site) -> None:
+    for _ in range(10_000):
+        if site.call(lambda: site.admission.total) == 0:
+            break
+    assert site.admission.total == 0
+    assert site.admission.unauthenticated == 0
+
+
+def test_sessions_run_inside_tls(site: Site, trusting: ssl.SSLContext) -> None:
+    """Messages of all sizes, congestion, close."""
+    with websocket_connect(f"wss://{site.url}/record", ssl=trusting, compression=None) as client:
+        for size in (0, 10, 65_536):
+            client.send(b"x" * size)
+            assert client.recv(10) == b"x" * size
+        client.send("flood 5000")
+        for _ in range(5000):
+            assert client.recv(10) == "x" * 1000
+        client.send("close 3500 bye")
+        with pytest.raises(ConnectionClosed):
+            client.recv(10)
+    site.last.wait_for("closed", 3500, "bye")
+    assert site.handshakes[-1]["is_secure"] is True
+    wait_until_empty(site)
+
+
+def test_a_violation_inside_tls_is_told(site: Site, trusting: ssl.SSLContext) -> None:
+    """Though TLS cannot close one direction alone."""
+    with websocket_connect(f"wss://{site.url}/record", ssl=trusting) as client:
+        client.protocol.send_text(b"\xff", True)
+        client.send(b"")
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1007
+
+
+def test_requests_are_answered_inside_tls(site: Site, trusting: ssl.SSLContext) -> None:
+    """HTTP has the same certificate."""
+    with httpx.Client(verify=trusting) as client:
+        assert client.get(f"https://{site.url}/hello").text == "hello"
+
+
+@pytest.mark.parametrize("start", [b"", b"\x16\x03\x01"], ids=["silent", "unfinished"])
+def test_a_handshake_that_does_not_come_ends(site: Site, start: bytes) -> None:
+    """It counts as unauthenticated meanwhile, and as an error then."""
+    before = site.metrics.protocol_errors.values.get("tls", 0)
+    with RawClient(site.address) as client:
+        client.send(start)
+        assert site.call(lambda: site.admission.unauthenticated) in (0, 1)
+        assert client.rest() == b""
+    wait_until_empty(site)
+    assert site.metrics.protocol_errors.values["tls"] == before + 1
+
+
+def test_what_is_no_tls_is_dropped(site: Site) -> None:
+    """Plain HTTP on the encrypted port."""
+    with RawClient(site.address) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert b"HTTP" not in client.rest()
+    wait_until_empty(site)
+
+
+def test_a_reset_during_the_handshake_disturbs_nobody(site: Site, trusting: ssl.SSLContext) -> None:
+    """At any point of it."""
+    for _ in range(20):
+        client = RawClient(site.address)
+        client.send(b"\x16\x03\x01\x02\x00")
+        client.reset()
+    wait_until_empty(site)
+    test_requests_are_answered_inside_tls(site, trusting)
+
+
+def test_silent_connections_do_not_use_up_the_descriptors(certificate: ssl.SSLContext) -> None:
+    """They count from the TCP connection on; far above the limit they are not even listened to."""
+    with fast_site(settings_of(connections=5, header_timeout=10), certificate) as site:
+        silent = [socket.create_connection(site.address) for _ in range(5 + 128)]
+        with RawClient(site.address) as client:
+            assert client.rest() == b""
+        assert site.call(lambda: site.admission.total) <= 5 + 128 + 1
+        assert site.metrics.refused.values == {"connections": 1}
+        for each in silent:
+            each.close()
+        wait_until_empty(site)
+
+
+def test_a_handshake_under_way_does_not_hold_up_the_end(certificate: ssl.SSLContext) -> None:
+    """The server ends though somebody connects and says nothing."""
+    arrived = threading.Event()
+    with fast_site(settings_of(header_timeout=30), certificate) as site:
+        client = RawClient(site.address)
+        while site.call(lambda: site.admission.total) == 0:
+            arrived.wait(0.01)
+    assert client.rest() == b""
+    client.socket.close()
