@@ -59,8 +59,9 @@ class AsgiTransport:
             self._open = False
             for task in (self._receiver, self._sender):
                 task.cancel()
-            await asyncio.wait((self._receiver, self._sender))
+            # Before anything is awaited: under anyio a cancelled application is cancelled again at each await.
             self._connection.closed(*(self._closed_with or gone))
+            await asyncio.wait((self._receiver, self._sender))
 
     # Transport port
 
