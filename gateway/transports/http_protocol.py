@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -15,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.metrics import Metrics
 from gateway.transports.admission import FULL, Admission, Place, Refusal
 from gateway.transports.drain import Drain
+from gateway.transports.flow import BoundedFlowControl
 from gateway.transports.responses import error_response, refusal_headers
 from gateway.transports.websocket import handshake
 from gateway.transports.websocket.fast_path import SocketOptions
@@ -134,7 +134,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         # As uvicorn does, with fewer system calls.
         self.connections.add(self)
         self.transport = transport
-        self.flow = FlowControl(transport)
+        self.flow: BoundedFlowControl = BoundedFlowControl(transport, self.loop)
         name = transport.get_extra_info("sockname")
         # Without scope and flow label of IPv6; of a Unix socket the path.
         self.server = name[:2] if isinstance(name, tuple) else (str(name), None)
@@ -155,6 +155,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         if self.place is not None:
             self.place.leave()
         super().connection_lost(exc)
+        self.flow.stop()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests, in pieces of any size."""
@@ -267,8 +268,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         httptools skips the body of every upgrade, and would take it for the next request. A parser that sees no
         Upgrade header reads it. Java's HttpClient and `curl --http2` ask for h2c whenever they have no TLS.
         """
-        parser = self.parser
-        head = [parser.get_method() + b" " + self.url + b" HTTP/" + parser.get_http_version().encode()]
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        head = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
         head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         # As uvicorn's first one: bytes behind a request that closes the connection are no error.
@@ -301,11 +302,11 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._hand_over(checked, scope, rest)
 
     def _hand_over(self, accept_key: bytes, scope: dict[str, Any], rest: bytes) -> None:
-        options = self._options
         self.connections.discard(self)
+        self.flow.stop()
         # Parser and protocol refer to each other: without this they would wait for the garbage collector.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
-        sockets = options.sockets(self.connections)
+        sockets = self._options.sockets(self.connections)
         upgrade = Upgrade(sockets, self.transport, self.place, accept_key, self._default_headers, rest)
         task = self.loop.create_task(upgrade.run(self.app, scope))
         task.add_done_callback(self.tasks.discard)
@@ -334,8 +335,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def _refuse_upgrade(self, refusal: Refusal) -> None:
         assert self._options.admission is not None
         self._options.admission.refused(refusal.reason, refusal.setting)
-        headers = [*self._default_headers, *refusal_headers(refusal)]
-        self._answer(error_response(refusal.status, f"too many connections ({refusal.reason})", headers))
+        message = f"too many connections ({refusal.reason})"
+        self._answer(error_response(refusal.status, message, [*self._default_headers, *refusal_headers(refusal)]))
 
     def _violate(self, status: int, reason: str) -> None:
         """Stop the parser. httptools hides what its callbacks raise, so the reason is kept."""
@@ -362,6 +363,17 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()
+            self.flow.closing()
+
+    def on_response_complete(self) -> None:
+        """An answer of the application is written, if not read."""
+        super().on_response_complete()
+        self.flow.closing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No further request came."""
+        super().timeout_keep_alive_handler()
+        self.flow.closing()
 
     # Deadlines
 
