@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from gateway import __version__
-from gateway.cli import check, explain, nodes, publish, revoke, subscribe, token, url, version
+from gateway.cli import check, cluster, explain, nodes, publish, revoke, serve, subscribe, token, url, version
 from gateway.errors import GatewayError
 
 # What a shell reports for a process that SIGINT ended.
@@ -36,6 +36,8 @@ def main() -> None:
 
 
 for command in (
+    serve.serve,
+    cluster.cluster,
     check.check,
     explain.explain,
     token.token,

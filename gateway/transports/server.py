@@ -31,9 +31,11 @@ logger = logging.getLogger(__name__)
 GRACE = 1.0
 # Seconds between two looks at what is left.
 POLL = 0.05
-# Objects made before the garbage collector looks at the youngest, and passes of one generation before the next:
-# long-lived objects of connections have no cycles, so that looking at all of them is rarely worth its pause.
-GC_THRESHOLDS = (10_000, 20, 100)
+# Objects made and not freed before the garbage collector looks at the youngest, and passes of a generation before the
+# next. A connection holds 9 objects that it tracks, and no cycle. Passes took, with 19,000 connections, 0.3 ms
+# for the youngest, 8 ms for 200,000 objects in the middle, 20 ms for all: here the middle has 50,000 (2 ms), and all of
+# them are looked at once for 5 million.
+GC_THRESHOLDS = (5_000, 10, 100)
 
 
 class Listener:

@@ -1,0 +1,1 @@
+"""The HTTP API: what backends and operators ask of the cluster."""

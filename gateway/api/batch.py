@@ -1,0 +1,75 @@
+"""Batch: many commands in one request, for the price of one."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from gateway.api.publishing import Outcomes, Publisher, api_error
+from gateway.api.schemas import (
+    ApiError,
+    ApiRequest,
+    BatchCommand,
+    BatchReply,
+    BatchRequest,
+    BatchResult,
+    PublishRequest,
+)
+from gateway.errors import BAD_REQUEST, RequestError
+
+Method = Callable[[Any], Awaitable[Any]]
+
+
+class Batches:
+    """Carries out batches.
+
+    Publishes that follow each other are under way together; the broker keeps their order. Any other command waits for
+    those before it. (`parallel` allows any order, and this is one.)
+    """
+
+    def __init__(self, publisher: Publisher, methods: Mapping[str, Method], max_batch: int) -> None:
+        """`methods`: the commands other than publish, by name."""
+        self._publisher = publisher
+        self._methods = methods
+        self._max_batch = max_batch
+
+    async def run(self, request: BatchRequest) -> BatchResult:
+        """The replies in the order of the commands. Raises RequestError for a batch of a wrong shape."""
+        if len(request.commands) > self._max_batch:
+            raise RequestError(BAD_REQUEST, f"more than {self._max_batch} commands (api.max_batch)")
+        commands = [_only(index, command) for index, command in enumerate(request.commands)]
+        replies = [BatchReply()] * len(commands)
+        run: list[int] = []
+        for index, (name, command) in enumerate(commands):
+            if name == "publish":
+                run.append(index)
+                continue
+            await self._publish(run, commands, replies)
+            run.clear()
+            replies[index] = await self._reply(name, command)
+        await self._publish(run, commands, replies)
+        return BatchResult(replies)
+
+    async def _publish(self, run: list[int], commands: list[tuple[str, ApiRequest]], replies: list[BatchReply]) -> None:
+        outcomes = Outcomes(len(run))
+        for slot, index in enumerate(run):
+            request = commands[index][1]
+            assert isinstance(request, PublishRequest)
+            self._publisher.start(request, outcomes.slot(slot))
+        for index, outcome in zip(run, await outcomes.wait(), strict=True):
+            if isinstance(outcome, ApiError):
+                replies[index] = BatchReply(error=outcome)
+            else:
+                replies[index] = BatchReply(publish=outcome)
+
+    async def _reply(self, name: str, command: ApiRequest) -> BatchReply:
+        try:
+            command.check()
+            return BatchReply(**{name: await self._methods[name](command)})
+        except RequestError as error:
+            return BatchReply(error=api_error(error))
+
+
+def _only(index: int, command: BatchCommand) -> tuple[str, ApiRequest]:
+    named = command.named
+    if len(named) != 1:
+        raise RequestError(BAD_REQUEST, f"commands[{index}] has {len(named)} commands, expected one")
+    return named[0]

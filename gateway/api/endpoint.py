@@ -1,0 +1,142 @@
+"""One ASGI application for all methods: reads the body, checks its shape, calls the method, answers."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.api.access import Access
+from gateway.api.publishing import api_error
+from gateway.api.schemas import ApiError, ApiRequest, BatchResult
+from gateway.errors import (
+    BAD_REQUEST,
+    CONFLICT,
+    INTERNAL,
+    LIMIT_EXCEEDED,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    TOO_MANY_REQUESTS,
+    UNKNOWN_CHANNEL,
+    RequestError,
+)
+from gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# With this header an error has an HTTP status of its own; without it, as clients of this API expect, every answer is a
+# 200, and `error` in its body tells.
+ERROR_MODE = (b"x-centrifugo-error-mode", b"transport")
+STATUS = {
+    INTERNAL.code: 500,
+    UNKNOWN_CHANNEL.code: 404,
+    PERMISSION_DENIED.code: 403,
+    METHOD_NOT_FOUND.code: 404,
+    LIMIT_EXCEEDED.code: 400,
+    BAD_REQUEST.code: 400,
+    NOT_AVAILABLE.code: 400,
+    TOO_MANY_REQUESTS.code: 429,
+    CONFLICT.code: 409,
+}
+
+# Methods of the Centrifugo API that need what this gateway does not have yet.
+UNAVAILABLE = ("presence", "presence_stats", "history", "history_remove", "rpc")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Method(NamedTuple):
+    """A method of the API: the shapes of its request and its result, and what carries it out."""
+
+    request: type[Any]
+    result: type[Any]
+    call: Callable[[Any], Awaitable[Any]]
+
+
+class ApiEndpoint:
+    """`POST /api/{method}`, as an ASGI application: it goes without the wrappers that functions get as endpoints.
+
+    Starlette puts the method into `scope["path_params"]`.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], access: Access, metrics: Metrics) -> None:
+        self._methods = {name: (msgspec.json.Decoder(each.request), each.call) for name, each in methods.items()}
+        self._access = access
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["method"] != "POST":
+            await _respond(send, 405, _error(ApiError(405, "expected POST")), (b"allow", b"POST"))
+            return
+        headers = scope["headers"]
+        reason = self._access.refuses(headers)
+        if reason:
+            self._metrics.api_errors.add("unauthorized")
+            await _respond(send, 401, _error(ApiError(401, reason)))
+            return
+        body = await _body(receive)
+        if body is None:
+            return
+        try:
+            await _respond(send, 200, await self._call(scope["path_params"]["method"], body))
+        except RequestError as error:
+            self._metrics.api_errors.add(str(error.error.code))
+            status = STATUS[error.error.code] if ERROR_MODE in headers else 200
+            await _respond(send, status, _error(api_error(error)))
+
+    async def _call(self, name: str, body: bytes) -> bytes:
+        """The body of the answer. Raises RequestError."""
+        if name not in self._methods:
+            if name in UNAVAILABLE:
+                raise RequestError(NOT_AVAILABLE, f"method {name} is not available in this version")
+            raise RequestError(METHOD_NOT_FOUND, f"there is none of that name; see {DOCUMENT}")
+        self._metrics.api_requests.add(name)
+        decoder, call = self._methods[name]
+        try:
+            # The decoder takes embedded values as they are, valid UTF-8 or not.
+            body.decode()
+            request = decoder.decode(body)
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+            raise RequestError(BAD_REQUEST, str(error)) from None
+        try:
+            if isinstance(request, ApiRequest):
+                request.check()
+            result = await call(request)
+        except RequestError:
+            raise
+        except Exception as error:
+            logger.exception("internal error in API method %s", name)
+            raise RequestError(INTERNAL) from error
+        # A batch answers at the top level.
+        return _encode(result) if isinstance(result, BatchResult) else b'{"result":%b}' % _encode(result)
+
+
+DOCUMENT = "/api/openapi.json"
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body, whose size the HTTP class bounds; None when the client left before its end."""
+    message = await receive()
+    parts = [message.get("body", b"")]
+    while message.get("more_body"):
+        message = await receive()
+        parts.append(message.get("body", b""))
+    if message["type"] == "http.disconnect":
+        return None
+    return b"".join(parts)
+
+
+def _error(error: ApiError) -> bytes:
+    return b'{"error":%b}' % _encode(error)
+
+
+async def _respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})

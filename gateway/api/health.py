@@ -1,0 +1,29 @@
+"""Health for process managers and load balancers."""
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from gateway.node.node import Node
+
+
+def health_routes(node: Node, draining: Callable[[], bool]) -> list[BaseRoute]:
+    """`/health/live`: the process answers. `/health/ready`: send clients here; 503 with the reason otherwise.
+
+    A node is not ready while it is deaf (it does not hear itself through the broker) and once it drains. Liveness
+    never depends on the broker: a restart would not bring Redis back.
+    """
+
+    async def live(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        health = node.health()
+        reason = "draining" if draining() else health.reason
+        if health.ok and not draining():
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "unavailable", "reason": reason}, 503)
+
+    return [Route("/health/live", live), Route("/health/ready", ready)]

@@ -1,0 +1,153 @@
+"""Publish and broadcast: the part of the API that has to be fast."""
+
+import asyncio
+import time
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Sequence
+
+from msgspec import UNSET
+
+from gateway.api.schemas import (
+    ApiError,
+    BroadcastRequest,
+    BroadcastResult,
+    PublicationRequest,
+    PublishRequest,
+    PublishResponse,
+    PublishResult,
+)
+from gateway.channels import Channels
+from gateway.errors import BAD_REQUEST, RequestError
+from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
+from gateway.messages import PublishResult as Position
+from gateway.node.node import Node
+from gateway.protocols.payload import compact
+
+NO_POSITION = PublishResult()
+
+Done = Callable[[PublishResult | ApiError], None]
+
+
+def api_error(error: RequestError) -> ApiError:
+    """The error as it is answered; backends get the details too."""
+    return ApiError(error.error.code, str(error))
+
+
+class Publisher:
+    """Publishes for backends. They may publish to every channel there is."""
+
+    def __init__(self, node: Node, channels: Channels, message_size: int, max_channels: int) -> None:
+        """`message_size`: bytes of a payload at most."""
+        self._node = node
+        self._channels = channels
+        self._message_size = message_size
+        self._max_channels = max_channels
+
+    def start(self, request: PublishRequest, done: Done) -> None:
+        """Publish; `done` gets the result once the broker has accepted it, or the error. Keeps the order of calls."""
+        try:
+            kind, data = self._payload(request)
+            self._send(request, request.channel, kind, data, done)
+        except RequestError as error:
+            done(api_error(error))
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        """Publish to one channel. Raises RequestError."""
+        kind, data = self._payload(request)
+        position = await self._node.publish_and_wait(
+            self._publication(request, request.channel, kind, data), _options(request)
+        )
+        return _result(position)
+
+    async def broadcast(self, request: BroadcastRequest) -> BroadcastResult:
+        """Publish the same to several channels. Raises RequestError for what is wrong with all of them."""
+        if len(request.channels) > self._max_channels:
+            raise RequestError(BAD_REQUEST, f"more than {self._max_channels} channels (api.max_batch)")
+        kind, data = self._payload(request)
+        outcomes = Outcomes(len(request.channels))
+        for index, name in enumerate(request.channels):
+            done = outcomes.slot(index)
+            try:
+                self._send(request, name, kind, data, done)
+            except RequestError as error:
+                done(api_error(error))
+        return BroadcastResult([_response(outcome) for outcome in await outcomes.wait()])
+
+    def _send(self, request: PublicationRequest, name: str, kind: Kind, data: bytes, done: Done) -> None:
+        def published(outcome: Position | RequestError) -> None:
+            done(api_error(outcome) if isinstance(outcome, RequestError) else _result(outcome))
+
+        self._node.publish(self._publication(request, name, kind, data), _options(request), published)
+
+    def _publication(self, request: PublicationRequest, name: str, kind: Kind, data: bytes) -> Publication:
+        return Publication(
+            self._channels.resolve(DEFAULT_APP, name).channel,
+            data,
+            kind,
+            time=int(time.time() * 1000),
+            tags=request.tags,
+            exclude_client=request.exclude_client,
+        )
+
+    def _payload(self, request: PublicationRequest) -> tuple[Kind, bytes]:
+        if (request.data is UNSET) == (request.b64data is UNSET):
+            raise RequestError(BAD_REQUEST, "give one of data and b64data")
+        if request.data is not UNSET:
+            # The body of the request was checked to be UTF-8.
+            kind, data = Kind.JSON, compact(bytes(request.data))
+        else:
+            assert request.b64data is not UNSET
+            kind, data = Kind.BINARY, decoded(request.b64data, "b64data")
+        if len(data) > self._message_size:
+            raise RequestError(
+                BAD_REQUEST, f"data has {len(data)} bytes, {self._message_size} are allowed (limits.message_size)"
+            )
+        return kind, data
+
+
+class Outcomes:
+    """Collects the outcomes of publishes that are under way together."""
+
+    def __init__(self, count: int) -> None:
+        self._outcomes: list[PublishResult | ApiError | None] = [None] * count
+        self._left = count
+        self._waiter: asyncio.Future[None] | None = None
+
+    def slot(self, index: int) -> Done:
+        """What to call with the outcome of one publish."""
+
+        def done(outcome: PublishResult | ApiError) -> None:
+            self._outcomes[index] = outcome
+            self._left -= 1
+            if not self._left and self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+        return done
+
+    async def wait(self) -> Sequence[PublishResult | ApiError]:
+        """All outcomes, in the order of their slots."""
+        if self._left:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+
+def decoded(text: str, name: str) -> bytes:
+    """The bytes of a field in base64. Raises RequestError."""
+    try:
+        return b64decode(text, validate=True)
+    except (Base64Error, ValueError) as error:
+        raise RequestError(BAD_REQUEST, f"{name} is not base64: {error}") from None
+
+
+def _options(request: PublicationRequest) -> PublishOptions:
+    return PublishOptions(request.idempotency_key) if request.idempotency_key else NO_OPTIONS
+
+
+def _result(position: Position) -> PublishResult:
+    return PublishResult(position.offset, position.epoch) if position.offset else NO_POSITION
+
+
+def _response(outcome: PublishResult | ApiError) -> PublishResponse:
+    return PublishResponse(error=outcome) if isinstance(outcome, ApiError) else PublishResponse(result=outcome)

@@ -1,0 +1,259 @@
+"""Requests and results of the HTTP API; the shapes are those of the Centrifugo server API, so that its clients work.
+
+Fields that nobody knows are refused: a misspelt option would otherwise be lost silently.
+"""
+
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from gateway.errors import NOT_AVAILABLE, RequestError
+
+ChannelName = Annotated[str, Meta(min_length=1, description="Name of the channel, with its namespace.")]
+UserId = Annotated[str, Meta(min_length=1, description="Id of the user. Anonymous clients cannot be addressed.")]
+Client = Annotated[str, Meta(description="Act on this connection of the user only. Empty: on all of them.")]
+Json = Annotated[Raw, Meta(description="Any JSON value.")]
+Base64 = Annotated[str, Meta(description="Bytes in base64 (RFC 4648 section 4).")]
+Tags = Annotated[dict[str, str], Meta(max_length=64, description="Delivered with the publication.")]
+UnixTime = Annotated[int, Meta(ge=0, le=2**53, description="Unix time in seconds; 0 for never.")]
+# Bounded because they are stored: with the message in the stream, and as part of a Redis key.
+IdempotencyKey = Annotated[
+    str, Meta(max_length=256, description="Publishing again with the same key within 5 minutes changes nothing.")
+]
+ExcludedClient = Annotated[str, Meta(description="This connection does not get the publication.")]
+
+
+class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request of the API."""
+
+    # Fields of the Centrifugo API that this gateway knows and does not serve.
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ()
+
+    def check(self) -> None:
+        """Raises RequestError(NOT_AVAILABLE) for what is not served."""
+        for name in self.UNAVAILABLE:
+            if getattr(self, name) is not UNSET:
+                raise RequestError(NOT_AVAILABLE, f"field {name}")
+
+
+class PublicationRequest(ApiRequest, frozen=True):
+    """What publish and broadcast have in common: exactly one of `data` and `b64data`."""
+
+    data: Json | UnsetType = UNSET
+    b64data: Base64 | UnsetType = UNSET
+    tags: Tags | None = None
+    idempotency_key: IdempotencyKey = ""
+    exclude_client: ExcludedClient = ""
+    # Both say what happens here anyway: nothing is stored, nothing is compressed.
+    skip_history: bool = False
+    delta: bool = False
+
+
+class PublishRequest(PublicationRequest, frozen=True, kw_only=True):
+    """Publish to one channel."""
+
+    channel: ChannelName
+
+
+class BroadcastRequest(PublicationRequest, frozen=True, kw_only=True):
+    """Publish the same to several channels."""
+
+    channels: Annotated[list[ChannelName], Meta(min_length=1)]
+
+
+class SubscribeRequest(ApiRequest, frozen=True):
+    """Subscribe the connections of a user to a channel."""
+
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session", "recover_since", "override")
+
+    user: UserId
+    channel: ChannelName
+    client: Client = ""
+    info: Json | UnsetType = UNSET
+    b64info: Base64 | UnsetType = UNSET
+    data: Json | UnsetType = UNSET
+    b64data: Base64 | UnsetType = UNSET
+    expire_at: UnixTime = 0
+    session: Raw | UnsetType = UNSET
+    recover_since: Raw | UnsetType = UNSET
+    override: Raw | UnsetType = UNSET
+
+
+class UnsubscribeRequest(ApiRequest, frozen=True):
+    """End subscriptions of a user; an empty channel stands for all of them."""
+
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session",)
+
+    user: UserId
+    channel: str = ""
+    client: Client = ""
+    session: Raw | UnsetType = UNSET
+
+
+class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How connections are closed. Clients reconnect on 3000-3499 and 4000-4499, and stay away on 3500-3999 and
+    4500-4999. 0 stands for 3503, force disconnect."""
+
+    code: Annotated[int, Meta(ge=0, le=4999)] = 0
+    # RFC 6455 section 5.5: a control frame carries 125 bytes, two of them are the code.
+    reason: Annotated[str, Meta(max_length=123)] = ""
+
+
+class DisconnectRequest(ApiRequest, frozen=True):
+    """Close the connections of a user, except those on the whitelist."""
+
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session",)
+
+    user: UserId
+    client: Client = ""
+    whitelist: list[str] = []
+    disconnect: CloseReason = CloseReason()
+    session: Raw | UnsetType = UNSET
+
+
+class RefreshRequest(ApiRequest, frozen=True):
+    """Let the connections of a user live until `expire_at`, or end them as expired."""
+
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session", "info")
+
+    user: UserId
+    client: Client = ""
+    expired: bool = False
+    expire_at: UnixTime = 0
+    session: Raw | UnsetType = UNSET
+    info: Raw | UnsetType = UNSET
+
+
+class RevokeRequest(ApiRequest, frozen=True):
+    """Refuse tokens on every node from now on: all that a user has by now, or the one with this `jti`."""
+
+    user: str = ""
+    jti: str = ""
+    # When the last of these tokens expires, and the revocation may be forgotten.
+    expire_at: UnixTime = 0
+
+
+class ChannelsRequest(ApiRequest, frozen=True):
+    """List the channels that have subscribers."""
+
+    pattern: Annotated[str, Meta(max_length=255, description="Glob: * and ? and [...]. Empty: all channels.")] = ""
+    limit: Annotated[int, Meta(ge=0, le=10_000, description="Channels of a page. 0: all there are, at once.")] = 0
+    cursor: Annotated[str, Meta(description="The cursor of the page before.")] = ""
+
+
+class InfoRequest(ApiRequest, frozen=True):
+    """List the nodes of the cluster."""
+
+
+class EmptyResult(msgspec.Struct, frozen=True):
+    """Done."""
+
+
+class PublishResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The broker has accepted the publication; its position in a channel with history."""
+
+    offset: int = 0
+    epoch: str = ""
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    """Why a request failed: a code of the protocol and a text for humans."""
+
+    code: int
+    message: str
+
+
+class PublishResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one publication of a broadcast: `result` or `error`."""
+
+    result: PublishResult | None = None
+    error: ApiError | None = None
+
+
+class BroadcastResult(msgspec.Struct, frozen=True):
+    """One response for each channel, in their order."""
+
+    responses: list[PublishResponse]
+
+
+class ChannelInfo(msgspec.Struct, frozen=True):
+    num_clients: Annotated[int, Meta(description="Subscriptions in the whole cluster.")]
+
+
+class ChannelsResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Channels by name. A page may hold fewer channels than its limit, even none, and still have a cursor."""
+
+    channels: dict[str, ChannelInfo]
+    cursor: Annotated[str, Meta(description="Ask for the next page with it. Absent: there is no more.")] = ""
+
+
+class Process(msgspec.Struct, frozen=True):
+    cpu: Annotated[float, Meta(description="CPU seconds since the start.")]
+    rss: Annotated[int, Meta(description="Bytes of resident memory.")]
+
+
+class NodeResult(msgspec.Struct, frozen=True):
+    """One node of the cluster, by its latest heartbeat."""
+
+    uid: str
+    name: str
+    version: str
+    url: Annotated[str, Meta(description="Where clients reach this very node; empty when nobody said.")]
+    num_clients: int
+    num_users: int
+    num_subs: int
+    num_channels: int
+    uptime: Annotated[int, Meta(description="Seconds.")]
+    process: Process
+
+
+class InfoResult(msgspec.Struct, frozen=True):
+    nodes: list[NodeResult]
+
+
+class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One command: exactly one of these fields."""
+
+    publish: PublishRequest | None = None
+    broadcast: BroadcastRequest | None = None
+    subscribe: SubscribeRequest | None = None
+    unsubscribe: UnsubscribeRequest | None = None
+    disconnect: DisconnectRequest | None = None
+    refresh: RefreshRequest | None = None
+    revoke: RevokeRequest | None = None
+    channels: ChannelsRequest | None = None
+    info: InfoRequest | None = None
+
+    @property
+    def named(self) -> list[tuple[str, ApiRequest]]:
+        """The commands given, by name."""
+        return [(name, request) for name in self.__struct_fields__ if (request := getattr(self, name)) is not None]
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Carry out commands in their order, or in any order when `parallel` is set."""
+
+    commands: Annotated[list[BatchCommand], Meta(min_length=1)]
+    parallel: bool = False
+
+
+class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result under the name of its command, or `error`."""
+
+    publish: PublishResult | None = None
+    broadcast: BroadcastResult | None = None
+    subscribe: EmptyResult | None = None
+    unsubscribe: EmptyResult | None = None
+    disconnect: EmptyResult | None = None
+    refresh: EmptyResult | None = None
+    revoke: EmptyResult | None = None
+    channels: ChannelsResult | None = None
+    info: InfoResult | None = None
+    error: ApiError | None = None
+
+
+class BatchResult(msgspec.Struct, frozen=True):
+    """One reply for each command, in their order."""
+
+    replies: list[BatchReply]

@@ -1,0 +1,109 @@
+"""Subscribe, unsubscribe, disconnect, refresh, revoke: what acts on the connections of a user, on every node."""
+
+import time
+
+from msgspec import UNSET, UnsetType
+
+from gateway.api.publishing import decoded
+from gateway.api.schemas import (
+    DisconnectRequest,
+    EmptyResult,
+    RefreshRequest,
+    RevokeRequest,
+    SubscribeRequest,
+    UnsubscribeRequest,
+)
+from gateway.channels import Channels
+from gateway.errors import BAD_REQUEST, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
+from gateway.messages import (
+    DEFAULT_APP,
+    ControlResult,
+    DisconnectUser,
+    RefreshUser,
+    Revocation,
+    SubscribeUser,
+    UnsubscribeUser,
+)
+from gateway.node.node import Node
+from gateway.protocols.payload import checked_json
+
+DONE = EmptyResult()
+
+# Close codes below are those of RFC 6455 and of the protocol's transports.
+LEAST_CLOSE_CODE = 3000
+
+
+class Users:
+    """Acts on users through the node. Every method raises RequestError."""
+
+    def __init__(self, node: Node, channels: Channels) -> None:
+        self._node = node
+        self._channels = channels
+
+    async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
+        message = SubscribeUser(
+            DEFAULT_APP,
+            request.user,
+            self._channels.resolve(DEFAULT_APP, request.channel).channel.name,
+            request.client,
+            info=_json(request.info, request.b64info, "b64info"),
+            data=_json(request.data, request.b64data, "b64data"),
+            expire_at=request.expire_at,
+        )
+        return _checked(await self._node.control(message))
+
+    async def unsubscribe(self, request: UnsubscribeRequest) -> EmptyResult:
+        message = UnsubscribeUser(DEFAULT_APP, request.user, request.channel, request.client)
+        return _checked(await self._node.control(message))
+
+    async def disconnect(self, request: DisconnectRequest) -> EmptyResult:
+        code = _close_code(request.disconnect.code, request.disconnect.reason)
+        message = DisconnectUser(
+            DEFAULT_APP, request.user, request.client, tuple(request.whitelist), code.code, code.reason
+        )
+        return _checked(await self._node.control(message))
+
+    async def refresh(self, request: RefreshRequest) -> EmptyResult:
+        message = RefreshUser(
+            DEFAULT_APP, request.user, request.client, expired=request.expired, expire_at=request.expire_at
+        )
+        return _checked(await self._node.control(message))
+
+    async def revoke(self, request: RevokeRequest) -> EmptyResult:
+        if bool(request.user) == bool(request.jti):
+            raise RequestError(BAD_REQUEST, "give one of user and jti")
+        revocation = Revocation(
+            DEFAULT_APP,
+            request.user,
+            request.jti,
+            issued_before=int(time.time()) if request.user else 0,
+            expire_at=request.expire_at,
+        )
+        return _checked(await self._node.revoke(revocation))
+
+
+def _json(value: bytes | memoryview | UnsetType, base64: str | UnsetType, name: str) -> bytes:
+    """The JSON of one of two fields, empty when neither is given. Raises RequestError."""
+    if value is not UNSET and base64 is not UNSET:
+        raise RequestError(BAD_REQUEST, f"give one of {name.removeprefix('b64')} and {name}")
+    if base64 is not UNSET:
+        return checked_json(decoded(base64, name))
+    return b"" if value is UNSET else checked_json(bytes(value))
+
+
+def _close_code(code: int, reason: str) -> CloseCode:
+    if not code:
+        return FORCE_DISCONNECT._replace(reason=reason or FORCE_DISCONNECT.reason)
+    if code < LEAST_CLOSE_CODE:
+        raise RequestError(BAD_REQUEST, f"disconnect.code is {code}, expected {LEAST_CLOSE_CODE} to 4999")
+    return CloseCode(code, reason)
+
+
+def _checked(result: ControlResult) -> EmptyResult:
+    """Done is what every node has done."""
+    if result.replies < result.nodes:
+        raise RequestError(
+            INTERNAL,
+            f"{result.replies} of {result.nodes} nodes answered; connections of the others may be as they were",
+        )
+    return DONE

@@ -1,0 +1,224 @@
+"""The composition root: the only module that knows all parts. Makes a node of them, starts and stops it in order."""
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import uvloop
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, WebSocketRoute
+
+from gateway import log
+from gateway.api.health import health_routes
+from gateway.api.metrics import metrics_route
+from gateway.api.routes import api_routes
+from gateway.auth.origins import OriginPolicy
+from gateway.auth.revocations import Revocations
+from gateway.auth.tokens import TokenVerifier, is_subscription_token
+from gateway.broker.base import Broker, Registry
+from gateway.broker.memory import MemoryBroker, MemoryRegistry
+from gateway.broker.redis.broker import RedisBroker
+from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.registry import RedisRegistry
+from gateway.channels import Channels
+from gateway.config.settings import ServerSettings
+from gateway.demo.routes import demo_routes
+from gateway.hub.encoder import Encoder
+from gateway.messages import DEFAULT_APP, Connect, NodeId, Subscribe
+from gateway.metrics import Metrics
+from gateway.node.node import Node
+from gateway.protocols.centrifuge import CentrifugeProtocol
+from gateway.protocols.plain import PlainProtocol
+from gateway.session.commands import handle
+from gateway.session.services import SessionServices
+from gateway.session.session import Session
+from gateway.session.wheel import TimingWheel
+from gateway.transports.admission import Admission
+from gateway.transports.drain import Drain
+from gateway.transports.scheduler import LoopScheduler
+from gateway.transports.server import serve
+from gateway.transports.websocket.endpoint import Handshake, WebSocketEndpoint
+from gateway.transports.websocket.frames import PING_FRAME, frame
+
+logger = logging.getLogger(__name__)
+
+CENTRIFUGE_SUBPROTOCOL = "centrifuge-json"
+
+
+class Gateway:
+    """One node with its two applications: `public` for clients, `internal` for operators."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Needs a running event loop. Raises ConfigError."""
+        settings = opened(settings)
+        self.settings = settings
+        self.metrics = Metrics()
+        self.admission = Admission(settings.limits, self.metrics)
+        self.drain = Drain(settings.drain.window)
+        self.draining = False
+        scheduler = LoopScheduler()
+        revocations = Revocations(scheduler.time)
+        channels = Channels(settings)
+        uid = NodeId(secrets.token_hex(8))
+        broker, registry = engine(settings, uid, self.metrics)
+        self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
+        self.node = Node(
+            uid,
+            settings.node_name or f"{socket.gethostname()}-{os.getpid()}",
+            broker=broker,
+            registry=registry,
+            channels=channels,
+            revocations=revocations,
+            scheduler=scheduler,
+            metrics=self.metrics,
+        )
+        self.node.url = settings.node_url
+        self.node.internal_address = settings.internal_listen
+        self._services = SessionServices(
+            app=DEFAULT_APP,
+            node=self.node,
+            channels=channels,
+            verifier=self.verifier,
+            limits=settings.limits,
+            heartbeat=settings.heartbeat,
+            anonymous=settings.auth.anonymous,
+            wheel=TimingWheel(scheduler),
+            scheduler=scheduler,
+            metrics=self.metrics,
+            refusals=log.Refusals(),
+            handle=handle,
+        )
+        # One encoder each: its identity names the delivery group of all its connections.
+        self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)
+        self._plain = Encoder(PlainProtocol(), frame, PING_FRAME)
+        self.public = Starlette(routes=self._public_routes(channels), lifespan=self._lifespan)
+        self.internal = Starlette(routes=self._internal_routes(channels))
+
+    def start_draining(self) -> None:
+        """Not ready from now on; the connections are closed a little later."""
+        self.draining = True
+
+    def _public_routes(self, channels: Channels) -> list[BaseRoute]:
+        settings = self.settings
+        routes: list[BaseRoute] = [
+            WebSocketRoute("/connection/websocket", self._endpoint(self._open_centrifuge)),
+            WebSocketRoute("/ws/{channel:path}", self._endpoint(self._open_plain)),
+            *health_routes(self.node, lambda: self.draining),
+        ]
+        if settings.api.public:
+            routes += api_routes(self.node, channels, settings, self.metrics)
+        if settings.demo:
+            routes += demo_routes(self.node)
+        return routes
+
+    def _internal_routes(self, channels: Channels) -> list[BaseRoute]:
+        return [
+            *health_routes(self.node, lambda: self.draining),
+            metrics_route(self.metrics),
+            *api_routes(self.node, channels, self.settings, self.metrics),
+        ]
+
+    def _endpoint(self, open_connection: Callable[[Handshake], tuple[Session, str | None]]) -> WebSocketEndpoint:
+        settings = self.settings
+        return WebSocketEndpoint(
+            origins=OriginPolicy(settings.origins, settings.auth.cookie),
+            admission=self.admission,
+            open_connection=open_connection,
+            trusted_proxies=settings.trusted_proxies,
+            metrics=self.metrics,
+            message_size=settings.limits.message_size,
+        )
+
+    def _open_centrifuge(self, handshake: Handshake) -> tuple[Session, str | None]:
+        offered = CENTRIFUGE_SUBPROTOCOL in handshake.subprotocols
+        return Session(self._services, self._centrifuge), CENTRIFUGE_SUBPROTOCOL if offered else None
+
+    def _open_plain(self, handshake: Handshake) -> tuple[Session, str | None]:
+        channel = handshake.path_params["channel"]
+        token, subprotocol = find_token(handshake, self.settings.auth.cookie)
+        by_grant = is_subscription_token(token)
+        initial = (Connect(1, token, by_grant=by_grant), Subscribe(2, channel, token if by_grant else ""))
+        return Session(self._services, self._plain, home=channel, initial=initial), subprotocol
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Keys first, since connections need them at once; then the cluster. Left in the opposite order."""
+        await self.verifier.start()
+        try:
+            await self.node.start()
+            yield
+            await self.node.stop()
+        finally:
+            await self.verifier.stop()
+
+
+def opened(settings: ServerSettings) -> ServerSettings:
+    """`no_auth` and `demo` spelled out: anonymous clients, and an API without a key (but never for browsers)."""
+    if not (settings.no_auth or settings.demo):
+        return settings
+    return settings.model_copy(
+        update={
+            "auth": settings.auth.model_copy(update={"anonymous": True}),
+            "api": settings.api.model_copy(update={"insecure": not settings.api.keys}),
+        }
+    )
+
+
+def engine(settings: ServerSettings, uid: NodeId, metrics: Metrics) -> tuple[Broker, Registry]:
+    """The engine that the settings ask for."""
+    if settings.redis.url is None:
+        return MemoryBroker(metrics), MemoryRegistry()
+    keys = Keys(settings.redis.prefix, settings.redis.partitions)
+    registry = RedisRegistry(settings.redis, uid, keys)
+    return RedisBroker(settings.redis, uid, keys, registry, metrics), registry
+
+
+def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:
+    """The token of a plain connection and the subprotocol to accept: where there is room for one, in this order.
+
+    `Sec-WebSocket-Protocol: token, TOKEN` (browsers can set no other header), `Authorization: Bearer TOKEN`,
+    the cookie of the settings, `?token=TOKEN`.
+    """
+    offered = handshake.subprotocols
+    if len(offered) == 2 and offered[0] == "token":
+        return offered[1], "token"
+    scheme, _, credentials = handshake.header("authorization").partition(" ")
+    if scheme.lower() == "bearer" and credentials:
+        return credentials.strip(), None
+    if cookie and handshake.cookies.get(cookie):
+        return handshake.cookies[cookie], None
+    return handshake.query.get("token", ""), None
+
+
+def run_node(
+    settings: ServerSettings,
+    *,
+    sockets: Sequence[socket.socket] | None = None,
+    on_ready: Callable[[], object] | None = None,
+) -> int:
+    """Run one node until a signal ends it; the exit code. Raises GatewayError when it cannot start.
+
+    `sockets`: listening sockets to serve clients on, in place of `listen`. `on_ready` is called once the node accepts.
+    """
+    log.configure(settings.log, sys.stderr, settings.node_name)
+
+    async def main() -> None:
+        gateway = Gateway(settings)
+        await serve(
+            gateway.public,
+            gateway.internal,
+            gateway.settings,
+            public_sockets=sockets,
+            admission=gateway.admission,
+            drain=gateway.drain,
+            metrics=gateway.metrics,
+            on_started=on_ready or (lambda: None),
+            on_draining=gateway.start_draining,
+        )
+
+    uvloop.run(main())
+    return 0

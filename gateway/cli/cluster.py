@@ -1,0 +1,259 @@
+"""`gateway cluster`"""
+
+import http.client
+import json
+import secrets
+import shlex
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from gateway.cli import embedded
+from gateway.cli.child import start_node
+from gateway.cli.listeners import AddressInUse, Block, free_block
+from gateway.cli.options import Sources, with_settings
+from gateway.cli.processes import Child, Family, Interrupted
+from gateway.errors import ConfigError, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.config.settings import ServerSettings
+    from gateway.config.sources import Loaded
+
+READY_SECONDS = 60.0
+# With these Ctrl-C ends all of it within 2 s.
+STOP_SECONDS = 1.5
+
+_POLL = 0.05
+_ASK_SECONDS = 0.5
+# Where blocks are looked for when the default port is taken, and for port 0. Both are below the ports that systems
+# give to outgoing connections (from 32768 on Linux), which come and go and could take one of the block.
+_AFTER_DEFAULT = range(8001, 8500)
+_ANYWHERE = range(10_000, 32_000)
+_ATTEMPTS = 100
+# Reached at these addresses from here.
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # looked up, not listened on
+
+
+@click.command(short_help="Start several nodes on this machine, for development.")
+@click.option(
+    "--nodes", "count", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N", help="How many nodes."
+)
+@with_settings("listen", "redis.url", "demo", "no_auth", "allow_open_network", "log.level", "log.format")
+@click.pass_context
+def cluster(context: click.Context, sources: Sources, count: int) -> None:
+    """Start N nodes on this machine and a Valkey between them, to develop and test with.
+
+    Try it:  gateway cluster --demo
+
+    The nodes share the port of --listen, and each has one of its own from the next port on. Without --redis-url they
+    get an embedded Valkey (pip install 'pubsub-gateway[valkey]') that only your user reaches and that keeps nothing.
+    Where the settings hold no key for tokens or for the API, keys are made for this run.
+
+    When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
+    process ids and the keys that were made. Everything else goes to standard error.
+
+    A node that dies is reported and not replaced, so that you can watch what its clients do. Ctrl-C ends everything.
+    For production see `gateway serve`.
+    """
+    # The internal listeners get ports of their own; what the settings say is for production.
+    loaded = sources.read({"workers": 1, "internal_listen": "127.0.0.1:0"})
+    with ExitStack() as stack:
+        block = stack.enter_context(closing(_block(loaded, count)))
+        plan = _plan(loaded, block)
+        directory = None if plan.settings.redis.url else embedded.private_directory()
+        family = stack.enter_context(Family(directory))
+        nodes: list[Child] = []
+        try:
+            if directory is not None:
+                plan = plan.with_valkey(embedded.start(family, directory))
+            nodes += (_start(family, plan, block, index) for index in range(count))
+            block.close()
+            _await_ready(family, nodes, block)
+            _announce(plan, block, nodes)
+            _watch(family)
+        except Interrupted:
+            drain = plan.settings.drain
+            late = family.stop(nodes, drain.delay + drain.window + STOP_SECONDS)
+            context.exit(1 if late else 0)
+
+
+class Plan(NamedTuple):
+    """What the nodes have in common."""
+
+    settings: "ServerSettings"
+    host: str
+    # Keys made for this run; empty when the settings hold some, or none are needed.
+    api_key: str | None
+    hmac_secret: str | None
+    valkey: Child | None = None
+
+    def url(self, port: int) -> str:
+        host = _WILDCARDS.get(self.host, self.host)
+        return f"{_scheme(self.settings)}://{_authority(host, port)}"
+
+    def with_valkey(self, started: tuple[Child, str]) -> "Plan":
+        from pydantic import SecretStr
+
+        valkey, url = started
+        redis = self.settings.redis.model_copy(update={"url": SecretStr(url)})
+        return self._replace(valkey=valkey, settings=self.settings.model_copy(update={"redis": redis}))
+
+
+def _plan(loaded: "Loaded", block: Block) -> Plan:
+    from pydantic import SecretStr
+
+    from gateway.config.addresses import parse
+
+    settings = loaded.settings
+    auth, api, drain = settings.auth, settings.api, settings.drain
+    host = parse(settings.listen).host
+    hmac_secret = api_key = None
+    if not settings.no_auth and not (auth.hmac_secret or auth.public_key or auth.jwks_file or auth.jwks_url):
+        hmac_secret = secrets.token_hex(32)
+        auth = auth.model_copy(update={"hmac_secret": SecretStr(hmac_secret)})
+    if not settings.no_auth and not (api.keys or api.insecure):
+        api_key = secrets.token_hex(32)
+        api = api.model_copy(update={"keys": (SecretStr(api_key),)})
+    if "drain.window" not in loaded.origins:
+        drain = drain.model_copy(update={"window": 0.0})
+    # So that pages of the nodes themselves may connect, to any of them, with the origin check on.
+    hosts = dict.fromkeys(["127.0.0.1", "localhost", _WILDCARDS.get(host, host)])
+    own = [f"{_scheme(settings)}://{_authority(each, port)}" for each in hosts for port in (block.port, *block.own)]
+    origins = settings.origins.model_copy(update={"allowed": (*settings.origins.allowed, *own)})
+    update = {"auth": auth, "api": api, "drain": drain, "origins": origins}
+    return Plan(settings.model_copy(update=update), host, api_key, hmac_secret)
+
+
+def _scheme(settings: "ServerSettings") -> str:
+    return "https" if settings.tls.certificate else "http"
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _block(loaded: "Loaded", count: int) -> Block:
+    """The ports. Only the default may give way to others."""
+    from gateway.config.addresses import parse
+
+    listen = loaded.settings.listen
+    host, port, path = parse(listen)
+    if path:
+        raise ConfigError(f"listen = {listen!r}: the nodes of a cluster share a port, expected HOST:PORT")
+    if port == 0:
+        return free_block(host, count, (secrets.choice(_ANYWHERE) for _ in range(_ATTEMPTS)))
+    try:
+        return Block(host, port, count)
+    except AddressInUse as error:
+        if "listen" in loaded.origins:
+            raise ConfigError(
+                f"listen = {listen!r}: {error}; {count} nodes need the ports {port} to {port + count}, "
+                "and port 0 takes free ones"
+            ) from error
+        block = free_block(host, count, _AFTER_DEFAULT)
+        _say(f"{error}; using {block.port} to {block.port + count} instead of {port} to {port + count}")
+        return block
+
+
+def _start(family: Family, plan: Plan, block: Block, index: int) -> Child:
+    port = block.own[index]
+    name = f"node-{index + 1}"
+    update = {
+        "listen": _authority(plan.host, port),
+        "internal_listen": f"127.0.0.1:{block.internal[index]}",
+        "node_name": name,
+        "node_url": plan.url(port),
+    }
+    return start_node(family, name, plan.settings.model_copy(update=update), block.sockets[index])
+
+
+def _await_ready(family: Family, nodes: list[Child], block: Block) -> None:
+    """Wait until all nodes accept and say that they are ready."""
+    deadline = time.monotonic() + READY_SECONDS
+    waiting = dict(zip(nodes, block.internal, strict=True))
+    answer = "no answer"
+    while waiting:
+        for child in family.wait(_POLL):
+            if child.code is not None:
+                raise GatewayError(f"{child} {child.ending()} before it was ready")
+        for child in [child for child in waiting if child.ready]:
+            status, answer = _ask(waiting[child])
+            if status == http.client.OK:
+                del waiting[child]
+        if waiting and time.monotonic() > deadline:
+            late = ", ".join(map(str, waiting))
+            raise GatewayError(f"not ready after {READY_SECONDS:.0f} s: {late}: {answer}")
+
+
+def _ask(port: int) -> tuple[int, str]:
+    """Status and body of a node's readiness."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ASK_SECONDS)
+    try:
+        connection.request("GET", "/health/ready")
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error)
+    finally:
+        connection.close()
+
+
+def _watch(family: Family) -> None:
+    """Report what dies, until Interrupted."""
+    while True:
+        for child in family.wait():
+            if child.code is not None:
+                _say(f"{child} {child.ending()}; nothing takes its place")
+
+
+def _announce(plan: Plan, block: Block, nodes: list[Child]) -> None:
+    from gateway.config.checks import warnings
+    from gateway.config.description import mask_url
+
+    url = plan.settings.redis.url
+    ready: dict[str, Any] = {
+        "url": plan.url(block.port),
+        "nodes": [
+            {
+                "url": plan.url(port),
+                "pid": node.pid,
+                "name": node.name,
+                "internal_url": f"http://127.0.0.1:{internal}",
+            }
+            for node, port, internal in zip(nodes, block.own, block.internal, strict=True)
+        ],
+        "redis_url": mask_url(url.get_secret_value()) if url else None,
+        "redis_pid": plan.valkey.pid if plan.valkey else None,
+        "api_key": plan.api_key,
+        "hmac_secret": plan.hmac_secret,
+    }
+    for warning in warnings(plan.settings):
+        _say(f"warning: {warning}")
+    click.echo(f"ready {json.dumps(ready)}")
+    if plan.settings.demo or plan.settings.no_auth:
+        _welcome(plan, ready)
+
+
+def _welcome(plan: Plan, ready: dict[str, Any]) -> None:
+    """What a developer wants to do first."""
+    settings = plan.settings
+    channel = "demo:chat" if settings.demo else "hello"
+    data = {"name": "curl", "node": "backend", "text": "hello"} if settings.demo else "hello"
+    headers = ["Content-Type: application/json", "X-Centrifugo-Error-Mode: transport"]
+    if settings.api.keys:
+        headers.append(f"X-API-Key: {plan.api_key or '...'}")
+    publish = ["curl", f"{ready['url']}/api/publish", "-d", json.dumps({"channel": channel, "data": data})]
+    for header in headers:
+        publish += ["-H", header]
+    if settings.demo:
+        _say(f"open {ready['url']} in two browser windows, and publish to them from here:")
+    else:
+        _say("publish from here:")
+    _say(f"  {shlex.join(publish)}")
+    _say("Ctrl-C ends everything")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

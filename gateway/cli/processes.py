@@ -1,0 +1,202 @@
+"""Processes that end together: children that die with their parent, even when it is killed."""
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+# Signals that ask this process to end. SIGHUP: the terminal was closed.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds that a second signal leaves the children.
+LAST_WORDS = 0.5
+
+_STDERR = 2
+# Waits for the end of the parent, then removes the directories it was given and kills its process group.
+_WATCHDOG = 'read -r _; rm -rf -- "$@"; kill -s KILL 0'
+
+
+class Interrupted(Exception):
+    """A signal asked this process to end."""
+
+
+class Child:
+    """A process of the family.
+
+    Its standard output is a pipe to the parent: whatever it writes there says that it is `ready`, and the end of the
+    pipe is its own end.
+    """
+
+    __slots__ = ("_process", "code", "name", "ready")
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self.ready = False
+        # As Popen.returncode: None while it runs, negative after a signal.
+        self.code: int | None = None
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
+
+    def fileno(self) -> int:
+        """Readable when there is news."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def read(self) -> None:
+        """Take in the news; blocks when there is none."""
+        if os.read(self.fileno(), 4096):
+            self.ready = True
+        else:
+            self.code = self._process.wait()
+            self.close()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def reap(self) -> None:
+        """Wait for the end of a child that was killed."""
+        self.code = self._process.wait()
+        self.close()
+
+    def close(self) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def ending(self) -> str:
+        """In words how it ended."""
+        assert self.code is not None
+        if self.code < 0:
+            return f"was killed by {signal.Signals(-self.code).name}"
+        return f"ended with exit code {self.code}"
+
+
+class Family:
+    """This process and its children, who die with it.
+
+    They share a process group. Its leader is a shell that reads from a pipe of which this process alone holds the
+    other end: when this process ends, however it ends, the shell kills the group, stopped processes too. (Linux's
+    PR_SET_PDEATHSIG does not exist on macOS and needs a wrapper for programs that are not ours.) As a group of their
+    own the children do not get the terminal's Ctrl-C, so that this process decides how they end.
+
+    As a context it also takes over the signals of ENDING: `wait` raises them as Interrupted. Main thread only.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """`directory` is removed when the family ends."""
+        self._directory = directory
+        self._children: list[Child] = []
+
+    def __enter__(self) -> Self:
+        watched, self._lifeline = os.pipe()
+        directories = [] if self._directory is None else [str(self._directory)]
+        self._watchdog = subprocess.Popen(  # noqa: S603  # nothing in it but our own paths
+            ["/bin/sh", "-c", _WATCHDOG, "gateway-watchdog", *directories],
+            stdin=watched,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+        os.close(watched)
+        self._signals, self._wakeup = socket.socketpair()
+        self._signals.setblocking(False)
+        self._wakeup.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(self._wakeup.fileno())
+        # nohup ignores SIGHUP on purpose
+        taken = [each for each in ENDING if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+        self._handlers = {each: signal.signal(each, _leave_to_wakeup) for each in taken}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill what still runs."""
+        # macOS answers EPERM for a group of zombies.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._watchdog.pid, signal.SIGKILL)
+        self._watchdog.wait()
+        for child in self._children:
+            child.reap()
+        os.close(self._lifeline)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        for each, handler in self._handlers.items():
+            signal.signal(each, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._signals.close()
+        self._wakeup.close()
+
+    def start(
+        self, name: str, command: Sequence[str], *, orders: bytes = b"", sockets: Iterable[socket.socket] = ()
+    ) -> Child:
+        """Start a child that reads `orders` from its standard input and inherits the sockets.
+
+        Secrets belong into `orders`: everybody on the machine sees commands. Raises OSError.
+        """
+        process = subprocess.Popen(  # noqa: S603  # commands are built in this package
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[each.fileno() for each in sockets],
+            process_group=self._watchdog.pid,
+        )
+        child = Child(name, process)
+        self._children.append(child)
+        assert process.stdin is not None
+        # One that died at once is found by `wait`.
+        with suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(orders)
+        return child
+
+    def wait(self, seconds: float | None = None) -> list[Child]:
+        """Wait for news from the children and return those that have any; none after `seconds`.
+
+        Raises Interrupted when a signal came.
+        """
+        sources: list[socket.socket | Child] = [self._signals, *self._children]
+        readable, _, _ = select.select(sources, [], [], seconds)
+        if self._signals in readable:
+            self._signals.recv(64)
+            raise Interrupted
+        news = [child for child in self._children if child in readable]
+        for child in news:
+            child.read()
+        self._children = [child for child in self._children if child.code is None]
+        return news
+
+    def stop(self, children: Iterable[Child], seconds: float) -> list[Child]:
+        """Ask these children to end, wait for `seconds` at most, and return those that still run.
+
+        A signal meanwhile asks them again, and leaves them LAST_WORDS.
+        """
+        children = list(children)
+        deadline = time.monotonic() + seconds
+        self._terminate(children)
+        while any(child.code is None for child in children) and (left := deadline - time.monotonic()) > 0:
+            try:
+                self.wait(left)
+            except Interrupted:
+                self._terminate(children)
+                deadline = min(deadline, time.monotonic() + LAST_WORDS)
+        return [child for child in children if child.code is None]
+
+    def _terminate(self, children: list[Child]) -> None:
+        for child in children:
+            if child.code is None:
+                child.terminate()
+
+
+def _leave_to_wakeup(number: int, frame: FrameType | None) -> None:
+    """The byte that Python writes to the wake-up descriptor says it all."""

@@ -1,0 +1,197 @@
+"""`gateway serve`"""
+
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from gateway.cli.child import start_node
+from gateway.cli.listeners import SharedListener
+from gateway.cli.options import Sources, with_settings
+from gateway.cli.processes import Child, Family, Interrupted
+from gateway.errors import ConfigError, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.config.settings import ServerSettings
+
+# Seconds before a worker that died is started again; doubled each time it dies soon after, up to the most.
+RESTART_FIRST, RESTART_MOST = 0.5, 30.0
+# Seconds after which a worker counts as healthy.
+HEALTHY = 60.0
+# Seconds a worker may take to end, beyond those of its drain.
+STOP_GRACE = 10.0
+
+_logger = logging.getLogger("gateway.serve")
+
+
+@click.command(short_help="Run a node, or several on one port.")
+@with_settings(
+    "listen",
+    "internal_listen",
+    "workers",
+    "redis.url",
+    "demo",
+    "no_auth",
+    "allow_open_network",
+    "log.level",
+    "log.format",
+)
+@click.pass_context
+def serve(context: click.Context, sources: Sources) -> None:
+    """Run a node for production, or with --workers N that many nodes on one port.
+
+    One node without a Redis URL stands alone; several need a Redis or Valkey between them. With workers, this process
+    serves nobody itself: it starts them, starts those again that die, and passes on the request to end. Each worker
+    has an internal listener of its own, on the port of --internal-listen and the ones after it.
+
+    SIGTERM or Ctrl-C drains: the node turns unready, then closes its connections over the seconds of drain.window,
+    and ends. A second signal ends it at once.
+
+    \b
+    Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
+    """
+    from gateway import log
+    from gateway.app import run_node
+    from gateway.config.checks import warnings
+
+    settings = sources.load()
+    log.configure(settings.log, sys.stderr, settings.node_name)
+    for warning in warnings(settings):
+        _logger.warning("%s", warning)
+    context.exit(run_node(settings) if settings.workers == 1 else run_workers(settings))
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A place for a process."""
+
+    name: str
+    settings: "ServerSettings"
+    delay: float = RESTART_FIRST
+    child: Child | None = None
+    started: float = 0.0
+    due: float = 0.0
+
+
+def run_workers(settings: "ServerSettings") -> int:
+    """Run `settings.workers` nodes until a signal; returns the exit code.
+
+    Raises GatewayError when they cannot be started.
+    """
+    workers = [_Worker(f"worker {index + 1}", each) for index, each in enumerate(worker_settings(settings))]
+    with Family() as family:
+        supervisor = _Supervisor(family, _listener(settings), workers)
+        try:
+            supervisor.start()
+            supervisor.keep()
+        except Interrupted:
+            return supervisor.stop(settings.drain.delay + settings.drain.window + STOP_GRACE)
+        except GatewayError:
+            supervisor.stop(STOP_GRACE)
+            raise
+
+
+def worker_settings(settings: "ServerSettings") -> list["ServerSettings"]:
+    """The settings of each worker. Raises ConfigError when they do not fit side by side."""
+    from gateway.config.addresses import parse
+
+    internal = parse(settings.internal_listen) if settings.internal_listen else None
+    if internal is not None and internal.path:
+        raise ConfigError(
+            f"internal_listen = {settings.internal_listen!r}: with several workers expected HOST:PORT, "
+            "the port of the first one"
+        )
+    if internal is not None and internal.port and internal.port + settings.workers - 1 > 65535:
+        raise ConfigError(
+            f"internal_listen = {settings.internal_listen!r}: {settings.workers} workers need as many ports from there"
+        )
+    host = settings.internal_listen.rpartition(":")[0]
+    each = []
+    for index in range(settings.workers):
+        update: dict[str, object] = {"workers": 1}
+        if internal is not None and internal.port:
+            update["internal_listen"] = f"{host}:{internal.port + index}"
+        if settings.node_name:
+            update["node_name"] = f"{settings.node_name}-{index + 1}"
+        each.append(settings.model_copy(update=update))
+    return each
+
+
+def _listener(settings: "ServerSettings") -> SharedListener:
+    from gateway.config.addresses import parse
+
+    endpoint = parse(settings.listen)
+    if endpoint.path:
+        raise ConfigError(f"listen = {settings.listen!r}: several workers share a port, expected HOST:PORT")
+    try:
+        return SharedListener(endpoint.host, endpoint.port)
+    except GatewayError as error:
+        raise ConfigError(f"listen: {error}") from error
+
+
+class _Supervisor:
+    """Keeps workers running."""
+
+    def __init__(self, family: Family, listener: SharedListener, workers: list[_Worker]) -> None:
+        self._family = family
+        self._listener = listener
+        self._workers = workers
+
+    def start(self) -> None:
+        """Start all; what a worker dies of before it ever served would kill it again, so that one ends the start."""
+        for worker in self._workers:
+            self._start(worker)
+        while not all(worker.child is not None and worker.child.ready for worker in self._workers):
+            for child in self._family.wait():
+                if child.code is not None:
+                    raise GatewayError(f"{child} {child.ending()} before it served; the workers were not started")
+        _logger.info("%d workers serve", len(self._workers))
+
+    def keep(self) -> NoReturn:
+        """Start again those that die, until Interrupted."""
+        while True:
+            dead = [worker for worker in self._workers if worker.child is None]
+            pause = min((worker.due for worker in dead), default=None)
+            news = self._family.wait(None if pause is None else max(pause - time.monotonic(), 0))
+            for worker in self._workers:
+                if worker.child in news:
+                    self._look_at(worker)
+            for worker in dead:
+                if worker.due <= time.monotonic():
+                    self._restart(worker)
+
+    def stop(self, seconds: float) -> int:
+        self._listener.close()
+        left = self._family.stop([worker.child for worker in self._workers if worker.child is not None], seconds)
+        for child in left:
+            _logger.error("%s did not end in time and is killed", child)
+        return 1 if left else 0
+
+    def _start(self, worker: _Worker) -> None:
+        with self._listener.socket() as listening:
+            worker.child = start_node(self._family, worker.name, worker.settings, [listening])
+        worker.started = time.monotonic()
+
+    def _look_at(self, worker: _Worker) -> None:
+        child = worker.child
+        if child is None or child.code is None:
+            return
+        if time.monotonic() - worker.started > HEALTHY:
+            worker.delay = RESTART_FIRST
+        _logger.error("%s %s, starting it again in %s s", child, child.ending(), worker.delay)
+        worker.child = None
+        self._schedule(worker)
+
+    def _restart(self, worker: _Worker) -> None:
+        try:
+            self._start(worker)
+        except (GatewayError, OSError) as error:
+            _logger.error("%s cannot be started, trying again in %s s: %s", worker.name, worker.delay, error)
+            self._schedule(worker)
+
+    def _schedule(self, worker: _Worker) -> None:
+        worker.due = time.monotonic() + worker.delay
+        worker.delay = min(worker.delay * 2, RESTART_MOST)
