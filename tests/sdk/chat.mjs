@@ -48,7 +48,7 @@ try {
   await first.selectOption("#node", { label: nodeB });
   await first.waitForFunction((node) => document.querySelector("#status").textContent === `connected to ${node}`, nodeB);
   await say(first, "Now on your node");
-  await wait(second, "Now on your node");
+  await Promise.all([wait(first, "Now on your node"), wait(second, "Now on your node")]);
   console.log(JSON.stringify({
     first: await shown(first), second: await shown(second), problems: [...first.problems, ...second.problems],
   }));

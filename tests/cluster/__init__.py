@@ -1,0 +1,1 @@
+"""Whole clusters: several node processes, a Valkey between them, real clients."""

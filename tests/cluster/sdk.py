@@ -1,0 +1,108 @@
+"""SDK clients as processes, driven by lines of JSON."""
+
+import json
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SDK_FOLDER = Path(__file__).parents[1] / "sdk"
+
+# Far more than anything takes; only a test that fails waits that long.
+PATIENCE = 30.0
+
+
+class Client:
+    """A process that says what happens to it, one JSON object a line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def tell(self, **message: Any) -> None:
+        """Ask the client for something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def expect(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The next event of this kind with these fields; others before it are dropped."""
+        seen = []
+        try:
+            while (message := self._events.get(timeout=PATIENCE)) is not None:
+                if message["event"] == event and fields.items() <= message.items():
+                    return message
+                seen.append(message)
+        except queue.Empty:
+            pass
+        raise AssertionError(f"no {event} {fields}; instead: {seen}")
+
+    def subscribe(self, channel: str) -> None:
+        """Subscribe, and wait until it is done."""
+        self.tell(subscribe=channel)
+        self.expect("subscribed", channel=channel)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        self._process.stdout.close()
+
+
+@contextmanager
+def _client(command: Sequence[str]) -> Iterator[Client]:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    client = Client(process)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def npm_client(url: str, token: str = "") -> Iterator[Client]:
+    """The npm package `centrifuge`, connected to the native endpoint of a node (`ws://host:port`)."""
+    with _client([need_node(), str(SDK_FOLDER / "client.mjs"), f"{url}/connection/websocket", token]) as client:
+        client.expect("connected")
+        yield client
+
+
+@contextmanager
+def python_client(url: str, token: str = "") -> Iterator[Client]:
+    """The PyPI package `centrifuge-python`, connected to the native endpoint of a node."""
+    command = [sys.executable, "-m", "tests.cluster.python_client", f"{url}/connection/websocket", token]
+    with _client(command) as client:
+        client.expect("connected")
+        yield client
+
+
+def need_node() -> str:
+    """The path of Node.js, whose packages are installed too; skips the test without them."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs Node.js")
+    if not (SDK_FOLDER / "node_modules").is_dir():
+        pytest.skip("needs the npm packages: make tests/sdk/node_modules")
+    return node
