@@ -198,6 +198,9 @@ class RedisBroker:
                 if channel is None:
                     self._on_own(bus, payload, receiver)
                     continue
+                if not self._subscribed:
+                    # Behind a gap that nobody has been told of yet.
+                    continue
                 publication = envelope.decode(channel, payload)
             except EnvelopeError as error:
                 self._metrics.broker_invalid.add()
@@ -276,18 +279,19 @@ class RedisBroker:
         self._subscribed = True
         self._heard_at = self._loop.time()
         self._ready.set()
+        # At once: the messages that come with the last confirmation are delivered after it.
+        if self._receiver is not None and (channels := self._subscriptions.channels()):
+            self._receiver.on_gap(channels)
 
     def _publishing(self, link: Link | None) -> None:
         self._publisher = link
 
     def _subscribing(self, link: Link | None) -> None:
-        """The subscribe link was cut (None), or is there again: by then every channel is subscribed."""
+        """The subscribe link was cut (None), or is there again."""
         self._subscriber = link
         if link is None:
             self._subscribed = False
             self._subscriptions.cut(self._reason)
-        elif self._receiver is not None and (channels := self._subscriptions.channels()):
-            self._receiver.on_gap(channels)
 
     async def _keep(
         self,
