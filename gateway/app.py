@@ -163,7 +163,7 @@ def opened(settings: ServerSettings) -> ServerSettings:
     return settings.model_copy(
         update={
             "auth": settings.auth.model_copy(update={"anonymous": True}),
-            "api": settings.api.model_copy(update={"insecure": not settings.api.keys}),
+            "api": settings.api.model_copy(update={"insecure": settings.api.insecure or not settings.api.keys}),
         }
     )
 

@@ -72,6 +72,7 @@ class ApiEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["method"] != "POST":
+            self._metrics.api_errors.add("405")
             await _respond(send, 405, _error(ApiError(405, "expected POST")), (b"allow", b"POST"))
             return
         headers = scope["headers"]
