@@ -14,15 +14,21 @@ import msgspec
 from gateway.errors import BAD_REQUEST, RequestError
 from gateway.messages import Kind, Publication
 
+_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
 
 def compact(data: bytes) -> bytes:
     """JSON without raw line breaks, which would split frames of line-based protocols. `data` is valid JSON.
 
     Inside strings JSON allows no raw control characters, so a line break is always white space between tokens.
     """
-    if b"\n" in data or b"\r" in data:
+    if b"\n" not in data and b"\r" not in data:
+        return data
+    try:
         return msgspec.json.format(data, indent=-1)
-    return data
+    except RecursionError:
+        # The decoder was called with a few frames less on the stack.
+        return data.translate(_BREAKS)
 
 
 def checked_json(data: bytes) -> bytes:

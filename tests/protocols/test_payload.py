@@ -26,3 +26,8 @@ def test_checked_json_refuses_the_rest(data: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         checked_json(data)
     assert caught.value.error == BAD_REQUEST
+
+
+def test_what_the_decoder_took_is_never_too_deep() -> None:
+    """Commands are decoded with less on the stack than there is when their payloads are compacted."""
+    assert compact(b"[" * 5_000 + b"\n" + b"]" * 5_000) == b"[" * 5_000 + b" " + b"]" * 5_000
