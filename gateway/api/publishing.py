@@ -7,6 +7,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
 
 from msgspec import UNSET
+from msgspec.json import encode
 
 from gateway.api.schemas import (
     ApiError,
@@ -38,7 +39,7 @@ class Publisher:
     """Publishes for backends. They may publish to every channel there is."""
 
     def __init__(self, node: Node, channels: Channels, message_size: int, max_channels: int) -> None:
-        """`message_size`: bytes of a payload at most."""
+        """`message_size`: bytes of payload and tags at most."""
         self._node = node
         self._channels = channels
         self._message_size = message_size
@@ -47,6 +48,7 @@ class Publisher:
     def start(self, request: PublishRequest, done: Done) -> None:
         """Publish; `done` gets the result once the broker has accepted it, or the error. Keeps the order of calls."""
         try:
+            request.check()
             kind, data = self._payload(request)
             self._send(request, request.channel, kind, data, done)
         except RequestError as error:
@@ -99,10 +101,7 @@ class Publisher:
         else:
             assert request.b64data is not UNSET
             kind, data = Kind.BINARY, decoded(request.b64data, "b64data")
-        if len(data) > self._message_size:
-            raise RequestError(
-                BAD_REQUEST, f"data has {len(data)} bytes, {self._message_size} are allowed (limits.message_size)"
-            )
+        check_size(len(data) + (len(encode(request.tags)) if request.tags else 0), self._message_size)
         return kind, data
 
 
@@ -139,6 +138,12 @@ def decoded(text: str, name: str) -> bytes:
         return b64decode(text, validate=True)
     except (Base64Error, ValueError) as error:
         raise RequestError(BAD_REQUEST, f"{name} is not base64: {error}") from None
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raises RequestError for more bytes than a publication may have."""
+    if size > limit:
+        raise RequestError(BAD_REQUEST, f"{size} bytes to deliver, {limit} are allowed (limits.message_size)")
 
 
 def _options(request: PublicationRequest) -> PublishOptions:

@@ -34,7 +34,7 @@ def api_routes(node: Node, channels: Channels, settings: ServerSettings, metrics
 def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dict[str, Method]:
     """All methods by name."""
     publisher = Publisher(node, channels, settings.limits.message_size, settings.api.max_batch)
-    users = Users(node, channels)
+    users = Users(node, channels, settings.limits.message_size)
     cluster = Cluster(node)
     methods = {
         "publish": Method(schemas.PublishRequest, schemas.PublishResult, publisher.publish),

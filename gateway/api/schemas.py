@@ -11,7 +11,11 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from gateway.errors import NOT_AVAILABLE, RequestError
 
 ChannelName = Annotated[str, Meta(min_length=1, description="Name of the channel, with its namespace.")]
-UserId = Annotated[str, Meta(min_length=1, description="Id of the user. Anonymous clients cannot be addressed.")]
+# Tokens allow no longer ids.
+UserId = Annotated[
+    str, Meta(min_length=1, max_length=255, description="Id of the user. Anonymous clients cannot be addressed.")
+]
+Id = Annotated[str, Meta(max_length=255)]
 Client = Annotated[str, Meta(description="Act on this connection of the user only. Empty: on all of them.")]
 Json = Annotated[Raw, Meta(description="Any JSON value.")]
 Base64 = Annotated[str, Meta(description="Bytes in base64 (RFC 4648 section 4).")]
@@ -21,7 +25,7 @@ UnixTime = Annotated[int, Meta(ge=0, le=2**53, description="Unix time in seconds
 IdempotencyKey = Annotated[
     str, Meta(max_length=256, description="Publishing again with the same key within 5 minutes changes nothing.")
 ]
-ExcludedClient = Annotated[str, Meta(description="This connection does not get the publication.")]
+ExcludedClient = Annotated[str, Meta(max_length=255, description="This connection does not get the publication.")]
 
 
 class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +44,8 @@ class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PublicationRequest(ApiRequest, frozen=True):
     """What publish and broadcast have in common: exactly one of `data` and `b64data`."""
 
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("version", "version_epoch")
+
     data: Json | UnsetType = UNSET
     b64data: Base64 | UnsetType = UNSET
     tags: Tags | None = None
@@ -48,6 +54,8 @@ class PublicationRequest(ApiRequest, frozen=True):
     # Both say what happens here anyway: nothing is stored, nothing is compressed.
     skip_history: bool = False
     delta: bool = False
+    version: Raw | UnsetType = UNSET
+    version_epoch: Raw | UnsetType = UNSET
 
 
 class PublishRequest(PublicationRequest, frozen=True, kw_only=True):
@@ -96,8 +104,7 @@ class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     4500-4999. 0 stands for 3503, force disconnect."""
 
     code: Annotated[int, Meta(ge=0, le=4999)] = 0
-    # RFC 6455 section 5.5: a control frame carries 125 bytes, two of them are the code.
-    reason: Annotated[str, Meta(max_length=123)] = ""
+    reason: Annotated[str, Meta(max_length=123, description="At most 123 bytes in UTF-8.")] = ""
 
 
 class DisconnectRequest(ApiRequest, frozen=True):
@@ -128,8 +135,8 @@ class RefreshRequest(ApiRequest, frozen=True):
 class RevokeRequest(ApiRequest, frozen=True):
     """Refuse tokens on every node from now on: all that a user has by now, or the one with this `jti`."""
 
-    user: str = ""
-    jti: str = ""
+    user: Id = ""
+    jti: Id = ""
     # When the last of these tokens expires, and the revocation may be forgotten.
     expire_at: UnixTime = 0
 

@@ -4,7 +4,7 @@ import time
 
 from msgspec import UNSET, UnsetType
 
-from gateway.api.publishing import decoded
+from gateway.api.publishing import check_size, decoded
 from gateway.api.schemas import (
     DisconnectRequest,
     EmptyResult,
@@ -25,20 +25,24 @@ from gateway.messages import (
     UnsubscribeUser,
 )
 from gateway.node.node import Node
-from gateway.protocols.payload import checked_json
+from gateway.protocols.payload import checked_json, compact
 
 DONE = EmptyResult()
 
 # Close codes below are those of RFC 6455 and of the protocol's transports.
 LEAST_CLOSE_CODE = 3000
+# RFC 6455 section 5.5: a control frame carries 125 bytes, two of them are the code.
+REASON_BYTES = 123
 
 
 class Users:
     """Acts on users through the node. Every method raises RequestError."""
 
-    def __init__(self, node: Node, channels: Channels) -> None:
+    def __init__(self, node: Node, channels: Channels, message_size: int) -> None:
+        """`message_size`: bytes of what is delivered with a subscription at most."""
         self._node = node
         self._channels = channels
+        self._message_size = message_size
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
         message = SubscribeUser(
@@ -46,8 +50,8 @@ class Users:
             request.user,
             self._channels.resolve(DEFAULT_APP, request.channel).channel.name,
             request.client,
-            info=_json(request.info, request.b64info, "b64info"),
-            data=_json(request.data, request.b64data, "b64data"),
+            info=self._json(request.info, request.b64info, "b64info"),
+            data=self._json(request.data, request.b64data, "b64data"),
             expire_at=request.expire_at,
         )
         return _checked(await self._node.control(message))
@@ -81,17 +85,21 @@ class Users:
         )
         return _checked(await self._node.revoke(revocation))
 
-
-def _json(value: bytes | memoryview | UnsetType, base64: str | UnsetType, name: str) -> bytes:
-    """The JSON of one of two fields, empty when neither is given. Raises RequestError."""
-    if value is not UNSET and base64 is not UNSET:
-        raise RequestError(BAD_REQUEST, f"give one of {name.removeprefix('b64')} and {name}")
-    if base64 is not UNSET:
-        return checked_json(decoded(base64, name))
-    return b"" if value is UNSET else checked_json(bytes(value))
+    def _json(self, value: bytes | memoryview | UnsetType, base64: str | UnsetType, name: str) -> bytes:
+        """The JSON of one of two fields, empty when neither is given. Raises RequestError."""
+        if value is not UNSET and base64 is not UNSET:
+            raise RequestError(BAD_REQUEST, f"give one of {name.removeprefix('b64')} and {name}")
+        if base64 is not UNSET:
+            text = checked_json(decoded(base64, name))
+        else:
+            text = b"" if value is UNSET else compact(bytes(value))
+        check_size(len(text), self._message_size)
+        return text
 
 
 def _close_code(code: int, reason: str) -> CloseCode:
+    if len(reason.encode()) > REASON_BYTES:
+        raise RequestError(BAD_REQUEST, f"disconnect.reason has more than {REASON_BYTES} bytes")
     if not code:
         return FORCE_DISCONNECT._replace(reason=reason or FORCE_DISCONNECT.reason)
     if code < LEAST_CLOSE_CODE:

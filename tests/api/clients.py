@@ -2,6 +2,8 @@
 
 import json
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -23,12 +25,13 @@ def plain(site: Site, channel: str, query: str = "", **options: Any) -> ClientCo
     return client
 
 
-def settled(site: Site, channel: str, **options: Any) -> ClientConnection:
+@contextmanager
+def settled(site: Site, channel: str, query: str = "", **options: Any) -> Iterator[ClientConnection]:
     """A plain client whose subscription is known to stand: it has heard itself."""
-    client = plain(site, channel, **options)
-    client.send("hello")
-    assert client.recv(PATIENCE) == "hello"
-    return client
+    with plain(site, channel, query, **options) as client:
+        client.send("hello")
+        assert client.recv(PATIENCE) == "hello"
+        yield client
 
 
 def close_of(client: ClientConnection) -> tuple[int, str]:
@@ -42,14 +45,11 @@ def close_of(client: ClientConnection) -> tuple[int, str]:
 class Native:
     """A client of the native protocol."""
 
-    def __init__(self, site: Site, user: str = "", *, token: str = "", **options: Any) -> None:
-        """Connects as `user` (empty: anonymous), or with a token."""
-        url = f"ws://{site.public}/connection/websocket"
-        self.socket = connect(url, compression=None, proxy=None, open_timeout=PATIENCE, **options)
+    def __init__(self, socket: ClientConnection, token: str) -> None:
+        self.socket = socket
         self._lines: deque[dict[str, Any]] = deque()
         self._pushes: deque[dict[str, Any]] = deque()
         self._id = 0
-        token = token or (connection_token(SECRET, user) if user else "")
         self.connected: dict[str, Any] = self.command(connect={"token": token} if token else {})
         self.id: str = self.connected.get("connect", {}).get("client", "")
 
@@ -88,8 +88,10 @@ class Native:
             self._lines.extend(line for line in map(json.loads, str(text).split("\n")) if line)
         return self._lines.popleft()
 
-    def __enter__(self) -> "Native":
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.socket.close()
+@contextmanager
+def native(site: Site, user: str = "", *, token: str = "", **options: Any) -> Iterator[Native]:
+    """Connected as `user` (empty: anonymous), or with a token."""
+    url = f"ws://{site.public}/connection/websocket"
+    with connect(url, compression=None, proxy=None, open_timeout=PATIENCE, **options) as socket:
+        yield Native(socket, token or (connection_token(SECRET, user) if user else ""))
