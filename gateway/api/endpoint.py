@@ -1,14 +1,14 @@
 """One ASGI application for all methods: reads the body, checks its shape, calls the method, answers."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.api.access import Access
 from gateway.api.publishing import api_error
-from gateway.api.schemas import ApiError, ApiRequest, BatchResult
+from gateway.api.schemas import ApiError, ApiRequest, BatchResult, BroadcastResult
 from gateway.errors import (
     BAD_REQUEST,
     CONFLICT,
@@ -114,6 +114,8 @@ class ApiEndpoint:
         except Exception as error:
             logger.exception("internal error in API method %s", name)
             raise RequestError(INTERNAL) from error
+        for failure in _failures(result):
+            self._metrics.api_errors.add(str(failure.code))
         # A batch answers at the top level.
         return _encode(result) if isinstance(result, BatchResult) else b'{"result":%b}' % _encode(result)
 
@@ -131,6 +133,18 @@ async def _body(receive: Receive) -> bytes | None:
     if message["type"] == "http.disconnect":
         return None
     return b"".join(parts)
+
+
+def _failures(result: Any) -> Iterator[ApiError]:
+    """What went wrong inside a result that as a whole is none."""
+    if isinstance(result, BroadcastResult):
+        yield from (response.error for response in result.responses if response.error is not None)
+    elif isinstance(result, BatchResult):
+        for reply in result.replies:
+            if reply.error is not None:
+                yield reply.error
+            elif reply.broadcast is not None:
+                yield from _failures(reply.broadcast)
 
 
 def _error(error: ApiError) -> bytes:
