@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from msgspec.structs import astuple
+
 from gateway.api.publishing import Outcomes, Publisher, api_error
 from gateway.api.schemas import (
     ApiError,
@@ -16,6 +18,8 @@ from gateway.api.schemas import (
 from gateway.errors import BAD_REQUEST, RequestError
 
 Method = Callable[[Any], Awaitable[Any]]
+
+NAMES = BatchCommand.__struct_fields__
 
 
 class Batches:
@@ -53,7 +57,7 @@ class Batches:
         for slot, index in enumerate(run):
             request = commands[index][1]
             assert isinstance(request, PublishRequest)
-            self._publisher.start(request, outcomes.slot(slot))
+            await outcomes.pace(slot, self._publisher.start(request, outcomes.slot(slot)))
         for index, outcome in zip(run, await outcomes.wait(), strict=True):
             if isinstance(outcome, ApiError):
                 replies[index] = BatchReply(error=outcome)
@@ -69,7 +73,11 @@ class Batches:
 
 
 def _only(index: int, command: BatchCommand) -> tuple[str, ApiRequest]:
-    named = command.named
-    if len(named) != 1:
-        raise RequestError(BAD_REQUEST, f"commands[{index}] has {len(named)} commands, expected one")
-    return named[0]
+    """Name and request of the one command there is."""
+    given = astuple(command)
+    absent = given.count(None)
+    if len(given) - absent != 1:
+        raise RequestError(BAD_REQUEST, f"commands[{index}] has {len(given) - absent} commands, expected one")
+    if command.publish is not None:
+        return "publish", command.publish
+    return next((name, request) for name, request in zip(NAMES, given, strict=True) if request is not None)

@@ -27,6 +27,11 @@ from gateway.protocols.payload import compact
 
 NO_POSITION = PublishResult()
 
+# Publishes of one request that are started in one turn of the event loop, about 2 ms.
+SLICE = 100
+# Bytes of one request under way to the broker, above which the rest waits: they share redis.pending_limit with others.
+UNDER_WAY = 1024 * 1024
+
 Done = Callable[[PublishResult | ApiError], None]
 
 
@@ -45,14 +50,19 @@ class Publisher:
         self._message_size = message_size
         self._max_channels = max_channels
 
-    def start(self, request: PublishRequest, done: Done) -> None:
-        """Publish; `done` gets the result once the broker has accepted it, or the error. Keeps the order of calls."""
+    def start(self, request: PublishRequest, done: Done) -> int:
+        """Publish; `done` gets the result once the broker has accepted it, or the error. Keeps the order of calls.
+
+        Returns the bytes that are under way.
+        """
         try:
             request.check()
             kind, data = self._payload(request)
             self._send(request, request.channel, kind, data, done)
         except RequestError as error:
             done(api_error(error))
+            return 0
+        return len(data)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Publish to one channel. Raises RequestError."""
@@ -74,6 +84,7 @@ class Publisher:
                 self._send(request, name, kind, data, done)
             except RequestError as error:
                 done(api_error(error))
+            await outcomes.pace(index, len(data))
         return BroadcastResult([_response(outcome) for outcome in await outcomes.wait()])
 
     def _send(self, request: PublicationRequest, name: str, kind: Kind, data: bytes, done: Done) -> None:
@@ -110,26 +121,40 @@ class Outcomes:
 
     def __init__(self, count: int) -> None:
         self._outcomes: list[PublishResult | ApiError | None] = [None] * count
-        self._left = count
+        self._under_way = 0
+        self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def slot(self, index: int) -> Done:
         """What to call with the outcome of one publish."""
+        self._under_way += 1
 
         def done(outcome: PublishResult | ApiError) -> None:
             self._outcomes[index] = outcome
-            self._left -= 1
-            if not self._left and self._waiter is not None and not self._waiter.done():
+            self._under_way -= 1
+            if not self._under_way and self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
 
         return done
 
+    async def pace(self, index: int, size: int) -> None:
+        """To be awaited after each start, of `size` bytes: others get their turns, and the broker is not flooded."""
+        self._bytes += size
+        if self._bytes > UNDER_WAY:
+            await self._settle()
+            self._bytes = 0
+        elif index % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+
     async def wait(self) -> Sequence[PublishResult | ApiError]:
         """All outcomes, in the order of their slots."""
-        if self._left:
+        await self._settle()
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+    async def _settle(self) -> None:
+        if self._under_way:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return [outcome for outcome in self._outcomes if outcome is not None]
 
 
 def decoded(text: str, name: str) -> bytes:

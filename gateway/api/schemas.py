@@ -232,11 +232,6 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: ChannelsRequest | None = None
     info: InfoRequest | None = None
 
-    @property
-    def named(self) -> list[tuple[str, ApiRequest]]:
-        """The commands given, by name."""
-        return [(name, request) for name in self.__struct_fields__ if (request := getattr(self, name)) is not None]
-
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Carry out commands in their order, or in any order when `parallel` is set."""

@@ -1,0 +1,184 @@
+"""Batches: many commands in one request."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.api import schemas
+from gateway.api.routes import api_methods
+from gateway.channels import Channels
+from tests.api.clients import native, settled
+from tests.api.conftest import Api
+from tests.api.site import KEY, Site, running, settings_of
+from tests.servers import valkey_server
+
+
+def publish(channel: str, data: Any, **more: Any) -> dict[str, Any]:
+    return {"publish": {"channel": channel, "data": data, **more}}
+
+
+def batch(api: Api, *commands: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    """The replies; a batch answers at the top level, without `result`."""
+    answer = api.post("batch", {"commands": commands, **more})
+    assert answer.keys() == {"replies"}, answer
+    replies: list[dict[str, Any]] = answer["replies"]
+    return replies
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Site]:
+    """A node that takes three commands, or channels, at once."""
+    with running(settings_of(api={"keys": [KEY], "max_batch": 3, "max_body": 1_000})) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def redis_site() -> Iterator[Site]:
+    """A node behind a real server, with 2 MiB for what is under way."""
+    with valkey_server() as server:
+        redis = {"url": server.unix_url, "pending_limit": 2 * 1024 * 1024}
+        with running(settings_of(redis=redis)) as node:
+            yield node
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_publishes_keep_their_order(site: Site, api: Api, parallel: bool) -> None:
+    """In each channel, in one batch and over several."""
+    with settled(site, "a") as one, settled(site, "b") as other:
+        for start in (0, 500):
+            commands = [publish(name, number) for number in range(start, start + 500) for name in ("a", "b")]
+            assert batch(api, *commands, parallel=parallel) == [{"publish": {}}] * 1_000
+        for client in (one, other):
+            assert [client.recv(10) for _ in range(1_000)] == [str(number) for number in range(1_000)]
+
+
+def test_commands_wait_for_those_before_them(site: Site, api: Api) -> None:
+    """A publish before a subscribe does not reach the user, one behind it does; the same around an unsubscribe."""
+    with native(site, "ada") as ada:
+        subscribe = {"subscribe": {"user": "ada", "channel": "news", "data": {"welcome": True}}}
+        unsubscribe = {"unsubscribe": {"user": "ada", "channel": "news"}}
+        replies = batch(
+            api,
+            publish("news", "too early"),
+            subscribe,
+            publish("news", 1),
+            publish("news", 2),
+            unsubscribe,
+            publish("news", "too late"),
+            {"channels": {}},
+            {"info": {}},
+        )
+        assert [list(reply) for reply in replies] == [
+            *(["publish"], ["subscribe"], ["publish"], ["publish"], ["unsubscribe"]),
+            *(["publish"], ["channels"], ["info"]),
+        ]
+        assert ada.push()["subscribe"] == {"data": {"welcome": True}}
+        assert [ada.publication()["data"] for _ in range(2)] == [1, 2]
+        assert ada.push()["unsubscribe"]["code"] == 2000
+
+
+def test_what_fails_does_not_stop_the_others(site: Site, api: Api) -> None:
+    """Each has a reply in its place, and is counted."""
+    before = {code: site.errors(code) for code in ("102", "107", "108")}
+    with settled(site, "news") as client:
+        replies = batch(
+            api,
+            publish("nowhere:room", 1),
+            publish("news", 1),
+            publish("news", "x" * 70_000),
+            {"broadcast": {"channels": ["news", "nowhere:room"], "data": 2}},
+            {"disconnect": {"user": "nobody", "disconnect": {"code": 1000}}},
+            {"refresh": {"user": "nobody", "session": "s"}},
+            {"revoke": {}},
+            publish("news", 3, version=1),
+            publish("news", 4),
+        )
+        codes = [reply.get("error", {}).get("code") for reply in replies]
+        assert codes == [102, None, 107, None, 107, 108, 107, 108, None]
+        responses = replies[3]["broadcast"]["responses"]
+        assert [list(response) for response in responses] == [["result"], ["error"]]
+        assert [client.recv(10) for _ in range(3)] == ["1", "2", "4"]
+    assert {code: site.errors(code) - count for code, count in before.items()} == {"102": 2, "107": 3, "108": 2}
+
+
+def test_each_publish_has_its_own_options(site: Site, api: Api) -> None:
+    """Idempotency keys, tags, excluded connections, binary."""
+    with native(site) as one, settled(site, "mixed") as other:
+        one.subscribe("mixed")
+        batch(
+            api,
+            publish("mixed", 1, idempotency_key="k"),
+            publish("mixed", 2, idempotency_key="k"),
+            publish("mixed", 3, tags={"a": "b"}),
+            publish("mixed", 4, exclude_client=one.id),
+            {"publish": {"channel": "mixed", "b64data": "/w=="}},
+        )
+        assert [one.publication() for _ in range(3)] == [
+            {"data": 1},
+            {"data": 3, "tags": {"a": "b"}},
+            {"data": {"base64": "/w=="}},
+        ]
+        assert [other.recv(10) for _ in range(4)] == ["1", "3", "4", b"\xff"]
+
+
+def test_too_many_commands_or_channels_are_refused_whole(small: Site) -> None:
+    """Nothing is carried out; the message names the setting."""
+    with Api(small) as api, settled(small, "news") as client:
+        too_many = [publish("news", number) for number in range(4)]
+        assert "api.max_batch" in api.error("batch", commands=too_many)[1]
+        assert "api.max_batch" in api.error("broadcast", channels=["news"] * 4, data=0)[1]
+        replies = batch(api, {"broadcast": {"channels": ["news"] * 4, "data": 0}}, publish("news", "end"))
+        assert replies[0]["error"]["code"] == 107
+        assert client.recv(10) == '"end"'
+        assert len(batch(api, *too_many[:3])) == 3
+        assert small.errors("107") == 3
+
+
+def test_a_body_that_is_too_large_is_413(small: Site) -> None:
+    """api.max_body, on both listeners; the answer has the shape of all errors."""
+    for internal in (False, True):
+        with Api(small, internal=internal) as api:
+            content = json.dumps({"channel": "news", "data": "x" * 1_000}).encode()
+            response = api.http.post("/api/publish", content=content)
+            assert response.status_code == 413
+            assert api.checked("publish", content, response)["error"]["code"] == 413
+
+
+@pytest.mark.parametrize("method", ["batch", "broadcast"])
+def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str) -> None:
+    """Others get a turn of the loop after every hundred publishes."""
+    names = [f"many:{number}" for number in range(10_000)]
+    request = {
+        "batch": schemas.BatchRequest([schemas.BatchCommand(schemas.PublishRequest(channel=name)) for name in names]),
+        "broadcast": schemas.BroadcastRequest(channels=names, data=msgspec.Raw(b"1")),
+    }[method]
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def carry_out() -> None:
+        gateway = site.gateway
+        call = api_methods(gateway.node, Channels(gateway.settings), gateway.settings)[method].call
+        counting = asyncio.create_task(count_turns())
+        await call(request)
+        counting.cancel()
+
+    site.run(carry_out())
+    assert turns >= 99
+
+
+def test_a_request_does_not_fill_the_way_to_the_broker(redis_site: Site) -> None:
+    """A broadcast far larger than redis.pending_limit is accepted whole: it waits for what is under way."""
+    with Api(redis_site) as api, settled(redis_site, "big") as client:
+        data = "x" * 60_000
+        responses = api.call("broadcast", channels=["big"] * 100, data=data)["responses"]
+        assert responses == [{"result": {}}] * 100
+        assert {client.recv(10) for _ in range(100)} == {f'"{data}"'}
