@@ -10,8 +10,8 @@ from gateway.messages import Channel, Publication
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 
-# Writes per turn of the event loop. A write is about 3 us of system call: a turn stays at a few milliseconds.
-TURN_WRITES = 1_000
+# Writes per turn of the event loop. A write is 3 to 8 us of system call: a turn stays at a few milliseconds.
+TURN_WRITES = 500
 # Bytes of payload that may wait in one channel while a fan-out is in progress.
 WAITING_LIMIT = 4 * 1024 * 1024
 

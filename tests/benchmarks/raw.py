@@ -61,11 +61,12 @@ class RawClient(asyncio.Protocol):
             if not data:
                 return
         self.received += len(data)
+        # Publications of the benchmarks never look like a ping, which may come in two parts.
+        pings = (self.tail[-len(PING) + 1 :] + data).count(PING)
+        if pings:
+            self.received -= pings * len(PING)
+            self.transport.write(masked(b"{}") * pings)
         self.tail = data
-        if data.endswith(PING):
-            # The server's ping; publications of the benchmarks never end like it.
-            self.received -= len(PING)
-            self.transport.write(masked(b"{}"))
         if self._waiter is not None and self.received >= self._goal:
             self._waiter.set_result(None)
             self._waiter = None

@@ -1,70 +1,49 @@
-/* The limit: one thread that calls send() for every subscriber, and nothing else.
+/* The limit: a server that does nothing for a publication but call send() for every subscriber.
  *
- * usage: send_loop SUBSCRIBERS PAYLOAD ROUNDS
- * Opens SUBSCRIBERS TCP connections over loopback to itself, sends PAYLOAD bytes to each one ROUNDS times from this
- * process, while a child process reads them. Prints the CPU time per send() in microseconds of this process alone.
+ * usage: send_loop SUBSCRIBERS PAYLOAD
+ * Prints its port. The first SUBSCRIBERS connections are answered as the gateway answers a WebSocket handshake and a
+ * subscribe, so that the same clients read from both; whatever the next connection sends after its handshake makes
+ * PAYLOAD bytes go to each subscriber. Ends when that connection ends.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+static const char UPGRADED[] = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+/* A text frame of 24 bytes (RFC 6455 section 5.2). */
+static const char SUBSCRIBED[] = "\x81\x18{\"id\":2,\"subscribe\":{}} ";
 
 static void fail(const char *what) {
     perror(what);
     exit(1);
 }
 
-static double cpu_seconds(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
-           ((double)usage.ru_utime.tv_usec + (double)usage.ru_stime.tv_usec) / 1e6;
+static void answer(int socket, const char *text, size_t length) {
+    char buffer[4096];
+    if (recv(socket, buffer, sizeof buffer, 0) <= 0) fail("recv");
+    if (send(socket, text, length, 0) != (ssize_t)length) fail("send");
 }
 
-/* The child: connects, then reads until every byte has arrived, telling the parent after each round. */
-static void read_all(unsigned short port, int subscribers, int payload, int rounds, int report) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int poller = epoll_create1(0);
-    for (int i = 0; i < subscribers; i++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) fail("connect");
-        struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-        epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event);
-    }
-    static char buffer[65536];
-    for (int round = 0; round < rounds; round++) {
-        long expected = (long)subscribers * payload;
-        while (expected > 0) {
-            struct epoll_event events[256];
-            int ready = epoll_wait(poller, events, 256, 10000);
-            if (ready <= 0) fail("epoll_wait");
-            for (int i = 0; i < ready; i++) {
-                ssize_t got = read(events[i].data.fd, buffer, sizeof buffer);
-                if (got <= 0) fail("read");
-                expected -= got;
-            }
-        }
-        if (write(report, "r", 1) != 1) fail("report");
-    }
-    exit(0);
+static int upgraded(int listener) {
+    int socket = accept(listener, NULL, NULL), one = 1;
+    if (socket < 0) fail("accept");
+    /* As asyncio does for every TCP socket. */
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    answer(socket, UPGRADED, sizeof UPGRADED - 1);
+    return socket;
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) {
-        fprintf(stderr, "usage: send_loop SUBSCRIBERS PAYLOAD ROUNDS\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: send_loop SUBSCRIBERS PAYLOAD\n");
         return 2;
     }
-    int subscribers = atoi(argv[1]), payload = atoi(argv[2]), rounds = atoi(argv[3]);
+    int subscribers = atoi(argv[1]), payload = atoi(argv[2]);
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t length = sizeof address;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -72,31 +51,19 @@ int main(int argc, char **argv) {
     if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0) fail("bind");
     if (listen(listener, 4096) < 0) fail("listen");
     getsockname(listener, (struct sockaddr *)&address, &length);
-    int report[2];
-    if (pipe(report) < 0) fail("pipe");
-    pid_t child = fork();
-    if (child < 0) fail("fork");
-    if (child == 0) read_all(ntohs(address.sin_port), subscribers, payload, rounds, report[1]);
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
 
     int *sockets = malloc(sizeof(int) * (size_t)subscribers);
-    char *message = malloc((size_t)payload);
+    char *message = malloc((size_t)payload), buffer[4096];
     memset(message, 'x', (size_t)payload);
-    int one = 1;
     for (int i = 0; i < subscribers; i++) {
-        sockets[i] = accept(listener, NULL, NULL);
-        if (sockets[i] < 0) fail("accept");
-        /* As asyncio does for every TCP socket. */
-        setsockopt(sockets[i], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        sockets[i] = upgraded(listener);
+        answer(sockets[i], SUBSCRIBED, sizeof SUBSCRIBED - 1);
     }
-    double start = cpu_seconds();
-    for (int round = 0; round < rounds; round++) {
+    int publisher = upgraded(listener);
+    while (recv(publisher, buffer, sizeof buffer, 0) > 0)
         for (int i = 0; i < subscribers; i++)
             if (send(sockets[i], message, (size_t)payload, 0) != payload) fail("send");
-        char done;
-        if (read(report[0], &done, 1) != 1) fail("report");
-    }
-    printf("%.4f\n", (cpu_seconds() - start) / rounds / subscribers * 1e6);
-    int status;
-    waitpid(child, &status, 0);
-    return WEXITSTATUS(status);
+    return 0;
 }
