@@ -19,6 +19,7 @@ Id = Annotated[str, Meta(max_length=255)]
 Client = Annotated[str, Meta(description="Act on this connection of the user only. Empty: on all of them.")]
 Json = Annotated[Raw, Meta(description="Any JSON value.")]
 Base64 = Annotated[str, Meta(description="Bytes in base64 (RFC 4648 section 4).")]
+Unavailable = Annotated[Raw, Meta(description="Not available in this version: error 108.")]
 Tags = Annotated[dict[str, str], Meta(max_length=64, description="Delivered with the publication.")]
 UnixTime = Annotated[int, Meta(ge=0, le=2**53, description="Unix time in seconds; 0 for never.")]
 # Bounded because they are stored: with the message in the stream, and as part of a Redis key.
@@ -54,18 +55,18 @@ class PublicationRequest(ApiRequest, frozen=True):
     # Both say what happens here anyway: nothing is stored, nothing is compressed.
     skip_history: bool = False
     delta: bool = False
-    version: Raw | UnsetType = UNSET
-    version_epoch: Raw | UnsetType = UNSET
+    version: Unavailable | UnsetType = UNSET
+    version_epoch: Unavailable | UnsetType = UNSET
 
 
 class PublishRequest(PublicationRequest, frozen=True, kw_only=True):
-    """Publish to one channel."""
+    """Publish to one channel: exactly one of `data` and `b64data`."""
 
     channel: ChannelName
 
 
 class BroadcastRequest(PublicationRequest, frozen=True, kw_only=True):
-    """Publish the same to several channels."""
+    """Publish the same to several channels: exactly one of `data` and `b64data`."""
 
     channels: Annotated[list[ChannelName], Meta(min_length=1)]
 
@@ -83,9 +84,9 @@ class SubscribeRequest(ApiRequest, frozen=True):
     data: Json | UnsetType = UNSET
     b64data: Base64 | UnsetType = UNSET
     expire_at: UnixTime = 0
-    session: Raw | UnsetType = UNSET
-    recover_since: Raw | UnsetType = UNSET
-    override: Raw | UnsetType = UNSET
+    session: Unavailable | UnsetType = UNSET
+    recover_since: Unavailable | UnsetType = UNSET
+    override: Unavailable | UnsetType = UNSET
 
 
 class UnsubscribeRequest(ApiRequest, frozen=True):
@@ -96,14 +97,21 @@ class UnsubscribeRequest(ApiRequest, frozen=True):
     user: UserId
     channel: str = ""
     client: Client = ""
-    session: Raw | UnsetType = UNSET
+    session: Unavailable | UnsetType = UNSET
 
 
 class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How connections are closed. Clients reconnect on 3000-3499 and 4000-4499, and stay away on 3500-3999 and
-    4500-4999. 0 stands for 3503, force disconnect."""
+    """How connections are closed."""
 
-    code: Annotated[int, Meta(ge=0, le=4999)] = 0
+    code: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=4999,
+            description="Clients reconnect on 3000-3499 and 4000-4499, and stay away on 3500-3999 and 4500-4999. "
+            "0 stands for 3503, force disconnect.",
+        ),
+    ] = 0
     reason: Annotated[str, Meta(max_length=123, description="At most 123 bytes in UTF-8.")] = ""
 
 
@@ -116,7 +124,7 @@ class DisconnectRequest(ApiRequest, frozen=True):
     client: Client = ""
     whitelist: list[str] = []
     disconnect: CloseReason = CloseReason()
-    session: Raw | UnsetType = UNSET
+    session: Unavailable | UnsetType = UNSET
 
 
 class RefreshRequest(ApiRequest, frozen=True):
@@ -128,8 +136,8 @@ class RefreshRequest(ApiRequest, frozen=True):
     client: Client = ""
     expired: bool = False
     expire_at: UnixTime = 0
-    session: Raw | UnsetType = UNSET
-    info: Raw | UnsetType = UNSET
+    session: Unavailable | UnsetType = UNSET
+    info: Unavailable | UnsetType = UNSET
 
 
 class RevokeRequest(ApiRequest, frozen=True):
@@ -137,8 +145,9 @@ class RevokeRequest(ApiRequest, frozen=True):
 
     user: Id = ""
     jti: Id = ""
-    # When the last of these tokens expires, and the revocation may be forgotten.
-    expire_at: UnixTime = 0
+    expire_at: Annotated[
+        UnixTime, Meta(description="When the last of these tokens expires, and the revocation may be forgotten.")
+    ] = 0
 
 
 class ChannelsRequest(ApiRequest, frozen=True):
