@@ -39,33 +39,37 @@ def test_metrics_are_internal(site: Site) -> None:
 
 def test_it_counts_what_happens() -> None:
     """From the socket to the socket, over every way in."""
-    with running(settings_of()) as site, Api(site, internal=True) as api:
-        with native(site, "ada") as ada, settled(site, "news") as other:
-            ada.subscribe("news")
-            api.call("publish", channel="news", data="from a backend")
-            assert "publish" in ada.command(publish={"channel": "news", "data": "from a client"})
-            assert [ada.publication()["data"] for _ in range(2)] == ["from a backend", "from a client"]
-            assert [other.recv(10) for _ in range(2)] == ['"from a backend"', '"from a client"']
-            api.error("publish", channel="nowhere:room", data=1)
-            ada.command(publish={"channel": "closed:room", "data": 1})
-            expected = {
-                "gateway_connections": 2,
-                "gateway_connections_unauthenticated": 0,
-                "gateway_connections_accepted_total": 2,
-                "gateway_subscriptions": 2,
-                "gateway_channels": 1,
-                "gateway_published_total": 3,
-                # the first one reached its sender only
-                "gateway_deliveries_total": 5,
-                "gateway_broker_messages_total": 3,
-                "gateway_broker_up": 1,
-            }
-            assert {name: site.metric(name) for name in expected} == expected
-            assert site.metric("gateway_api_requests_total", method="publish") == 2
-            assert site.errors("102") == 1
-            assert site.metric("gateway_command_errors_total", code="103") == 1
-            assert site.metric("gateway_received_bytes_total") > len("hello")
-            assert site.metric("gateway_delivered_bytes_total") > 0
+    with (
+        running(settings_of()) as site,
+        Api(site, internal=True) as api,
+        native(site, "ada") as ada,
+        settled(site, "news") as other,
+    ):
+        ada.subscribe("news")
+        api.call("publish", channel="news", data="from a backend")
+        assert "publish" in ada.command(publish={"channel": "news", "data": "from a client"})
+        assert [ada.publication()["data"] for _ in range(2)] == ["from a backend", "from a client"]
+        assert [other.recv(10) for _ in range(2)] == ['"from a backend"', '"from a client"']
+        api.error("publish", channel="nowhere:room", data=1)
+        ada.command(publish={"channel": "closed:room", "data": 1})
+        expected = {
+            "gateway_connections": 2,
+            "gateway_connections_unauthenticated": 0,
+            "gateway_connections_accepted_total": 2,
+            "gateway_subscriptions": 2,
+            "gateway_channels": 1,
+            "gateway_published_total": 3,
+            # the first one reached its sender only
+            "gateway_deliveries_total": 5,
+            "gateway_broker_messages_total": 3,
+            "gateway_broker_up": 1,
+        }
+        assert {name: site.metric(name) for name in expected} == expected
+        assert site.metric("gateway_api_requests_total", method="publish") == 2
+        assert site.errors("102") == 1
+        assert site.metric("gateway_command_errors_total", code="103") == 1
+        assert site.metric("gateway_received_bytes_total") > len("hello")
+        assert site.metric("gateway_delivered_bytes_total") > 0
 
 
 @pytest.mark.parametrize("method", ["nothing", "publish\n", "a" * 200, 'x{y="z"}'])
