@@ -219,7 +219,7 @@ class NamespaceSettings(Section):
 
     delivery: Literal["live", "recoverable", "latest"] = Field(
         "live",
-        description="What subscribers get: what comes, with history and recovery, or the newest value.",
+        description="What subscribers get: what comes (live). recoverable and latest act as live in this version.",
     )
     allow_subscribe: tuple[Literal["client", "anonymous"], ...] = Field(
         (), description="Who may subscribe without a subscription token: client (with a user id), anonymous."

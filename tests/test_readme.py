@@ -1,0 +1,275 @@
+"""The README tells the truth: its table is fresh, and every command in it works as it stands there."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.cluster.sdk import PATIENCE, SDK_FOLDER, need_node
+from tests.clusters import Cluster, running_cluster
+from tests.readme import README, with_table
+from tests.servers import free_port, valkey_server
+
+REPOSITORY = README.parent
+BIN = Path(sys.executable).parent
+ADDRESS = "127.0.0.1:8000"
+PLACEHOLDER = "<openssl rand -hex 32>"
+
+
+class Block(NamedTuple):
+    """A fenced block of code."""
+
+    language: str
+    code: str
+
+
+BLOCKS = [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), re.M | re.S)]
+
+
+def block(start: str) -> Block:
+    """The block whose code starts like this; every block is asked for by some test below."""
+    (found,) = [each for each in BLOCKS if each.code.startswith(start)]
+    return found
+
+
+RUN_HERE = (
+    "make demo",
+    "pip install",
+    "./deploy/secrets.sh",
+    "gateway cluster --no-auth",
+    "gateway subscribe",
+    "curl http://127.0.0.1:8000/api/publish -H 'X-Centrifugo",
+    "from cent",
+    "import { Centrifuge }",
+    "wscat",
+    "listen =",
+    "gateway check",
+    "gateway serve",
+    "from gateway.tokens",
+    'curl http://127.0.0.1:8000/api/publish -H "X-API-Key',
+)
+
+
+def test_the_table_of_settings_is_fresh() -> None:
+    """`python -m tests.readme` writes it."""
+    assert README.read_text() == with_table(README.read_text())
+
+
+def test_every_block_is_run_by_a_test() -> None:
+    """A new one has to find its test."""
+    assert [each.code.partition("\n")[0] for each in BLOCKS if not each.code.startswith(RUN_HERE)] == []
+    for start in RUN_HERE:
+        assert block(start)
+
+
+def test_links_lead_somewhere() -> None:
+    """To files of the repository."""
+    for target in re.findall(r"\]\((?!#|https?:)([^)#]+)", README.read_text()):
+        assert (REPOSITORY / target).exists(), target
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a user who has activated the virtual environment and installed the npm packages."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    path = f"{BIN}:{SDK_FOLDER / 'node_modules' / '.bin'}:{os.environ['PATH']}"
+    return {**inherited, "PATH": path, "GATEWAY_LOG__FORMAT": "human", **more}
+
+
+class Running:
+    """A command that goes on; its standard output can be waited for."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def expect(self, text: str) -> str:
+        """The next line with this text."""
+        assert self.process.stdout is not None
+        seen = []
+        for line in self.process.stdout:
+            if text in line:
+                return line
+            seen.append(line)
+        raise AssertionError(f"no {text!r}; instead: {seen}")
+
+
+@contextmanager
+def started(code: str, env: dict[str, str], cwd: Path, patience: float = PATIENCE) -> Iterator[Running]:
+    """A shell command as from a terminal, which Ctrl-C ends."""
+    process = subprocess.Popen(
+        ["bash", "-euc", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(patience, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    try:
+        yield Running(process)
+    finally:
+        watchdog.cancel()
+        with_group(process.pid, signal.SIGINT)
+        try:
+            process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            with_group(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+
+
+def with_group(leader: int, signum: signal.Signals) -> None:
+    """Signal a whole foreground group, as a terminal does."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signum)
+
+
+def finished(code: str, env: dict[str, str], cwd: Path) -> str:
+    """The output of a shell command that succeeds."""
+    done = subprocess.run(
+        ["bash", "-euc", code], env=env, cwd=cwd, text=True, timeout=PATIENCE, stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == 0, code
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster("--no-auth", nodes=3) as running:
+        yield running
+
+
+@pytest.fixture
+def watching(cluster: Cluster, tmp_path: Path) -> Iterator[Running]:
+    """The second terminal."""
+    with started(watch(block("gateway subscribe").code), environment(GATEWAY_URL=cluster.url), tmp_path) as running:
+        running.expect("subscribed to hello")
+        yield running
+
+
+def watch(code: str) -> str:
+    """The command with what it says on standard error, line by line."""
+    return f"PYTHONUNBUFFERED=1 {code.rstrip()} 2>&1"
+
+
+def here(code: str, cluster: Cluster) -> str:
+    """The code with the address of the test's cluster."""
+    return code.replace(ADDRESS, cluster.url.removeprefix("http://"))
+
+
+@pytest.mark.slow
+def test_publish_with_curl(cluster: Cluster, watching: Running, tmp_path: Path) -> None:
+    code = here(block("curl http://127.0.0.1:8000/api/publish -H 'X-Centrifugo").code, cluster)
+    answer = finished(code, environment(), tmp_path)
+    assert json.loads(answer) == {"result": {}}
+    assert watching.expect("from curl")
+
+
+@pytest.mark.slow
+def test_publish_from_python(cluster: Cluster, watching: Running) -> None:
+    subprocess.run([sys.executable, "-c", here(block("from cent").code, cluster)], check=True, timeout=PATIENCE)
+    assert watching.expect("from Python")
+
+
+@pytest.mark.slow
+def test_publish_from_javascript(cluster: Cluster, watching: Running) -> None:
+    """Where Node.js is older than 22, with the WebSocket class that it lacks."""
+    prelude = 'import WebSocket from "ws"; globalThis.WebSocket ??= WebSocket;\n'
+    code = prelude + here(block("import { Centrifuge }").code, cluster)
+    node = need_node()
+    with started(f"{node} --input-type=module -e {shell_quoted(code)}", environment(), SDK_FOLDER) as running:
+        assert running.expect("from JavaScript")
+        assert watching.expect("from JavaScript")
+
+
+@pytest.mark.slow
+def test_publish_with_wscat(cluster: Cluster, watching: Running, tmp_path: Path) -> None:
+    """Its output is for terminals; what it sends is seen elsewhere."""
+    need_node()
+    code = f"(sleep 5; echo 'from wscat'; sleep 30) | {block('wscat').code}"
+    with started(code, environment(GATEWAY_URL=cluster.url), tmp_path):
+        assert watching.expect("from wscat")
+
+
+def shell_quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+@pytest.mark.slow
+def test_a_cluster_without_authentication_starts(tmp_path: Path) -> None:
+    """The default port may be taken on this machine: the cluster then takes another and says so."""
+    with started(block("gateway cluster --no-auth").code, environment(), tmp_path) as running:
+        assert len(json.loads(running.expect("ready ").removeprefix("ready "))["nodes"]) == 3
+
+
+@pytest.mark.slow
+def test_the_demo_starts_with_make() -> None:
+    """Its installation is there already: this is what `make` does the second time."""
+    with started(block("make demo").code, environment(), REPOSITORY, patience=300) as running:
+        assert len(json.loads(running.expect("ready ").removeprefix("ready "))["nodes"]) == 3
+
+
+@pytest.mark.slow
+def test_the_demo_starts_without_make(tmp_path: Path) -> None:
+    """In a fresh environment, with nothing but what the package asks for."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    env = environment(PATH=f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}")
+    with started(block("pip install").code, env, REPOSITORY, patience=300) as running:
+        assert len(json.loads(running.expect("ready ").removeprefix("ready "))["nodes"]) == 3
+
+
+def test_the_secrets_are_those_that_the_compose_file_wants(tmp_path: Path) -> None:
+    """Fresh ones each time. (`docker compose up` itself needs Docker.)"""
+    first, second = (finished(str(REPOSITORY / "deploy/secrets.sh"), environment(), tmp_path) for _ in range(2))
+    made = dict(line.split("=", 1) for line in first.splitlines())
+    assert set(made) == set(re.findall(r"\$\{(\w+):\?", (REPOSITORY / "docker-compose.yml").read_text()))
+    assert all(len(value) == 64 for value in made.values())
+    assert not set(first.splitlines()) & set(second.splitlines())
+
+
+@pytest.mark.slow
+def test_for_real(tmp_path: Path) -> None:
+    """The settings file, `check`, `explain`, `serve`, a token from Python, and a publish with the API key."""
+    hmac_secret, api_key = secrets.token_hex(32), secrets.token_hex(32)
+    address = f"127.0.0.1:{free_port()}"
+    with valkey_server() as valkey:
+        text = block("listen =").code.replace("0.0.0.0:8000", address).replace("redis://127.0.0.1:6379/0", valkey.url)
+        text = text.replace(PLACEHOLDER, hmac_secret, 1).replace(PLACEHOLDER, api_key, 1)
+        (tmp_path / "gateway.toml").write_text(text)
+        env = environment(API_KEY=api_key, GATEWAY_INTERNAL_LISTEN="127.0.0.1:0", GATEWAY_DRAIN__WINDOW="0")
+        explained = finished(block("gateway check").code, env, tmp_path)
+        assert hmac_secret not in explained
+        assert re.search(r"subscribe +allowed", explained)
+        with started(watch(block("gateway serve").code), env, tmp_path) as node:
+            node.expect("serving")
+            code = block("from gateway.tokens").code.replace(PLACEHOLDER, hmac_secret) + "print(token)\n"
+            token = subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=PATIENCE, stdout=subprocess.PIPE, text=True
+            ).stdout.strip()
+            subscribe = watch(f"gateway subscribe chat:lobby --url http://{address} --token {token}")
+            publish = block('curl http://127.0.0.1:8000/api/publish -H "X-API-Key').code.replace(ADDRESS, address)
+            with started(subscribe, env, tmp_path) as watching:
+                watching.expect("subscribed to chat:lobby")
+                assert json.loads(finished(publish, env, tmp_path)) == {"result": {}}
+                assert watching.expect("hello")
+
+
+def test_the_placeholders_do_not_pass_for_secrets(tmp_path: Path) -> None:
+    """Whoever forgets to replace them is told."""
+    (tmp_path / "gateway.toml").write_text(block("listen =").code)
+    checked = subprocess.run(
+        [sys.executable, "-m", "gateway", "check"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert checked.returncode != 0
+    assert "auth.hmac_secret" in checked.stderr
