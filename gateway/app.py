@@ -139,6 +139,9 @@ class Gateway:
 
     def _open_plain(self, handshake: Handshake) -> tuple[Session, str | None]:
         channel = handshake.path_params["channel"]
+        if handshake.path.endswith("\n"):
+            # Patterns of routes end before it (`$`); the name is no other channel's, but not a valid one.
+            channel += "\n"
         token, subprotocol = find_token(handshake, self.settings.auth.cookie)
         by_grant = is_subscription_token(token)
         initial = (Connect(1, token, by_grant=by_grant), Subscribe(2, channel, token if by_grant else ""))
