@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from gateway.errors import RequestError
 from gateway.node.node import Node
 
 # The page is one file with its script inside, talks to the nodes and to nothing else.
@@ -18,13 +19,17 @@ CONTENT_SECURITY_POLICY = (
 
 def demo_routes(node: Node) -> list[Route]:
     """`/` is the page, `/demo/nodes` tells it where the nodes are."""
-    page = files("gateway.demo").joinpath("chat.html").read_text()
+    page = files("gateway.demo").joinpath("chat.html").read_text("utf-8")
 
     async def chat(request: Request) -> Response:
         return HTMLResponse(page, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
 
     async def nodes(request: Request) -> Response:
-        known = [{"name": info.name, "url": info.url} for info in await node.nodes()]
-        return Response(msgspec.json.encode({"nodes": known}), media_type="application/json")
+        try:
+            known, status = [{"name": info.name, "url": info.url} for info in await node.nodes()], 200
+        except RequestError:
+            # Readiness and the log say why; the page goes on with the node that it came from.
+            known, status = [], 503
+        return Response(msgspec.json.encode({"nodes": known}), status, media_type="application/json")
 
     return [Route("/", chat), Route("/demo/nodes", nodes)]
