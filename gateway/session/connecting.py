@@ -134,16 +134,26 @@ def handle_refresh(session: Session, request: Refresh) -> None:
 def _refreshed(session: Session, request: Refresh, outcome: Identity | RequestError | Disconnect) -> None:
     if session.state is not State.CONNECTED:
         return
-    if isinstance(outcome, RequestError):
-        session.refuse(Disconnect(errors.CONNECTION_EXPIRED, str(outcome)))
+    try:
+        identity = _check_refresh(session, outcome)
+    except RequestError as error:
+        session.answer(request.id, error)
         return
-    if isinstance(outcome, Disconnect):
-        session.refuse(outcome)
+    except Disconnect as error:
+        session.refuse(error)
         return
-    if outcome.user != session.user.name:
-        session.refuse(Disconnect(errors.INVALID_TOKEN, "the fresh token is of another user"))
-        return
-    session.renew(outcome)
-    expires, ttl = session.expiry(outcome.expire_at)
+    session.renew(identity)
+    expires, ttl = session.expiry(identity.expire_at)
     result = RefreshResult(client=session.client, version=__version__, expires=expires, ttl=ttl)
     session.send(session.encoder.protocol.refreshed(request.id, result))
+
+
+def _check_refresh(session: Session, outcome: Identity | RequestError | Disconnect) -> Identity:
+    """The fresh identity, if it is of the same user. Raises what is wrong with it: RequestError only for the moment."""
+    if isinstance(outcome, RequestError) and not outcome.error.temporary:
+        raise Disconnect(errors.CONNECTION_EXPIRED, str(outcome))
+    if isinstance(outcome, RequestError | Disconnect):
+        raise outcome
+    if outcome.user != session.user.name:
+        raise Disconnect(errors.INVALID_TOKEN, "the fresh token is of another user")
+    return outcome

@@ -103,6 +103,9 @@ class Session:
     def received(self, data: bytes, *, binary: bool) -> None:
         if self.state is State.CLOSED:
             return
+        if self.state is State.REFUSED:
+            self.refuse(Disconnect(errors.BAD_COMMAND, "commands after a refused connect"))
+            return
         metrics = self.services.metrics
         metrics.messages_in.add()
         metrics.bytes_in.add(len(data))
@@ -322,6 +325,9 @@ class Session:
     # Requests
 
     def _run(self, request: Request) -> bool:
+        if self.state is State.REFUSED:
+            # Sent along with the connect, before the client could know.
+            return True
         try:
             return self.services.handle(self, request)
         except RequestError as error:

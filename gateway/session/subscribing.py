@@ -8,7 +8,7 @@ from gateway.auth.tokens import Grant
 from gateway.channels import ChannelSpec
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import SubRefresh, Subscribe, SubscribeResult, Unsubscribe
-from gateway.session.session import Session
+from gateway.session.session import Session, State
 from gateway.session.subscription import Subscription
 
 
@@ -114,10 +114,12 @@ def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
 def _sub_refreshed(
     session: Session, request: SubRefresh, subscription: Subscription, outcome: Grant | RequestError | Disconnect
 ) -> None:
-    if session.subs.get(request.channel) is not subscription:
+    if session.state is not State.CONNECTED:
         return
     try:
-        if isinstance(outcome, RequestError):
+        if session.subs.get(request.channel) is not subscription:
+            raise RequestError(errors.PERMISSION_DENIED, "not subscribed any more")
+        if isinstance(outcome, RequestError) and not outcome.error.temporary:
             if outcome.error == errors.TOKEN_EXPIRED:
                 raise RequestError(errors.EXPIRED)
             raise Disconnect(errors.INVALID_TOKEN, str(outcome))

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import TokenVerifier
+from gateway.auth.tokens import Grant, Identity, TokenDone, TokenVerifier
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
-from gateway.errors import CloseCode
+from gateway.errors import INTERNAL, CloseCode, RequestError
 from gateway.hub.encoder import Encoder
 from gateway.log import Refusals
 from gateway.messages import DEFAULT_APP, Channel, NodeId, Publication, Request
@@ -42,6 +42,45 @@ SETTINGS: dict[str, Any] = {
 
 def lines(messages: Sequence[Message]) -> bytes:
     return b"".join(message.data + b"\n" for message in messages)
+
+
+class LateVerifier(TokenVerifier):
+    """Answers when the test says so, as one that has to fetch a key first; or not at all."""
+
+    hold = False
+    # The key set cannot be fetched, so that nothing can be said of a token.
+    unreachable = False
+
+    def __init__(self, *options: Any) -> None:
+        super().__init__(*options)
+        self.held: list[Callable[[], object]] = []
+
+    def release(self) -> None:
+        """Answer what is held."""
+        held, self.held = self.held, []
+        for answer in held:
+            answer()
+
+    def connection(self, token: str, done: TokenDone[Identity]) -> None:
+        self._answer(lambda: super(LateVerifier, self).connection(token, done), done)
+
+    def subscription(self, token: str, done: TokenDone[Grant]) -> None:
+        self._answer(lambda: super(LateVerifier, self).subscription(token, done), done)
+
+    def either(self, token: str, done: TokenDone[Identity | Grant]) -> None:
+        self._answer(lambda: super(LateVerifier, self).either(token, done), done)
+
+    def _answer(self, verify: Callable[[], object], done: Callable[[RequestError], object]) -> None:
+        def answer() -> None:
+            if self.unreachable:
+                done(RequestError(INTERNAL, "the key set cannot be fetched"))
+            else:
+                verify()
+
+        if self.hold:
+            self.held.append(answer)
+        else:
+            answer()
 
 
 class Client:
@@ -92,11 +131,12 @@ class World:
             metrics=self.metrics,
         )
         self.broker.receiver = self.node
+        self.verifier = LateVerifier(self.settings.auth, revocations, self.scheduler.time)
         self.services = SessionServices(
             app=DEFAULT_APP,
             node=self.node,
             channels=channels,
-            verifier=TokenVerifier(self.settings.auth, revocations, self.scheduler.time),
+            verifier=self.verifier,
             limits=self.settings.limits,
             heartbeat=self.settings.heartbeat,
             anonymous=self.settings.auth.anonymous,
