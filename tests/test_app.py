@@ -1,0 +1,315 @@
+"""The composition root: what the settings make of a node."""
+
+import gc
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+import uvloop
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from gateway import log
+from gateway.app import Gateway, engine, find_token, opened, run_node
+from gateway.broker.memory import MemoryBroker, MemoryRegistry
+from gateway.broker.redis.broker import RedisBroker
+from gateway.broker.redis.registry import RedisRegistry
+from gateway.config.settings import ServerSettings
+from gateway.errors import BrokerUnavailable, ConfigError
+from gateway.messages import NodeId
+from gateway.metrics import Metrics
+from gateway.transports.websocket.endpoint import Handshake
+from tests.api.clients import close_of, native, plain, settled
+from tests.api.conftest import Api
+from tests.api.site import KEY, OPEN, running, settings_of
+from tests.servers import free_port
+
+# Modes
+
+
+@pytest.mark.parametrize("given", [{}, {"api": {"keys": [KEY]}}, {"auth": {"anonymous": True}}])
+def test_closed_settings_stay_as_they_are(given: dict[str, Any]) -> None:
+    """Nothing is opened that nobody asked for."""
+    settings = ServerSettings.model_validate(given)
+    assert opened(settings) is settings
+
+
+@pytest.mark.parametrize("mode", ["no_auth", "demo"])
+@pytest.mark.parametrize(
+    ("api", "insecure"),
+    [({}, True), ({"keys": [KEY]}, False), ({"keys": [KEY], "insecure": True}, True), ({"insecure": True}, True)],
+)
+def test_open_modes_let_anybody_in(mode: str, api: dict[str, Any], insecure: bool) -> None:
+    """As anonymous; the API without a key, unless there are keys."""
+    settings = opened(ServerSettings.model_validate({mode: True, "api": api}))
+    assert settings.auth.anonymous
+    assert settings.api.insecure is insecure
+    assert len(settings.api.keys) == len(api.get("keys", []))
+
+
+def test_a_node_is_closed_by_default() -> None:
+    """With no settings at all nobody connects, subscribes, publishes or calls the API."""
+    with running(ServerSettings.model_validate({"drain": {"window": 0}})) as site:
+        with pytest.raises(ConnectionClosed, match="3501"), native(site):
+            pass
+        with plain(site, "news") as other:
+            assert close_of(other) == (3501, "bad request")
+        for address in (site.public, site.internal):
+            answer = httpx.post(f"http://{address}/api/info", json={}, trust_env=False)
+            assert answer.status_code == 401
+
+
+def test_no_auth_opens_all_but_what_protects_its_user() -> None:
+    """Channels without a namespace and `demo:` are open, others and `$` are not; pages of other origins stay out."""
+    closed = ServerSettings.model_validate({"no_auth": True, "namespaces": {"closed": {}}, "drain": {"window": 0}})
+    with running(closed) as site, Api(site, key=None) as api:
+        with native(site) as client, settled(site, "news") as other, settled(site, "demo:chat"):
+            client.subscribe("news")
+            api.call("publish", channel="news", data=1)
+            assert client.publication() == {"data": 1}
+            assert other.recv(10) == "1"
+            for channel in ("closed:room", "$private"):
+                assert client.command(subscribe={"channel": channel})["error"]["code"] == 103
+        for origin in ("https://example.com", f"http://{site.public}", "null"):
+            with pytest.raises(InvalidStatus, match="403"), native(site, origin=origin):
+                pass
+            with pytest.raises(InvalidStatus, match="403"), plain(site, "news", origin=origin):
+                pass
+
+
+def test_allowed_origins_are_let_in() -> None:
+    """On both routes; and counted where they are not."""
+    with running(settings_of(origins={"allowed": ["https://*.example.com"]})) as site:
+        with (
+            native(site, origin="https://chat.example.com") as client,
+            settled(site, "a", origin="https://a.example.com"),
+        ):
+            client.subscribe("a")
+        with pytest.raises(InvalidStatus), plain(site, "a", origin="https://example.org"):
+            pass
+        assert site.metric("gateway_connections_refused_total", reason="origin") == 1
+
+
+# Engines
+
+
+def test_without_a_url_the_node_stands_alone() -> None:
+    """The engine in memory."""
+    broker, registry = engine(ServerSettings(), NodeId("1"), Metrics())
+    assert isinstance(broker, MemoryBroker)
+    assert isinstance(registry, MemoryRegistry)
+
+
+def test_with_a_url_it_is_redis() -> None:
+    """Broker and registry over the same server."""
+
+    async def made() -> None:
+        settings = ServerSettings.model_validate({"redis": {"url": "redis://127.0.0.1:1"}})
+        broker, registry = engine(settings, NodeId("1"), Metrics())
+        assert isinstance(broker, RedisBroker)
+        assert isinstance(registry, RedisRegistry)
+        await registry.stop()
+
+    uvloop.run(made())
+
+
+# Listeners
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_what_is_served_where(public: bool) -> None:
+    """The balancer exposes only what is public; /api can be taken away from there."""
+    with running(settings_of(api={"keys": [KEY], "public": public})) as site:
+        expected = {
+            ("GET", "/health/live"): (200, 200),
+            ("GET", "/health/ready"): (200, 200),
+            ("GET", "/metrics"): (404, 200),
+            ("POST", "/api/info"): (200 if public else 404, 200),
+            ("GET", "/api/openapi.json"): (200 if public else 404, 200),
+            ("GET", "/"): (404, 404),
+            ("GET", "/ws/news"): (404, 404),
+            ("GET", "/connection/websocket"): (404, 404),
+        }
+        for (method, path), statuses in expected.items():
+            for address, status in zip((site.public, site.internal), statuses, strict=True):
+                url, headers = f"http://{address}{path}", {"X-API-Key": KEY}
+                answer = httpx.request(method, url, headers=headers, json={}, trust_env=False)
+                assert answer.status_code == status, (address, path)
+        for path in ("/connection/websocket", "/ws/news"):
+            with pytest.raises(InvalidStatus), connect(f"ws://{site.internal}{path}"):
+                pass
+
+
+def test_the_native_subprotocol_is_confirmed() -> None:
+    """When it is offered, and no other."""
+    with running(settings_of()) as site:
+        for offered, confirmed in (
+            (["centrifuge-json"], "centrifuge-json"),
+            (["centrifuge-protobuf", "centrifuge-json"], "centrifuge-json"),
+            (["centrifuge-protobuf"], None),
+            (None, None),
+        ):
+            with native(site, subprotocols=offered) as client:
+                assert client.socket.subprotocol == confirmed
+
+
+def test_a_message_over_the_limit_closes() -> None:
+    """limits.message_size, on both routes."""
+    with running(settings_of(limits={"message_size": 100})) as site:
+        with settled(site, "news") as client:
+            client.send("x" * 100)
+            assert client.recv(10) == "x" * 100
+            client.send("x" * 101)
+            assert close_of(client)[0] == 1009
+        with native(site) as other:
+            other.socket.send(" " * 101)
+            assert other.close_code()[0] == 1009
+
+
+def test_a_node_says_who_it_is() -> None:
+    """Its name, or host and process; an id that no other node has; where others reach it."""
+
+    async def made(**given: Any) -> Gateway:
+        return Gateway(settings_of(**given))
+
+    one, other = uvloop.run(made()), uvloop.run(made(node_name="two", node_url="http://two", internal_listen="[::1]:9"))
+    assert one.node.name == f"{socket.gethostname()}-{os.getpid()}"
+    assert (other.node.name, other.node.url, other.node.internal_address) == ("two", "http://two", "[::1]:9")
+    assert re.fullmatch("[0-9a-f]{16}", one.node.uid)
+    assert one.node.uid != other.node.uid
+
+
+# Tokens of plain connections (through sockets in tests/api/test_plain_route.py)
+
+
+@pytest.mark.parametrize(
+    ("subprotocols", "headers", "query", "found"),
+    [
+        ([], [], "", ("", None)),
+        (["token", "t"], [(b"authorization", b"Bearer a")], "token=q", ("t", "token")),
+        (["token"], [(b"authorization", b"Bearer a")], "token=q", ("a", None)),
+        ([], [(b"authorization", b"bearer   a "), (b"cookie", b"sid=c")], "token=q", ("a", None)),
+        ([], [(b"authorization", b"Bearer "), (b"cookie", b"sid=c")], "token=q", ("c", None)),
+        ([], [(b"cookie", b"a=b"), (b"cookie", b'sid="c"')], "token=q", ("c", None)),
+        ([], [(b"cookie", b"sid=")], "token=q", ("q", None)),
+        ([], [(b"cookie", b"\xff=;;=; sid")], "token=a%2Bb&x=y", ("a+b", None)),
+        ([], [], "token=a&token=b", ("b", None)),
+        ([], [], "token", ("", None)),
+        ([], [], "%ff&=&&;token=%", ("", None)),
+    ],
+)
+def test_find_token(
+    subprotocols: list[str], headers: list[tuple[bytes, bytes]], query: str, found: tuple[str, str | None]
+) -> None:
+    """The first place that holds one; whatever else is sent is no error."""
+    scope = {"path": "/ws/a", "subprotocols": subprotocols, "headers": headers, "query_string": query.encode()}
+    assert find_token(Handshake(scope, ()), "sid") == found
+
+
+def test_find_token_knows_no_cookie_without_the_setting() -> None:
+    """A cookie of that name may be anything."""
+    scope = {"path": "/ws/a", "headers": [(b"cookie", b"=c; sid=c")], "query_string": b""}
+    assert find_token(Handshake(scope, ()), "") == ("", None)
+
+
+# Life
+
+
+@pytest.fixture
+def _process_as_before() -> Iterator[None]:
+    """Logging and the garbage collector belong to the process."""
+    root, thresholds = logging.getLogger(), gc.get_threshold()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", *log.TALKATIVE):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).filters.clear()
+
+
+@pytest.mark.usefixtures("_process_as_before")
+def test_run_node_serves_until_a_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    """On the sockets that it is given; says when it accepts; ends with 0."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    host, port = listener.getsockname()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        try:
+            statuses.append(httpx.get(f"http://{host}:{port}/health/ready", trust_env=False).status_code)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=ask)
+    settings = settings_of(internal_listen="127.0.0.1:0", node_name="one", log={"format": "json"})
+    assert run_node(settings, sockets=[listener], on_ready=thread.start) == 0
+    thread.join()
+    assert statuses == [200]
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["node"] for line in lines} == {"one"}
+    assert f"http://{host}:{port}" in next(line["public"] for line in lines if line["message"] == "serving")
+
+
+@pytest.mark.usefixtures("_process_as_before")
+def test_run_node_says_why_it_cannot() -> None:
+    """No broker, or no address: an error whose text names it."""
+    port = free_port()
+    settings = settings_of(
+        listen="127.0.0.1:0", internal_listen="127.0.0.1:0", redis={"url": f"redis://127.0.0.1:{port}"}
+    )
+    with pytest.raises(BrokerUnavailable, match=str(port)):
+        run_node(settings)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "{}:{}".format(*taken.getsockname())
+        with pytest.raises(ConfigError, match="listen"):
+            run_node(settings_of(listen=address, internal_listen="127.0.0.1:0"))
+
+
+def test_a_gateway_lives_in_any_asgi_server() -> None:
+    """Here uvicorn as it comes: both protocols, the API, and an end that closes the clients with a code."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = "{}:{}".format(*listener.getsockname())
+    servers: list[uvicorn.Server] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        gateway = Gateway(settings_of(channels=OPEN))
+        config = uvicorn.Config(gateway.public, ws="websockets-sansio", log_config=None, log_level="critical")
+        servers.append(uvicorn.Server(config))
+        ready.set()
+        await servers[0].serve(sockets=[listener])
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        with connect(f"ws://{address}/ws/news", compression=None, proxy=None) as client:
+            client.send("hello")
+            assert client.recv(10) == "hello"
+            answer = httpx.post(
+                f"http://{address}/api/publish",
+                json={"channel": "news", "data": 1},
+                headers={"X-API-Key": KEY},
+                trust_env=False,
+            )
+            assert answer.json() == {"result": {}}
+            assert client.recv(10) == "1"
+            servers[0].should_exit = True
+            assert close_of(client)[0] in (1012, 3001)
+    finally:
+        servers[0].should_exit = True
+        thread.join(15)
+    assert not thread.is_alive()
