@@ -106,8 +106,8 @@ class Registry(Protocol):
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """Occupied channels of an app whose names match the glob `pattern` (empty for all), a page at a time.
 
-        A page may hold fewer than `limit` channels (even none) and still have a cursor. A malformed cursor
-        raises RequestError(BAD_REQUEST).
+        A page may hold fewer than `limit` channels (even none) and still have a cursor. A cursor that no page
+        can have had raises RequestError(BAD_REQUEST).
         """
 
     async def revoke(self, revocation: Revocation) -> None:

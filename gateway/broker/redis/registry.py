@@ -27,6 +27,9 @@ LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 FLUSH_BATCH = 1_000  # occupancies in one pipeline
 
+# As many digits as numbers of partitions have (settings).
+_PARTITION = compile_pattern(r"[0-9]{1,4}")
+
 _OCCUPY = files("gateway.broker.redis").joinpath("scripts", "occupy.lua").read_text()
 
 
@@ -230,6 +233,6 @@ def _position(cursor: str, partitions: int) -> tuple[int, str]:
     if not cursor:
         return 0, ""
     partition, colon, after = cursor.partition(":")
-    if not colon or not partition.isascii() or not partition.isdigit() or int(partition) >= partitions:
+    if not colon or not _PARTITION.fullmatch(partition) or int(partition) >= partitions:
         raise RequestError(BAD_REQUEST, "cursor: not one that an answer contained")
     return int(partition), after

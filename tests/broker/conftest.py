@@ -1,0 +1,33 @@
+"""Engines to run the contract on."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.broker.members import Engine, MemoryEngine, RedisEngine, fake_server
+from tests.servers import ValkeyServer, valkey_server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """A real server, for tests that do it no harm."""
+    with valkey_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake() -> Iterator[str]:
+    with fake_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn."""
+    match request.param:
+        case "memory":
+            return MemoryEngine()
+        case "fakeredis":
+            return RedisEngine(request.getfixturevalue("fake"))
+        case _:
+            return RedisEngine(request.getfixturevalue("valkey").url)
