@@ -1,10 +1,18 @@
 """Requests with wrong shapes: each gets its code, moves its counter, and nothing else notices."""
 
+import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 
+from gateway.api.access import Access
+from gateway.api.endpoint import ApiEndpoint, Method
+from gateway.api.schemas import InfoRequest, InfoResult
+from gateway.metrics import Metrics
 from tests.api.clients import settled
 from tests.api.conftest import TRANSPORT, Api
 from tests.api.site import KEY, Site
@@ -248,3 +256,24 @@ def test_a_body_in_chunks_is_one_body(site: Site, api: Api) -> None:
         response = api.http.post("/api/publish", content=iter([bytes([byte]) for byte in body]))
         assert api.checked("publish", body, response) == {"result": {}}
         assert client.recv(10) == '"ü"'
+
+
+def test_a_bug_is_100_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the traceback, the caller has a code after which it may try again, and the node goes on."""
+
+    async def broken(request: Any) -> None:
+        raise ZeroDivisionError("the secret of the tests")
+
+    metrics = Metrics()
+    methods = {"info": Method(InfoRequest, InfoResult, broken)}
+    app = Starlette(routes=[Route("/api/{method}", ApiEndpoint(methods, Access((), insecure=True), metrics))])
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.post("/api/info", json={}, headers=TRANSPORT)
+
+    response = asyncio.run(ask())
+    assert response.status_code == 500
+    assert response.json() == {"error": {"code": 100, "message": "internal server error"}}
+    assert metrics.api_errors.values == {"100": 1}
+    assert "ZeroDivisionError" in caplog.text
