@@ -124,8 +124,9 @@ class Node:
         )
 
     async def _learn(self) -> None:
-        """Read what the cluster knows, and say that this node is there."""
-        self._revocations.replace(await self._registry.revocations())
+        """Learn what the cluster knows, tell it what it forgot, and say that this node is there."""
+        for forgotten in self._revocations.merge(await self._registry.revocations()):
+            await self._registry.revoke(forgotten)
         await self._registry.announce(self.info())
 
     async def _announce_forever(self) -> None:
@@ -206,7 +207,7 @@ class Node:
             case SubscribeUser():
                 chosen = list(self.clients.select(User(message.app, message.user), message.client))
                 for client in chosen:
-                    client.subscribe_by_server(Channel(message.app, message.channel), message)
+                    client.subscribe_by_server(message)
                 return len(chosen)
             case UnsubscribeUser():
                 selected = self.clients.select(User(message.app, message.user), message.client)

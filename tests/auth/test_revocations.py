@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.auth.revocations import SETTLING, Revocations
+from gateway.auth.revocations import Revocations
 from gateway.messages import Revocation
 from tests.fakes import ManualScheduler
 
@@ -69,27 +69,29 @@ def test_the_latest_revocation_of_a_user_counts(order: int) -> None:
     assert len(revocations) == 1
 
 
-def test_a_list_replaces_what_was_known(time: ManualScheduler) -> None:
-    """What is no longer in it has been forgotten by the registry."""
-    revocations = Revocations(time.time)
-    revocations.replace([Revocation("app", jti="old"), Revocation("app", user="17", issued_before=NOW)])
-    assert revocations.is_revoked("app", "1", "old", NOW)
-    revocations.replace([Revocation("app", jti="new")])
-    assert not revocations.is_revoked("app", "1", "old", NOW)
-    assert not revocations.is_revoked("app", "17", "", NOW)
-    assert revocations.is_revoked("app", "1", "new", NOW)
-
-
-def test_a_list_read_before_a_revocation_does_not_undo_it(time: ManualScheduler) -> None:
-    """The list may have been on its way when the control message came; a list of a minute later is right."""
-    revocations = Revocations(time.time)
-    revocations.add(Revocation("app", jti="t1"))
-    revocations.replace([])
+def test_what_the_registry_has_is_known_too() -> None:
+    """Read from it at the start and now and then; what came by control message meanwhile stays."""
+    revocations = Revocations()
+    by_message = Revocation("app", jti="t1")
+    revocations.add(by_message)
+    stored = [by_message, Revocation("app", jti="t2"), Revocation("app", user="17", issued_before=NOW)]
+    assert revocations.merge(stored) == []
     assert revocations.is_revoked("app", "1", "t1", NOW)
-    time.advance(SETTLING)
-    revocations.replace([])
-    assert not revocations.is_revoked("app", "1", "t1", NOW)
-    assert len(revocations) == 0
+    assert revocations.is_revoked("app", "1", "t2", NOW)
+    assert revocations.is_revoked("app", "17", "", NOW)
+
+
+def test_a_registry_that_lost_its_data_gets_it_back() -> None:
+    """Only what counts: of a user the latest."""
+    revocations = Revocations()
+    of_user, of_token = Revocation("app", user="17", issued_before=NOW), Revocation("app", jti="t1")
+    revocations.add(of_user)
+    revocations.add(of_token)
+    assert revocations.merge([]) == [of_user, of_token]
+    assert revocations.merge([of_token]) == [of_user]
+    assert revocations.merge([Revocation("app", user="17", issued_before=NOW - 10), of_token]) == [of_user]
+    later = Revocation("app", user="17", issued_before=NOW + 10)
+    assert revocations.merge([later, of_token]) == []
 
 
 def test_records_past_their_time_are_swept(time: ManualScheduler) -> None:
@@ -97,11 +99,11 @@ def test_records_past_their_time_are_swept(time: ManualScheduler) -> None:
     revocations = Revocations(time.time)
     kept = Revocation("app", jti="kept", expire_at=NOW + 100)
     revocations.add(Revocation("app", jti="short", expire_at=NOW + 10))
-    revocations.replace([kept, Revocation("app", jti="past", expire_at=NOW)])
+    revocations.merge([kept, Revocation("app", user="17", issued_before=NOW, expire_at=NOW)])
     assert len(revocations) == 2
     time.advance(10)
-    revocations.replace([kept])
+    assert revocations.merge([]) == [kept]
     assert len(revocations) == 1
     time.advance(100)
-    revocations.replace([kept])
+    assert revocations.merge([kept]) == []
     assert len(revocations) == 0

@@ -88,6 +88,8 @@ class RedisRegistry:
             # The lease ran out meanwhile (this process was stopped, or Redis lost its data): others may have
             # cleaned up after this node, so everything is said again.
             self._changed.update(self._occupied)
+            async with _failing("the number of partitions was not written"):
+                await self._client.set(self._keys.partition_count(), self._keys.partitions, nx=True)
         self._has_lease = True
 
     async def withdraw(self, uid: NodeId) -> None:
