@@ -96,7 +96,8 @@ class Channels:
         elif namespace in self._namespaces:
             options = self._namespaces[namespace]
         else:
-            raise RequestError(UNKNOWN_CHANNEL, f"namespace {namespace!r} is not configured (namespaces.{namespace})")
+            setting = f"namespaces.{namespace}"
+            raise RequestError(UNKNOWN_CHANNEL, f"namespace {namespace!r} is not configured ({setting})", setting)
         users = None
         if limited:
             # Nobody may be meant by an empty id: that is what anonymous clients have.

@@ -87,11 +87,12 @@ class ConfigError(GatewayError):
 class RequestError(GatewayError):
     """The request is answered with an error; the connection stays."""
 
-    def __init__(self, error: ErrorCode, detail: str = "") -> None:
-        """`detail` is for the log and, where the caller is a backend, for the answer."""
+    def __init__(self, error: ErrorCode, detail: str = "", setting: str = "") -> None:
+        """`detail` is for the log and, where the caller is a backend, for the answer. `setting` would allow it."""
         super().__init__(f"{error.message}: {detail}" if detail else error.message)
         self.error = error
         self.detail = detail
+        self.setting = setting
 
 
 class Disconnect(GatewayError):

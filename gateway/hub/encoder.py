@@ -12,13 +12,15 @@ Framing = Callable[[Sequence[Message]], bytes]
 class Encoder:
     """Encodes and frames once for all connections of its kind. Compared by identity: it names a delivery group."""
 
-    __slots__ = ("frame", "ping_frame", "protocol")
+    __slots__ = ("frame", "ping_frame", "pinged_by_transport", "protocol")
 
     def __init__(self, protocol: WireProtocol, frame: Framing, transport_ping: bytes) -> None:
         """`transport_ping` stands in where the protocol has no ping of its own (a WebSocket ping frame)."""
         self.protocol = protocol
         self.frame = frame
-        self.ping_frame = frame(protocol.ping()) or transport_ping
+        ping = frame(protocol.ping())
+        self.pinged_by_transport = not ping
+        self.ping_frame = ping or transport_ping
 
     def publications(self, publications: Sequence[Publication]) -> bytes:
         """Publications of one channel, in order, as one block of bytes."""

@@ -15,6 +15,11 @@ class Outbox:
         self._overflow = overflow
         self.size = 0
 
+    @property
+    def overflowed(self) -> bool:
+        """Frames were dropped: no other may follow them."""
+        return self._frames is None
+
     def write(self, frame: bytes) -> None:
         if self._frames is None:
             return

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from gateway.errors import CloseCode, UnsubscribeCode
-from gateway.messages import Channel, ClientId, RevokeTokens, SubscribeUser, User
+from gateway.messages import ClientId, RevokeTokens, SubscribeUser, User
 
 
 class Client(Protocol):
@@ -19,8 +19,8 @@ class Client(Protocol):
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection."""
 
-    def subscribe_by_server(self, channel: Channel, message: SubscribeUser) -> None:
-        """Subscribe the connection and tell it."""
+    def subscribe_by_server(self, message: SubscribeUser) -> None:
+        """Subscribe the connection and tell it, behind what is under way."""
 
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
         """End one subscription (all of them when `name` is empty) and tell the client; False if there was none."""

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from gateway import errors
-from gateway.auth.permissions import Verdict, may_publish
+from gateway.auth.permissions import may_publish
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
     NO_OPTIONS,
@@ -16,20 +16,27 @@ from gateway.messages import (
     Publish,
     PublishResult,
     Refresh,
-    Request,
     Rpc,
     Send,
     SubRefresh,
     Subscribe,
+    SubscribeUser,
     Unsubscribe,
     Unsupported,
 )
 from gateway.session.connecting import handle_connect, handle_refresh
-from gateway.session.session import Session, State
-from gateway.session.subscribing import handle_sub_refresh, handle_subscribe, handle_unsubscribe
+from gateway.session.inbox import Work
+from gateway.session.session import Session
+from gateway.session.state import State
+from gateway.session.subscribing import (
+    handle_sub_refresh,
+    handle_subscribe,
+    handle_subscribe_user,
+    handle_unsubscribe,
+)
 
 
-def handle(session: Session, request: Request) -> bool:
+def handle(session: Session, request: Work) -> bool:
     """Carry out one request; False when it has to wait for a subscribe to the same channel.
 
     Raises RequestError (answered) and Disconnect (closes).
@@ -55,15 +62,13 @@ def handle_publish(session: Session, request: Publish) -> None:
     if not request.data and request.id:
         raise RequestError(errors.BAD_REQUEST, "publish without data")
     if not session.publishes.take(services.scheduler.now()):
-        session.log_refusal(name, "publish", Verdict(False, "too many publishes", "limits.publishes_per_second"))
-        raise RequestError(errors.TOO_MANY_REQUESTS)
+        raise RequestError(errors.TOO_MANY_REQUESTS, "too many publishes", "limits.publishes_per_second")
     spec = services.channels.resolve(services.app, name)
     subscription = session.subs.get(name)
     user = session.user.name
     verdict = may_publish(spec, user, subscription is not None)
     if not verdict.allowed:
-        session.log_refusal(name, "publish", verdict)
-        raise RequestError(errors.PERMISSION_DENIED, verdict.rule)
+        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     assert session.identity is not None
     chan_info = subscription.info if subscription is not None else b""
     publication = Publication(
@@ -73,16 +78,16 @@ def handle_publish(session: Session, request: Publish) -> None:
         time=int(services.scheduler.time() * 1000),
         info=ClientInfo(user, session.client, session.identity.info, chan_info),
     )
-    services.node.publish(publication, NO_OPTIONS, partial(_published, session, request.id))
+    services.node.publish(publication, NO_OPTIONS, partial(_published, session, request))
 
 
-def _published(session: Session, id: int, outcome: PublishResult | RequestError) -> None:
+def _published(session: Session, request: Publish, outcome: PublishResult | RequestError) -> None:
     if session.state is not State.CONNECTED:
         return
     if isinstance(outcome, RequestError):
-        session.answer(id, outcome)
+        session.answer(request, outcome)
     else:
-        session.send(session.encoder.protocol.published(id))
+        session.send(session.encoder.protocol.published(request.id))
 
 
 def handle_send(session: Session, request: Send) -> None:
@@ -113,4 +118,5 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     SubRefresh: ("sub_refresh", handle_sub_refresh, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
+    SubscribeUser: ("server_subscribe", handle_subscribe_user, True),
 }

@@ -6,7 +6,8 @@ from gateway import __version__, errors
 from gateway.auth.tokens import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult, SubscribeResult
-from gateway.session.session import Session, State
+from gateway.session.session import Session
+from gateway.session.state import State
 from gateway.session.subscription import Subscription
 
 
@@ -40,7 +41,7 @@ def _verified(session: Session, request: Connect, outcome: Identity | Grant | Re
 
 
 def _answer_refusal(session: Session, request: Connect, error: RequestError) -> None:
-    session.answer(request.id, error)
+    session.answer(request, error)
     if session.state is State.CONNECTING:
         session.refused()
         session.unblock()
@@ -110,7 +111,7 @@ def _acquired(
 def _connected(session: Session, request: Connect, subs: dict[str, SubscribeResult]) -> None:
     services = session.services
     assert session.identity is not None
-    expires, ttl = session.expiry(session.identity.expire_at)
+    expires, ttl = session.services.expiry(session.identity.expire_at)
     result = ConnectResult(
         client=session.client,
         version=__version__,
@@ -121,9 +122,11 @@ def _connected(session: Session, request: Connect, subs: dict[str, SubscribeResu
         subs=subs or None,
     )
     session.send(session.encoder.protocol.connected(request.id, result))
-    for name in subs:
-        session.join(session.subs[name])
     session.connected()
+    for subscription in list(session.subs.values()):
+        # The first may be one whose end closes the connection, and with it the others.
+        if session.state is State.CONNECTED:
+            session.join(subscription)
     session.unblock()
 
 
@@ -137,13 +140,13 @@ def _refreshed(session: Session, request: Refresh, outcome: Identity | RequestEr
     try:
         identity = _check_refresh(session, outcome)
     except RequestError as error:
-        session.answer(request.id, error)
+        session.answer(request, error)
         return
     except Disconnect as error:
         session.refuse(error)
         return
     session.renew(identity)
-    expires, ttl = session.expiry(identity.expire_at)
+    expires, ttl = session.services.expiry(identity.expire_at)
     result = RefreshResult(client=session.client, version=__version__, expires=expires, ttl=ttl)
     session.send(session.encoder.protocol.refreshed(request.id, result))
 

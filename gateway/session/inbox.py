@@ -5,13 +5,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gateway.auth.rate_limits import TokenBucket
-from gateway.messages import Request
+from gateway.messages import Request, SubscribeUser
 from gateway.scheduler import Scheduler
 from gateway.session.transport import Transport
 
 # A flooding client is not read from until its debt is paid; one that owes more than this many seconds is closed.
 # One read of a socket (up to 256 KiB) can hold that much before the pause acts.
 FLOOD_DEBT = 5.0
+
+
+# What the server wants of the client may have to wait like the client's own requests.
+Work = Request | SubscribeUser
 
 
 class _Hold(enum.IntFlag):
@@ -32,14 +36,14 @@ class Inbox:
         transport: Transport,
         scheduler: Scheduler,
         bucket: TokenBucket,
-        run: Callable[[Request], bool],
+        run: Callable[[Work], bool],
     ) -> None:
         """`run` carries a request out, or returns False to get it again after the next `unblock`."""
         self._transport = transport
         self._scheduler = scheduler
         self._bucket = bucket
-        self._run: Callable[[Request], bool] | None = run
-        self._queue: Sequence[Request] = ()
+        self._run: Callable[[Work], bool] | None = run
+        self._queue: Sequence[Work] = ()
         self._blocked = False
         self._holds = _Hold.NONE
 
@@ -48,7 +52,7 @@ class Inbox:
         """Whether the socket is not being read, so that answers of the client may wait in it."""
         return self._holds is not _Hold.NONE
 
-    def put(self, requests: Sequence[Request]) -> None:
+    def put(self, requests: Sequence[Work]) -> None:
         """Run the requests after those that wait."""
         if self._queue:
             self._queue = [*self._queue, *requests]
@@ -84,7 +88,7 @@ class Inbox:
         self._run = None
         self._queue = ()
 
-    def _process(self, requests: Sequence[Request]) -> None:
+    def _process(self, requests: Sequence[Work]) -> None:
         for index, request in enumerate(requests):
             if self._run is None:
                 return

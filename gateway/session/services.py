@@ -9,13 +9,13 @@ from gateway.channels import Channels
 from gateway.config.settings import HeartbeatSettings, LimitSettings
 from gateway.hub.outbox import Outbox
 from gateway.log import Refusals
-from gateway.messages import Request
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.scheduler import Scheduler
 from gateway.session.wheel import TimingWheel
 
 if TYPE_CHECKING:
+    from gateway.session.inbox import Work
     from gateway.session.session import Session
 
 
@@ -36,9 +36,15 @@ class SessionServices:
     metrics: Metrics
     refusals: Refusals
     # Carries out one request; False when it has to wait for one that is under way (see Session.unblock).
-    handle: "Callable[[Session, Request], bool]"
+    handle: "Callable[[Session, Work], bool]"
     # Of the connections that are congested now.
     outboxes: set[Outbox] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.metrics.outbox_bytes.read = lambda: sum(outbox.size for outbox in self.outboxes)
+
+    def expiry(self, expire_at: int) -> tuple[bool, int]:
+        """(expires, ttl in seconds) of replies. A ttl of zero would read as "never", so the least is one."""
+        if not expire_at:
+            return False, 0
+        return True, max(expire_at - int(self.scheduler.time()), 1)

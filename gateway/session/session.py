@@ -1,25 +1,23 @@
 """A client's session: its state, its subscriptions, its deadlines. The commands are in `commands`."""
 
-import enum
 import logging
 import random
 import uuid
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 from msgspec import structs
 
 from gateway import errors
-from gateway.auth.permissions import Verdict
 from gateway.auth.rate_limits import TokenBucket
-from gateway.auth.tokens import Identity
+from gateway.auth.tokens import Grant, Identity
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
-from gateway.messages import Channel, ClientId, Request, RevokeTokens, SubscribeResult, SubscribeUser, User
+from gateway.messages import ClientId, Request, RevokeTokens, SubscribeUser, User
 from gateway.protocols.base import Message
-from gateway.session.inbox import Inbox
+from gateway.session.inbox import Inbox, Work
 from gateway.session.services import SessionServices
+from gateway.session.state import State
 from gateway.session.subscription import Subscription
 from gateway.session.transport import Transport, Write
 
@@ -27,16 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Seconds for a client whose connect was refused to close by itself.
 REFUSED_DELAY = 5.0
-
-
-class State(enum.Enum):
-    """Where a session stands."""
-
-    OPENING = "waits for connect"
-    CONNECTING = "connect is under way"
-    CONNECTED = "connect is answered"
-    REFUSED = "connect was answered with an error"
-    CLOSED = "closed"
 
 
 class Session:
@@ -120,8 +108,8 @@ class Session:
             self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
 
     def ponged(self) -> None:
-        # Unsolicited pongs are legal (RFC 6455 5.5.3).
-        if self._pong_by:
+        # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
+        if self._pong_by and self.encoder.pinged_by_transport:
             self.pong()
 
     def pause_writing(self) -> None:
@@ -132,7 +120,8 @@ class Session:
         self._redirect(self._outbox.write)
 
     def resume_writing(self) -> None:
-        if self._outbox is None or self.state is State.CLOSED:
+        if self._outbox is None or self._outbox.overflowed:
+            # After an overflow nothing is written: it would stand behind a hole, until `_slow` closes.
             return
         waiting = self._outbox.take()
         self._drop_outbox()
@@ -159,21 +148,8 @@ class Session:
         self._end()
         self._transport.close(code)
 
-    def subscribe_by_server(self, channel: Channel, message: SubscribeUser) -> None:
-        if self.state is not State.CONNECTED or channel.name in self.subs:
-            return
-        subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
-        self.subs[channel.name] = subscription
-        self.services.node.acquire(channel, partial(self._subscribed_by_server, subscription, message.data))
-
-    def _subscribed_by_server(self, subscription: Subscription, data: bytes, error: RequestError | None) -> None:
-        if not self.settle(subscription, error):
-            return
-        if error is not None:
-            logger.warning("connection %s could not be subscribed by the server: %s", self.client, error)
-            return
-        self.send(self.encoder.protocol.push_subscribe(subscription.channel.name, SubscribeResult(data=data)))
-        self.join(subscription)
+    def subscribe_by_server(self, message: SubscribeUser) -> None:
+        self._inbox.put((message,))
 
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
         names = [name] if name else list(self.subs)
@@ -182,8 +158,9 @@ class Session:
 
     def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
         if not subscription.joined:
-            # The client has not been promised anything yet.
-            return False
+            # The client is told that it began, and then that it ended.
+            subscription.ending = code
+            return True
         if subscription.server_side and code.code >= errors.UNSUBSCRIBED_INSUFFICIENT.code:
             # The client cannot subscribe again to what it did not ask for; on reconnect it gets it back.
             expired = code == errors.UNSUBSCRIBED_EXPIRED
@@ -197,22 +174,27 @@ class Session:
         return True
 
     def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
-        if self.state is not State.CONNECTED:
-            return
+        assert self.identity is not None
         if expired:
             self.disconnect(errors.CONNECTION_EXPIRED)
             return
-        assert self.identity is not None
-        self.renew(structs.replace(self.identity, expire_at=expire_at))
-        self.send(self.encoder.protocol.push_refresh(self.expiry(expire_at)[1]))
+        self.identity = structs.replace(self.identity, expire_at=expire_at)
+        # A connect that is under way tells the client with its reply.
+        if self.state is State.CONNECTED:
+            self._schedule()
+            self.send(self.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
 
     def lives_on(self, revoked: RevokeTokens) -> bool:
         identity = self.identity
         if identity is None or identity.app != revoked.app:
             return False
+        if not revoked.jti and (not revoked.user or identity.user != revoked.user):
+            return False
+        grants = (subscription.grant for subscription in self.subs.values())
+        tokens: list[Identity | Grant] = [identity, *(grant for grant in grants if grant is not None)]
         if revoked.jti:
-            return identity.jti == revoked.jti or any(sub.jti == revoked.jti for sub in self.subs.values())
-        return bool(revoked.user) and identity.user == revoked.user and identity.issued_at <= revoked.issued_before
+            return any(token.jti == revoked.jti for token in tokens)
+        return any(token.issued_at <= revoked.issued_before for token in tokens)
 
     # What the commands use
 
@@ -222,11 +204,13 @@ class Session:
         if frame:
             self._write(frame)
 
-    def answer(self, id: int, error: RequestError) -> None:
-        """Answer a request with an error, or close where the protocol has no replies."""
+    def answer(self, request: Work, error: RequestError) -> None:
+        """Answer a request with an error, or close where the protocol has no replies; and log why."""
         self.services.metrics.errors.add(str(error.error.code))
+        channel = getattr(request, "channel", "") or self.home
+        self.log_refusal(type(request).__name__.lower(), channel, error)
         try:
-            self.send(self.encoder.protocol.failed(id, error.error))
+            self.send(self.encoder.protocol.failed(getattr(request, "id", 0), error.error))
         except Disconnect as close:
             self.refuse(close)
 
@@ -235,22 +219,16 @@ class Session:
         self.services.refusals.disconnected(client=self.client, user=self.user.name, error=error)
         self.disconnect(error.code)
 
-    def log_refusal(self, channel: str, operation: str, verdict: Verdict) -> None:
+    def log_refusal(self, operation: str, channel: str, error: RequestError) -> None:
         """One line that answers "why did my client not get it?"."""
         self.services.refusals.refused(
             client=self.client,
             user=self.user.name,
             channel=channel,
             operation=operation,
-            rule=verdict.rule,
-            setting=verdict.setting,
+            rule=error.detail or error.error.message,
+            setting=error.setting,
         )
-
-    def expiry(self, expire_at: int) -> tuple[bool, int]:
-        """(expires, ttl in seconds) of replies. A ttl of zero would read as "never", so the least is one."""
-        if not expire_at:
-            return False, 0
-        return True, max(expire_at - int(self.services.scheduler.time()), 1)
 
     def settle(self, subscription: Subscription, error: RequestError | None) -> bool:
         """An acquire has completed: False when nobody waits for it any more (and it is released)."""
@@ -268,7 +246,9 @@ class Session:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
         self.services.node.join(subscription.channel, self, self.encoder, self._write)
-        if subscription.expire_at:
+        if subscription.ending is not None:
+            self._end_subscription(subscription, subscription.ending)
+        elif subscription.expire_at:
             self._schedule()
 
     def leave(self, subscription: Subscription) -> None:
@@ -300,13 +280,13 @@ class Session:
         self._schedule()
 
     def renew(self, identity: Identity) -> None:
-        """The client proved again who it is, or expires at another time."""
+        """The client proved again who it is."""
         self.identity = identity
         self._schedule()
 
-    def renew_subscription(self, subscription: Subscription, expire_at: int) -> None:
-        """The subscription now expires at another time (Unix seconds, 0 for never)."""
-        subscription.expire_at = expire_at
+    def renew_subscription(self, subscription: Subscription, grant: Grant) -> None:
+        """The client proved again that it may be in the channel."""
+        subscription.renew(grant)
         self._schedule()
 
     def refused(self) -> None:
@@ -324,18 +304,18 @@ class Session:
 
     # Requests
 
-    def _run(self, request: Request) -> bool:
+    def _run(self, work: Work) -> bool:
         if self.state is State.REFUSED:
             # Sent along with the connect, before the client could know.
             return True
         try:
-            return self.services.handle(self, request)
+            return self.services.handle(self, work)
         except RequestError as error:
-            self.answer(getattr(request, "id", 0), error)
+            self.answer(work, error)
         except Disconnect as error:
             self.refuse(error)
         except Exception:
-            logger.exception("connection %s: internal error in %s", self.client, type(request).__name__)
+            logger.exception("connection %s: internal error in %s", self.client, type(work).__name__)
             self.disconnect(errors.SERVER_ERROR)
         return True
 
@@ -390,7 +370,7 @@ class Session:
             self.disconnect(errors.CONNECTION_EXPIRED)
             return False
         for subscription in list(self.subs.values()):
-            if 0 < subscription.expire_at <= late:
+            if subscription.joined and 0 < subscription.expire_at <= late:
                 self._end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return self.state is State.CONNECTED
 
@@ -398,7 +378,7 @@ class Session:
         """Set the next deadline: the earliest of pong, ping and the expiries."""
         services = self.services
         delay = (self._pong_by or self._ping_at) - services.scheduler.now() if self._ping_at else 3600.0
-        expiries = [subscription.expire_at for subscription in self.subs.values() if subscription.expire_at]
+        expiries = [sub.expire_at for sub in self.subs.values() if sub.joined and sub.expire_at]
         if self.identity is not None and self.identity.expire_at:
             expiries.append(self.identity.expire_at)
         if expiries:

@@ -1,15 +1,19 @@
-"""Subscribe, unsubscribe, sub_refresh."""
+"""Subscribe, unsubscribe, sub_refresh; and the server's own subscribe."""
 
+import logging
 from functools import partial
 
 from gateway import errors
-from gateway.auth.permissions import Verdict, may_subscribe
+from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import Grant
 from gateway.channels import ChannelSpec
 from gateway.errors import Disconnect, RequestError
-from gateway.messages import SubRefresh, Subscribe, SubscribeResult, Unsubscribe
-from gateway.session.session import Session, State
+from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, SubscribeUser, Unsubscribe
+from gateway.session.session import Session
+from gateway.session.state import State
 from gateway.session.subscription import Subscription
+
+logger = logging.getLogger(__name__)
 
 
 def handle_subscribe(session: Session, request: Subscribe) -> None:
@@ -19,8 +23,7 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
     if request.channel in session.subs:
         raise RequestError(errors.ALREADY_SUBSCRIBED)
     if len(session.subs) >= services.limits.channels:
-        session.log_refusal(request.channel, "subscribe", Verdict(False, "too many channels", "limits.channels"))
-        raise RequestError(errors.LIMIT_EXCEEDED)
+        raise _too_many_channels()
     spec = services.channels.resolve(services.app, request.channel)
     if request.token:
         # The channel counts as joining meanwhile, so that nothing overtakes.
@@ -43,12 +46,10 @@ def _granted(
     del session.subs[request.channel]
     try:
         grant = _check_grant(session, request.channel, outcome)
-        subscription.info = grant.info
-        subscription.expire_at = grant.expire_at
-        subscription.jti = grant.jti
+        subscription.renew(grant)
         _subscribe(session, request, spec, subscription, granted=True)
     except RequestError as error:
-        session.answer(request.id, error)
+        session.answer(request, error)
     except Disconnect as error:
         session.refuse(error)
     session.unblock()
@@ -56,10 +57,7 @@ def _granted(
 
 def _check_grant(session: Session, channel: str, outcome: Grant | RequestError | Disconnect) -> Grant:
     """The grant, if it is for this client and channel. Raises what is wrong with it."""
-    if isinstance(outcome, RequestError):
-        session.log_refusal(channel, "subscribe", Verdict(False, str(outcome), "a valid subscription token"))
-        raise outcome
-    if isinstance(outcome, Disconnect):
+    if isinstance(outcome, RequestError | Disconnect):
         raise outcome
     for name, claimed, actual in (
         ("channel", outcome.channel, channel),
@@ -76,8 +74,7 @@ def _subscribe(
 ) -> None:
     verdict = may_subscribe(spec, session.user.name, granted)
     if not verdict.allowed:
-        session.log_refusal(request.channel, "subscribe", verdict)
-        raise RequestError(errors.PERMISSION_DENIED, verdict.rule)
+        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     session.subs[request.channel] = subscription
     session.services.node.acquire(spec.channel, partial(_subscribed, session, request, subscription))
 
@@ -86,13 +83,43 @@ def _subscribed(session: Session, request: Subscribe, subscription: Subscription
     if not session.settle(subscription, error):
         return
     if error is not None:
-        session.answer(request.id, error)
+        session.answer(request, error)
     else:
-        expires, ttl = session.expiry(subscription.expire_at)
+        expires, ttl = session.services.expiry(subscription.expire_at)
         result = SubscribeResult(expires=expires, ttl=ttl)
         session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
         session.join(subscription)
     session.unblock()
+
+
+def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
+    """The server subscribes the client to what it has not subscribed to by itself. Nobody waits for an answer."""
+    if message.channel in session.subs:
+        return
+    if len(session.subs) >= session.services.limits.channels:
+        session.log_refusal("subscribe by the server", message.channel, _too_many_channels())
+        return
+    channel = Channel(message.app, message.channel)
+    subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
+    session.subs[message.channel] = subscription
+    session.services.node.acquire(channel, partial(_subscribed_by_server, session, subscription, message.data))
+
+
+def _subscribed_by_server(
+    session: Session, subscription: Subscription, data: bytes, error: RequestError | None
+) -> None:
+    if not session.settle(subscription, error):
+        return
+    if error is not None:
+        logger.warning("connection %s could not be subscribed by the server: %s", session.client, error)
+    else:
+        session.send(session.encoder.protocol.push_subscribe(subscription.channel.name, SubscribeResult(data=data)))
+        session.join(subscription)
+    session.unblock()
+
+
+def _too_many_channels() -> RequestError:
+    return RequestError(errors.LIMIT_EXCEEDED, "too many channels", "limits.channels")
 
 
 def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
@@ -105,6 +132,8 @@ def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
 
 
 def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
+    if not request.channel:
+        raise Disconnect(errors.BAD_COMMAND, "sub_refresh without a channel")
     subscription = session.subs.get(request.channel)
     if subscription is None:
         raise RequestError(errors.PERMISSION_DENIED, "not subscribed")
@@ -125,11 +154,11 @@ def _sub_refreshed(
             raise Disconnect(errors.INVALID_TOKEN, str(outcome))
         grant = _check_grant(session, request.channel, outcome)
     except RequestError as error:
-        session.answer(request.id, error)
+        session.answer(request, error)
         return
     except Disconnect as error:
         session.refuse(error)
         return
-    session.renew_subscription(subscription, grant.expire_at)
-    expires, ttl = session.expiry(grant.expire_at)
+    session.renew_subscription(subscription, grant)
+    expires, ttl = session.services.expiry(grant.expire_at)
     session.send(session.encoder.protocol.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))

@@ -1,16 +1,16 @@
 """One subscription of one session."""
 
+from gateway.auth.tokens import Grant
+from gateway.errors import UnsubscribeCode
 from gateway.messages import Channel
 
 
 class Subscription:
     """Exists from the request on; `acquired` once the channel reaches the node, `joined` once it is delivered."""
 
-    __slots__ = ("acquired", "channel", "expire_at", "info", "joined", "jti", "server_side")
+    __slots__ = ("acquired", "channel", "ending", "expire_at", "grant", "info", "joined", "server_side")
 
-    def __init__(
-        self, channel: Channel, *, server_side: bool, info: bytes = b"", expire_at: int = 0, jti: str = ""
-    ) -> None:
+    def __init__(self, channel: Channel, *, server_side: bool, info: bytes = b"", expire_at: int = 0) -> None:
         """`info` is the chan_info of publications (JSON); `expire_at` in Unix seconds, 0 for never."""
         self.channel = channel
         self.acquired = False
@@ -18,4 +18,13 @@ class Subscription:
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at
-        self.jti = jti
+        # What it lives on, when that is a subscription token.
+        self.grant: Grant | None = None
+        # It is to end as soon as the client has been told that it began.
+        self.ending: UnsubscribeCode | None = None
+
+    def renew(self, grant: Grant) -> None:
+        """It lives on this subscription token from now on."""
+        self.grant = grant
+        self.info = grant.info
+        self.expire_at = grant.expire_at

@@ -240,15 +240,6 @@ def test_unsubscribed_by_the_server(world: World) -> None:
     assert [push["push"]["channel"] for push in client.got()] == ["sport"]
 
 
-def test_a_channel_that_is_joining_cannot_be_taken_away_before_its_reply(world: World) -> None:
-    client = world.connect("ann")
-    world.broker.hold = True
-    client.send(subscribe("news"))
-    assert world.node.on_control(UnsubscribeUser("default", "ann", "news")) == 0
-    world.broker.release()
-    assert client.got() == [{"id": 2, "subscribe": {}}]
-
-
 def test_gaps_are_told(world: World) -> None:
     """Guarantee 4: without history, subscribers learn that something may be missing."""
     client = world.subscriber("news", "quiet:x")
