@@ -58,6 +58,35 @@ def test_a_pong_nobody_asked_for_is_a_bad_request(world: World) -> None:
     assert client.closed_with() == errors.BAD_COMMAND
 
 
+def test_a_second_pong_is_a_bad_request(world: World) -> None:
+    """So a flood of them ends with the first one too many."""
+    client = world.connect()
+    to_ping(world, client)
+    client.send({}, {}, {})
+    assert client.closed_with() == errors.BAD_COMMAND
+    assert world.metrics.closed.values == {"3501": 1}
+
+
+def test_pong_frames_do_not_stand_for_pongs_of_the_protocol(world: World) -> None:
+    """Client libraries send them unasked (RFC 6455 5.5.3); the real pong must not come as one too many."""
+    client = world.connect()
+    to_ping(world, client)
+    for _ in range(1000):
+        client.session.ponged()
+    client.send({})
+    assert client.closed_with() is None
+    to_ping(world, client)
+    client.session.ponged()
+    world.scheduler.advance(9)
+    assert client.closed_with() == errors.NO_PONG
+
+
+def test_a_pong_before_connect_is_a_bad_request(world: World) -> None:
+    client = world.open()
+    client.send({})
+    assert client.closed_with() == errors.BAD_COMMAND
+
+
 def test_a_pong_that_waits_behind_our_own_pause_is_waited_for(world: World) -> None:
     """The client may have answered in time while we did not read."""
     client = world.connect()
