@@ -9,6 +9,9 @@ from gateway.messages import Publication
 
 Write = Callable[[bytes], object]
 
+# Bytes that a publication takes besides its payload: the objects that carry it.
+OVERHEAD = 256
+
 
 class Subscriber(Protocol):
     """Whoever receives. Only its identity and its client id matter here."""
@@ -72,6 +75,12 @@ class Fanout(Generic[S]):
         if not writes:
             del self.groups[encoder]
 
+    def writes(self, publications: Sequence[Publication]) -> int:
+        """How many writes these publications take."""
+        if len(publications) == 1:
+            return self.size
+        return self.size * sum(1 for _ in groupby(publications, key=_exclusion))
+
     def write_all(self, publications: Sequence[Publication]) -> Written:
         """Write to everybody at once.
 
@@ -97,10 +106,10 @@ class Fanout(Generic[S]):
     def wait(self, publications: Sequence[Publication], limit: int) -> int:
         """Queue behind what is being written; the number of publications dropped, oldest first, to stay in `limit`."""
         self._waiting.extend(publications)
-        self.waiting_bytes += sum(len(publication.data) for publication in publications)
+        self.waiting_bytes += sum(map(_size, publications))
         dropped = 0
         while self.waiting_bytes > limit:
-            self.waiting_bytes -= len(self._waiting[dropped].data)
+            self.waiting_bytes -= _size(self._waiting[dropped])
             dropped += 1
         del self._waiting[:dropped]
         return dropped
@@ -140,10 +149,18 @@ class Fanout(Generic[S]):
         return bool(self._runs)
 
 
+def _size(publication: Publication) -> int:
+    return len(publication.data) + OVERHEAD
+
+
+def _exclusion(publication: Publication) -> str:
+    return publication.exclude_client
+
+
 def _by_exclusion(publications: Sequence[Publication]) -> Iterator[tuple[str, Sequence[Publication]]]:
     """Stretches of publications that leave out the same connection."""
     if len(publications) == 1:
         yield publications[0].exclude_client, publications
         return
-    for exclude, stretch in groupby(publications, key=lambda publication: publication.exclude_client):
+    for exclude, stretch in groupby(publications, key=_exclusion):
         yield exclude, list(stretch)

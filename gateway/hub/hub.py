@@ -12,7 +12,7 @@ from gateway.scheduler import Scheduler
 
 # Writes per turn of the event loop. A write is 3 to 8 us of system call: a turn stays at a few milliseconds.
 TURN_WRITES = 500
-# Bytes of payload that may wait in one channel while a fan-out is in progress.
+# Bytes of publications that may wait in one channel while a fan-out is in progress.
 WAITING_LIMIT = 4 * 1024 * 1024
 
 
@@ -76,12 +76,13 @@ class Hub(Generic[S]):
         if fanout is None:
             return
         self._schedule_turn()
-        if fanout.busy or fanout.size > self._budget:
+        writes = fanout.writes(publications)
+        if fanout.busy or writes > self._budget:
             if not fanout.busy:
                 self._queue.append(fanout)
             self._metrics.fanout_dropped.add(fanout.wait(publications, WAITING_LIMIT))
             return
-        self._budget -= fanout.size
+        self._budget -= writes
         self._observe(publications)
         self._count(fanout.write_all(publications))
 

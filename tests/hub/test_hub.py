@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.hub import hub as hub_module
 from gateway.hub.encoder import Encoder
+from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
 from gateway.messages import Channel, Publication
 from gateway.metrics import Metrics
@@ -211,13 +212,42 @@ def test_a_channel_that_falls_behind_drops_its_oldest_and_counts(
 ) -> None:
     """Memory for a slow fan-out is bounded."""
     assert WAITING_LIMIT == 4 * 1024 * 1024
-    monkeypatch.setattr(hub_module, "WAITING_LIMIT", 5)
+    monkeypatch.setattr(hub_module, "WAITING_LIMIT", 2 * (OVERHEAD + 2) + 1)
     members = readers(hub, plain_encoder(), TURN_WRITES + 1)
     for data in ("aa", "bb", "cc", "dd"):
         hub.deliver(NEWS, [publication(data)])
     assert metrics.fanout_dropped.value == 2
     scheduler.run()
     assert members[0].got() == [b"cc", b"dd"]
+
+
+def test_exclusions_do_not_multiply_the_writes_of_a_turn(
+    hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics
+) -> None:
+    """Each stretch that leaves out another connection is a block, and a write per subscriber, of its own."""
+    members = readers(hub, plain_encoder(), 100)
+    hub.deliver(NEWS, [publication(str(number), exclude=f"c{number % 2}") for number in range(40)])
+    seen = 0
+    while scheduler.turn():
+        now = sum(len(reader.blocks) for reader in members)
+        assert now - seen <= TURN_WRITES
+        seen = now
+    assert members[0].got() == [str(number).encode() for number in range(1, 40, 2)]
+    assert members[50].got() == [str(number).encode() for number in range(40)]
+    assert metrics.deliveries.value == 40 * 100 - 40
+
+
+def test_empty_publications_take_memory_too(
+    hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is bounded whatever it says."""
+    monkeypatch.setattr(hub_module, "WAITING_LIMIT", 10_000)
+    readers(hub, plain_encoder(), TURN_WRITES + 1)
+    for _ in range(1000):
+        hub.deliver(NEWS, [publication("")])
+    assert metrics.fanout_dropped.value > 900
+    scheduler.run()
+    assert metrics.fanout_waiting.read() == 0
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)
