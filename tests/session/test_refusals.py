@@ -1,0 +1,206 @@
+"""Why did my client not get it: every refusal is answered with its code and logged once, with what would allow it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway import errors
+from gateway.errors import CloseCode
+from gateway.messages import Connect, DisconnectUser, Subscribe
+from tests.session.conftest import World
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    """The fields of the lines about refusals."""
+    caplog.set_level("INFO", "gateway.refusals")
+    return lambda: [
+        {"message": record.getMessage(), **vars(record)}
+        for record in caplog.records
+        if record.name == "gateway.refusals"
+    ]
+
+
+Logged = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "rule", "setting"),
+    [
+        ({"subscribe": {"channel": "nowhere:x"}}, 102, "not configured", "namespaces.nowhere"),
+        ({"subscribe": {"channel": "with space"}}, 107, "printable ASCII", None),
+        ({"subscribe": {"channel": "closed:x"}}, 103, "subscription token", "namespaces.closed.allow_subscribe"),
+        ({"subscribe": {"channel": "$x"}}, 103, "start with $", "a subscription token for the channel"),
+        ({"subscribe": {"channel": "$x", "token": "forged"}}, 103, "token", None),
+        ({"subscribe": {"channel": "first"}}, 105, "already subscribed", None),
+        ({"subscribe": {"channel": "third"}}, 106, "too many channels", "limits.channels"),
+        ({"publish": {"channel": "closed:x", "data": 1}}, 103, "clients", "namespaces.closed.allow_publish"),
+        (
+            {"publish": {"channel": "room#bob", "data": 1}},
+            103,
+            "after #",
+            "the user's id after # in the channel's name",
+        ),
+        ({"publish": {"channel": "first"}}, 107, "without data", None),
+        ({"rpc": {"method": "m"}}, 108, "no hook", None),
+        ({"history": {"channel": "first"}}, 108, "history", None),
+        ({"presence": {"channel": "first"}}, 108, "presence", None),
+        ({"presence_stats": {"channel": "first"}}, 108, "presence_stats", None),
+        ({"ping": {}}, 108, "ping", None),
+        ({"sub_refresh": {"channel": "other", "token": "t"}}, 103, "not subscribed", None),
+    ],
+)
+def test_an_error_is_logged_once_with_what_would_allow_it(
+    make_world: MakeWorld, logged: Logged, command: dict[str, Any], code: int, rule: str, setting: str | None
+) -> None:
+    full = command.get("subscribe", {}).get("channel") in ("third", "first")
+    world = make_world(limits={"channels": 2 if full else 128})
+    client = world.subscriber("first", "second", user="ann")
+    (reply,) = client.send({"id": 9, **command})
+    assert reply["id"] == 9
+    assert reply["error"]["code"] == code
+    assert "temporary" not in reply["error"]
+    (line,) = logged()
+    (body,) = command.values()
+    assert line["client"] == client.session.client
+    assert line["user"] == "ann"
+    if code != errors.NOT_AVAILABLE.code:
+        assert line["channel"] == body["channel"]
+    assert rule in line["rule"]
+    assert line.get("setting") == setting
+    assert client.closed_with() is None
+
+
+def test_a_publish_too_many_is_temporary(make_world: MakeWorld, logged: Logged) -> None:
+    client = make_world(limits={"publishes_per_second": 1}).connect()
+    publish = {"id": 2, "publish": {"channel": "news", "data": 1}}
+    _, refused = client.send(publish, publish)
+    assert refused["error"] == {"code": 111, "message": "too many requests", "temporary": True}
+    (line,) = logged()
+    assert line["message"] == "publish refused"
+    assert line["setting"] == "limits.publishes_per_second"
+
+
+def test_an_expired_token_is_logged(world: World, logged: Logged) -> None:
+    client = world.open()
+    token = world.token("ann", expires_in=5)
+    world.scheduler.advance(6)
+    assert client.send({"id": 1, "connect": {"token": token}})[0]["error"] == {"code": 109, "message": "token expired"}
+    (line,) = logged()
+    assert (line["message"], line["rule"]) == ("connect refused", "token expired")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ({"id": 1, "connect": {}}, errors.BAD_COMMAND),
+        ({"id": 2, "subscribe": {}}, errors.BAD_COMMAND),
+        ({"id": 2, "unsubscribe": {}}, errors.BAD_COMMAND),
+        ({"id": 2, "publish": {"data": 1}}, errors.BAD_COMMAND),
+        ({"id": 2, "sub_refresh": {"token": "t"}}, errors.BAD_COMMAND),
+        ({"subscribe": {"channel": "news"}}, errors.BAD_COMMAND),
+        ({"id": 2}, errors.BAD_COMMAND),
+        ({}, errors.BAD_COMMAND),
+        ({"send": {"data": 1}}, errors.NO_HANDLER),
+        ({"id": 2, "refresh": {"token": "forged"}}, errors.INVALID_TOKEN),
+        ({"id": 2, "refresh": {}}, errors.INVALID_TOKEN),
+    ],
+)
+def test_an_offence_closes_for_good_and_is_logged_once(
+    world: World, logged: Logged, command: dict[str, Any], code: CloseCode
+) -> None:
+    client = world.connect("ann")
+    assert client.send(command) == []
+    assert client.closed_with() == code
+    assert not code.reconnect
+    (line,) = logged()
+    assert (line["message"], line["code"]) == ("connection closed", code.code)
+    assert line["detail"]
+    assert world.metrics.closed.values == {str(code.code): 1}
+    assert world.broker.subscribed == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "label", "reconnect"),
+    [(3503, "force disconnect", "3503", False), (4001, "ours", "custom", True), (4501, "ours", "custom", False)],
+)
+def test_disconnected_by_a_backend(world: World, code: int, reason: str, label: str, reconnect: bool) -> None:
+    """All connections of the user but those listed, or one; with the code that the backend chose."""
+    clients = [world.connect("ann") for _ in range(4)]
+    other = world.connect("bob")
+    first, second, third, listed = clients
+    one = DisconnectUser("default", "ann", first.session.client, code=code, reason=reason)
+    assert world.node.on_control(one) == 1
+    assert first.closed_with() == CloseCode(code, reason)
+    assert CloseCode(code, reason).reconnect is reconnect
+    rest = DisconnectUser("default", "ann", whitelist=(listed.session.client,), code=code, reason=reason)
+    assert world.node.on_control(rest) == 2
+    assert [client.closed_with() for client in (second, third)] == [CloseCode(code, reason)] * 2
+    assert listed.closed_with() is None
+    assert other.closed_with() is None
+    assert world.metrics.closed.values == {label: 3}
+
+
+def test_a_client_of_another_user_is_not_reached_by_its_id(world: World) -> None:
+    client = world.connect("ann")
+    assert world.node.on_control(DisconnectUser("default", "bob", client.session.client)) == 0
+    assert world.node.on_control(DisconnectUser("other", "ann")) == 0
+    assert client.closed_with() is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "channel", "code"),
+    [(["closed:y"], "closed:x", errors.NOT_PERMITTED), (["a", "b"], "news", errors.CHANNEL_LIMIT)],
+)
+def test_a_plain_client_is_told_by_the_close(
+    make_world: MakeWorld, logged: Logged, channels: list[str], channel: str, code: CloseCode
+) -> None:
+    world = make_world(limits={"channels": 2})
+    token = world.token("ann", channels=channels)
+    client = world.open_plain(Connect(1, token), Subscribe(2, channel), channel=channel)
+    assert client.closed_with() == code
+    refused, closed = logged()
+    assert refused["message"] == "subscribe refused"
+    assert refused["channel"] == channel
+    assert closed["code"] == code.code
+
+
+# Personal channels
+
+
+def test_a_personal_channel_is_the_users_own(make_world: MakeWorld) -> None:
+    world = make_world(personal={"enabled": True, "namespace": "own"})
+    client = world.connect("ann")
+    (reply,) = client.send({"id": 2, "subscribe": {"channel": "own:#ann"}})
+    assert reply["error"]["code"] == 105
+    (reply,) = client.send({"id": 3, "subscribe": {"channel": "own:#bob"}})
+    assert reply["error"]["code"] == 103
+    assert client.send({"id": 4, "unsubscribe": {"channel": "own:#ann"}}) == [{"id": 4, "unsubscribe": {}}]
+    (reply,) = client.send({"id": 5, "subscribe": {"channel": "own:#ann"}})
+    assert reply["error"]["code"] == 103
+
+
+@pytest.mark.parametrize("user", ["", "a,b", "a#b", "ä", "x" * 255])
+def test_whose_name_fits_into_no_channel_has_none(make_world: MakeWorld, user: str) -> None:
+    """And connects all the same."""
+    client = make_world(personal={"enabled": True}).connect(user)
+    assert client.session.subs == {}
+
+
+def test_the_personal_channel_counts_among_the_tokens(make_world: MakeWorld) -> None:
+    world = make_world(personal={"enabled": True}, limits={"channels": 2})
+    world.connect("ann", channels=["a"])
+    client = world.open()
+    client.send({"id": 1, "connect": {"token": world.token("ann", channels=["a", "b"])}})
+    assert client.closed_with() == errors.CHANNEL_LIMIT
+
+
+def test_all_devices_of_a_user_hear_its_channel(make_world: MakeWorld) -> None:
+    world = make_world(personal={"enabled": True})
+    devices, other = [world.connect("ann"), world.connect("ann")], world.connect("bob")
+    world.publish("#ann", "hello", exclude_client=devices[0].session.client)
+    world.publish("#ann", "all")
+    assert [len(client.got()) for client in (*devices, other)] == [1, 2, 0]
