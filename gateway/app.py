@@ -27,6 +27,7 @@ from gateway.broker.redis.registry import RedisRegistry
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.demo.routes import demo_routes
+from gateway.errors import GatewayError, RequestError
 from gateway.hub.encoder import Encoder
 from gateway.messages import DEFAULT_APP, Connect, NodeId, Subscribe
 from gateway.metrics import Metrics
@@ -152,7 +153,11 @@ class Gateway:
         """Keys first, since connections need them at once; then the cluster. Left in the opposite order."""
         await self.verifier.start()
         try:
-            await self.node.start()
+            try:
+                await self.node.start()
+            except RequestError as error:
+                # Not an answer to a client: the detail is all that counts.
+                raise GatewayError(error.detail) from error
             yield
             await self.node.stop()
         finally:

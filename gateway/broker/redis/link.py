@@ -267,6 +267,8 @@ async def connect(target: Target, settings: RedisSettings, link: Callable[[], Li
             return made
     except TimeoutError:
         reason = f"no answer within {settings.connect_timeout:g} s"
+    except ssl.SSLCertVerificationError as error:
+        reason = f"TLS: the certificate is refused: {error.verify_message}"
     except ssl.SSLError as error:
         reason = f"TLS: {error.reason or error}"
     except OSError as error:
