@@ -59,6 +59,13 @@ class Inbox:
         else:
             self._process(requests)
 
+    def withdraw(self, channel: str) -> bool:
+        """Forget the server's subscribes to a channel (to all when empty) that wait; False when there are none."""
+        kept = [work for work in self._queue if not (isinstance(work, SubscribeUser) and channel in ("", work.channel))]
+        found = len(kept) < len(self._queue)
+        self._queue = kept
+        return found
+
     def charge(self, requests: int) -> bool:
         """Count requests against the limit; above it reading pauses. False: far above it."""
         debt = self._bucket.charge(self._scheduler.now(), requests)

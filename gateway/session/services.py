@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway import errors
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.settings import HeartbeatSettings, LimitSettings
+from gateway.errors import CloseCode
 from gateway.hub.outbox import Outbox
 from gateway.log import Refusals
 from gateway.metrics import Metrics
@@ -17,6 +19,9 @@ from gateway.session.wheel import TimingWheel
 if TYPE_CHECKING:
     from gateway.session.inbox import Work
     from gateway.session.session import Session
+
+# Codes that backends choose do not become labels of metrics.
+KNOWN_CODES = frozenset(value for value in vars(errors).values() if isinstance(value, CloseCode))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,3 +53,7 @@ class SessionServices:
         if not expire_at:
             return False, 0
         return True, max(expire_at - int(self.scheduler.time()), 1)
+
+    def count_close(self, code: CloseCode) -> None:
+        """The gateway closes a connection."""
+        self.metrics.closed.add(str(code.code) if code in KNOWN_CODES else "custom")

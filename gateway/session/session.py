@@ -144,7 +144,7 @@ class Session:
         """Close the connection; nothing is delivered from now on."""
         if self.state is State.CLOSED:
             return
-        self.services.metrics.closed.add(str(code.code) if code in KNOWN_CODES else "custom")
+        self.services.count_close(code)
         self._end()
         self._transport.close(code)
 
@@ -152,9 +152,10 @@ class Session:
         self._inbox.put((message,))
 
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
+        withdrawn = self._inbox.withdraw(name)
         names = [name] if name else list(self.subs)
         ended = [self._end_subscription(self.subs[each], code) for each in names if each in self.subs]
-        return any(ended)
+        return withdrawn or any(ended)
 
     def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
         if not subscription.joined:
@@ -394,6 +395,3 @@ class Session:
             self.leave(subscription)
         self._drop_outbox()
         self._inbox.close()
-
-
-KNOWN_CODES = frozenset(value for value in vars(errors).values() if isinstance(value, CloseCode))

@@ -173,6 +173,20 @@ def test_unsubscribed_by_the_server_while_the_server_subscribes(world: World) ->
     assert client.got() == [PUSHED, TAKEN_AWAY]
 
 
+@pytest.mark.parametrize("channel", ["news", ""])
+def test_unsubscribed_by_the_server_before_it_subscribes(world: World, channel: str) -> None:
+    """The last word of the backend holds, though the first one still waits; other channels wait on."""
+    client = connecting(world)
+    world.node.on_control(BY_SERVER)
+    assert world.node.on_control(UnsubscribeUser("default", "ann", channel)) == 1
+    world.node.on_control(SubscribeUser("default", "ann", "sport"))
+    let_go(world)
+    assert BY_SERVER.channel not in client.session.subs
+    assert PUSHED not in client.got()
+    assert "sport" in client.session.subs
+    assert client.transport.reading
+
+
 def test_unsubscribed_by_the_server_while_connecting(world: World) -> None:
     client = connecting(world)
     assert world.node.on_control(UnsubscribeUser("default", "ann", "own:x")) == 1
