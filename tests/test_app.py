@@ -1,5 +1,6 @@
 """The composition root: what the settings make of a node."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import uvicorn
 import uvloop
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -27,11 +29,12 @@ from gateway.config.settings import ServerSettings
 from gateway.errors import ConfigError, GatewayError
 from gateway.messages import NodeId
 from gateway.metrics import Metrics
+from gateway.transports.lifespan import Lifespan
 from gateway.transports.websocket.endpoint import Handshake
 from tests.api.clients import close_of, native, plain, settled
 from tests.api.conftest import Api
 from tests.api.site import KEY, OPEN, running, settings_of
-from tests.servers import free_port
+from tests.servers import free_port, valkey_server
 
 # Modes
 
@@ -276,6 +279,22 @@ def test_run_node_says_why_it_cannot() -> None:
         address = "{}:{}".format(*taken.getsockname())
         with pytest.raises(ConfigError, match="listen"):
             run_node(settings_of(listen=address, internal_listen="127.0.0.1:0"))
+
+
+def test_a_node_that_cannot_join_leaves_nothing_behind() -> None:
+    """Here Redis lets it in but not at what the cluster knows: no task and no link of it goes on."""
+
+    async def started(url: str) -> set[str]:
+        gateway = Gateway(settings_of(redis={"url": url}))
+        with pytest.raises(GatewayError, match="revocations"):
+            await Lifespan(gateway.public).startup()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return {str(task.get_coro()) for task in others}
+
+    with valkey_server() as server:
+        with redis.Redis(unix_socket_path=str(server.path)) as operator:
+            operator.execute_command("ACL", "SETUSER", "node", "on", ">pw", "~*partitions*", "&*", "+@all")
+        assert uvloop.run(started(f"unix://node:pw@{server.path}")) == set()
 
 
 def test_a_gateway_lives_in_any_asgi_server() -> None:

@@ -84,7 +84,11 @@ class Node:
     async def start(self) -> None:
         """Join the cluster. Raises BrokerUnavailable."""
         await self._broker.start(self)
-        await self._learn()
+        try:
+            await self._learn()
+        except BaseException:
+            await self._broker.stop()
+            raise
         self._lag = LoopLag(self._metrics)
         self._announcing = asyncio.create_task(self._announce_forever())
 
