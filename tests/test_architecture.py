@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 LAYERS = [
     {"errors"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
+    {"listeners"},
     {"channels"},
     {"protocols", "broker", "auth", "hooks"},
     {"hub"},

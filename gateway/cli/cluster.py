@@ -12,10 +12,11 @@ import click
 
 from gateway.cli import embedded
 from gateway.cli.child import start_node
-from gateway.cli.listeners import AddressInUse, Block, free_block
+from gateway.cli.listeners import Block, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
 from gateway.errors import ConfigError, GatewayError
+from gateway.listeners import AddressInUse
 
 if TYPE_CHECKING:
     from gateway.config.settings import ServerSettings
@@ -149,8 +150,7 @@ def _block(loaded: "Loaded", count: int) -> Block:
     except AddressInUse as error:
         if "listen" in loaded.origins:
             raise ConfigError(
-                f"listen = {listen!r}: {error}; {count} nodes need the ports {port} to {port + count}, "
-                "and port 0 takes free ones"
+                f"{error}; {count} nodes need the ports {port} to {port + count}, and port 0 takes free ones"
             ) from error
         block = free_block(host, count, _AFTER_DEFAULT)
         _say(f"{error}; using {block.port} to {block.port + count} instead of {port} to {port + count}")

@@ -1,6 +1,5 @@
-"""Listening sockets, bound before a node starts, so that a taken address is told at once."""
+"""The ports of several nodes on one machine."""
 
-import errno
 import socket
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,18 +7,9 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 
 from gateway.errors import GatewayError
+from gateway.listeners import BACKLOG, AddressInUse, bind, refused
 
-BACKLOG = 2048
 LAST_PORT = 65535
-
-
-class AddressInUse(GatewayError):
-    """Another process holds the address."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that shares its port with nobody. Raises AddressInUse, GatewayError."""
-    return _bound(host, port, share=False)
 
 
 class SharedListener:
@@ -31,9 +21,9 @@ class SharedListener:
     """
 
     def __init__(self, host: str, port: int, *, reuse_port: bool = sys.platform == "linux") -> None:
-        """Raises AddressInUse, GatewayError."""
+        """Raises AddressInUse, ConfigError."""
         # Bound without SO_REUSEPORT, or it would join a port of another gateway of this user instead of failing.
-        self._first = listen(host, port)
+        self._first = _listen(host, port)
         self._reuse_port = reuse_port
         self._host = host
         self._taken = False
@@ -48,39 +38,23 @@ class SharedListener:
         if not self._taken:
             self._taken = True
             return self._first
-        return _bound(self._host, self.port, share=True)
+        return _listen(self._host, self.port, share=True)
 
     def close(self) -> None:
         self._first.close()
 
 
-def _bound(host: str, port: int, *, share: bool) -> socket.socket:
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _listen(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """Raises AddressInUse, ConfigError."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    listener = bind(address, "listen", reuse_port=share)
     try:
-        # A name may stand for several addresses (localhost); the system's first choice counts.
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with ExitStack() as unless_bound:
-            listener = unless_bound.enter_context(socket.socket(family, kind, protocol))
-            _prepare(listener, share=share)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-            unless_bound.pop_all()
-            return listener
-    except socket.gaierror as error:
-        raise GatewayError(f"{shown} cannot be listened on: {error.strerror}") from error
+        listener.listen(BACKLOG)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise AddressInUse(f"{shown} is in use by another process") from error
-        raise GatewayError(f"{shown} cannot be listened on: {error.strerror}") from error
-
-
-def _prepare(listener: socket.socket, *, share: bool) -> None:
-    # Old connections in TIME_WAIT do not block a restart.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if share:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if listener.family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Of two sockets that are bound to one address, the second that listens is refused.
+        listener.close()
+        raise refused(address, "listen", error) from error
+    return listener
 
 
 class Block:
@@ -90,7 +64,7 @@ class Block:
     """
 
     def __init__(self, host: str, port: int, nodes: int) -> None:
-        """Raises AddressInUse, GatewayError."""
+        """Raises AddressInUse, ConfigError."""
         if port + 2 * nodes > LAST_PORT:
             raise GatewayError(f"{nodes} nodes from port {port} on need ports above {LAST_PORT}")
         with ExitStack() as unless_complete:
@@ -101,7 +75,7 @@ class Block:
             # What each node listens on.
             self.sockets: list[tuple[socket.socket, socket.socket]] = []
             for own in self.own:
-                private = unless_complete.enter_context(listen(host, own))
+                private = unless_complete.enter_context(_listen(host, own))
                 self.sockets.append((unless_complete.enter_context(shared.socket()), private))
             self.internal = list(islice(_free_ports(self.own.stop), nodes))
             self._held = unless_complete.pop_all()
@@ -112,7 +86,7 @@ class Block:
 
 
 def free_block(host: str, nodes: int, ports: Iterable[int]) -> Block:
-    """The first block that is free, of those that start at the given ports. Raises AddressInUse, GatewayError."""
+    """The first block that is free, of those that start at the given ports. Raises AddressInUse, ConfigError."""
     for port in ports:
         with suppress(AddressInUse):
             return Block(host, port, nodes)
@@ -122,5 +96,5 @@ def free_block(host: str, nodes: int, ports: Iterable[int]) -> Block:
 def _free_ports(first: int) -> Iterator[int]:
     for port in range(first, LAST_PORT + 1):
         with suppress(AddressInUse):
-            listen("127.0.0.1", port).close()
+            _listen("127.0.0.1", port).close()
             yield port

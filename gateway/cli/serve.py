@@ -126,10 +126,7 @@ def _listener(settings: "ServerSettings") -> SharedListener:
     endpoint = parse(settings.listen)
     if endpoint.path:
         raise ConfigError(f"listen = {settings.listen!r}: several workers share a port, expected HOST:PORT")
-    try:
-        return SharedListener(endpoint.host, endpoint.port)
-    except GatewayError as error:
-        raise ConfigError(f"listen: {error}") from error
+    return SharedListener(endpoint.host, endpoint.port)
 
 
 class _Supervisor:

@@ -15,15 +15,15 @@ import uvicorn
 from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
+from gateway import listeners
 from gateway.config.settings import DrainSettings, ServerSettings
+from gateway.listeners import BACKLOG
 from gateway.metrics import Metrics
-from gateway.transports import listeners
 from gateway.transports.admission import Admission, raise_descriptor_limit
 from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions, http_protocol
 from gateway.transports.lifespan import Lifespan
-from gateway.transports.listeners import BACKLOG
-from gateway.transports.tls import TlsAcceptor
+from gateway.transports.tls import TlsAcceptor, tls_context
 
 logger = logging.getLogger(__name__)
 
@@ -244,10 +244,10 @@ async def serve(
     """
     raise_descriptor_limit()
     limits, max_body = settings.limits, settings.api.max_body
-    tls = listeners.tls_context(settings.tls)
+    tls = tls_context(settings.tls)
     with ExitStack() as unless_bound:
         if public_sockets is None:
-            public_sockets = [listeners.bind(settings.listen, "listen", reuse_port=settings.workers > 1)]
+            public_sockets = [listeners.bind(settings.listen, "listen")]
             unless_bound.enter_context(public_sockets[0])
             unless_bound.callback(listeners.remove_file, public_sockets[0])
         if internal_sockets is None:

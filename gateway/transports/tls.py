@@ -1,11 +1,14 @@
 """TLS connections from TCP on: a handshake that does not come counts and ends like a request that does not come."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
+from gateway.config.settings import TlsSettings
+from gateway.errors import ConfigError
 from gateway.metrics import LabelledCounter
 from gateway.transports.admission import FULL, Admission, Place
 from gateway.transports.http_protocol import GatewayHttpProtocol
@@ -98,3 +101,29 @@ class TlsAcceptor:
             if not secured:
                 self._protocol_errors.add("tls")
                 place.leave()
+
+
+def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:
+    """The certificate to serve with, None for none. Raises ConfigError."""
+    if settings.certificate is None:
+        if settings.key is not None:
+            raise ConfigError("tls.key is set and tls.certificate is not")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    for name, path in (("tls.certificate", settings.certificate), ("tls.key", settings.key)):
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigError(f"{name}: {path} cannot be read")
+    try:
+        context.load_cert_chain(settings.certificate, settings.key, password=_no_passphrase)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"tls.certificate {settings.certificate} and tls.key {settings.key or '(unset)'} "
+            f"are no certificate with its key: {error.reason or error}"
+        ) from error
+    return context
+
+
+def _no_passphrase() -> str:
+    """OpenSSL would ask on the terminal."""
+    raise ConfigError("tls.key is encrypted; a key without a passphrase is needed")

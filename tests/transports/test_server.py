@@ -23,14 +23,15 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from gateway import listeners
 from gateway.config.settings import DrainSettings, ServerSettings, TlsSettings
 from gateway.errors import ConfigError, GatewayError
 from gateway.metrics import Metrics
-from gateway.transports import listeners
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions, http_protocol
 from gateway.transports.server import serve
+from gateway.transports.tls import tls_context
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient, handshake, masked
 
@@ -351,8 +352,8 @@ def test_certificates_are_checked_at_the_start(tmp_path: Path) -> None:
     key.write_bytes(issued.private_key_pem.bytes())
     wrong.write_bytes(other.private_key_pem.bytes())
     empty.write_bytes(b"")
-    assert listeners.tls_context(TlsSettings()) is None
-    assert listeners.tls_context(TlsSettings(certificate=certificate, key=key)) is not None
+    assert tls_context(TlsSettings()) is None
+    assert tls_context(TlsSettings(certificate=certificate, key=key)) is not None
     for settings, message in (
         (TlsSettings(key=key), r"tls\.certificate is not"),
         (
@@ -365,7 +366,7 @@ def test_certificates_are_checked_at_the_start(tmp_path: Path) -> None:
         (TlsSettings(certificate=empty, key=key), "are no certificate with its key"),
     ):
         with pytest.raises(ConfigError, match=message):
-            listeners.tls_context(settings)
+            tls_context(settings)
 
 
 def test_a_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
@@ -384,4 +385,4 @@ def test_a_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
         )
     )
     with pytest.raises(ConfigError, match="passphrase"):
-        listeners.tls_context(TlsSettings(certificate=certificate, key=encrypted))
+        tls_context(TlsSettings(certificate=certificate, key=encrypted))

@@ -1,23 +1,26 @@
-"""Sockets to listen on, and the certificate of the public one."""
+"""Listening sockets: bound before anything else starts, so that a taken address is told at once."""
 
 import errno
 import os
 import socket
-import ssl
 import stat
 from contextlib import suppress
 
 from gateway.config.addresses import Endpoint, parse
-from gateway.config.settings import TlsSettings
 from gateway.errors import ConfigError
 
 BACKLOG = 2048
 
 
+class AddressInUse(ConfigError):
+    """Another process holds the address."""
+
+
 def bind(address: str, setting: str, *, reuse_port: bool = False) -> socket.socket:
-    """A socket on `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`, bound and not listening yet. Raises ConfigError.
+    """A socket on `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`, bound and not listening yet.
 
     `setting` is named in errors. `reuse_port` shares the port with other processes of this user (SO_REUSEPORT).
+    Raises AddressInUse, ConfigError.
     """
     endpoint = parse(address)
     try:
@@ -31,7 +34,7 @@ def bind(address: str, setting: str, *, reuse_port: bool = False) -> socket.sock
 def refused(address: str, setting: str, error: OSError) -> ConfigError:
     """What to tell the operator when an address cannot be had."""
     if error.errno == errno.EADDRINUSE:
-        return ConfigError(f"{address} is in use by another process (setting {setting})")
+        return AddressInUse(f"{address} is in use by another process (setting {setting})")
     return ConfigError(f"{address} cannot be listened on: {os.strerror(error.errno or 0)} (setting {setting})")
 
 
@@ -92,29 +95,3 @@ def remove_file(listener: socket.socket) -> None:
     if listener.family == socket.AF_UNIX and listener.fileno() != -1:
         with suppress(OSError):
             os.unlink(listener.getsockname())
-
-
-def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:
-    """The certificate to serve with, None for none. Raises ConfigError."""
-    if settings.certificate is None:
-        if settings.key is not None:
-            raise ConfigError("tls.key is set and tls.certificate is not")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
-    for name, path in (("tls.certificate", settings.certificate), ("tls.key", settings.key)):
-        if path is not None and not os.access(path, os.R_OK):
-            raise ConfigError(f"{name}: {path} cannot be read")
-    try:
-        context.load_cert_chain(settings.certificate, settings.key, password=_no_passphrase)
-    except ssl.SSLError as error:
-        raise ConfigError(
-            f"tls.certificate {settings.certificate} and tls.key {settings.key or '(unset)'} "
-            f"are no certificate with its key: {error.reason or error}"
-        ) from error
-    return context
-
-
-def _no_passphrase() -> str:
-    """OpenSSL would ask on the terminal."""
-    raise ConfigError("tls.key is encrypted; a key without a passphrase is needed")
