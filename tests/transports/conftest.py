@@ -184,13 +184,13 @@ def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None, app: 
 
 
 @contextmanager
-def asgi_site(settings: ServerSettings) -> Iterator[Site]:
-    """The same application under uvicorn as it comes."""
+def asgi_site(settings: ServerSettings, app: Any = None) -> Iterator[Site]:
+    """The same under uvicorn as it comes."""
     site = Site(settings)
     listener = socket.create_server(("127.0.0.1", 0))
     site.address = listener.getsockname()
     config = uvicorn.Config(
-        site.app(),
+        app or site.app(),
         ws="websockets-sansio",
         proxy_headers=False,
         log_config=None,
