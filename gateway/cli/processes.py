@@ -19,8 +19,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_WORDS = 0.5
 
 _STDERR = 2
-# Waits for the end of the parent, then removes the directories it was given and kills its process group.
-_WATCHDOG = 'read -r _; rm -rf -- "$@"; kill -s KILL 0'
+# Waits for the end of the parent, then removes the directories it was given and kills its process group. With the
+# parent the group is orphaned, and where a member is stopped the system then sends SIGHUP to all of them (POSIX).
+_WATCHDOG = 'trap "" HUP; read -r _; rm -rf -- "$@"; kill -s KILL 0'
 
 
 class Interrupted(Exception):
