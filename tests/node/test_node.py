@@ -1,0 +1,335 @@
+"""The node: broker and hub together, control messages, gaps, and its place in the cluster."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gateway.auth.revocations import Revocations
+from gateway.broker.memory import MemoryBroker, MemoryRegistry
+from gateway.channels import Channels
+from gateway.config.settings import NamespaceSettings, ServerSettings
+from gateway.errors import (
+    INVALID_TOKEN,
+    UNSUBSCRIBED_BY_SERVER,
+    UNSUBSCRIBED_INSUFFICIENT,
+    BrokerUnavailable,
+    CloseCode,
+    UnsubscribeCode,
+)
+from gateway.hub.encoder import Encoder
+from gateway.messages import (
+    NO_OPTIONS,
+    PUBLISHED,
+    Channel,
+    ClientId,
+    Control,
+    DisconnectUser,
+    NodeId,
+    Publication,
+    RefreshUser,
+    Revocation,
+    RevokeTokens,
+    SubscribeUser,
+    UnsubscribeUser,
+    User,
+)
+from gateway.metrics import Metrics
+from gateway.node import node as module
+from gateway.node.node import GAP_SLICE, Node
+from gateway.protocols.base import Message
+from gateway.protocols.plain import PlainProtocol
+from tests.fakes import DictRegistry, ManualBroker, ManualScheduler
+
+QUIET = "quiet"
+ROOM = Channel("default", "room")
+
+
+class FakeClient:
+    """A client that remembers what was asked of it."""
+
+    def __init__(self, number: int, user: str = "42") -> None:
+        self.client = ClientId(f"c{number}")
+        self.user = User("default", user)
+        self.asked: list[Any] = []
+        self.jti = f"t{number}"
+
+    def disconnect(self, code: CloseCode) -> None:
+        self.asked.append(code)
+
+    def subscribe_by_server(self, message: SubscribeUser) -> None:
+        self.asked.append(message)
+
+    def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
+        self.asked.append((name, code))
+        return True
+
+    def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
+        self.asked.append((expired, expire_at))
+
+    def lives_on(self, revoked: RevokeTokens) -> bool:
+        return revoked.jti == self.jti
+
+
+class Site:
+    """A node with fakes around it."""
+
+    def __init__(self) -> None:
+        settings = ServerSettings(namespaces={QUIET: NamespaceSettings(announce_gaps=False)})
+        self.broker, self.registry, self.scheduler = ManualBroker(), DictRegistry(), ManualScheduler()
+        self.metrics, self.revocations = Metrics(), Revocations(self.scheduler.time)
+        self.node = make_node(self, settings)
+
+    def clients(self, count: int, **fields: str) -> list[FakeClient]:
+        made = [FakeClient(number, **fields) for number in range(count)]
+        for client in made:
+            self.node.clients.add(client)
+        return made
+
+
+def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
+    return Node(
+        NodeId("n1"),
+        "first",
+        **{
+            "broker": site.broker,
+            "registry": site.registry,
+            "channels": Channels(settings),
+            "revocations": site.revocations,
+            "scheduler": site.scheduler,
+            "metrics": site.metrics,
+            **parts,
+        },
+    )
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+def unframed(messages: Sequence[Message]) -> bytes:
+    return b"".join(message.data for message in messages)
+
+
+def joined(site: Site, channel: Channel, client: FakeClient) -> Encoder:
+    encoder = Encoder(PlainProtocol(), unframed, b"ping")
+    site.node.acquire(channel, lambda error: None)
+    site.node.join(channel, client, encoder, lambda frame: client.asked.append(frame))
+    return encoder
+
+
+# Publish and subscribe
+
+
+def test_a_publication_of_the_broker_reaches_who_joined(site: Site) -> None:
+    """And no longer who left; the registry knows how many there are."""
+    asyncio.run(site.broker.start(site.node))
+    (client,) = site.clients(1)
+    encoder = joined(site, ROOM, client)
+    assert site.registry.occupancy == {ROOM: 1}
+    outcomes: list[Any] = []
+    site.node.publish(Publication(ROOM, b"1"), NO_OPTIONS, outcomes.append)
+    assert outcomes == [PUBLISHED]
+    assert client.asked == [b"1"]
+    site.node.leave(ROOM, client, encoder)
+    assert site.registry.occupancy == {ROOM: 0}
+    assert site.broker.subscribed == set()
+
+
+def test_waiting_for_a_publish_gets_its_outcome(site: Site) -> None:
+    async def scenario() -> None:
+        assert await site.node.publish_and_wait(Publication(ROOM, b"1"), NO_OPTIONS) == PUBLISHED
+        site.broker.up = False
+        with pytest.raises(BrokerUnavailable):
+            await site.node.publish_and_wait(Publication(ROOM, b"1"), NO_OPTIONS)
+
+    asyncio.run(scenario())
+
+
+def test_an_outcome_that_nobody_waits_for_any_more_does_no_harm(site: Site) -> None:
+    """The HTTP client that asked has gone."""
+
+    async def scenario() -> None:
+        site.broker.hold = True
+        waiting = asyncio.ensure_future(site.node.publish_and_wait(Publication(ROOM, b"1"), NO_OPTIONS))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        site.broker.release()
+
+    asyncio.run(scenario())
+
+
+# Gaps
+
+
+def test_a_gap_is_told_in_slices(site: Site) -> None:
+    """It may concern every subscription there is; each is told once, and counted."""
+    clients = site.clients(2 * GAP_SLICE + 50)
+    for client in clients:
+        joined(site, ROOM, client)
+    site.node.on_gap([ROOM])
+    told = [len(client.asked) for client in clients]
+    assert sum(told) == GAP_SLICE
+    site.scheduler.run()
+    assert all(client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)] for client in clients)
+    assert site.metrics.gaps.value == len(clients)
+
+
+def test_a_namespace_may_keep_gaps_to_itself(site: Site) -> None:
+    """announce_gaps."""
+    quiet = Channel("default", f"{QUIET}:room")
+    (client,) = site.clients(1)
+    joined(site, quiet, client)
+    joined(site, ROOM, client)
+    site.node.on_gap([quiet, ROOM])
+    assert client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)]
+
+
+# Control messages
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        (DisconnectUser("default", "42", code=4001, reason="bye"), CloseCode(4001, "bye")),
+        (SubscribeUser("default", "42", "news"), SubscribeUser("default", "42", "news")),
+        (UnsubscribeUser("default", "42", "news"), ("news", UNSUBSCRIBED_BY_SERVER)),
+        (RefreshUser("default", "42", expired=True, expire_at=7), (True, 7)),
+    ],
+)
+def test_a_control_message_acts_on_the_connections_of_its_user(site: Site, message: Control, asked: Any) -> None:
+    """All of them, or one; not those of others, nor of a user of the same name in another app."""
+    mine = site.clients(2)
+    other = FakeClient(7, user="43")
+    elsewhere = FakeClient(8)
+    elsewhere.user = User("another", "42")
+    for client in (other, elsewhere):
+        site.node.clients.add(client)
+    assert site.node.on_control(message) == 2
+    assert [client.asked for client in (*mine, other, elsewhere)] == [[asked], [asked], [], []]
+
+
+@pytest.mark.parametrize("kind", [DisconnectUser, UnsubscribeUser, RefreshUser])
+def test_one_connection_is_meant_only_together_with_its_user(site: Site, kind: Any) -> None:
+    """The client id is public: it must not be enough."""
+    mine = site.clients(2)
+    assert site.node.on_control(kind("default", "42", client="c1")) == 1
+    assert [len(client.asked) for client in mine] == [0, 1]
+    assert site.node.on_control(kind("default", "43", client="c1")) == 0
+    assert site.node.on_control(kind("default", "42", client="nobody")) == 0
+
+
+def test_a_whitelist_spares_connections(site: Site) -> None:
+    mine = site.clients(3)
+    assert site.node.on_control(DisconnectUser("default", "42", whitelist=("c1",))) == 2
+    assert [len(client.asked) for client in mine] == [1, 0, 1]
+
+
+def test_revoking_closes_what_lives_on_it_and_is_remembered(site: Site) -> None:
+    mine = site.clients(3)
+    assert site.node.on_control(RevokeTokens("default", jti="t1")) == 1
+    assert [client.asked for client in mine] == [[], [INVALID_TOKEN], []]
+    assert site.revocations.is_revoked("default", "42", "t1", 0)
+
+
+def test_anonymous_clients_are_nobodys(site: Site) -> None:
+    """No control message for the empty user finds them."""
+    (client,) = site.clients(1, user="")
+    assert site.node.clients.num_users == 0
+    assert site.node.on_control(DisconnectUser("default", "")) == 0
+    assert client.asked == []
+    site.node.clients.remove(client)
+    site.node.clients.remove(client)
+    assert len(site.node.clients) == 0
+
+
+# The cluster
+
+
+def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """It learns what is revoked, tells what it is, renews that, and is gone after its stop."""
+    monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
+    monkeypatch.setattr(module, "REVOCATIONS_EVERY", 2)
+
+    async def scenario() -> None:
+        site.registry.revoked = [Revocation("default", jti="old")]
+        await site.node.start()
+        assert site.revocations.is_revoked("default", "", "old", 0)
+        assert [info.name for info in await site.node.nodes()] == ["first"]
+        site.clients(2)
+        site.registry.leases.clear()
+        site.registry.revoked = [Revocation("default", jti="new")]
+        async with asyncio.timeout(20):
+            while not (site.registry.leases and site.revocations.is_revoked("default", "", "new", 0)):
+                await asyncio.sleep(0.01)
+        # What the registry forgot, it is told again.
+        assert Revocation("default", jti="old") in site.registry.revoked
+        (info,) = await site.node.nodes()
+        assert (info.num_clients, info.num_users) == (2, 1)
+        assert info.rss > 0
+        await site.node.stop()
+        assert await site.node.nodes() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """Neither while it runs nor when it leaves."""
+    monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
+
+    async def scenario() -> None:
+        await site.node.start()
+        tries = 0
+
+        async def failing(*arguments: object) -> None:
+            nonlocal tries
+            tries += 1
+            raise BrokerUnavailable("down")
+
+        monkeypatch.setattr(site.registry, "announce", failing)
+        monkeypatch.setattr(site.registry, "withdraw", failing)
+        async with asyncio.timeout(20):
+            while tries < 3:
+                await asyncio.sleep(0.01)
+        await site.node.stop()
+        assert site.broker.receiver is None
+
+    asyncio.run(scenario())
+
+
+def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
+    async def scenario() -> None:
+        broker, registry = MemoryBroker(site.metrics), MemoryRegistry()
+        node = make_node(site, ServerSettings(), broker=broker, registry=registry)
+        await node.start()
+        client = FakeClient(1)
+        node.clients.add(client)
+        result = await node.revoke(Revocation("default", jti="t1"))
+        assert result == (1, 1, 1)
+        assert client.asked == [INVALID_TOKEN]
+        assert await registry.revocations() == [Revocation("default", jti="t1")]
+        page = await node.occupied_channels("default", "", 10, "")
+        assert page.channels == []
+        assert node.health().ok
+        await node.stop()
+        assert not node.health().ok
+
+    asyncio.run(scenario())
+
+
+def test_the_lag_of_the_loop_is_measured(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """While a node runs."""
+    monkeypatch.setattr("gateway.node.vitals.LAG_INTERVAL", 0.001)
+
+    async def scenario() -> None:
+        await site.node.start()
+        async with asyncio.timeout(20):
+            while sum(site.metrics.loop_lag.counts) < 3:
+                await asyncio.sleep(0.001)
+        await site.node.stop()
+
+    asyncio.run(scenario())
