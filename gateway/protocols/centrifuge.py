@@ -86,7 +86,7 @@ class CentrifugeProtocol:
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
         try:
             commands = _decode_lines(data) if b"\n" in data else (_decode_line(data),)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Disconnect(BAD_COMMAND, str(error)) from None
         if not commands:
             raise Disconnect(BAD_COMMAND, "empty frame")
