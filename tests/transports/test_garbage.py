@@ -109,6 +109,7 @@ def decoded(protocol: WireProtocol, pieces: Sequence[bytes]) -> list[Any]:
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
+@example(stream=b"\x80\x00", places=[], protocol=CentrifugeProtocol())
 @given(stream=STREAMS, places=PLACES, protocol=st.sampled_from([CentrifugeProtocol(), PlainProtocol()]))
 def test_parser_and_decoder_take_anything_however_it_is_cut(
     stream: bytes, places: list[int], protocol: WireProtocol

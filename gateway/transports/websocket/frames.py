@@ -204,16 +204,16 @@ class FrameParser:
         return position
 
     def _check(self, first: int, second: int) -> None:
+        """The first byte before the second, so that the error is the same however the stream is cut."""
         if first not in _FIRST_BYTES:
             raise FrameError(PROTOCOL_ERROR, _describe(first))
-        if not second & _MASKED:
-            raise FrameError(PROTOCOL_ERROR, "unmasked frame")
-        if first & _CONTROL:
-            if second & 0x7F > 125:
-                raise FrameError(PROTOCOL_ERROR, "long control frame")
-        elif (first & 0x0F == CONTINUATION) != (self._message is not None):
+        if not first & _CONTROL and (first & 0x0F == CONTINUATION) != (self._message is not None):
             expected = "continuation" if self._message is not None else "text or binary"
             raise FrameError(PROTOCOL_ERROR, f"expected {expected} frame")
+        if not second & _MASKED:
+            raise FrameError(PROTOCOL_ERROR, "unmasked frame")
+        if first & _CONTROL and second & 0x7F > 125:
+            raise FrameError(PROTOCOL_ERROR, "long control frame")
 
     def _check_size(self, first: int, length: int) -> None:
         """The declared length decides: a message that is too big is refused before it arrives."""
