@@ -105,16 +105,14 @@ class Gateway:
 
     def _public_routes(self, channels: Channels) -> list[BaseRoute]:
         settings = self.settings
-        routes: list[BaseRoute] = [
+        # The first that matches serves: those that are asked for most stand first.
+        return [
+            *(api_routes(self.node, channels, settings, self.metrics) if settings.api.public else []),
             WebSocketRoute("/connection/websocket", self._endpoint(self._open_centrifuge)),
             WebSocketRoute("/ws/{channel:path}", self._endpoint(self._open_plain)),
             *health_routes(self.node, lambda: self.draining),
+            *(demo_routes(self.node) if settings.demo else []),
         ]
-        if settings.api.public:
-            routes += api_routes(self.node, channels, settings, self.metrics)
-        if settings.demo:
-            routes += demo_routes(self.node)
-        return routes
 
     def _internal_routes(self, channels: Channels) -> list[BaseRoute]:
         return [

@@ -178,8 +178,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         except (httptools.HttpParserError, _Violation) as error:
             self._fail(self._violation or (error if isinstance(error, _Violation) else _Violation(400, "malformed")))
         else:
-            if self._in_head and self._head_size and self._deadline is None:
-                # The next request on a connection that is kept alive.
+            # A request that is not complete yet; most come in one piece and need no timer.
+            if self._deadline is None and (self._head_size or not self._in_head):
                 self._set_deadline()
 
     def _check_sizes(self) -> None:
@@ -221,13 +221,15 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         """The head is complete: what it promises is checked before the application is started."""
         limits = self._options.limits
         self._clear_deadline()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        # What came with the head may be body: only then it is counted again, without.
+        if self._head_size > limits.header_bytes:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > limits.header_bytes:
+                self._violate(431, "headers too big")
         self._head_size = 0
-        if size > limits.header_bytes:
-            self._violate(431, "headers too big")
-        declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
-        if int(declared) > self._options.max_body:
-            self._violate(413, "body too big")
+        for name, value in self.headers:
+            if name == b"content-length" and int(value) > self._options.max_body:
+                self._violate(413, "body too big")
         if len(self.pipeline) >= MOST_PIPELINED:
             self._violate(429, "too many pipelined requests")
         if self.parser.should_upgrade():
@@ -239,7 +241,6 @@ class GatewayHttpProtocol(HttpToolsProtocol):
                 return
         super().on_headers_complete()
         self._in_head = False
-        self._set_deadline()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

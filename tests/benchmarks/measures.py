@@ -203,7 +203,7 @@ def bare_starlette() -> Iterator[tuple[str, int]]:
         process.stdout.close()
 
 
-async def http_publish(requests: int = 3_000, connections: int = 8) -> list[Row]:
+async def http_publish(requests: int = 6_400, connections: int = 64) -> list[Row]:
     """CPU per POST of one message and of a batch, next to a bare Starlette POST."""
     body = json.dumps({"channel": "single", "data": PAYLOAD}).encode()
     with node() as target, bare_starlette() as (bare_url, bare_pid):
