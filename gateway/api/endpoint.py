@@ -22,6 +22,7 @@ from gateway.errors import (
     RequestError,
 )
 from gateway.metrics import Metrics
+from gateway.protocols.payload import mended
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class ApiEndpoint:
         try:
             # The decoder takes embedded values as they are, valid UTF-8 or not.
             body.decode()
-            request = decoder.decode(body)
+            request = _decoded(decoder, body)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
             raise RequestError(BAD_REQUEST, str(error)) from None
         try:
@@ -121,6 +122,16 @@ class ApiEndpoint:
 
 
 DOCUMENT = "/api/openapi.json"
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError:
+        whole = mended(body)
+        if whole == body:
+            raise
+        return decoder.decode(whole)
 
 
 async def _body(receive: Receive) -> bytes | None:

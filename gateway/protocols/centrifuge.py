@@ -30,7 +30,7 @@ from gateway.messages import (
     Unsupported,
 )
 from gateway.protocols.base import Message
-from gateway.protocols.payload import as_json, compact
+from gateway.protocols.payload import as_json, compact, mended
 
 # A frame of many publications ends here and the next one begins: clients bound the size of one message
 # (python-websockets at 1 MiB), and a publication alone may have 64 KiB.
@@ -85,7 +85,7 @@ class CentrifugeProtocol:
             # The binary encoding of this protocol is Protobuf, which is not offered.
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
         try:
-            commands = _decode_lines(data) if b"\n" in data else (_decode_line(data),)
+            commands = _commands(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Disconnect(BAD_COMMAND, str(error)) from None
         if not commands:
@@ -161,6 +161,16 @@ class CentrifugeProtocol:
 
     def ping(self) -> Sequence[Message]:
         return _PING
+
+
+def _commands(data: bytes) -> Sequence[_Command]:
+    try:
+        return _decode_lines(data) if b"\n" in data else (_decode_line(data),)
+    except msgspec.DecodeError:
+        whole = mended(data)
+        if whole == data:
+            raise
+        return _decode_lines(whole)
 
 
 def _request(command: _Command) -> Request:

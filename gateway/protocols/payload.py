@@ -7,6 +7,7 @@
 | binary | {"base64": "..."}             | a binary message      |
 """
 
+import re
 from base64 import b64encode
 
 import msgspec
@@ -16,19 +17,26 @@ from gateway.messages import Kind, Publication
 
 _BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
+# An escape in a JSON string (RFC 8259 section 7): a surrogate pair, half of one, any other.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
 
 def compact(data: bytes) -> bytes:
     """JSON without raw line breaks, which would split frames of line-based protocols. `data` is valid JSON.
 
     Inside strings JSON allows no raw control characters, so a line break is always white space between tokens.
     """
-    if b"\n" not in data and b"\r" not in data:
-        return data
-    try:
-        return msgspec.json.format(data, indent=-1)
-    except RecursionError:
-        # The decoder was called with a few frames less on the stack.
-        return data.translate(_BREAKS)
+    return data.translate(_BREAKS) if b"\n" in data or b"\r" in data else data
+
+
+def mended(data: bytes) -> bytes:
+    """JSON with U+FFFD for every half of a character (lone surrogate, RFC 8259 section 8.2).
+
+    JavaScript's JSON.stringify writes text that was cut in the middle of an emoji that way; decoders refuse it.
+    """
+    return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape[1] else escape[0], data)
 
 
 def checked_json(data: bytes) -> bytes:

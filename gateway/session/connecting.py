@@ -82,6 +82,9 @@ def _server_subscriptions(session: Session, identity: Identity) -> dict[str, Ser
     personal = services.channels.personal(services.app, identity.user)
     if personal is not None:
         subs.setdefault(personal.name, ServerSub())
+    if session.home:
+        # A plain connection has one channel: of what came from another one nobody could tell.
+        subs = {name: sub for name, sub in subs.items() if name == session.home}
     for name in subs:
         services.channels.resolve(services.app, name)
     if len(subs) > services.limits.channels:

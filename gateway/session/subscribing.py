@@ -21,6 +21,9 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
     if not request.channel:
         raise Disconnect(errors.BAD_COMMAND, "subscribe without a channel")
     if request.channel in session.subs:
+        if request.channel == session.home:
+            # The token has already let a plain connection into its channel.
+            return
         raise RequestError(errors.ALREADY_SUBSCRIBED)
     if len(session.subs) >= services.limits.channels:
         raise _too_many_channels()
@@ -94,7 +97,8 @@ def _subscribed(session: Session, request: Subscribe, subscription: Subscription
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     """The server subscribes the client to what it has not subscribed to by itself. Nobody waits for an answer."""
-    if message.channel in session.subs:
+    if message.channel in session.subs or session.home not in ("", message.channel):
+        # A plain connection has one channel: of what came from another one nobody could tell.
         return
     if len(session.subs) >= session.services.limits.channels:
         session.log_refusal("subscribe by the server", message.channel, _too_many_channels())

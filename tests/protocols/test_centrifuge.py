@@ -277,3 +277,11 @@ def test_many_publications_share_frames_up_to_a_limit() -> None:
     assert all(len(message.data) <= FRAME_LIMIT + 40 for message in messages)
     lines = [json.loads(line) for message in messages for line in message.data.split(b"\n")]
     assert [line["push"]["pub"]["data"][5000:] for line in lines] == [str(number) for number in range(40)]
+
+
+def test_half_an_emoji_does_not_end_the_connection() -> None:
+    """JavaScript's JSON.stringify writes it as an escape when a text was cut in its middle."""
+    line = rb'{"id":1,"publish":{"channel":"a","data":"\ud83d"}}'
+    for data in (line, line + b"\n" + line):
+        requests = PROTOCOL.decode(data, binary=False)
+        assert set(requests) == {Publish(1, "a", rb'"\ufffd"')}

@@ -7,7 +7,7 @@ import pytest
 
 from gateway import errors
 from gateway.errors import CloseCode
-from gateway.messages import Connect, DisconnectUser, Subscribe
+from gateway.messages import Connect, DisconnectUser, Subscribe, SubscribeUser
 from tests.session.conftest import World
 
 MakeWorld = Callable[..., World]
@@ -151,21 +151,34 @@ def test_a_client_of_another_user_is_not_reached_by_its_id(world: World) -> None
     assert client.closed_with() is None
 
 
-@pytest.mark.parametrize(
-    ("channels", "channel", "code"),
-    [(["closed:y"], "closed:x", errors.NOT_PERMITTED), (["a", "b"], "news", errors.CHANNEL_LIMIT)],
-)
-def test_a_plain_client_is_told_by_the_close(
-    make_world: MakeWorld, logged: Logged, channels: list[str], channel: str, code: CloseCode
-) -> None:
-    world = make_world(limits={"channels": 2})
-    token = world.token("ann", channels=channels)
-    client = world.open_plain(Connect(1, token), Subscribe(2, channel), channel=channel)
-    assert client.closed_with() == code
+def test_a_plain_client_is_told_by_the_close(world: World, logged: Logged) -> None:
+    token = world.token("ann", channels=["closed:y"])
+    client = world.open_plain(Connect(1, token), Subscribe(2, "closed:x"), channel="closed:x")
+    assert client.closed_with() == errors.NOT_PERMITTED
     refused, closed = logged()
     assert refused["message"] == "subscribe refused"
-    assert refused["channel"] == channel
-    assert closed["code"] == code.code
+    assert refused["channel"] == "closed:x"
+    assert closed["code"] == errors.NOT_PERMITTED.code
+
+
+def test_a_plain_client_has_one_channel(make_world: MakeWorld) -> None:
+    """Nobody could tell what came from another: neither the token, nor its person, nor a backend adds any."""
+    world = make_world(personal={"enabled": True})
+    client = world.open_plain(Connect(1, world.token("ann", channels=["a", "b"])), Subscribe(2, "news"), channel="news")
+    world.node.on_control(SubscribeUser("default", "ann", "c"))
+    assert set(client.session.subs) == {"news"}
+    assert client.closed_with() is None
+
+
+@pytest.mark.parametrize("channel", ["closed:x", "#ann"])
+def test_what_a_token_subscribes_to_is_open_to_a_plain_client(make_world: MakeWorld, channel: str) -> None:
+    """Without another permission, once."""
+    world = make_world(personal={"enabled": True})
+    client = world.open_plain(
+        Connect(1, world.token("ann", channels=["closed:x"])), Subscribe(2, channel), channel=channel
+    )
+    assert client.closed_with() is None
+    assert set(client.session.subs) == {channel}
 
 
 # Personal channels
