@@ -19,7 +19,7 @@ _ENTRY = "import sys; from gateway.cli.child import main; sys.exit(main())"
 def start_node(family: Family, name: str, settings: "ServerSettings", sockets: Sequence[socket.socket]) -> Child:
     """Start a node that serves these listening sockets; the parent may close its own copies at once.
 
-    The child is `ready` when it accepts. Its settings, secrets included, go through a pipe. Raises OSError.
+    The child is `ready` when it accepts. Its settings, secrets included, go through a pipe. Raises GatewayError.
     """
     # -P: a folder named gateway in the user's directory is not this package.
     command = [sys.executable, "-P", "-c", _ENTRY, name]

@@ -63,12 +63,11 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     with ExitStack() as stack:
         block = stack.enter_context(closing(_block(loaded, count)))
         plan = _plan(loaded, block)
-        directory = None if plan.settings.redis.url else embedded.private_directory()
-        family = stack.enter_context(Family(directory))
+        family = stack.enter_context(Family(None if plan.settings.redis.url else embedded.private_directory))
         nodes: list[Child] = []
         try:
-            if directory is not None:
-                plan = plan.with_valkey(embedded.start(family, directory))
+            if family.directory is not None:
+                plan = plan.with_valkey(embedded.start(family, family.directory))
             nodes += (_start(family, plan, block, index) for index in range(count))
             block.close()
             _await_ready(family, nodes, block)
@@ -77,6 +76,8 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
         except Interrupted:
             drain = plan.settings.drain
             late = family.stop(nodes, drain.delay + drain.window + STOP_SECONDS)
+            for child in late:
+                _say(f"{child} did not end in time and is killed")
             context.exit(1 if late else 0)
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 from gateway.cli.processes import Child, Family
@@ -11,6 +12,7 @@ from gateway.errors import GatewayError
 START_SECONDS = 10.0
 
 _POLL = 0.01
+_ANSWER_SECONDS = 0.5
 # sun_path holds 104 bytes on macOS and 108 on Linux, the final NUL included; TMPDIR may be long.
 _SOCKET_PATH = 103
 _TAIL = 2048
@@ -21,12 +23,15 @@ class EmbeddedError(GatewayError):
 
 
 def private_directory() -> Path:
-    """A new directory that only this user may enter, short enough for a socket in it."""
-    directory = Path(tempfile.mkdtemp(prefix="gateway-"))
-    if len(os.fsencode(_socket(directory))) <= _SOCKET_PATH:
-        return directory
-    directory.rmdir()
-    return Path(tempfile.mkdtemp(prefix="gateway-", dir="/tmp"))
+    """A new directory that only this user may enter, its path short enough for a socket in it. Raises EmbeddedError."""
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="gateway-"))
+        if len(os.fsencode(_socket(directory))) <= _SOCKET_PATH:
+            return directory
+        directory.rmdir()
+        return Path(tempfile.mkdtemp(prefix="gateway-", dir="/tmp"))
+    except OSError as error:
+        raise EmbeddedError(f"no directory for the embedded Valkey: {error}") from error
 
 
 def start(family: Family, directory: Path) -> tuple[Child, str]:
@@ -35,7 +40,8 @@ def start(family: Family, directory: Path) -> tuple[Child, str]:
     It listens on a Unix socket only and writes nothing to disk but its log. Raises EmbeddedError, Interrupted.
     """
     child = family.start("embedded Valkey", command(directory))
-    for _ in range(int(START_SECONDS / _POLL)):
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
         family.wait(_POLL)
         if child.code is not None:
             raise EmbeddedError(f"the {child} {child.ending()}:\n{log(directory)}")
@@ -94,7 +100,7 @@ def _binary() -> Path:
 def _answers(path: Path) -> bool:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(1.0)
+            connection.settimeout(_ANSWER_SECONDS)
             connection.connect(str(path))
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith(b"+PONG")

@@ -7,18 +7,19 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
+
+from gateway.errors import GatewayError
 
 # Signals that ask this process to end. SIGHUP: the terminal was closed.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds that a second signal leaves the children.
 LAST_WORDS = 0.5
 
-_STDERR = 2
 # Waits for the end of the parent, then removes the directories it was given and kills its process group. With the
 # parent the group is orphaned, and where a member is stopped the system then sends SIGHUP to all of them (POSIX).
 _WATCHDOG = 'trap "" HUP; read -r _; rm -rf -- "$@"; kill -s KILL 0'
@@ -95,64 +96,77 @@ class Family:
     As a context it also takes over the signals of ENDING: `wait` raises them as Interrupted. Main thread only.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        """`directory` is removed when the family ends."""
-        self._directory = directory
+    def __init__(self, make_directory: Callable[[], Path] | None = None) -> None:
+        """The `directory` that is made is removed when the family ends, however it ends."""
+        self.directory: Path | None = None
+        self._make_directory = make_directory
         self._children: list[Child] = []
+        self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        watched, self._lifeline = os.pipe()
-        directories = [] if self._directory is None else [str(self._directory)]
-        self._watchdog = subprocess.Popen(  # noqa: S603  # nothing in it but our own paths
-            ["/bin/sh", "-c", _WATCHDOG, "gateway-watchdog", *directories],
-            stdin=watched,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-        os.close(watched)
-        self._signals, self._wakeup = socket.socketpair()
-        self._signals.setblocking(False)
-        self._wakeup.setblocking(False)
-        self._wakeup_before = signal.set_wakeup_fd(self._wakeup.fileno())
-        # nohup ignores SIGHUP on purpose
-        taken = [each for each in ENDING if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
-        self._handlers = {each: signal.signal(each, _leave_to_wakeup) for each in taken}
+        with self._undo:
+            # Before the directory: a signal in between would leave it behind.
+            self._take_signals()
+            if self._make_directory is not None:
+                self.directory = self._make_directory()
+                self._undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self._start_watchdog()
+            self._undo = self._undo.pop_all()
         return self
+
+    def _take_signals(self) -> None:
+        self._signals, wakeup = (self._undo.enter_context(end) for end in socket.socketpair())
+        for end in (self._signals, wakeup):
+            end.setblocking(False)
+        self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(wakeup.fileno()))
+        for each in ENDING:
+            # nohup ignores SIGHUP on purpose
+            if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN:
+                self._undo.callback(signal.signal, each, signal.signal(each, _leave_to_wakeup))
+
+    def _start_watchdog(self) -> None:
+        watched, lifeline = os.pipe()
+        self._undo.callback(os.close, lifeline)
+        try:
+            self._watchdog = subprocess.Popen(  # noqa: S603  # nothing in it but our own paths
+                ["/bin/sh", "-c", _WATCHDOG, "gateway-watchdog", *filter(None, [self.directory])],
+                stdin=watched,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
+        finally:
+            os.close(watched)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Kill what still runs."""
-        # macOS answers EPERM for a group of zombies.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._watchdog.pid, signal.SIGKILL)
-        self._watchdog.wait()
-        for child in self._children:
-            child.reap()
-        os.close(self._lifeline)
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-        for each, handler in self._handlers.items():
-            signal.signal(each, handler)
-        signal.set_wakeup_fd(self._wakeup_before)
-        self._signals.close()
-        self._wakeup.close()
+        with self._undo:
+            # macOS answers EPERM for a group of zombies.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._watchdog.pid, signal.SIGKILL)
+            self._watchdog.wait()
+            for child in self._children:
+                child.reap()
 
     def start(
         self, name: str, command: Sequence[str], *, orders: bytes = b"", sockets: Iterable[socket.socket] = ()
     ) -> Child:
         """Start a child that reads `orders` from its standard input and inherits the sockets.
 
-        Secrets belong into `orders`: everybody on the machine sees commands. Raises OSError.
+        Secrets belong into `orders`: everybody on the machine sees commands. Raises GatewayError.
         """
-        process = subprocess.Popen(  # noqa: S603  # commands are built in this package
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[each.fileno() for each in sockets],
-            process_group=self._watchdog.pid,
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603  # commands are built in this package
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[each.fileno() for each in sockets],
+                process_group=self._watchdog.pid,
+            )
+        except OSError as error:
+            raise GatewayError(f"{name} cannot be started: {error.strerror}") from error
         child = Child(name, process)
         self._children.append(child)
         assert process.stdin is not None

@@ -185,7 +185,7 @@ class _Supervisor:
     def _restart(self, worker: _Worker) -> None:
         try:
             self._start(worker)
-        except (GatewayError, OSError) as error:
+        except GatewayError as error:
             _logger.error("%s cannot be started, trying again in %s s: %s", worker.name, worker.delay, error)
             self._schedule(worker)
 
