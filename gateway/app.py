@@ -204,11 +204,13 @@ def run_node(
     settings: ServerSettings,
     *,
     sockets: Sequence[socket.socket] | None = None,
+    internal_sockets: Sequence[socket.socket] | None = None,
     on_ready: Callable[[], object] | None = None,
 ) -> int:
     """Run one node until a signal ends it; the exit code. Raises GatewayError when it cannot start.
 
-    `sockets`: listening sockets to serve clients on, in place of `listen`. `on_ready` is called once the node accepts.
+    `sockets`: listening sockets to serve clients on, in place of `listen`; `internal_sockets` in place of
+    `internal_listen`. `on_ready` is called once the node accepts.
     """
     log.configure(settings.log, sys.stderr, settings.node_name)
 
@@ -219,6 +221,7 @@ def run_node(
             gateway.internal,
             gateway.settings,
             public_sockets=sockets,
+            internal_sockets=internal_sockets,
             admission=gateway.admission,
             drain=gateway.drain,
             metrics=gateway.metrics,

@@ -5,26 +5,53 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gateway
 from gateway.cli.processes import Child, Family
 
 if TYPE_CHECKING:
     from gateway.config.settings import ServerSettings
 
 _STDOUT, _STDERR = 1, 2
-_ENTRY = "import sys; from gateway.cli.child import main; sys.exit(main())"
+_ENTRY = """
+import sys
+_, name, folder = sys.argv
+if folder not in sys.path:
+    sys.path.insert(0, folder)
+from gateway.cli.child import main
+sys.exit(main(name))
+"""
 
 
-def start_node(family: Family, name: str, settings: "ServerSettings", sockets: Sequence[socket.socket]) -> Child:
+def start_node(
+    family: Family,
+    name: str,
+    settings: "ServerSettings",
+    sockets: Sequence[socket.socket],
+    internal_sockets: Sequence[socket.socket] | None = None,
+) -> Child:
     """Start a node that serves these listening sockets; the parent may close its own copies at once.
 
-    The child is `ready` when it accepts. Its settings, secrets included, go through a pipe. Raises GatewayError.
+    Without `internal_sockets` the node itself binds the address in its settings. The child is `ready` when it accepts.
+    The settings, secrets included, go through a pipe. Raises GatewayError.
     """
-    # -P: a folder named gateway in the user's directory is not this package.
-    command = [sys.executable, "-P", "-c", _ENTRY, name]
-    orders = {"settings": settings.model_dump(), "sockets": [each.fileno() for each in sockets]}
-    return family.start(name, command, orders=json.dumps(orders, default=_plain).encode(), sockets=sockets)
+    # The child runs the package that its parent runs, from wherever that was imported. -P: and not a folder named
+    # gateway that stands in the user's directory.
+    folder = str(Path(gateway.__file__).parents[1])
+    command = [sys.executable, "-P", "-c", _ENTRY, name, folder]
+    orders = {
+        "settings": settings.model_dump(),
+        "sockets": _numbers(sockets),
+        "internal_sockets": None if internal_sockets is None else _numbers(internal_sockets),
+    }
+    inherited = [*sockets, *(internal_sockets or ())]
+    return family.start(name, command, orders=json.dumps(orders, default=_plain).encode(), sockets=inherited)
+
+
+def _numbers(sockets: Sequence[socket.socket]) -> list[int]:
+    return [each.fileno() for each in sockets]
 
 
 def _plain(value: Any) -> str:
@@ -33,7 +60,8 @@ def _plain(value: Any) -> str:
     return str(value if reveal is None else reveal())
 
 
-def main() -> int:
+def main(name: str) -> int:
+    """Serve as the parent orders on standard input; the exit code. `name` is what the parent calls this node."""
     from gateway.app import run_node
     from gateway.config.settings import ServerSettings
     from gateway.errors import GatewayError
@@ -42,10 +70,18 @@ def main() -> int:
     # Whatever a library prints must not pass for a report.
     os.dup2(_STDERR, _STDOUT)
     orders = json.load(sys.stdin)
-    settings = ServerSettings.model_validate(orders["settings"])
-    sockets = [socket.socket(fileno=each) for each in orders["sockets"]]
+    given = orders["internal_sockets"]
     try:
-        return run_node(settings, sockets=sockets, on_ready=lambda: os.write(report, b"ready\n"))
+        return run_node(
+            ServerSettings.model_validate(orders["settings"]),
+            sockets=_sockets(orders["sockets"]),
+            internal_sockets=None if given is None else _sockets(given),
+            on_ready=lambda: os.write(report, b"ready\n"),
+        )
     except GatewayError as error:
-        print(f"Error: {sys.argv[1]}: {error}", file=sys.stderr)
+        print(f"Error: {name}: {error}", file=sys.stderr)
         return 1
+
+
+def _sockets(numbers: Sequence[int]) -> list[socket.socket]:
+    return [socket.socket(fileno=each) for each in numbers]

@@ -12,7 +12,7 @@ import click
 
 from gateway.cli import embedded
 from gateway.cli.child import start_node
-from gateway.cli.listeners import Block, free_block
+from gateway.cli.listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
 from gateway.errors import ConfigError, GatewayError
@@ -68,9 +68,9 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
         try:
             if family.directory is not None:
                 plan = plan.with_valkey(embedded.start(family, family.directory))
-            nodes += (_start(family, plan, block, index) for index in range(count))
+            nodes += (_start(family, plan, f"node-{n}", place) for n, place in enumerate(block.places, 1))
             block.close()
-            _await_ready(family, nodes, block)
+            _await_ready(family, dict(zip(nodes, (place.internal_port for place in block.places), strict=True)))
             _announce(plan, block, nodes)
             _watch(family)
         except Interrupted:
@@ -122,7 +122,8 @@ def _plan(loaded: "Loaded", block: Block) -> Plan:
         drain = drain.model_copy(update={"window": 0.0})
     # So that pages of the nodes themselves may connect, to any of them, with the origin check on.
     hosts = dict.fromkeys(["127.0.0.1", "localhost", _WILDCARDS.get(host, host)])
-    own = [f"{_scheme(settings)}://{_authority(each, port)}" for each in hosts for port in (block.port, *block.own)]
+    ports = (block.port, *(place.port for place in block.places))
+    own = [f"{_scheme(settings)}://{_authority(each, port)}" for each in hosts for port in ports]
     origins = settings.origins.model_copy(update={"allowed": (*settings.origins.allowed, *own)})
     update = {"auth": auth, "api": api, "drain": drain, "origins": origins}
     return Plan(settings.model_copy(update=update), host, api_key, hmac_secret)
@@ -158,22 +159,19 @@ def _block(loaded: "Loaded", count: int) -> Block:
         return block
 
 
-def _start(family: Family, plan: Plan, block: Block, index: int) -> Child:
-    port = block.own[index]
-    name = f"node-{index + 1}"
+def _start(family: Family, plan: Plan, name: str, place: Place) -> Child:
     update = {
-        "listen": _authority(plan.host, port),
-        "internal_listen": f"127.0.0.1:{block.internal[index]}",
+        "listen": _authority(plan.host, place.port),
+        "internal_listen": f"127.0.0.1:{place.internal_port}",
         "node_name": name,
-        "node_url": plan.url(port),
+        "node_url": plan.url(place.port),
     }
-    return start_node(family, name, plan.settings.model_copy(update=update), block.sockets[index])
+    return start_node(family, name, plan.settings.model_copy(update=update), place.public, [place.internal])
 
 
-def _await_ready(family: Family, nodes: list[Child], block: Block) -> None:
-    """Wait until all nodes accept and say that they are ready."""
+def _await_ready(family: Family, waiting: dict[Child, int]) -> None:
+    """Wait until all these nodes, given with their internal ports, accept and say that they are ready."""
     deadline = time.monotonic() + READY_SECONDS
-    waiting = dict(zip(nodes, block.internal, strict=True))
     answer = "no answer"
     while waiting:
         for child in family.wait(_POLL):
@@ -218,12 +216,12 @@ def _announce(plan: Plan, block: Block, nodes: list[Child]) -> None:
         "url": plan.url(block.port),
         "nodes": [
             {
-                "url": plan.url(port),
+                "url": plan.url(place.port),
                 "pid": node.pid,
                 "name": node.name,
-                "internal_url": f"http://127.0.0.1:{internal}",
+                "internal_url": f"http://127.0.0.1:{place.internal_port}",
             }
-            for node, port, internal in zip(nodes, block.own, block.internal, strict=True)
+            for node, place in zip(nodes, block.places, strict=True)
         ],
         "redis_url": mask_url(url.get_secret_value()) if url else None,
         "redis_pid": plan.valkey.pid if plan.valkey else None,

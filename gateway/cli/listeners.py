@@ -4,9 +4,9 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from itertools import islice
+from typing import NamedTuple
 
-from gateway.errors import GatewayError
+from gateway.errors import ConfigError
 from gateway.listeners import BACKLOG, AddressInUse, bind, refused
 
 LAST_PORT = 65535
@@ -27,7 +27,7 @@ class SharedListener:
         self._reuse_port = reuse_port
         self._host = host
         self._taken = False
-        self.port: int = self._first.getsockname()[1]
+        self.port = _port(self._first)
         if reuse_port:
             self._first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
@@ -57,27 +57,36 @@ def _listen(host: str, port: int, *, share: bool = False) -> socket.socket:
     return listener
 
 
-class Block:
-    """The ports of a cluster, all listened on from here: one for all nodes, and the next ones for a node each.
+class Place(NamedTuple):
+    """Where one node of a cluster listens: the shared port, its own, and its internal one on loopback."""
 
-    `internal` are the first free ports after them; nobody holds these.
+    port: int
+    internal_port: int
+    public: tuple[socket.socket, socket.socket]
+    internal: socket.socket
+
+
+class Block:
+    """The ports of a cluster, all listened on from here.
+
+    One is for all nodes, the next ones are for a node each, the first free ones after those for internal listeners.
     """
 
     def __init__(self, host: str, port: int, nodes: int) -> None:
         """Raises AddressInUse, ConfigError."""
         if port + 2 * nodes > LAST_PORT:
-            raise GatewayError(f"{nodes} nodes from port {port} on need ports above {LAST_PORT}")
+            raise ConfigError(f"{nodes} nodes from port {port} on need ports above {LAST_PORT}")
+        self.port = port
+        self.places: list[Place] = []
         with ExitStack() as unless_complete:
             shared = SharedListener(host, port)
             unless_complete.callback(shared.close)
-            self.port = shared.port
-            self.own = range(self.port + 1, self.port + 1 + nodes)
-            # What each node listens on.
-            self.sockets: list[tuple[socket.socket, socket.socket]] = []
-            for own in self.own:
-                private = unless_complete.enter_context(_listen(host, own))
-                self.sockets.append((unless_complete.enter_context(shared.socket()), private))
-            self.internal = list(islice(_free_ports(self.own.stop), nodes))
+            own = [unless_complete.enter_context(_listen(host, port + 1 + index)) for index in range(nodes)]
+            internal = _listen_from(port + 1 + nodes)
+            for listener in own:
+                private = unless_complete.enter_context(next(internal))
+                public = (unless_complete.enter_context(shared.socket()), listener)
+                self.places.append(Place(_port(listener), _port(private), public, private))
             self._held = unless_complete.pop_all()
 
     def close(self) -> None:
@@ -93,8 +102,14 @@ def free_block(host: str, nodes: int, ports: Iterable[int]) -> Block:
     raise AddressInUse(f"{host} has no {nodes + 1} free ports in a row where they were looked for")
 
 
-def _free_ports(first: int) -> Iterator[int]:
+def _listen_from(first: int) -> Iterator[socket.socket]:
+    """Listen on the ports of loopback that are free, from the first on. Raises AddressInUse after the last."""
     for port in range(first, LAST_PORT + 1):
         with suppress(AddressInUse):
-            _listen("127.0.0.1", port).close()
-            yield port
+            yield _listen("127.0.0.1", port)
+    raise AddressInUse(f"127.0.0.1 has too few free ports from {first} on")
+
+
+def _port(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
