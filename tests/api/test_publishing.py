@@ -56,6 +56,13 @@ def test_line_breaks_in_the_payload_are_taken_out(site: Site, api: Api, line_bre
         assert other.recv(10) == f'{{{blanks}"a": [1,{blanks}2],"b":"x\\ny"{blanks}}}'
 
 
+def test_half_a_character_is_replaced(site: Site, api: Api) -> None:
+    """JavaScript backends write it when they cut a text in the middle of an emoji."""
+    with settled(site, "cut") as client:
+        assert api.send("publish", rb'{"channel":"cut","data":"\ud83d"}') == {"result": {}}
+        assert client.recv(10) == r'"\ufffd"'
+
+
 @pytest.mark.parametrize("data", [b"", b"\0\xff", b"text", bytes(range(256))])
 def test_base64_is_binary(site: Site, api: Api, data: bytes) -> None:
     """A binary message to plain clients; marked as base64 where the protocol has no binary."""
