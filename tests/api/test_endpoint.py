@@ -62,7 +62,7 @@ def test_methods_that_are_to_come_are_108(site: Site, api: Api, method: str) -> 
         b"channel=news&data=1",
         b"\0",
         *(PUBLISH % data for data in (b"", b"tru", b"01", b"1.", b"NaN", b"'a'", b'"\\q"', b'"\\u12G4"', b'"\x01"')),
-        *(PUBLISH % data for data in (b'"\\ud800"', b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b'{"\xff":1}')),
+        *(PUBLISH % data for data in (b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b'{"\xff":1}')),
         *(PUBLISH % (b"[" * depth + b"]" * depth) for depth in (1_000, 30_000, 1_000_000)),
         PUBLISH % (b"[" * 1_000_000),
         PUBLISH % (b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
