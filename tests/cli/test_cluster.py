@@ -5,36 +5,16 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from gateway.tokens import connection_token
-from tests.cli.commands import PATIENCE, command, is_alive
+from tests.cli.commands import PATIENCE, command, get, is_alive, wait_for
 from tests.servers import valkey_server
 
 ANYWHERE = ("cluster", "--listen", "127.0.0.1:0")
-
-
-def get(url: str, path: str) -> tuple[int, str]:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_ready_line_tells_all(tmp_path: Path) -> None:
