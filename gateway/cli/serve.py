@@ -170,6 +170,7 @@ class _Supervisor:
     def _start(self, worker: _Worker) -> None:
         with self._listener.socket() as listening:
             worker.child = start_node(self._family, worker.name, worker.settings, [listening])
+        _logger.info("%s started", worker.child)
         worker.started = time.monotonic()
 
     def _look_at(self, worker: _Worker) -> None:

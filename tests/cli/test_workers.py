@@ -1,0 +1,198 @@
+"""`gateway serve --workers N`, as processes that share a port."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from gateway.cli.serve import worker_settings
+from gateway.config.settings import ServerSettings
+from gateway.errors import ConfigError
+from tests.cli.commands import PATIENCE, Command, command, get, is_alive, wait_for
+from tests.servers import ValkeyServer, free_port, valkey_server
+
+LOCAL = "127.0.0.1"
+QUICK = {"GATEWAY_DRAIN__WINDOW": "0", "GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:0"}
+# Once in 2^39 runs the kernel gives so many connections to one of two workers.
+CLIENTS = 40
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    with valkey_server() as server:
+        yield server
+
+
+@contextmanager
+def workers(folder: Path, valkey: ValkeyServer, **env: str) -> Iterator[tuple[Command, int]]:
+    """Two workers that serve; with them the port they share."""
+    port = free_port()
+    arguments = ("serve", "--workers", "2", "--listen", f"{LOCAL}:{port}", "--redis-url", valkey.unix_url, "--no-auth")
+    with command(*arguments, cwd=folder, env={**QUICK, **env}) as supervisor:
+        supervisor.expect("2 workers serve")
+        yield supervisor, port
+
+
+def started(supervisor: Command, count: int = 2) -> list[int]:
+    """The processes of so many workers, in the order of their start."""
+    lines = supervisor.expect("worker ", "started", count=count)
+    return [int(match[1]) for line in lines if (match := re.search(r"pid (\d+)", line))]
+
+
+def free_row() -> int:
+    """The first of two free ports."""
+    while True:
+        port = free_port()
+        with socket.socket() as following:
+            try:
+                following.bind((LOCAL, port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def all_gone(pids: list[int]) -> bool:
+    return not any(map(is_alive, pids))
+
+
+def test_workers_share_a_port(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """Clients come to each of them, and a message crosses from one to the other. SIGTERM drains all of them."""
+    internal = free_row()
+    env = {"GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:{internal}", "GATEWAY_NODE_NAME": "shop"}
+    with workers(tmp_path, valkey, **env) as (supervisor, port), ExitStack() as stack:
+        assert supervisor.expect("no_auth: everybody", '"warning"')
+        for name in ("shop-1", "shop-2"):
+            supervisor.expect('"serving"', f'"{name}"')
+        clients = [stack.enter_context(connect(f"ws://{LOCAL}:{port}/ws/room")) for _ in range(CLIENTS)]
+        for each in (internal, internal + 1):
+            status, text = get(f"http://{LOCAL}:{each}", "/metrics")
+            assert status == 200
+            assert re.search(r"^gateway_connections(\{.*\})? [1-9]", text, re.MULTILINE)
+        clients[0].send("hello")
+        assert [client.recv(timeout=PATIENCE) for client in clients] == ["hello"] * CLIENTS
+        supervisor.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            with pytest.raises(ConnectionClosed):
+                client.recv(timeout=PATIENCE)
+            assert client.close_code == 3001
+        assert supervisor.wait() == 0
+        assert all_gone(started(supervisor))
+        assert "Traceback" not in "".join(supervisor.errors)
+
+
+def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+    """Later each time, while it dies soon after; the others go on. Once it can serve again, it does."""
+    with valkey_server() as own, workers(tmp_path, own) as (supervisor, port):
+        first, second = started(supervisor)
+        own.kill()
+        os.kill(first, signal.SIGKILL)
+        supervisor.expect(f"worker 1 (pid {first}) was killed by SIGKILL, starting it again in 0.5 s")
+        supervisor.expect("worker 1", "Connection refused")
+        supervisor.expect("worker 1", "ended with exit code 1, starting it again in 1.0 s")
+        own.start()
+        supervisor.expect('"serving"', count=3)
+        again = started(supervisor, count=4)[-1]
+        os.kill(second, signal.SIGKILL)
+        supervisor.expect(f"worker 2 (pid {second}) was killed by SIGKILL, starting it again in 0.5 s")
+        # The kernel knows that nobody listens there any more.
+        assert get(f"http://{LOCAL}:{port}", "/health/live")[0] == 200
+        os.kill(again, signal.SIGTERM)
+        # What was told to end by somebody else too.
+        supervisor.expect(f"worker 1 (pid {again}) ended with exit code 0, starting it again in")
+        supervisor.expect('"serving"', count=4)
+        assert supervisor.end() == 0
+        assert all_gone(started(supervisor, count=5))
+
+
+def test_ctrl_c_goes_to_all(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """A terminal signals its whole foreground group: the workers are not in it and drain like at any other time."""
+    with workers(tmp_path, valkey) as (supervisor, _):
+        os.killpg(supervisor.process.pid, signal.SIGINT)
+        assert supervisor.wait() == 0
+        assert len(supervisor.expect("shutting down", count=2)) == 2
+        assert all_gone(started(supervisor))
+
+
+def test_a_second_signal_ends_them_at_once(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """Whatever the drain was to take; what is stuck is killed, and that is said."""
+    with workers(tmp_path, valkey, GATEWAY_DRAIN__DELAY="3600") as (supervisor, _):
+        stuck, _ = pids = started(supervisor)
+        os.kill(stuck, signal.SIGSTOP)
+        supervisor.process.send_signal(signal.SIGTERM)
+        supervisor.expect("shutting down")
+        assert supervisor.end() == 1
+        assert f"worker 1 (pid {stuck}) did not end in time and is killed" in supervisor.errors[-1]
+        assert all_gone(pids)
+
+
+def test_a_killed_parent_takes_them_along(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """Nothing goes on that nobody watches."""
+    with workers(tmp_path, valkey) as (supervisor, port):
+        pids = started(supervisor)
+        supervisor.process.kill()
+        wait_for(lambda: all_gone(pids))
+        with socket.create_server((LOCAL, port)):
+            pass
+
+
+def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """It would die again and again. Those that started are ended."""
+    internal = free_row()
+    with socket.create_server((LOCAL, internal + 1)):
+        env = {**QUICK, "GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:{internal}"}
+        arguments = ("--workers", "2", "--redis-url", valkey.unix_url, "--listen", f"{LOCAL}:0")
+        with command("serve", *arguments, cwd=tmp_path, env=env) as supervisor:
+            assert supervisor.wait() == 1
+            assert supervisor.expect(f"worker 2: {LOCAL}:{internal + 1} is in use by another process")
+            assert "worker 2 (pid" in supervisor.errors[-1]
+            assert "ended with exit code 1 before it served; the workers were not started" in supervisor.errors[-1]
+            assert all_gone(started(supervisor))
+
+
+def test_a_shared_port_that_is_taken_is_refused(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """Also when it is the port of other workers, which share it among themselves."""
+    with workers(tmp_path, valkey) as (_, port):
+        arguments = ("--workers", "2", "--redis-url", valkey.unix_url, "--listen", f"{LOCAL}:{port}")
+        with command("serve", *arguments, cwd=tmp_path, env=QUICK) as second:
+            assert second.wait() == 1
+            assert second.errors[-1] == f"Error: {LOCAL}:{port} is in use by another process (setting listen)\n"
+
+
+def test_a_unix_socket_is_not_shared(tmp_path: Path) -> None:
+    """There is no port to share."""
+    arguments = ("--workers", "2", "--redis-url", "unix:///x", "--listen", "unix:/x")
+    with command("serve", *arguments, cwd=tmp_path, env=QUICK) as supervisor:
+        assert supervisor.wait() == 1
+        assert "listen = 'unix:/x': several workers share a port, expected HOST:PORT" in supervisor.errors[-1]
+
+
+def settings_of(internal_listen: str, node_name: str = "") -> ServerSettings:
+    return ServerSettings(workers=3, internal_listen=internal_listen, node_name=node_name)
+
+
+def test_each_worker_has_its_own_internal_listener_and_name() -> None:
+    """On the ports from the given one on; none is none, any is any."""
+    each = worker_settings(settings_of("[::1]:9000", "shop"))
+    assert [settings.internal_listen for settings in each] == ["[::1]:9000", "[::1]:9001", "[::1]:9002"]
+    assert [settings.node_name for settings in each] == ["shop-1", "shop-2", "shop-3"]
+    assert [settings.workers for settings in each] == [1, 1, 1]
+    for address in ("", "127.0.0.1:0"):
+        assert {settings.internal_listen for settings in worker_settings(settings_of(address))} == {address}
+    assert {settings.node_name for settings in worker_settings(settings_of(""))} == {""}
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [("unix:/x", "expected HOST:PORT, the port of the first one"), ("[::1]:65534", "3 workers need as many ports")],
+)
+def test_internal_listeners_that_do_not_fit_side_by_side_are_refused(address: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text) as caught:
+        worker_settings(settings_of(address))
+    assert f"internal_listen = {address!r}" in str(caught.value)
