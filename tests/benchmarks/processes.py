@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,28 +45,30 @@ class Node(NamedTuple):
 def node(*, auth: bool = False, settings: dict[str, str] | None = None) -> Iterator[Node]:
     """One node with an embedded Valkey; open, or with tokens."""
     flags = [] if auth else ["--no-auth"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "cluster", "--nodes", "1", "--listen", "127.0.0.1:0", *flags],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "GATEWAY_LIMITS__COMMANDS_PER_SECOND": "0",
-            "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
-            "GATEWAY_LIMITS__UNAUTHENTICATED": "20000",
-            "GATEWAY_LOG__LEVEL": "warning",
-            **(settings or {}),
-        },
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line.startswith("ready "):
-            raise RuntimeError("the cluster did not start")
-        ready = json.loads(line.removeprefix("ready "))
-        (only,) = ready["nodes"]
-        yield Node(only["url"], only["pid"], ready)
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stdout.close()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "cluster", "--nodes", "1", "--listen", "127.0.0.1:0", *flags],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={
+                **os.environ,
+                "GATEWAY_LIMITS__COMMANDS_PER_SECOND": "0",
+                "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
+                "GATEWAY_LIMITS__UNAUTHENTICATED": "20000",
+                **(settings or {}),
+            },
+        )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line.startswith("ready "):
+                log.seek(0)
+                raise RuntimeError(f"the cluster did not start: {log.read()}")
+            ready = json.loads(line.removeprefix("ready "))
+            (only,) = ready["nodes"]
+            yield Node(only["url"], only["pid"], ready)
+        finally:
+            process.terminate()
+            process.wait(30)
+            process.stdout.close()
