@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gateway.config.sources import Loaded
 
 READY_SECONDS = 60.0
-# With these Ctrl-C ends all of it within 2 s.
-STOP_SECONDS = 1.5
+# With these Ctrl-C ends all of it within 2 s. A node takes 1.1 when clients do not answer its close frames.
+STOP_SECONDS = 1.7
 
 _POLL = 0.05
 _ASK_SECONDS = 0.5
@@ -75,7 +75,9 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
             _watch(family)
         except Interrupted:
             drain = plan.settings.drain
-            late = family.stop(nodes, drain.delay + drain.window + STOP_SECONDS)
+            # One that does not serve yet has nobody to say goodbye to, and ends with the family.
+            serving = [node for node in nodes if node.ready]
+            late = family.stop(serving, drain.delay + drain.window + STOP_SECONDS)
             for child in late:
                 _say(f"{child} did not end in time and is killed")
             context.exit(1 if late else 0)

