@@ -127,30 +127,21 @@ def test_bad_settings_are_refused_by_name(run: Run, arguments: tuple[str, ...], 
     assert text in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "env", "text"),
-    [
-        (("--redis-url", "redis://127.0.0.1:1"), {}, "Redis at 127.0.0.1:1: Connection refused"),
-        ((), {"GATEWAY_TLS__CERTIFICATE": "none.pem", "GATEWAY_TLS__KEY": "none.pem"}, "none.pem"),
-    ],
-)
-def test_what_cannot_start_says_why(tmp_path: Path, arguments: tuple[str, ...], env: dict[str, str], text: str) -> None:
+def test_what_cannot_start_says_why(tmp_path: Path) -> None:
     """In one line, and no traceback."""
-    with command(*ANYWHERE, *arguments, cwd=tmp_path, env={**QUICK, **env}) as node:
+    with command(*ANYWHERE, "--redis-url", "redis://127.0.0.1:1", cwd=tmp_path, env=QUICK) as node:
         assert node.wait() == 1
-        assert text in node.errors[-1]
+        assert node.errors[-1] == "Error: Redis at 127.0.0.1:1: Connection refused\n"
         assert "Traceback" not in "".join(node.errors)
 
 
-@pytest.mark.parametrize("setting", ["listen", "internal_listen"])
-def test_a_port_that_is_taken_is_refused(tmp_path: Path, setting: str) -> None:
+def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     """With the setting that names it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        flags = ("--listen", "127.0.0.1:0", f"--{setting.replace('_', '-')}", address)
-        with command("serve", *flags, cwd=tmp_path, env=QUICK) as node:
+        with command("serve", "--listen", address, cwd=tmp_path, env=QUICK) as node:
             assert node.wait() == 1
-            assert node.errors[-1] == f"Error: {address} is in use by another process (setting {setting})\n"
+            assert node.errors[-1] == f"Error: {address} is in use by another process (setting listen)\n"
 
 
 def test_the_installed_command_is_the_same(tmp_path: Path) -> None:

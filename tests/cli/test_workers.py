@@ -9,12 +9,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.cli.serve import worker_settings
-from gateway.config.settings import ServerSettings
+from gateway.cli.serve import run_workers, worker_settings
+from gateway.config.settings import RedisSettings, ServerSettings
 from gateway.errors import ConfigError
+from gateway.listeners import AddressInUse
 from tests.cli.commands import PATIENCE, Command, command, get, is_alive, wait_for
 from tests.servers import ValkeyServer, free_port, valkey_server
 
@@ -63,7 +65,10 @@ def all_gone(pids: list[int]) -> bool:
 
 
 def test_workers_share_a_port(tmp_path: Path, valkey: ValkeyServer) -> None:
-    """Clients come to each of them, and a message crosses from one to the other. SIGTERM drains all of them."""
+    """Clients come to each of them, and a message crosses from one to the other.
+
+    Ctrl-C, which a terminal sends to its whole foreground group, drains them like SIGTERM: they are not in it.
+    """
     internal = free_row()
     env = {"GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:{internal}", "GATEWAY_NODE_NAME": "shop"}
     with workers(tmp_path, valkey, **env) as (supervisor, port), ExitStack() as stack:
@@ -77,7 +82,7 @@ def test_workers_share_a_port(tmp_path: Path, valkey: ValkeyServer) -> None:
             assert re.search(r"^gateway_connections(\{.*\})? [1-9]", text, re.MULTILINE)
         clients[0].send("hello")
         assert [client.recv(timeout=PATIENCE) for client in clients] == ["hello"] * CLIENTS
-        supervisor.process.send_signal(signal.SIGTERM)
+        os.killpg(supervisor.process.pid, signal.SIGINT)
         for client in clients:
             with pytest.raises(ConnectionClosed):
                 client.recv(timeout=PATIENCE)
@@ -109,15 +114,6 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
         supervisor.expect('"serving"', count=4)
         assert supervisor.end() == 0
         assert all_gone(started(supervisor, count=5))
-
-
-def test_ctrl_c_goes_to_all(tmp_path: Path, valkey: ValkeyServer) -> None:
-    """A terminal signals its whole foreground group: the workers are not in it and drain like at any other time."""
-    with workers(tmp_path, valkey) as (supervisor, _):
-        os.killpg(supervisor.process.pid, signal.SIGINT)
-        assert supervisor.wait() == 0
-        assert len(supervisor.expect("shutting down", count=2)) == 2
-        assert all_gone(started(supervisor))
 
 
 def test_a_second_signal_ends_them_at_once(tmp_path: Path, valkey: ValkeyServer) -> None:
@@ -156,21 +152,15 @@ def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path, valkey: Valke
             assert all_gone(started(supervisor))
 
 
-def test_a_shared_port_that_is_taken_is_refused(tmp_path: Path, valkey: ValkeyServer) -> None:
-    """Also when it is the port of other workers, which share it among themselves."""
-    with workers(tmp_path, valkey) as (_, port):
-        arguments = ("--workers", "2", "--redis-url", valkey.unix_url, "--listen", f"{LOCAL}:{port}")
-        with command("serve", *arguments, cwd=tmp_path, env=QUICK) as second:
-            assert second.wait() == 1
-            assert second.errors[-1] == f"Error: {LOCAL}:{port} is in use by another process (setting listen)\n"
-
-
-def test_a_unix_socket_is_not_shared(tmp_path: Path) -> None:
-    """There is no port to share."""
-    arguments = ("--workers", "2", "--redis-url", "unix:///x", "--listen", "unix:/x")
-    with command("serve", *arguments, cwd=tmp_path, env=QUICK) as supervisor:
-        assert supervisor.wait() == 1
-        assert "listen = 'unix:/x': several workers share a port, expected HOST:PORT" in supervisor.errors[-1]
+def test_an_address_that_cannot_be_shared_is_refused() -> None:
+    """Before any worker is started."""
+    redis = RedisSettings(url=SecretStr("unix:///x"))
+    with socket.create_server((LOCAL, 0)) as taken:
+        address = f"{LOCAL}:{taken.getsockname()[1]}"
+        with pytest.raises(AddressInUse, match=f"{address} is in use by another process"):
+            run_workers(ServerSettings(workers=2, listen=address, redis=redis))
+    with pytest.raises(ConfigError, match="listen = 'unix:/x': several workers share a port, expected HOST:PORT"):
+        run_workers(ServerSettings(workers=2, listen="unix:/x", redis=redis))
 
 
 def settings_of(internal_listen: str, node_name: str = "") -> ServerSettings:
