@@ -1,51 +1,18 @@
 """What the Redis engine does when Redis or the way to it fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 import redis
-from pydantic import SecretStr
 
-from gateway.broker.base import Health
 from gateway.broker.redis.keys import Keys
-from gateway.config.settings import RedisSettings
-from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown
-from gateway.messages import Channel, Publication, PublishOptions, Revocation
-from tests.broker.members import PATIENCE, Member, make_redis_member, redis_member
+from gateway.errors import BrokerUnavailable, OutcomeUnknown
+from gateway.messages import Channel, Publication, PublishOptions
+from tests.broker.members import PATIENCE, redis_member
+from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.proxy import proxied
-from tests.servers import ValkeyServer, valkey_server
-
-ROOM = Channel("default", "room")
-OTHER = Channel("default", "other")
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """A server of one's own, to do it harm."""
-    with valkey_server() as running:
-        yield running
-
-
-def settings(url: str, **more: object) -> RedisSettings:
-    quick = {"publish_timeout": 0.5, "heartbeat_interval": 0.1, "connect_timeout": 1.0}
-    return RedisSettings.model_validate({"url": SecretStr(url), **quick, **more})
-
-
-@asynccontextmanager
-async def two(url: str) -> AsyncIterator[tuple[Member, Member]]:
-    async with redis_member(settings(url), "a") as here, redis_member(settings(url), "b") as there:
-        await here.subscribe(ROOM)
-        yield here, there
-
-
-async def until_health(member: Member, ok: bool) -> Health:
-    """Wait for a change of health."""
-    async with asyncio.timeout(PATIENCE):
-        while member.broker.health().ok is not ok:
-            await asyncio.sleep(0.01)
-    return member.broker.health()
+from tests.servers import ValkeyServer
 
 
 def test_a_restart_is_survived(server: ValkeyServer) -> None:
@@ -202,39 +169,6 @@ def test_a_network_that_swallows_is_noticed(server: ValkeyServer) -> None:
     asyncio.run(scenario())
 
 
-def test_a_flushed_script_is_loaded_again(server: ValkeyServer) -> None:
-    """The publish that met it has failed for certain, and may be repeated."""
-
-    async def scenario() -> None:
-        async with two(server.url) as (here, there):
-            await there.publish(ROOM, b"1", "one")
-            with redis.Redis.from_url(server.url) as client:
-                client.script_flush()
-            with pytest.raises(BrokerUnavailable, match="NOSCRIPT"):
-                await there.publish(ROOM, b"2", "two")
-            await there.publish(ROOM, b"2", "two")
-            await here.inbox.until(lambda: here.inbox.data == [b"1", b"2"])
-
-    asyncio.run(scenario())
-
-
-def test_what_redis_refuses_is_told_with_its_reason(server: ValkeyServer) -> None:
-    """Out of memory, for example. It was not carried out."""
-
-    async def scenario() -> None:
-        async with two(server.url) as (here, there):
-            with redis.Redis.from_url(server.url) as client:
-                client.config_set("maxmemory", 1)
-                with pytest.raises(BrokerUnavailable, match="OOM"):
-                    await there.publish(ROOM, b"1", "key")
-                assert there.metrics.publish_errors.values == {"refused by redis": 1}
-                client.config_set("maxmemory", 0)
-            await there.publish(ROOM, b"2", "key")
-            await here.inbox.until(lambda: here.inbox.data == [b"2"])
-
-    asyncio.run(scenario())
-
-
 def test_what_is_under_way_is_bounded_in_bytes(server: ValkeyServer) -> None:
     """Above redis.pending_limit new publishes fail at once, and none that was accepted is lost."""
 
@@ -269,130 +203,3 @@ def test_garbage_on_the_bus_is_counted_and_does_no_harm(server: ValkeyServer) ->
             assert here.broker.health().ok
 
     asyncio.run(scenario())
-
-
-def test_a_stopped_node_registers_everything_again(server: ValkeyServer) -> None:
-    """Its lease ran out and others cleaned up; or Redis lost its data."""
-
-    async def scenario() -> None:
-        async with two(server.url) as (here, there):
-            here.registry.set_occupancy(ROOM, 3)
-            await _occupied(there, {ROOM.name: 3})
-            with redis.Redis.from_url(server.url) as client:
-                client.flushall()
-            assert await there.registry.nodes() == []
-            await _occupied(there, {})
-            await here.announce("a")
-            await _occupied(there, {ROOM.name: 3})
-            with redis.Redis.from_url(server.url) as client:
-                assert client.get(Keys("gw", 16).partition_count()) == b"16"
-
-    asyncio.run(scenario())
-
-
-async def _occupied(member: Member, expected: dict[str, int]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            found: dict[str, int] = {}
-            cursor, more = "", True
-            while more:
-                page = await member.registry.channels("default", "", 100, cursor)
-                found.update(page.channels)
-                cursor = page.cursor
-                more = bool(cursor)
-            if found == expected:
-                return
-            await asyncio.sleep(0.05)
-
-
-def test_the_registry_says_that_redis_is_away(server: ValkeyServer) -> None:
-    """Every question and every order."""
-
-    async def scenario() -> None:
-        async with two(server.url) as (here, _):
-            server.kill()
-            registry = here.registry
-            for operation in (
-                lambda: here.announce("a"),
-                lambda: registry.withdraw(here.uid),
-                registry.nodes,
-                lambda: registry.channels("default", "", 10, ""),
-                lambda: registry.revoke(Revocation("default", jti="t")),
-                registry.revocations,
-            ):
-                with pytest.raises(BrokerUnavailable):
-                    await operation()
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("cursor", ["nonsense", "-1:", "16:", ":", "x:y", "1e1:", "²:", "9" * 5000 + ":"])
-def test_a_cursor_that_no_page_had_is_refused(server: ValkeyServer, cursor: str) -> None:
-    async def scenario() -> None:
-        async with redis_member(settings(server.url), "a") as member:
-            with pytest.raises(Exception, match="cursor"):
-                await member.registry.channels("default", "", 10, cursor)
-
-    asyncio.run(scenario())
-
-
-# Start
-
-
-def test_another_number_of_partitions_refuses_to_start(server: ValkeyServer) -> None:
-    """With the key and both numbers in the text; nothing of it stays connected."""
-
-    async def scenario() -> None:
-        async with redis_member(settings(server.url), "a"):
-            other = make_redis_member(settings(server.url, partitions=8), "b")
-            with pytest.raises(ConfigError, match=r"redis\.partitions is 8, .* 16"):
-                await other.broker.start(other.inbox)
-            with redis.Redis.from_url(server.url) as client:
-                assert not [each for each in client.client_list() if each["name"].startswith("gateway-b")]
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("url", "text"),
-    [
-        ("redis://127.0.0.1:1/0", "127.0.0.1:1"),
-        ("unix:///nonexistent/valkey.sock", "/nonexistent/valkey.sock"),
-        ("redis://nobody.invalid:6379/0", "nobody.invalid"),
-    ],
-)
-def test_a_redis_that_is_not_there_is_named(url: str, text: str) -> None:
-    async def scenario() -> None:
-        member = make_redis_member(settings(url), "a")
-        with pytest.raises(BrokerUnavailable, match=text):
-            await member.broker.start(member.inbox)
-
-    asyncio.run(scenario())
-
-
-def test_logins() -> None:
-    """Password, user and database count; a wrong one is told without being shown."""
-
-    async def scenario(server: ValkeyServer) -> None:
-        with redis.Redis.from_url(server.url) as client:
-            client.execute_command("ACL SETUSER ada on >geheim/@: ~* &* +@all")
-        for url in (
-            server.url,
-            server.unix_url,
-            f"redis://ada:geheim%2F%40%3A@127.0.0.1:{server.port}/3",
-            f"unix://:{server.password}@{server.path}?db=2",
-        ):
-            async with redis_member(settings(url), "a") as member:
-                await member.subscribe(ROOM)
-                await member.publish(ROOM, b"1", url)
-                await member.inbox.until(lambda inbox=member.inbox: bool(inbox.data))  # type: ignore[misc]
-        with redis.Redis(port=server.port, password=server.password, db=3) as client:
-            assert client.exists("gw:partitions")
-        for url in (f"redis://:wrong-one@127.0.0.1:{server.port}/0", f"redis://127.0.0.1:{server.port}/0"):
-            member = make_redis_member(settings(url), "a")
-            with pytest.raises(BrokerUnavailable) as caught:
-                await member.broker.start(member.inbox)
-            assert "wrong-one" not in str(caught.value)
-
-    with valkey_server(password="open sesame") as server:
-        asyncio.run(scenario(server))

@@ -1,0 +1,70 @@
+"""Where a node finds its Redis, what it says when it cannot, and what it leaves behind then."""
+
+import asyncio
+
+import pytest
+import redis
+
+from gateway.errors import BrokerUnavailable, ConfigError
+from tests.broker.members import make_redis_member, redis_member
+from tests.broker.redis.nodes import ROOM, settings
+from tests.servers import ValkeyServer, valkey_server
+
+
+def test_another_number_of_partitions_refuses_to_start(server: ValkeyServer) -> None:
+    """With the key and both numbers in the text; nothing of it stays connected."""
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a"):
+            other = make_redis_member(settings(server.url, partitions=8), "b")
+            with pytest.raises(ConfigError, match=r"redis\.partitions is 8, .* 16"):
+                await other.broker.start(other.inbox)
+            with redis.Redis.from_url(server.url) as client:
+                assert not [each for each in client.client_list() if each["name"].startswith("gateway-b")]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://127.0.0.1:1/0", "127.0.0.1:1"),
+        ("unix:///nonexistent/valkey.sock", "/nonexistent/valkey.sock"),
+        ("redis://nobody.invalid:6379/0", "nobody.invalid"),
+    ],
+)
+def test_a_redis_that_is_not_there_is_named(url: str, text: str) -> None:
+    async def scenario() -> None:
+        member = make_redis_member(settings(url), "a")
+        with pytest.raises(BrokerUnavailable, match=text):
+            await member.broker.start(member.inbox)
+
+    asyncio.run(scenario())
+
+
+def test_logins() -> None:
+    """Password, user and database count; a wrong one is told without being shown."""
+
+    async def scenario(server: ValkeyServer) -> None:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL SETUSER ada on >geheim/@: ~* &* +@all")
+        for url in (
+            server.url,
+            server.unix_url,
+            f"redis://ada:geheim%2F%40%3A@127.0.0.1:{server.port}/3",
+            f"unix://:{server.password}@{server.path}?db=2",
+        ):
+            async with redis_member(settings(url), "a") as member:
+                await member.subscribe(ROOM)
+                await member.publish(ROOM, b"1", url)
+                await member.inbox.until(lambda inbox=member.inbox: bool(inbox.data))  # type: ignore[misc]
+        with redis.Redis(port=server.port, password=server.password, db=3) as client:
+            assert client.exists("gw:partitions")
+        for url in (f"redis://:wrong-one@127.0.0.1:{server.port}/0", f"redis://127.0.0.1:{server.port}/0"):
+            member = make_redis_member(settings(url), "a")
+            with pytest.raises(BrokerUnavailable) as caught:
+                await member.broker.start(member.inbox)
+            assert "wrong-one" not in str(caught.value)
+
+    with valkey_server(password="open sesame") as server:
+        asyncio.run(scenario(server))
