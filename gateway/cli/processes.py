@@ -80,9 +80,11 @@ class Child:
     def ending(self) -> str:
         """In words how it ended."""
         assert self.code is not None
-        if self.code < 0:
-            return f"was killed by {signal.Signals(-self.code).name}"
-        return f"ended with exit code {self.code}"
+        if self.code >= 0:
+            return f"ended with exit code {self.code}"
+        # Real-time signals have no names.
+        names = {each.value: each.name for each in signal.Signals}
+        return f"was killed by {names.get(-self.code, f'signal {-self.code}')}"
 
 
 class Family:

@@ -83,12 +83,15 @@ def test_a_child_that_reads_nothing_is_found_by_its_end() -> None:
 
 
 def test_a_killed_child_is_named_with_its_signal() -> None:
+    """Or the signal's number, where it has no name."""
     with Family() as family:
         child = family.start("victim", STAYS)
         os.kill(child.pid, signal.SIGKILL)
         assert until_ended(family, child) == -signal.SIGKILL
         assert child.ending() == "was killed by SIGKILL"
         assert family.wait(0) == []
+        child.code = -40
+        assert child.ending() == "was killed by signal 40"
 
 
 def test_what_cannot_be_started_is_named(tmp_path: Path) -> None:
