@@ -80,16 +80,10 @@ class RedisBroker:
         self._loop = asyncio.get_running_loop()
         self._subscriptions = Subscriptions(self._settings.unsubscribe_linger)
         self._own = (self._keys.control(), self._keys.node(self._uid))
-        self._ready = asyncio.Event()
         try:
             self._publisher = await self._open_publisher()
             await self._registry.start()
-            self._subscriber = await self._open_subscriber()
-            async with asyncio.timeout(self._settings.connect_timeout):
-                await self._ready.wait()
-        except TimeoutError:
-            await self.stop()
-            raise BrokerUnavailable(f"Redis at {self._target.name} does not confirm subscriptions") from None
+            self._subscriber = await self._open_subscriber(self._settings.connect_timeout)
         except BaseException:
             await self.stop()
             raise
@@ -264,21 +258,34 @@ class RedisBroker:
             raise BrokerUnavailable(f"Redis at {self._target.name}: {error}") from None
         return link
 
-    async def _open_subscriber(self) -> Link:
+    async def _open_subscriber(self, limit: float | None = None) -> Link:
+        """Returns when every channel is subscribed (again), within `limit` seconds."""
         link = await connect(
             self._target,
             self._settings,
             lambda: Link(self._settings.publish_timeout, self._on_messages, self._subscriptions.confirmed),
             f"gateway-{self._uid}-subscribe",
         )
-        self._ready.clear()
-        self._subscriptions.restore(link, self._own, self._all_subscribed)
+        settled = asyncio.Event()
+        link.lost.add_done_callback(lambda _: settled.set())
+        self._subscriptions.restore(link, self._own, lambda: self._all_subscribed(settled))
+        try:
+            async with asyncio.timeout(limit):
+                await settled.wait()
+        except TimeoutError:
+            link.abort("it does not confirm subscriptions")
+        except BaseException:
+            link.abort("not subscribed")
+            raise
+        if link.lost.done():
+            self._subscribing(None)
+            raise BrokerUnavailable(f"Redis at {self._target.name}: {link.lost.result()}")
         return link
 
-    def _all_subscribed(self) -> None:
+    def _all_subscribed(self, settled: asyncio.Event) -> None:
         self._subscribed = True
         self._heard_at = self._loop.time()
-        self._ready.set()
+        settled.set()
         # At once: the messages that come with the last confirmation are delivered after it.
         if self._receiver is not None and (channels := self._subscriptions.channels()):
             self._receiver.on_gap(channels)
@@ -307,8 +314,6 @@ class RedisBroker:
             logger.warning("Redis at %s: the %s link broke: %s", self._target.name, name, self._reason)
             changed(None)
             link = await self._reopen(reopen)
-            if name == "subscribe" and not await self._confirmed(link):
-                continue
             changed(link)
             logger.warning("Redis at %s: the %s link is back", self._target.name, name)
 
@@ -323,12 +328,6 @@ class RedisBroker:
                 delay = min(delay * 2, LAST_DELAY)
             else:
                 return link
-
-    async def _confirmed(self, link: Link) -> bool:
-        """Wait until every channel is subscribed again; False when the link broke before."""
-        link.lost.add_done_callback(lambda _: self._ready.set())
-        await self._ready.wait()
-        return not link.lost.done()
 
     async def _beat_forever(self) -> None:
         """Publish heartbeats to ourselves; a subscribe link on which they do not arrive is replaced."""

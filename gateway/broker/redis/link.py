@@ -226,6 +226,10 @@ class Link(asyncio.Protocol):
 
     def _answer(self, reply: Any) -> None:
         if not self._unanswered:
+            if isinstance(reply, hiredis.ReplyError):
+                # What `tell` sends is answered only when Redis refuses it.
+                self.abort(f"Redis refuses to subscribe: {reply}")
+                return
             raise hiredis.ProtocolError(f"a reply to nothing: {reply!r}")
         command = self._unanswered.popleft()
         self.pending_bytes -= command.size

@@ -41,9 +41,12 @@ class RedisRegistry:
         self._settings = settings
         self._uid = uid
         self._keys = keys
-        options: dict[str, Any] = {"ssl_ca_certs": str(settings.tls_ca_file)} if settings.tls_ca_file else {}
+        url = settings.url.get_secret_value()
+        # redis-py's connections without TLS do not know the option.
+        trusts = settings.tls_ca_file is not None and url.startswith("rediss:")
+        options: dict[str, Any] = {"ssl_ca_certs": str(settings.tls_ca_file)} if trusts else {}
         self._client: Any = Redis.from_url(
-            settings.url.get_secret_value(),
+            url,
             socket_connect_timeout=settings.connect_timeout,
             socket_timeout=settings.publish_timeout,
             # Once more, for a pooled connection that a restarted Redis has closed; then the caller's next round.

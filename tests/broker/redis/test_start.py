@@ -1,13 +1,16 @@
 """Where a node finds its Redis, what it says when it cannot, and what it leaves behind then."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import redis
+import trustme
 
 from gateway.errors import BrokerUnavailable, ConfigError
-from tests.broker.members import make_redis_member, redis_member
+from tests.broker.members import PATIENCE, make_redis_member, redis_member
 from tests.broker.redis.nodes import ROOM, settings
+from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer, valkey_server
 
 
@@ -68,3 +71,45 @@ def test_logins() -> None:
 
     with valkey_server(password="open sesame") as server:
         asyncio.run(scenario(server))
+
+
+def test_a_user_who_may_not_subscribe_is_told_what_redis_said(server: ValkeyServer) -> None:
+    """New users of Redis may use no channels until `&*` is given, which is easily forgotten. No waiting for a limit."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL SETUSER ada on >geheim ~* +@all resetchannels")
+        url = f"redis://ada:geheim@127.0.0.1:{server.port}/0"
+        member = make_redis_member(settings(url, connect_timeout=PATIENCE * 10), "a")
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(BrokerUnavailable, match=r"NOPERM.*channel"):
+                await member.broker.start(member.inbox)
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_never_confirms_is_given_up(server: ValkeyServer) -> None:
+    """It logs in and answers, but swallows SUBSCRIBE: nothing would ever arrive."""
+
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy:
+            proxy.swallow_commands(b"SUBSCRIBE")
+            through = settings(f"redis://127.0.0.1:{proxy.port}/0", connect_timeout=0.3)
+            member = make_redis_member(through, "a", settings(server.url))
+            with pytest.raises(BrokerUnavailable, match="does not confirm"):
+                await member.broker.start(member.inbox)
+
+    asyncio.run(scenario())
+
+
+def test_certificates_without_tls_change_nothing(server: ValkeyServer, tmp_path: Path) -> None:
+    """`redis.tls_ca_file` may stay when the URL is changed to one without TLS."""
+
+    async def scenario() -> None:
+        file = tmp_path / "ca.pem"
+        trustme.CA().cert_pem.write_to_path(file)
+        for url in (server.url, server.unix_url):
+            async with redis_member(settings(url, tls_ca_file=file), "a") as member:
+                assert [info.name for info in await member.registry.nodes()] == ["a"]
+
+    asyncio.run(scenario())
