@@ -67,6 +67,8 @@ class RedisBroker:
         self._subscriber: Link | None = None
         self._subscribed = False
         self._heard_at = 0.0
+        # Heartbeats that Redis took, and that have not come back.
+        self._unheard = 0
         self._reason = "not started"
         self._tasks: list[asyncio.Task[None]] = []
         self._control = ControlMessages(uid, self._reply)
@@ -87,7 +89,6 @@ class RedisBroker:
         except BaseException:
             await self.stop()
             raise
-        self._heard_at = self._loop.time()
         self._tasks = [
             asyncio.create_task(self._keep("publish", self._publisher, self._open_publisher, self._publishing)),
             asyncio.create_task(self._keep("subscribe", self._subscriber, self._open_subscriber, self._subscribing)),
@@ -103,7 +104,7 @@ class RedisBroker:
         for link in (self._publisher, self._subscriber):
             if link is not None:
                 link.abort("the broker is stopped")
-        if self._subscriber is not None:
+        if self._receiver is not None:
             self._subscriptions.cut("the broker is stopped")
             self._subscriptions.stop()
         self._publisher = self._subscriber = None
@@ -112,9 +113,9 @@ class RedisBroker:
 
     def health(self) -> Health:
         if self._publisher is None or not self._publisher.writable:
-            return Health(False, f"no connection to Redis for publishing: {self._reason}")
+            return Health(False, f"nothing can be published: {self._trouble()}")
         if not self._subscribed:
-            return Health(False, f"no connection to Redis for subscribing: {self._reason}")
+            return Health(False, f"nothing is received: no connection to Redis: {self._reason}")
         silence = self._loop.time() - self._heard_at
         if silence > self._patience:
             return Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
@@ -125,7 +126,7 @@ class RedisBroker:
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         link = self._publisher
         if link is None or not link.writable:
-            self._refuse("unavailable", f"no connection to Redis: {self._reason}", done)
+            self._refuse("unavailable", self._trouble(), done)
             return
         if link.pending_bytes > self._settings.pending_limit:
             self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
@@ -149,6 +150,11 @@ class RedisBroker:
                 done(self._failure(reply))
 
         link.send(command, replied)
+
+    def _trouble(self) -> str:
+        """Why the publish link takes nothing."""
+        link = self._publisher
+        return f"no connection to Redis: {self._reason}" if link is None else link.trouble
 
     def _refuse(self, reason: str, text: str, done: PublishDone) -> None:
         self._metrics.publish_errors.add(reason)
@@ -215,6 +221,7 @@ class RedisBroker:
         elif bus == self._own[1]:
             if payload == HEARTBEAT:
                 self._heard_at = self._loop.time()
+                self._unheard = 0
             else:
                 self._control.on_reply(payload)
 
@@ -285,6 +292,7 @@ class RedisBroker:
     def _all_subscribed(self, settled: asyncio.Event) -> None:
         self._subscribed = True
         self._heard_at = self._loop.time()
+        self._unheard = 0
         settled.set()
         # At once: the messages that come with the last confirmation are delivered after it.
         if self._receiver is not None and (channels := self._subscriptions.channels()):
@@ -330,14 +338,22 @@ class RedisBroker:
                 return link
 
     async def _beat_forever(self) -> None:
-        """Publish heartbeats to ourselves; a subscribe link on which they do not arrive is replaced."""
+        """Publish heartbeats to ourselves; a subscribe link on which they do not arrive is replaced.
+
+        They are counted rather than timed: neither a publish link that was away nor a process that was held up says
+        anything about the subscribe link.
+        """
+        interval = self._settings.heartbeat_interval
         while True:
-            await asyncio.sleep(self._settings.heartbeat_interval)
-            if self._publisher is not None and self._publisher.writable:
-                self._publisher.send(pack(b"PUBLISH", self._own[1], HEARTBEAT), _ignore)
-                deaf = self._loop.time() - self._heard_at > self._patience
-                if deaf and self._subscribed and self._subscriber is not None:
-                    self._subscriber.abort("this node does not hear itself")
+            await asyncio.sleep(interval)
+            if self._publisher is not None:
+                self._publisher.send(pack(b"PUBLISH", self._own[1], HEARTBEAT), self._beaten)
+            if self._unheard * interval > self._patience and self._subscriber is not None:
+                self._subscriber.abort("this node does not hear itself")
+
+    def _beaten(self, reply: Any) -> None:
+        if not isinstance(reply, Exception):
+            self._unheard += 1
 
 
 def _ignore(reply: Any) -> None:

@@ -115,6 +115,11 @@ class Link(asyncio.Protocol):
         """Whether a command would be on its way now."""
         return self._transport is not None and not self._paused and not self.lost.done()
 
+    @property
+    def trouble(self) -> str:
+        """Why it is not writable."""
+        return self.lost.result() if self.lost.done() else "Redis does not read what is sent to it"
+
     def send(self, command: bytes, done: Done) -> None:
         """Send a packed command; `done` gets its one reply."""
         if self._transport is None or self.lost.done():

@@ -15,7 +15,7 @@ class Proxy:
         self._tls = tls
         self._open = asyncio.Event()
         self._open.set()
-        self._swallowed: bytes | None = None
+        self._lost: bytes | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -28,13 +28,13 @@ class Proxy:
         """Bytes go nowhere from now on, and connections stay: a network that drops packets."""
         self._open.clear()
 
-    def swallow_commands(self, part: bytes) -> None:
-        """From now on drop what the node sends in one piece with these bytes."""
-        self._swallowed = part
+    def drop(self, part: bytes) -> None:
+        """From now on lose every piece with these bytes in it."""
+        self._lost = part
 
     def forward(self) -> None:
         """Pass on again, what was held back first."""
-        self._swallowed = None
+        self._lost = None
         self._open.set()
 
     def cut(self) -> None:
@@ -53,15 +53,15 @@ class Proxy:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, there_writer}
         try:
-            await asyncio.gather(self._pass(reader, there_writer, True), self._pass(there_reader, writer, False))
+            await asyncio.gather(self._pass(reader, there_writer), self._pass(there_reader, writer))
         finally:
             self._writers -= {writer, there_writer}
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, of_node: bool) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
                 await self._open.wait()
-                if of_node and self._swallowed is not None and self._swallowed in data:
+                if self._lost is not None and self._lost in data:
                     continue
                 writer.write(data)
                 await writer.drain()

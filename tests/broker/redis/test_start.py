@@ -93,7 +93,7 @@ def test_a_server_that_never_confirms_is_given_up(server: ValkeyServer) -> None:
 
     async def scenario() -> None:
         async with proxied(server.port) as proxy:
-            proxy.swallow_commands(b"SUBSCRIBE")
+            proxy.drop(b"SUBSCRIBE")
             through = settings(f"redis://127.0.0.1:{proxy.port}/0", connect_timeout=0.3)
             member = make_redis_member(through, "a", settings(server.url))
             with pytest.raises(BrokerUnavailable, match="does not confirm"):
