@@ -130,21 +130,23 @@ class Listener:
         except TimeoutError:
             left = (len(self.state.connections), len(self.state.tasks))
             logger.warning("dropping %d connections and %d requests that did not end in time", *left)
-            self._drop()
-            await asyncio.sleep(0)
+            await self._drop()
 
-    def _drop(self) -> None:
-        for task in list(self.state.tasks):
-            task.cancel()
+    async def _drop(self) -> None:
         for connection in list(self.state.connections):
             connection.abort()  # type: ignore[union-attr]  # uvicorn names its own classes
+        # Their requests learn that nobody waits for them, before they are cancelled.
+        await asyncio.sleep(0)
+        for task in list(self.state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
 
 
 def _quiet(app: Any) -> Any:
-    """The application without the errors that Starlette raises for a client that left in the middle of its request."""
+    """The application without the errors of requests whose client left, or that are dropped at the end."""
 
     async def quiet(scope: Any, receive: Any, send: Any) -> None:
-        with suppress(ClientDisconnect):
+        with suppress(ClientDisconnect, asyncio.CancelledError):
             await app(scope, receive, send)
 
     return quiet

@@ -31,7 +31,7 @@ class Node(Site):
     async def run(self, stuck: bool) -> None:
         public = self.app()
         public.router.lifespan_context = lambda app: _Lifespan(stuck)
-        public.router.routes.append(Route("/slow", _slow))
+        public.router.routes += [Route("/slow", _slow), Route("/never", _never)]
         internal = Starlette(routes=[Route("/health", lambda request: PlainTextResponse("fine"))])
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         await serve(
@@ -65,6 +65,12 @@ async def _slow(request: Request) -> PlainTextResponse:
     say(step="slow")
     await asyncio.sleep(0.5)
     return PlainTextResponse("at last")
+
+
+async def _never(request: Request) -> PlainTextResponse:
+    say(step="slow")
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 def main() -> int:

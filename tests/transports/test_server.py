@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -41,7 +42,8 @@ class Process:
 
     def __init__(self, **options: Any) -> None:
         command = [sys.executable, "-m", "tests.transports.node", json.dumps(options)]
-        self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `kill`
+        self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log)
         self.steps: list[str] = []
         self.wait_for("started")
         line = self._line()
@@ -60,6 +62,11 @@ class Process:
             assert said != "gone", self.steps
             self.steps.append(said)
 
+    def log(self) -> str:
+        """What it has logged so far."""
+        self._log.seek(0)
+        return self._log.read()
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self._popen.pid, number)
 
@@ -77,6 +84,7 @@ class Process:
         self._popen.wait()
         assert self._popen.stdout is not None
         self._popen.stdout.close()
+        self._log.close()
 
 
 @contextmanager
@@ -167,6 +175,18 @@ def test_what_does_not_end_in_time_is_dropped() -> None:
         assert client.close_code() == 3001
         node.wait_for("ended")
         assert silent.rest() == b""
+
+
+def test_a_request_that_does_not_end_is_dropped() -> None:
+    """Without a traceback in the log: it is no error of the application."""
+    with process(drain={"window": 0}) as node, RawClient(node.public) as busy:
+        busy.send(b"GET /never HTTP/1.1\r\nHost: test\r\n\r\n")
+        node.wait_for("slow")
+        node.signal(signal.SIGTERM)
+        node.wait_for("ended")
+        assert busy.rest() == b""
+        assert "dropping 1 connections and 1 requests" in node.log()
+        assert "Traceback" not in node.log()
 
 
 def test_a_handshake_under_way_is_answered_at_the_end() -> None:
