@@ -27,8 +27,9 @@ LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 FLUSH_BATCH = 1_000  # occupancies in one pipeline
 
-# As many digits as numbers of partitions have (settings).
-_PARTITION = compile_pattern(r"[0-9]{1,4}")
+# As many digits as numbers of partitions have (settings), and a name: JSON can spell half a surrogate pair, which is in
+# no name since UTF-8 cannot.
+_CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
 
 _OCCUPY = files("gateway.broker.redis").joinpath("scripts", "occupy.lua").read_text()
 
@@ -163,11 +164,9 @@ class RedisRegistry:
         """The cursor is `PARTITION:LAST NAME`."""
         partition, after = _position(cursor, self._keys.partitions)
         matches = compile_pattern(translate(pattern)).match if pattern else bool
-        alive = set(await self._leases())
         async with _failing("the channels could not be read"):
             names = await self._names(app, partition, after, limit)
-            channels = [Channel(app, name) for name in names]
-            counts = await self._counts([channel for channel in channels if matches(channel.name)], alive)
+            counts = await self._counts([Channel(app, name) for name in names if matches(name)])
         if len(names) == limit:
             following = f"{partition}:{names[-1]}"
         else:
@@ -181,12 +180,16 @@ class RedisRegistry:
         names: Iterable[bytes] = await self._client.zrangebylex(key, start, "+", start=0, num=limit)
         return [name.decode() for name in names]
 
-    async def _counts(self, channels: list[Channel], alive: set[NodeId]) -> list[ChannelCount]:
+    async def _counts(self, channels: list[Channel]) -> list[ChannelCount]:
         """Subscriptions on living nodes; what dead nodes left is removed."""
+        if not channels:
+            return []
         async with self._client.pipeline(transaction=False) as pipe:
             for channel in channels:
                 pipe.hgetall(self._keys.occupancy(channel))
-            tables = await pipe.execute() if channels else []
+            tables = await pipe.execute()
+        # Read after the tables: a node has its lease before it has subscriptions.
+        alive = await self._leases()
         counts = []
         for channel, table in zip(channels, tables, strict=True):
             of_nodes = {NodeId(uid.decode()): int(count) for uid, count in table.items()}
@@ -208,7 +211,7 @@ class RedisRegistry:
     async def revocations(self) -> list[Revocation]:
         async with _failing("the revocations could not be read"):
             table = await self._client.hgetall(self._keys.revoked())
-            known = {field: msgspec.msgpack.decode(value, type=Revocation) for field, value in table.items()}
+            known = {field: each for field, value in table.items() if (each := _revocation(value)) is not None}
             now = time.time()
             expired = [field for field, each in known.items() if 0 < each.expire_at <= now]
             if expired:
@@ -233,11 +236,20 @@ def _info(value: bytes) -> NodeInfo | None:
         return None
 
 
+def _revocation(value: bytes) -> Revocation | None:
+    """A stored revocation; None for one that this version cannot read, which is therefore not in force here."""
+    try:
+        return msgspec.msgpack.decode(value, type=Revocation)
+    except msgspec.DecodeError as error:
+        logger.warning("a revocation could not be read and is not in force on this node: %s", error)
+        return None
+
+
 def _position(cursor: str, partitions: int) -> tuple[int, str]:
     """Raises RequestError."""
     if not cursor:
         return 0, ""
-    partition, colon, after = cursor.partition(":")
-    if not colon or not _PARTITION.fullmatch(partition) or int(partition) >= partitions:
+    found = _CURSOR.fullmatch(cursor)
+    if found is None or int(found[1]) >= partitions:
         raise RequestError(BAD_REQUEST, "cursor: not one that an answer contained")
-    return int(partition), after
+    return int(found[1]), found[2]

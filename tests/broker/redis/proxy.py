@@ -16,6 +16,9 @@ class Proxy:
         self._open = asyncio.Event()
         self._open.set()
         self._lost: bytes | None = None
+        self._awaited: bytes | None = None
+        # Set when `hold` has found what it waits for.
+        self.held = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -31,6 +34,10 @@ class Proxy:
     def drop(self, part: bytes) -> None:
         """From now on lose every piece with these bytes in it."""
         self._lost = part
+
+    def hold(self, part: bytes) -> None:
+        """Hold everything back, beginning with the next piece with these bytes in it."""
+        self._awaited = part
 
     def forward(self) -> None:
         """Pass on again, what was held back first."""
@@ -60,6 +67,10 @@ class Proxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
+                if self._awaited is not None and self._awaited in data:
+                    self._awaited = None
+                    self._open.clear()
+                    self.held.set()
                 await self._open.wait()
                 if self._lost is not None and self._lost in data:
                     continue

@@ -2,14 +2,18 @@
 
 import asyncio
 
+import msgspec
 import pytest
 import redis
 
+from gateway.broker.redis import registry as module
 from gateway.broker.redis.keys import Keys
-from gateway.errors import BrokerUnavailable
-from gateway.messages import Revocation
+from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
+from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
+from gateway.messages import Channel, NodeId, Revocation
 from tests.broker.members import PATIENCE, Member, redis_member
-from tests.broker.redis.nodes import ROOM, settings, two
+from tests.broker.redis.nodes import OTHER, ROOM, settings, two
+from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer
 
 
@@ -33,18 +37,21 @@ def test_a_stopped_node_registers_everything_again(server: ValkeyServer) -> None
 
 
 async def _occupied(member: Member, expected: dict[str, int]) -> None:
+    """Wait until the channels are these: they are written in batches."""
     async with asyncio.timeout(PATIENCE):
-        while True:
-            found: dict[str, int] = {}
-            cursor, more = "", True
-            while more:
-                page = await member.registry.channels("default", "", 100, cursor)
-                found.update(page.channels)
-                cursor = page.cursor
-                more = bool(cursor)
-            if found == expected:
-                return
+        while await _listed(member) != expected:
             await asyncio.sleep(0.05)
+
+
+async def _listed(member: Member) -> dict[str, int]:
+    found: dict[str, int] = {}
+    cursor, more = "", True
+    while more:
+        page = await member.registry.channels("default", "", 100, cursor)
+        found.update(page.channels)
+        cursor = page.cursor
+        more = bool(cursor)
+    return found
 
 
 def test_the_registry_says_that_redis_is_away(server: ValkeyServer) -> None:
@@ -74,5 +81,129 @@ def test_a_cursor_that_no_page_had_is_refused(server: ValkeyServer, cursor: str)
         async with redis_member(settings(server.url), "a") as member:
             with pytest.raises(Exception, match="cursor"):
                 await member.registry.channels("default", "", 10, cursor)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_joins_while_channels_are_listed_keeps_its_own(server: ValkeyServer) -> None:
+    """Who lists removes what dead nodes left; a node that came meanwhile is not one of them."""
+
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy:
+            through = settings(f"redis://127.0.0.1:{proxy.port}/0", publish_timeout=PATIENCE)
+            async with redis_member(settings(server.url), "a", through) as here:
+                here.registry.set_occupancy(ROOM, 1)
+                await _occupied(here, {ROOM.name: 1})
+                proxy.hold(b"HGETALL")
+                listing = asyncio.create_task(_occupied(here, {ROOM.name: 3}))
+                await proxy.held.wait()
+                async with redis_member(settings(server.url), "b") as there:
+                    there.registry.set_occupancy(ROOM, 2)
+                    await _occupied(there, {ROOM.name: 3})
+                    proxy.forward()
+                    await listing
+                    await _occupied(there, {ROOM.name: 3})
+
+    asyncio.run(scenario())
+
+
+def test_what_dead_nodes_left_is_removed(server: ValkeyServer) -> None:
+    """They ended without a word: their lease runs out, and with it everything they had counts no longer."""
+
+    async def scenario() -> None:
+        keys = Keys("gw", 16)
+        with redis.Redis.from_url(server.url) as client:
+            async with redis_member(settings(server.url), "a") as here:
+                async with redis_member(settings(server.url), "b") as there:
+                    here.registry.set_occupancy(ROOM, 1)
+                    there.registry.set_occupancy(ROOM, 2)
+                    there.registry.set_occupancy(OTHER, 2)
+                    await _occupied(here, {ROOM.name: 3, OTHER.name: 2})
+                    assert 0 < client.ttl(keys.lease(there.uid)) <= LEASE
+                client.delete(keys.lease(there.uid))
+                assert [info.uid for info in await here.registry.nodes()] == ["a"]
+                await _occupied(here, {ROOM.name: 1})
+                assert client.hgetall(keys.occupancy(ROOM)) == {b"a": b"1"}
+                assert client.keys("*other*") == []
+                assert client.smembers(keys.nodes()) == {b"a"}
+
+    asyncio.run(scenario())
+
+
+def test_what_another_version_wrote_does_not_stop_a_node(
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Leases and revocations that cannot be read are passed over; the latter are told of, since they protect."""
+
+    async def scenario() -> None:
+        keys = Keys("gw", 16)
+        async with two(server.url) as (here, _):
+            with redis.Redis.from_url(server.url) as client:
+                client.set(keys.lease(NodeId("b")), b"\xc1")
+                client.hset(keys.revoked(), b"garbage", b"\xc1")
+                client.hset(keys.revoked(), b"shape", msgspec.msgpack.encode({"app": 7}))
+                assert [info.uid for info in await here.registry.nodes()] == ["a"]
+                revocation = Revocation("default", jti="t")
+                await here.registry.revoke(revocation)
+                assert await here.registry.revocations() == [revocation]
+                assert caplog.text.count("a revocation could not be read") == 2
+                # It stays for those who can read it.
+                assert client.hlen(keys.revoked()) == 3
+
+    asyncio.run(scenario())
+
+
+def test_occupancy_that_could_not_be_written_is_written_later(server: ValkeyServer) -> None:
+    """The newest values win, however many fit into one write."""
+
+    async def scenario() -> None:
+        async with two(server.url) as (here, there):
+            registry = here.registry
+            assert isinstance(registry, RedisRegistry)
+            rooms = [Channel("default", f"room{number}") for number in range(FLUSH_BATCH + 200)]
+            for room in (*rooms, OTHER):
+                registry.set_occupancy(room, 1)
+            server.kill()
+            with pytest.raises(BrokerUnavailable, match="occupancy"):
+                await registry.flush()
+            registry.set_occupancy(rooms[0], 5)
+            registry.set_occupancy(OTHER, 0)
+            server.start()
+            await here.announce("a")
+            await registry.flush()
+            assert await _listed(there) == {**{room.name: 1 for room in rooms}, rooms[0].name: 5}
+
+    asyncio.run(scenario())
+
+
+def test_occupancy_is_written_by_itself_when_redis_is_back(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure is told, and does not end the writing."""
+    monkeypatch.setattr(module, "FLUSH_INTERVAL", 0.02)
+
+    async def scenario() -> None:
+        async with two(server.url) as (here, there):
+            server.kill()
+            here.registry.set_occupancy(ROOM, 1)
+            async with asyncio.timeout(PATIENCE):
+                while "occupancy was not written" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            server.start()
+            await here.announce("a")
+            await _occupied(there, {ROOM.name: 1})
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("cursor", ["0:\ud800", "\ud800"])
+def test_half_a_character_is_in_no_cursor(server: ValkeyServer, cursor: str) -> None:
+    """JSON can spell it, UTF-8 cannot."""
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a") as member:
+            with pytest.raises(RequestError, match="cursor") as caught:
+                await member.registry.channels("default", "", 10, cursor)
+            assert caught.value.error is BAD_REQUEST
 
     asyncio.run(scenario())
