@@ -1,10 +1,13 @@
 """Which channels this node wants from the broker: as many as it has subscribers for, each asked for once."""
 
+import logging
 from functools import partial
 
 from gateway.broker.base import Broker, SubscribeDone
 from gateway.errors import RequestError
 from gateway.messages import Channel
+
+logger = logging.getLogger(__name__)
 
 
 class _Interest:
@@ -57,4 +60,8 @@ class Interests:
         else:
             del self._interests[channel]
         for done in waiters:
-            done(error)
+            try:
+                done(error)
+            except Exception:
+                # One subscriber's fault must not keep the others waiting, nor break the broker's link.
+                logger.exception("a completion failed")

@@ -1,5 +1,7 @@
 """Reference counts: the broker is asked once per channel, whoever comes and goes meanwhile."""
 
+import pytest
+
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import Channel
 from gateway.node.interests import Interests
@@ -62,3 +64,23 @@ def test_who_leaves_in_its_own_completion_does_not_disturb_the_others() -> None:
     broker.release()
     assert done == ["gone", "there"]
     assert broker.subscribed == {ROOM}
+
+
+def test_a_subscriber_whose_completion_fails_does_not_harm_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """They are called all the same, and the broker notices nothing."""
+    for up in (True, False):
+        broker = ManualBroker()
+        broker.hold = True
+        interests = Interests(broker)
+        done: list[RequestError | None] = []
+
+        def failing(outcome: RequestError | None) -> None:
+            raise RuntimeError("a fault of a session")
+
+        for completion in (done.append, failing, done.append):
+            interests.acquire(ROOM, completion)
+        broker.up = up
+        broker.release()
+        assert len(done) == 2
+        assert (done[0] is None) is up
+    assert len(caplog.records) == 2

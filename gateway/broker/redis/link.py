@@ -166,7 +166,7 @@ class Link(asyncio.Protocol):
                 if id(command) in never
                 else OutcomeUnknown(f"{reason}; it may or may not have been carried out")
             )
-            command.done(error)
+            _complete(command.done, error)
 
     # asyncio.Protocol
 
@@ -238,11 +238,7 @@ class Link(asyncio.Protocol):
             raise hiredis.ProtocolError(f"a reply to nothing: {reply!r}")
         command = self._unanswered.popleft()
         self.pending_bytes -= command.size
-        try:
-            command.done(reply)
-        except Exception:
-            # One caller's fault must not hold up the replies of the others.
-            logger.exception("a completion failed")
+        _complete(command.done, reply)
 
     def _look(self) -> None:
         """Notice a Redis that does not answer: stopped, stuck, or behind a network that swallows packets."""
@@ -261,6 +257,14 @@ _NOTHING = object()
 
 def _ignore(reply: Any) -> None:
     pass
+
+
+def _complete(done: Done, reply: Any) -> None:
+    """One caller's fault must not hold up the replies of the others."""
+    try:
+        done(reply)
+    except Exception:
+        logger.exception("a completion failed")
 
 
 async def connect(target: Target, settings: RedisSettings, link: Callable[[], Link], name: str) -> Link:

@@ -1,0 +1,357 @@
+"""One connection to Redis: replies in order, messages before the confirmations they came before, nothing left open."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from gateway.broker.redis import link as module
+from gateway.broker.redis.link import PING, Link, Target, connect, pack
+from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable, OutcomeUnknown
+from tests.broker.members import PATIENCE
+
+ECHO = pack("ECHO", "x")
+
+
+class Pipe(asyncio.Transport):
+    """A socket that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborted = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+def connected(heard: list[Any] | None = None) -> tuple[Link, Pipe]:
+    """A link on a pipe. With `heard` it subscribes, and what it hears is put there."""
+    if heard is None:
+        link = Link(30)
+    else:
+        link = Link(30, lambda messages: heard.append(list(messages)), lambda bus: heard.append(bus))
+    pipe = Pipe()
+    link.connection_made(pipe)
+    return link, pipe
+
+
+# Replies
+
+
+def test_replies_are_matched_in_order() -> None:
+    """All that is sent in one turn of the loop is one write; errors are replies; bytes under way are counted."""
+
+    async def scenario() -> None:
+        link, pipe = connected()
+        replies: list[Any] = []
+        for _ in range(4):
+            link.send(ECHO, replies.append)
+        assert pipe.written == b""
+        await asyncio.sleep(0)
+        assert pipe.written == ECHO * 4
+        assert link.pending_bytes == 4 * len(ECHO)
+        link.data_received(b":1\r\n-OOM no\r\n*2\r\n$1\r\na\r\n$-1\r\n$2\r\n")
+        assert replies[0] == 1
+        assert isinstance(replies[1], hiredis.ReplyError)
+        assert replies[2:] == [[b"a", None]]
+        assert link.pending_bytes == len(ECHO)
+        link.data_received(b"xy\r\n")
+        assert replies[3] == b"xy"
+        assert link.pending_bytes == 0
+        link.abort("enough")
+
+    run(scenario)
+
+
+def test_what_was_sent_is_unknown_and_what_was_not_has_failed() -> None:
+    """When the link breaks. Commands after that fail at once, and nothing is written any more."""
+
+    async def scenario() -> None:
+        link, pipe = connected()
+        outcomes: list[Any] = []
+        link.send(ECHO, outcomes.append)
+        await asyncio.sleep(0)
+        link.send(ECHO, outcomes.append)
+        link.connection_lost(ConnectionResetError("reset"))
+        link.send(ECHO, outcomes.append)
+        link.tell(ECHO)
+        assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, BrokerUnavailable, BrokerUnavailable]
+        assert "reset" in outcomes[0].detail
+        await asyncio.sleep(0)
+        assert pipe.written == ECHO
+        assert link.pending_bytes == 0
+        assert not link.writable
+        assert "reset" in link.trouble
+        link.abort("a second time")
+        assert "reset" in await link.lost
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("ends", ["with its reply", "with the link"])
+def test_a_completion_that_fails_does_not_harm_the_others(ends: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of the others is called, once."""
+
+    async def scenario() -> None:
+        link, _ = connected()
+        outcomes: list[Any] = []
+
+        def failing(reply: Any) -> None:
+            raise RuntimeError("a fault of a caller")
+
+        for done in (outcomes.append, failing, outcomes.append):
+            link.send(ECHO, done)
+        await asyncio.sleep(0)
+        if ends == "with its reply":
+            link.data_received(b":1\r\n:2\r\n:3\r\n")
+            assert outcomes == [1, 3]
+        link.abort("enough")
+        assert len(outcomes) == 2
+        assert "a fault of a caller" in caplog.text
+
+    run(scenario)
+
+
+def test_a_completion_may_use_the_link_that_breaks() -> None:
+    """A publisher that tries again at once is told so."""
+
+    async def scenario() -> None:
+        link, _ = connected()
+        outcomes: list[Any] = []
+        link.send(ECHO, lambda _: link.send(ECHO, outcomes.append))
+        await asyncio.sleep(0)
+        link.abort("enough")
+        assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable]
+
+    run(scenario)
+
+
+def test_who_asks_may_give_up() -> None:
+    """Its reply is dropped, and the next one is not taken for it."""
+
+    async def scenario() -> None:
+        link, _ = connected()
+        first = asyncio.create_task(link.ask("ECHO", "1"))
+        await asyncio.sleep(0)
+        first.cancel()
+        second = asyncio.create_task(link.ask("ECHO", "2"))
+        await asyncio.sleep(0)
+        link.data_received(b":1\r\n:2\r\n")
+        assert await second == 2
+        link.abort("enough")
+
+    run(scenario)
+
+
+def test_a_reply_to_nothing_ends_the_link() -> None:
+    """Replies and commands would be confused from then on."""
+
+    async def scenario() -> None:
+        link, pipe = connected()
+        link.data_received(b":1\r\n")
+        assert "a reply to nothing" in await link.lost
+        assert pipe.aborted
+
+    run(scenario)
+
+
+def test_an_idle_link_pings_and_gives_up_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 0.01)
+    monkeypatch.setattr(module, "PING_INTERVAL", 0.02)
+
+    async def scenario() -> None:
+        link, pipe = connected()
+        while pipe.written.count(PING) < 2:
+            if link.pending_bytes:
+                link.data_received(b"+PONG\r\n")
+            await asyncio.sleep(0.001)
+        assert not link.lost.done()
+        link.abort("enough")
+        slow, pipe = Link(0.05), Pipe()
+        slow.connection_made(pipe)
+        assert "did not answer within 0.05 s" in await slow.lost
+        assert pipe.written == PING
+
+    run(scenario)
+
+
+# Messages
+
+
+def push(*parts: bytes | int) -> bytes:
+    """A push message of RESP2."""
+    items = (b":%d\r\n" % part if isinstance(part, int) else b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+    return b"*%d\r\n%s" % (len(parts), b"".join(items))
+
+
+def test_messages_of_one_read_come_together_and_around_confirmations() -> None:
+    """What came before a confirmation is handed over before it."""
+
+    async def scenario() -> None:
+        heard: list[Any] = []
+        link, _ = connected(heard)
+        link.data_received(
+            push(b"message", b"a", b"1")
+            + push(b"message", b"b", b"2")
+            + push(b"subscribe", b"c", 3)
+            + push(b"unsubscribe", b"a", 2)
+            + push(b"message", b"c", b"3")
+        )
+        assert heard == [[(b"a", b"1"), (b"b", b"2")], b"c", [(b"c", b"3")]]
+        link.abort("enough")
+
+    run(scenario)
+
+
+def test_a_subscribed_link_is_pinged_too() -> None:
+    """RESP2 answers it with a push of two; a refused SUBSCRIBE is answered with an error."""
+
+    async def scenario() -> None:
+        heard, replies = list[Any](), list[Any]()
+        link, _ = connected(heard)
+        link.send(PING, replies.append)
+        link.data_received(push(b"message", b"a", b"1") + push(b"pong", b"") + push(b"message", b"a", b"2"))
+        assert replies == [[b"pong", b""]]
+        assert heard == [[(b"a", b"1"), (b"a", b"2")]]
+        link.data_received(push(b"message", b"a", b"3") + b"-NOPERM no\r\n")
+        assert "refuses to subscribe: NOPERM no" in await link.lost
+        assert heard[1:] == [[(b"a", b"3")]]
+
+    run(scenario)
+
+
+parts = st.binary(max_size=20)
+pushes = (
+    st.builds(lambda bus, payload: push(b"message", bus, payload), parts, parts)
+    | st.builds(lambda bus: push(b"subscribe", bus, 1), parts)
+    | st.builds(lambda bus: push(b"unsubscribe", bus, 0), parts)
+)
+
+
+def flat(heard: list[Any]) -> list[Any]:
+    return [each for group in heard for each in (group if isinstance(group, list) else [group])]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(pushes, max_size=12), st.data())
+def test_it_does_not_matter_how_the_bytes_are_cut(sent: list[bytes], data: st.DataObject) -> None:
+    """The same is heard in the same order, from one read or from many."""
+
+    async def scenario() -> None:
+        stream = b"".join(sent)
+        whole, pieces = list[Any](), list[Any]()
+        one, _ = connected(whole)
+        one.data_received(stream)
+        other, _ = connected(pieces)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            other.data_received(stream[start:end])
+        assert flat(pieces) == flat(whole)
+        assert not one.lost.done()
+        assert not other.lost.done()
+        one.abort("enough")
+        other.abort("enough")
+
+    run(scenario)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.binary(max_size=60), st.booleans())
+def test_arbitrary_bytes_end_the_link_at_most(received: bytes, subscribes: bool) -> None:
+    """Nothing is raised, and every command has one outcome."""
+
+    async def scenario() -> None:
+        link, _ = connected([] if subscribes else None)
+        outcomes: list[Any] = []
+        for _ in range(3):
+            link.send(ECHO, outcomes.append)
+        link.data_received(received)
+        link.connection_lost(None)
+        assert len(outcomes) == 3
+
+    run(scenario)
+
+
+# Connecting
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("redis://localhost", ("localhost", 6379, "", "", "", 0, False)),
+        ("redis://localhost/", ("localhost", 6379, "", "", "", 0, False)),
+        ("rediss://ada:p%40ss@example.com:7000/3", ("example.com", 7000, "", "ada", "p@ss", 3, True)),
+        ("redis://:secret@[::1]:6380?db=4", ("::1", 6380, "", "", "secret", 4, False)),
+        ("unix:///run/a%20b.sock", ("localhost", 6379, "/run/a b.sock", "", "", 0, False)),
+        ("unix://ada:x@/run/redis.sock?db=2", ("localhost", 6379, "/run/redis.sock", "ada", "x", 2, False)),
+    ],
+)
+def test_where_a_url_points_to(url: str, target: tuple[Any, ...]) -> None:
+    assert Target.of(url) == target
+    assert target[4] == "" or target[4] not in Target.of(url).name
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host/x", "redis://host?db=-1", "redis://host/²", "redis://host:99999", "redis://[::1"]
+)
+def test_a_url_that_points_nowhere_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Target.of(url)
+
+
+@asynccontextmanager
+async def scripted(answer: bytes) -> AsyncIterator[Target]:
+    """A server that answers whatever it gets with `answer`, or hangs up for an empty one."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(answer)
+        if answer:
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield Target.of(f"redis://:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "nobody can read"),
+        (b"", "closed the connection"),
+        (b"-ERR max number of clients reached\r\n", "max number of clients"),
+        (b"-WRONGPASS invalid username-password pair\r\n", "WRONGPASS"),
+        (b"$100\r\nand so on", "no answer within 0.2 s"),
+    ],
+)
+def test_a_server_that_is_no_redis_is_named_with_what_it_did(answer: bytes, text: str) -> None:
+    """The password is not."""
+
+    async def scenario() -> None:
+        options = RedisSettings(url=SecretStr("redis://unused"), connect_timeout=0.2)
+        async with scripted(answer) as target:
+            with pytest.raises(BrokerUnavailable) as caught:
+                await connect(target, options, lambda: Link(30), "test")
+            assert text in caught.value.detail
+            assert target.name in caught.value.detail
+            assert "secret" not in caught.value.detail
+
+    run(scenario)
