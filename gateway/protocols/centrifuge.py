@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import astuple
 
 from gateway.errors import BAD_COMMAND, Disconnect, ErrorCode, UnsubscribeCode
 from gateway.messages import (
@@ -188,12 +189,15 @@ def _request(command: _Command) -> Request:
 
 def _method(command: _Command) -> str:
     """The name of the one body that is present; "pong" for an empty command without an id (the answer to a ping)."""
-    names = [name for name in _METHODS if getattr(command, name) is not None]
-    if len(names) == 1:
-        return names[0]
-    if not names and command.id == 0:
+    # Counted first: this stands in the way of every publish.
+    present = len(_METHODS) + 1 - astuple(command).count(None)
+    if present == 2:
+        if command.publish is not None:
+            return "publish"
+        return next(name for name in _METHODS if getattr(command, name) is not None)
+    if present == 1 and command.id == 0:
         return "pong"
-    raise Disconnect(BAD_COMMAND, "no command in the object" if not names else "more than one command in the object")
+    raise Disconnect(BAD_COMMAND, "no command in the object" if present == 1 else "more than one command in the object")
 
 
 _METHODS = tuple(field for field in _Command.__struct_fields__ if field != "id")

@@ -65,18 +65,18 @@ def handle_publish(session: Session, request: Publish) -> None:
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many publishes", "limits.publishes_per_second")
     spec = services.channels.resolve(services.app, name)
     subscription = session.subs.get(name)
-    user = session.user.name
-    verdict = may_publish(spec, user, subscription is not None)
+    identity = session.identity
+    assert identity is not None
+    verdict = may_publish(spec, identity.user, subscription is not None)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
-    assert session.identity is not None
     chan_info = subscription.info if subscription is not None else b""
     publication = Publication(
         spec.channel,
         request.data,
         request.kind,
         time=int(services.scheduler.time() * 1000),
-        info=ClientInfo(user, session.client, session.identity.info, chan_info),
+        info=ClientInfo(identity.user, session.client, identity.info, chan_info),
     )
     services.node.publish(publication, NO_OPTIONS, partial(_published, session, request))
 
