@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from fnmatch import translate
 from re import compile as compile_pattern
@@ -36,6 +37,7 @@ class MemoryBroker:
         self._receiver: Receiver | None = None
         self._subscribed: set[Channel] = set()
         self._waiting: dict[Channel, list[Publication]] = {}
+        self._unanswered: deque[PublishDone] = deque()
         # (channel, idempotency key) -> when it is forgotten; in the order of publishing.
         self._seen: dict[tuple[Channel, str], float] = {}
         metrics.broker_up.read = lambda: float(self._receiver is not None)
@@ -46,6 +48,10 @@ class MemoryBroker:
     async def stop(self) -> None:
         self._receiver = None
         self._waiting.clear()
+        # Some of these keys belong to what is not delivered any more.
+        self._seen.clear()
+        while self._unanswered:
+            self._unanswered.popleft()(BrokerUnavailable("the broker is stopped"))
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         if self._receiver is None:
@@ -57,7 +63,8 @@ class MemoryBroker:
             if not self._waiting:
                 asyncio.get_running_loop().call_soon(self._deliver)
             self._waiting.setdefault(publication.channel, []).append(publication)
-        asyncio.get_running_loop().call_soon(done, PUBLISHED)
+        self._unanswered.append(done)
+        asyncio.get_running_loop().call_soon(self._answer)
 
     def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
         if self._receiver is None:
@@ -83,6 +90,11 @@ class MemoryBroker:
             self._metrics.broker_messages.add(len(publications))
             if self._receiver is not None and channel in self._subscribed:
                 self._receiver.on_publications(channel, publications)
+
+    def _answer(self) -> None:
+        """One completion a callback, so that the fault of one caller does not harm the others."""
+        if self._unanswered:
+            self._unanswered.popleft()(PUBLISHED)
 
     def _is_repeated(self, channel: Channel, options: PublishOptions) -> bool:
         """Whether the key was used within its time; if not, it is from now on."""

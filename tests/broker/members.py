@@ -119,6 +119,9 @@ class Engine(Protocol):
 
     def members(self, count: int) -> AbstractAsyncContextManager[list[Member]]: ...
 
+    def new_member(self) -> Member:
+        """One that is not started."""
+
 
 class MemoryEngine:
     many = False
@@ -126,12 +129,15 @@ class MemoryEngine:
     @asynccontextmanager
     async def members(self, count: int) -> AsyncIterator[list[Member]]:
         """One, however many are asked for: nothing leaves the process."""
-        metrics = Metrics()
-        member = Member(MemoryBroker(metrics), MemoryRegistry(), Inbox(), metrics, NodeId("n1"))
+        member = self.new_member()
         await member.broker.start(member.inbox)
         await member.announce("n1")
         yield [member] * count
         await member.broker.stop()
+
+    def new_member(self) -> Member:
+        metrics = Metrics()
+        return Member(MemoryBroker(metrics), MemoryRegistry(), Inbox(), metrics, NodeId("n1"))
 
 
 class RedisEngine:
@@ -144,11 +150,17 @@ class RedisEngine:
     @asynccontextmanager
     async def members(self, count: int) -> AsyncIterator[list[Member]]:
         """On a server that other tests use too, hence each time with another prefix."""
-        settings = RedisSettings(
-            url=SecretStr(self.url), prefix=next(self._prefixes), heartbeat_interval=0.1, unsubscribe_linger=0.3
-        )
+        settings = self._settings()
         async with AsyncExitStack() as stack:
             yield [await stack.enter_async_context(redis_member(settings, f"n{number}")) for number in range(count)]
+
+    def new_member(self) -> Member:
+        return make_redis_member(self._settings(), "n0")
+
+    def _settings(self) -> RedisSettings:
+        return RedisSettings(
+            url=SecretStr(self.url), prefix=next(self._prefixes), heartbeat_interval=0.1, unsubscribe_linger=0.3
+        )
 
 
 @asynccontextmanager

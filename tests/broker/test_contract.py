@@ -5,20 +5,18 @@ import random
 
 import pytest
 
-from gateway.errors import RequestError
+from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
-    ChannelCount,
     ClientInfo,
     DisconnectUser,
     Kind,
     Publication,
     PublishOptions,
-    Revocation,
     SubscribeUser,
 )
-from tests.broker.members import Engine, Member
+from tests.broker.members import Engine
 
 ROOM = Channel("default", "chat:room")
 OTHER = Channel("default", "chat:other")
@@ -186,6 +184,74 @@ def test_a_channel_that_nobody_wants_falls_silent(engine: Engine) -> None:
     asyncio.run(scenario())
 
 
+# fakeredis answers the commands of one write one by one.
+@pytest.mark.parametrize("engine", ["memory", "valkey"], indirect=True)
+def test_what_is_published_together_is_delivered_together(engine: Engine) -> None:
+    """Grouped by channel, so that a subscriber is written to once for many publications."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            await here.subscribe(ROOM)
+            await here.subscribe(OTHER)
+            futures = [there.start_publish(Publication((ROOM, OTHER)[n % 2], b"%d" % n)) for n in range(100)]
+            await asyncio.gather(*futures)
+            await here.inbox.until(lambda: len(here.inbox.data) == 100)
+            assert len(here.inbox.batches) < 50
+            for rest, channel in enumerate((ROOM, OTHER)):
+                received = [each.data for each in here.inbox.publications if each.channel == channel]
+                assert received == [b"%d" % n for n in range(rest, 100, 2)]
+
+    asyncio.run(scenario())
+
+
+def test_many_channels_are_subscribed_at_once(engine: Engine) -> None:
+    """More than fit into one command; the same one several times over; each is complete when it says so."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            channels = [Channel("default", f"room{number}") for number in range(1500)]
+            await asyncio.gather(*(here.subscribe(channel) for channel in [*channels, *channels[:100]]))
+            for channel in (channels[0], channels[700], channels[-1]):
+                await there.publish(channel, channel.name.encode())
+            await here.inbox.until(lambda: len(here.inbox.data) == 3)
+            assert sorted(here.inbox.data) == [b"room0", b"room1499", b"room700"]
+
+    asyncio.run(scenario())
+
+
+def test_stopping_ends_what_is_under_way_first(engine: Engine) -> None:
+    """Whoever waits has an outcome when it has stopped, and only one."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            await member.subscribe(ROOM)
+            outcomes: list[object] = []
+            for key in ("", "key"):
+                member.broker.publish(Publication(ROOM, b"1"), PublishOptions(key), outcomes.append)
+            member.broker.subscribe(OTHER, outcomes.append)
+            await member.broker.stop()
+            assert len(outcomes) == 3
+            await asyncio.sleep(0)
+            assert len(outcomes) == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_that_never_started_refuses_and_stops(engine: Engine) -> None:
+    """It has a reason for its health, and nothing to close."""
+
+    async def scenario() -> None:
+        member = engine.new_member()
+        assert not member.broker.health().ok
+        for operation in (member.publish(ROOM, b"1"), member.subscribe(ROOM)):
+            with pytest.raises(BrokerUnavailable):
+                await operation
+        await member.broker.stop()
+        assert member.broker.health().reason
+
+    asyncio.run(scenario())
+
+
 def test_a_control_message_reaches_every_node_and_is_counted(engine: Engine) -> None:
     """The node that asks is one of them."""
 
@@ -229,96 +295,5 @@ def test_health_is_good_while_it_runs_and_not_afterwards(engine: Engine) -> None
         with pytest.raises(RequestError):
             await member.subscribe(ROOM)
         await member.broker.stop()  # a second time
-
-    asyncio.run(scenario())
-
-
-# The registry
-
-
-def test_nodes_are_those_whose_leases_live(engine: Engine) -> None:
-    """In the order of their names."""
-
-    async def scenario() -> None:
-        async with engine.members(2) as members:
-            await members[0].announce("b")
-            if not engine.many:
-                assert [info.name for info in await members[0].registry.nodes()] == ["b"]
-                return
-            await members[1].announce("a")
-            assert [info.name for info in await members[0].registry.nodes()] == ["a", "b"]
-            await members[1].registry.withdraw(members[1].uid)
-            assert [info.name for info in await members[0].registry.nodes()] == ["b"]
-
-    asyncio.run(scenario())
-
-
-def test_occupancy_is_the_sum_over_the_nodes(engine: Engine) -> None:
-    """And a channel without subscriptions is not listed."""
-
-    async def scenario() -> None:
-        async with engine.members(2) as (here, there):
-            here.registry.set_occupancy(ROOM, 2)
-            here.registry.set_occupancy(OTHER, 1)
-            there.registry.set_occupancy(ROOM, 3)
-            expected = {ROOM.name: 5 if engine.many else 3, OTHER.name: 1}
-            await _listed(here, expected)
-            here.registry.set_occupancy(OTHER, 0)
-            await _listed(there, {ROOM.name: expected[ROOM.name]})
-
-    asyncio.run(scenario())
-
-
-async def _listed(member: Member, expected: dict[str, int]) -> None:
-    """Wait until the channels are these: they are written in batches."""
-    async with asyncio.timeout(20):
-        while dict(await _channels(member, "", 100)) != expected:
-            await asyncio.sleep(0.05)
-
-
-async def _channels(member: Member, pattern: str, limit: int) -> list[ChannelCount]:
-    """All pages."""
-    found, cursor, more = [], "", True
-    while more:
-        page = await member.registry.channels("default", pattern, limit, cursor)
-        assert len(page.channels) <= limit
-        found += page.channels
-        cursor = page.cursor
-        more = bool(cursor)
-    return found
-
-
-def test_channels_are_paged_and_matched(engine: Engine) -> None:
-    """Every channel on exactly one page; `*`, `?` and `[...]` as in shells; apps apart."""
-
-    async def scenario() -> None:
-        async with engine.members(1) as (member,):
-            names = [f"chat:{number}" for number in range(60)] + ["news", "a*b", "a{0}b"]
-            for name in names:
-                member.registry.set_occupancy(Channel("default", name), 1)
-            member.registry.set_occupancy(Channel("another", "secret"), 1)
-            await _listed(member, dict.fromkeys(names, 1))
-            chats = [name for name, _ in await _channels(member, "chat:*", 7)]
-            assert sorted(chats) == sorted(name for name in names if name.startswith("chat:"))
-            assert await _channels(member, "a[*]b", 7) == [("a*b", 1)]
-
-    asyncio.run(scenario())
-
-
-def test_revocations_are_there_for_every_node_until_they_expire(engine: Engine) -> None:
-    """Also for a node that starts later."""
-
-    async def scenario() -> None:
-        async with engine.members(2) as (here, there):
-            by_user = Revocation("default", user="42", issued_before=100)
-            by_token = Revocation("default", jti="t1", expire_at=2**40)
-            expired = Revocation("default", jti="t2", expire_at=1)
-            for revocation in (by_user, by_token, expired):
-                await here.registry.revoke(revocation)
-            found = await there.registry.revocations()
-            assert sorted(found, key=str) == sorted([by_user, by_token], key=str)
-            later = Revocation("default", user="42", issued_before=200)
-            await here.registry.revoke(later)
-            assert later in await there.registry.revocations()
 
     asyncio.run(scenario())
