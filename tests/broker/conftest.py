@@ -4,8 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.broker.redis import registry
 from tests.broker.members import Engine, MemoryEngine, RedisEngine, fake_server
 from tests.servers import ValkeyServer, valkey_server
+
+
+@pytest.fixture(autouse=True)
+def _quick_occupancy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests wait for it often."""
+    monkeypatch.setattr(registry, "FLUSH_INTERVAL", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,6 @@ class Subscriptions:
         self._complete: Callable[[], object] | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def channel(self, bus: bytes) -> Channel | None:
         """The channel behind a bus channel, if it is subscribed."""
         entry = self._entries.get(bus)

@@ -1,7 +1,7 @@
 """One connection to Redis: replies in order, messages before the confirmations they came before, nothing left open."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,30 +15,9 @@ from gateway.broker.redis import link as module
 from gateway.broker.redis.link import PING, Link, Target, connect, pack
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
-from tests.broker.members import PATIENCE
+from tests.broker.redis.pipe import Pipe, run
 
 ECHO = pack("ECHO", "x")
-
-
-class Pipe(asyncio.Transport):
-    """A socket that keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.aborted = False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
 def connected(heard: list[Any] | None = None) -> tuple[Link, Pipe]:

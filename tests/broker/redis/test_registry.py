@@ -6,7 +6,6 @@ import msgspec
 import pytest
 import redis
 
-from gateway.broker.redis import registry as module
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
@@ -177,10 +176,9 @@ def test_occupancy_that_could_not_be_written_is_written_later(server: ValkeyServ
 
 
 def test_occupancy_is_written_by_itself_when_redis_is_back(
-    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The failure is told, and does not end the writing."""
-    monkeypatch.setattr(module, "FLUSH_INTERVAL", 0.02)
 
     async def scenario() -> None:
         async with two(server.url) as (here, there):
