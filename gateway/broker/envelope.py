@@ -90,6 +90,6 @@ def decode(channel: Channel, message: bytes) -> Publication:
 def _position(text: bytes) -> tuple[int, str]:
     """Raises ValueError."""
     offset, colon, epoch = text.decode("ascii").partition(":")
-    if not colon or not epoch or not offset.isdigit() or int(offset) < 1:
+    if not colon or not epoch or not offset.isdigit() or not 0 < int(offset) < 2**63:
         raise ValueError(f"position {text!r}")
     return int(offset), epoch

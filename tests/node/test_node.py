@@ -315,6 +315,25 @@ def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) ->
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("fails", ["revocations", "announce"])
+def test_a_node_that_cannot_join_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, site: Site, fails: str) -> None:
+    """Its broker is stopped, no timer or task runs, and stopping it again or without a start does no harm."""
+
+    async def scenario() -> None:
+        async def failing(*arguments: object) -> None:
+            raise BrokerUnavailable("down")
+
+        await site.node.stop()
+        monkeypatch.setattr(site.registry, fails, failing)
+        with pytest.raises(BrokerUnavailable):
+            await site.node.start()
+        assert site.broker.receiver is None
+        assert len(asyncio.all_tasks()) == 1
+        await site.node.stop()
+
+    asyncio.run(scenario())
+
+
 def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """Neither while it runs nor when it leaves."""
     monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
@@ -353,6 +372,8 @@ def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
         page = await node.occupied_channels("default", "", 10, "")
         assert page.channels == []
         assert node.health().ok
+        assert await node.control(RefreshUser("default", "42", expire_at=7)) == (1, 1, 1)
+        assert client.asked == [INVALID_TOKEN, (False, 7)]
         await node.stop()
         assert not node.health().ok
 
