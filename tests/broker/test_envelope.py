@@ -61,9 +61,11 @@ def test_a_cut_message_is_refused(publication: Publication, data: st.DataObject)
 
 @pytest.mark.parametrize(
     "head",
-    [b"", b"\x02p;", b"\x01x;", b"\x01p", b"\x01p1:;", b"\x01p:e;", b"\x01p0:e;", b"\x01p-1:e;", b"\x01p1;"]
-    # Larger than any number that a client could be told.
-    + [b"\x01p%d:e;" % 2**63, b"\x01p" + b"9" * 60 + b":e;"],
+    [
+        *(b"", b"\x02p;", b"\x01x;", b"\x01p", b"\x01p1:;", b"\x01p:e;", b"\x01p0:e;", b"\x01p-1:e;", b"\x01p1;"),
+        # Larger than any number that a client could be told.
+        *(b"\x01p%d:e;" % 2**63, b"\x01p" + b"9" * 60 + b":e;"),
+    ],
 )
 def test_another_version_or_a_wrong_position_is_refused(head: bytes) -> None:
     body = envelope.encode(Publication(ROOM, b"1"))
