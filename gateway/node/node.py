@@ -78,6 +78,7 @@ class Node:
         self._interests = Interests(broker)
         self._started_at = int(time.time())
         self._announcing: asyncio.Task[None] | None = None
+        self._stopping = False
         self._lag: LoopLag | None = None
 
     # Life
@@ -91,10 +92,13 @@ class Node:
             await self._broker.stop()
             raise
         self._lag = LoopLag(self._metrics)
+        self._stopping = False
         self._announcing = asyncio.create_task(self._announce_forever())
 
     async def stop(self) -> None:
         """Leave the cluster. The clients are gone by now; Redis is left last."""
+        # The registry may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.
+        self._stopping = True
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
@@ -136,7 +140,7 @@ class Node:
 
     async def _announce_forever(self) -> None:
         rounds = 0
-        while True:
+        while not self._stopping:
             await asyncio.sleep(ANNOUNCE_INTERVAL)
             rounds += 1
             try:

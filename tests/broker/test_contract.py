@@ -237,6 +237,29 @@ def test_stopping_ends_what_is_under_way_first(engine: Engine) -> None:
     asyncio.run(scenario())
 
 
+def test_a_stopped_broker_starts_again(engine: Engine) -> None:
+    """With its registry, and nothing of before: it subscribes to what it is asked for from now on."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            await member.subscribe(OTHER)
+            await member.broker.stop()
+            await member.broker.start(member.inbox)
+            await member.subscribe(ROOM)
+            await member.publish(ROOM, b"1")
+            await member.inbox.until(lambda: bool(member.inbox.data))
+            member.registry.set_occupancy(ROOM, 1)
+            async with asyncio.timeout(20):
+                cursor = ""
+                while not (page := await member.registry.channels("default", "", 10, cursor)).channels:
+                    cursor = page.cursor
+                    await asyncio.sleep(0.001)
+            assert member.broker.health().ok
+            assert member.inbox.gaps == []
+
+    asyncio.run(scenario())
+
+
 def test_a_broker_that_never_started_refuses_and_stops(engine: Engine) -> None:
     """It has a reason for its health, and nothing to close."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -354,6 +355,28 @@ def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyP
                 await asyncio.sleep(0.01)
         await site.node.stop()
         assert site.broker.receiver is None
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_cancellation_does_not_keep_a_node_from_stopping(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """What the registry uses may lose it (`asyncio.wait_for` before Python 3.12 does)."""
+    monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
+
+    async def scenario() -> None:
+        await site.node.start()
+        announcing = asyncio.Event()
+
+        async def losing(*arguments: object) -> None:
+            if not announcing.is_set():
+                announcing.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+        monkeypatch.setattr(site.registry, "announce", losing)
+        await announcing.wait()
+        async with asyncio.timeout(5):
+            await site.node.stop()
 
     asyncio.run(scenario())
 

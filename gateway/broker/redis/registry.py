@@ -61,6 +61,7 @@ class RedisRegistry:
         self._changed: dict[Channel, int] = {}
         self._has_lease = False
         self._flushing: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Agree on the number of partitions. Raises ConfigError when others have another one, BrokerUnavailable."""
@@ -73,10 +74,13 @@ class RedisRegistry:
                 f"redis.partitions is {self._keys.partitions}, but this Redis is in use with {known} (key "
                 f"{key.decode()}); set redis.partitions to {known}, or choose another redis.prefix"
             )
+        self._stopping = False
         self._flushing = asyncio.create_task(self._flush_forever())
 
     async def stop(self) -> None:
         """Close the connections. Safe to call twice, and before start."""
+        # `asyncio.wait_for`, which redis-py waits with, loses cancellations before Python 3.12.
+        self._stopping = True
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
@@ -153,7 +157,7 @@ class RedisRegistry:
         await self._occupy(keys=keys, args=[channel.name, *pairs], client=client)
 
     async def _flush_forever(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(FLUSH_INTERVAL)
             try:
                 await self.flush()

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 import redis
 
+from gateway.broker.redis import registry as module
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
 from gateway.messages import Channel, NodeId, Revocation
-from tests.broker.members import PATIENCE, Member, redis_member
+from tests.broker.members import PATIENCE, Member, make_redis_member, redis_member
 from tests.broker.redis.nodes import OTHER, ROOM, settings, two
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer
@@ -203,5 +204,23 @@ def test_half_a_character_is_in_no_cursor(server: ValkeyServer, cursor: str) -> 
             with pytest.raises(RequestError, match="cursor") as caught:
                 await member.registry.channels("default", "", 10, cursor)
             assert caught.value.error is BAD_REQUEST
+
+    asyncio.run(scenario())
+
+
+def test_it_stops_at_whatever_moment(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the middle of a write: redis-py's `asyncio.wait_for` loses cancellations before Python 3.12."""
+    monkeypatch.setattr(module, "FLUSH_INTERVAL", 0.0)
+
+    async def scenario() -> None:
+        for turns in range(60):
+            registry = make_redis_member(settings(server.url), "a").registry
+            assert isinstance(registry, RedisRegistry)
+            await registry.start()
+            registry.set_occupancy(ROOM, 1)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE):
+                await registry.stop()
 
     asyncio.run(scenario())
