@@ -17,6 +17,8 @@ class Proxy:
         self._open.set()
         self._lost: bytes | None = None
         self._awaited: bytes | None = None
+        self._skip = 0
+        self._released = asyncio.Event()
         # Set when `hold` has found what it waits for.
         self.held = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -35,12 +37,16 @@ class Proxy:
         """From now on lose every piece with these bytes in it."""
         self._lost = part
 
-    def hold(self, part: bytes) -> None:
-        """Hold everything back, beginning with the next piece with these bytes in it."""
+    def hold(self, part: bytes, skip: int = 0) -> None:
+        """Hold the next piece with these bytes in it, or a later one, and what comes the same way after it."""
         self._awaited = part
+        self._skip = skip
+        self.held.clear()
+        self._released.clear()
 
     def forward(self) -> None:
         """Pass on again, what was held back first."""
+        self._released.set()
         self._lost = None
         self._open.set()
 
@@ -67,16 +73,23 @@ class Proxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
-                if self._awaited is not None and self._awaited in data:
-                    self._awaited = None
-                    self._open.clear()
+                if self._is_held(data):
                     self.held.set()
+                    await self._released.wait()
                 await self._open.wait()
                 if self._lost is not None and self._lost in data:
                     continue
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+    def _is_held(self, data: bytes) -> bool:
+        if self._awaited is None or self._awaited not in data:
+            return False
+        self._skip -= 1
+        if self._skip < 0:
+            self._awaited = None
+        return self._skip < 0
 
 
 @asynccontextmanager

@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from gateway.broker.redis import broker as module
+from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable
-from gateway.messages import PUBLISHED, Publication
+from gateway.messages import PUBLISHED, Channel, Publication
 from tests.broker.members import PATIENCE, redis_member
 from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.proxy import proxied
@@ -93,6 +94,42 @@ def test_without_its_publish_link_a_node_goes_on_receiving(
 def kill_link(client: redis.Redis, name: str) -> None:
     (found,) = [each for each in client.client_list() if each["name"] == name]
     client.client_kill_filter(_id=found["id"])
+
+
+def test_nothing_is_delivered_behind_a_gap_before_it_is_told(server: ValkeyServer) -> None:
+    """Half of the channels are subscribed again when another node publishes: that is part of what was missed."""
+
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy, redis_member(settings(server.url), "b") as there:
+            # No heartbeats among the messages.
+            through = settings(f"redis://127.0.0.1:{proxy.port}/0", heartbeat_interval=60)
+            async with redis_member(through, "a", settings(server.url)) as here:
+                channels = [Channel("default", f"room{number}") for number in range(5000)]
+                await asyncio.gather(*(here.subscribe(channel) for channel in channels))
+                proxy.hold(b"SUBSCRIBE", skip=1)
+                with redis.Redis.from_url(server.url) as client:
+                    kill_link(client, "gateway-a-subscribe")
+                    await proxy.held.wait()
+                    keys, early = Keys("gw", 16), list[Channel]()
+                    async with asyncio.timeout(PATIENCE):
+                        while not early:
+                            known = {bus for bus, count in client.pubsub_numsub(*map(keys.bus, channels)) if count}
+                            early = [channel for channel in channels if keys.bus(channel) in known]
+                assert len(early) < len(channels)
+                received = here.metrics.broker_messages.value
+                await there.publish(early[0], b"1")
+                async with asyncio.timeout(PATIENCE):
+                    while here.metrics.broker_messages.value == received:
+                        await asyncio.sleep(0.001)
+                assert not here.broker.health().ok
+                proxy.forward()
+                await here.inbox.until(lambda: bool(here.inbox.gaps))
+                assert set(here.inbox.gaps) == set(channels)
+                await there.publish(early[0], b"2")
+                await here.inbox.until(lambda: b"2" in here.inbox.data)
+                assert here.inbox.data == [b"2"]
+
+    asyncio.run(scenario())
 
 
 def test_a_server_that_does_not_read_is_not_written_to(server: ValkeyServer) -> None:
