@@ -22,7 +22,8 @@ def test_the_lag_is_how_late_a_timer_ran(monkeypatch: pytest.MonkeyPatch) -> Non
         async with asyncio.timeout(20):
             while not sum(metrics.loop_lag.counts):
                 await asyncio.sleep(0.001)
-        assert metrics.loop_lag_max.value >= 0.19
+        # Clocks of loops count in milliseconds.
+        assert metrics.loop_lag_max.value > 0.18
         lag.stop()
         before = list(metrics.loop_lag.counts)
         await asyncio.sleep(0.03)

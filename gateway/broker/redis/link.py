@@ -105,6 +105,9 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._check: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
+        # A command whose reply was overdue when this process had been held up.
+        self._excused: _Command | None = None
         self._ping_at = 0.0
         self.pending_bytes = 0
         # Done when the link is over; the reason.
@@ -175,7 +178,7 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._ping_at = self._loop.time() + PING_INTERVAL
-        self._check = self._loop.call_later(CHECK_INTERVAL, self._look)
+        self._look_again()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -240,12 +243,23 @@ class Link(asyncio.Protocol):
         self.pending_bytes -= command.size
         _complete(command.done, reply)
 
+    def _look_again(self) -> None:
+        self._look_at = self._loop.time() + CHECK_INTERVAL
+        self._check = self._loop.call_at(self._look_at, self._look)
+
     def _look(self) -> None:
         """Notice a Redis that does not answer: stopped, stuck, or behind a network that swallows packets."""
-        self._check = self._loop.call_later(CHECK_INTERVAL, self._look)
         now = self._loop.time()
+        was_held_up = now - self._look_at > CHECK_INTERVAL
+        self._look_again()
         if self._unanswered:
-            if now > self._unanswered[0].deadline:
+            first = self._unanswered[0]
+            if now <= first.deadline:
+                return
+            # A process that was held up reads first what Redis has answered meanwhile.
+            if was_held_up and first is not self._excused:
+                self._excused = first
+            else:
                 self.abort(f"Redis did not answer within {self._timeout:g} s")
         elif now >= self._ping_at:
             self._ping_at = now + PING_INTERVAL

@@ -1,6 +1,7 @@
 """One connection to Redis: replies in order, messages before the confirmations they came before, nothing left open."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -167,6 +168,34 @@ def test_an_idle_link_pings_and_gives_up_without_an_answer(monkeypatch: pytest.M
         slow.connection_made(pipe)
         assert "did not answer within 0.05 s" in await slow.lost
         assert pipe.written == PING
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_process_that_was_held_up_reads_before_it_judges(monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
+    """Redis may have answered in time; a command may not even have been sent. It is not excused twice."""
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 0.02)
+
+    async def scenario() -> None:
+        link, pipe = Link(0.05), Pipe()
+        link.connection_made(pipe)
+        replies: list[Any] = []
+        link.send(ECHO, replies.append)
+        for _ in range(3):
+            time.sleep(0.1)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if answers and pipe.written:
+                assert not link.lost.done()
+                pipe.written = b""
+                link.data_received(b":1\r\n")
+                link.send(ECHO, replies.append)
+        if answers:
+            assert replies[:2] == [1, 1]
+            link.abort("enough")
+        else:
+            assert "did not answer" in await link.lost
 
     run(scenario)
 
