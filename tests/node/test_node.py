@@ -1,33 +1,19 @@
 """The node: broker and hub together, control messages, gaps, and its place in the cluster."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from gateway.auth.revocations import Revocations
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
-from gateway.channels import Channels
-from gateway.config.settings import NamespaceSettings, ServerSettings
-from gateway.errors import (
-    INVALID_TOKEN,
-    UNSUBSCRIBED_BY_SERVER,
-    UNSUBSCRIBED_INSUFFICIENT,
-    BrokerUnavailable,
-    CloseCode,
-    UnsubscribeCode,
-)
-from gateway.hub.encoder import Encoder
+from gateway.config.settings import ServerSettings
+from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
 from gateway.messages import (
     NO_OPTIONS,
     PUBLISHED,
-    Channel,
-    ClientId,
     Control,
     DisconnectUser,
-    NodeId,
     Publication,
     RefreshUser,
     Revocation,
@@ -36,90 +22,8 @@ from gateway.messages import (
     UnsubscribeUser,
     User,
 )
-from gateway.metrics import Metrics
 from gateway.node import node as module
-from gateway.node.node import GAP_SLICE, Node
-from gateway.protocols.base import Message
-from gateway.protocols.plain import PlainProtocol
-from tests.fakes import DictRegistry, ManualBroker, ManualScheduler
-
-QUIET = "quiet"
-ROOM = Channel("default", "room")
-
-
-class FakeClient:
-    """A client that remembers what was asked of it."""
-
-    def __init__(self, number: int, user: str = "42") -> None:
-        self.client = ClientId(f"c{number}")
-        self.user = User("default", user)
-        self.asked: list[Any] = []
-        self.jti = f"t{number}"
-
-    def disconnect(self, code: CloseCode) -> None:
-        self.asked.append(code)
-
-    def subscribe_by_server(self, message: SubscribeUser) -> None:
-        self.asked.append(message)
-
-    def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
-        self.asked.append((name, code))
-        return True
-
-    def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
-        self.asked.append((expired, expire_at))
-
-    def lives_on(self, revoked: RevokeTokens) -> bool:
-        return revoked.jti == self.jti
-
-
-class Site:
-    """A node with fakes around it."""
-
-    def __init__(self) -> None:
-        settings = ServerSettings(namespaces={QUIET: NamespaceSettings(announce_gaps=False)})
-        self.broker, self.registry, self.scheduler = ManualBroker(), DictRegistry(), ManualScheduler()
-        self.metrics, self.revocations = Metrics(), Revocations(self.scheduler.time)
-        self.node = make_node(self, settings)
-
-    def clients(self, count: int, **fields: str) -> list[FakeClient]:
-        made = [FakeClient(number, **fields) for number in range(count)]
-        for client in made:
-            self.node.clients.add(client)
-        return made
-
-
-def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
-    return Node(
-        NodeId("n1"),
-        "first",
-        **{
-            "broker": site.broker,
-            "registry": site.registry,
-            "channels": Channels(settings),
-            "revocations": site.revocations,
-            "scheduler": site.scheduler,
-            "metrics": site.metrics,
-            **parts,
-        },
-    )
-
-
-@pytest.fixture
-def site() -> Site:
-    return Site()
-
-
-def unframed(messages: Sequence[Message]) -> bytes:
-    return b"".join(message.data for message in messages)
-
-
-def joined(site: Site, channel: Channel, client: FakeClient) -> Encoder:
-    encoder = Encoder(PlainProtocol(), unframed, b"ping")
-    site.node.acquire(channel, lambda error: None)
-    site.node.join(channel, client, encoder, lambda frame: client.asked.append(frame))
-    return encoder
-
+from tests.node.site import ROOM, FakeClient, Site, joined, make_node
 
 # Publish and subscribe
 
@@ -162,70 +66,6 @@ def test_an_outcome_that_nobody_waits_for_any_more_does_no_harm(site: Site) -> N
         site.broker.release()
 
     asyncio.run(scenario())
-
-
-# Gaps
-
-
-def test_a_gap_is_told_in_slices(site: Site) -> None:
-    """It may concern every subscription there is; each is told once, and counted."""
-    clients = site.clients(2 * GAP_SLICE + 50)
-    for client in clients:
-        joined(site, ROOM, client)
-    site.node.on_gap([ROOM])
-    assert sum(len(client.asked) for client in clients) == GAP_SLICE
-    site.scheduler.run()
-    assert all(client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)] for client in clients)
-    assert site.metrics.gaps.value == len(clients)
-
-
-class Walked(list[Channel]):
-    """Counts how many of it were looked at."""
-
-    looked_at = 0
-
-    def __iter__(self) -> Iterator[Channel]:
-        for channel in super().__iter__():
-            self.looked_at += 1
-            yield channel
-
-
-def test_a_gap_of_many_channels_does_not_hold_the_loop(site: Site) -> None:
-    """Whether or not somebody is to be told of them: no turn looks at more than a slice."""
-    quiet = [Channel("default", f"{QUIET}:{number}") for number in range(3 * GAP_SLICE)]
-    channels = Walked([*quiet, ROOM])
-    (client,) = site.clients(1)
-    joined(site, ROOM, client)
-    site.node.on_gap(channels)
-    before = channels.looked_at
-    assert before <= GAP_SLICE
-    while site.scheduler.turn():
-        assert channels.looked_at - before <= GAP_SLICE
-        before = channels.looked_at
-    assert client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)]
-
-
-def test_who_left_before_its_turn_came_is_not_told(site: Site) -> None:
-    """And nothing breaks when telling one client changes who is subscribed."""
-    early, late = site.clients(2)
-    rooms = [Channel("default", f"room{number}") for number in range(2 * GAP_SLICE)]
-    joined(site, rooms[0], early)
-    encoder = joined(site, rooms[-1], late)
-    site.node.on_gap(rooms)
-    site.node.leave(rooms[-1], late, encoder)
-    site.scheduler.run()
-    assert (len(early.asked), late.asked) == (1, [])
-    assert site.metrics.gaps.value == 1
-
-
-def test_a_namespace_may_keep_gaps_to_itself(site: Site) -> None:
-    """announce_gaps."""
-    quiet = Channel("default", f"{QUIET}:room")
-    (client,) = site.clients(1)
-    joined(site, quiet, client)
-    joined(site, ROOM, client)
-    site.node.on_gap([quiet, ROOM])
-    assert client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)]
 
 
 # Control messages

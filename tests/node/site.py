@@ -1,0 +1,88 @@
+"""A node with fakes around it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.auth.revocations import Revocations
+from gateway.channels import Channels
+from gateway.config.settings import NamespaceSettings, ServerSettings
+from gateway.errors import CloseCode, UnsubscribeCode
+from gateway.hub.encoder import Encoder
+from gateway.messages import Channel, ClientId, NodeId, RevokeTokens, SubscribeUser, User
+from gateway.metrics import Metrics
+from gateway.node.node import Node
+from gateway.protocols.base import Message
+from gateway.protocols.plain import PlainProtocol
+from tests.fakes import DictRegistry, ManualBroker, ManualScheduler
+
+QUIET = "quiet"
+ROOM = Channel("default", "room")
+
+
+class FakeClient:
+    """A client that remembers what was asked of it."""
+
+    def __init__(self, number: int, user: str = "42") -> None:
+        self.client = ClientId(f"c{number}")
+        self.user = User("default", user)
+        self.asked: list[Any] = []
+        self.jti = f"t{number}"
+
+    def disconnect(self, code: CloseCode) -> None:
+        self.asked.append(code)
+
+    def subscribe_by_server(self, message: SubscribeUser) -> None:
+        self.asked.append(message)
+
+    def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
+        self.asked.append((name, code))
+        return True
+
+    def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
+        self.asked.append((expired, expire_at))
+
+    def lives_on(self, revoked: RevokeTokens) -> bool:
+        return revoked.jti == self.jti
+
+
+class Site:
+    """A node with fakes around it."""
+
+    def __init__(self) -> None:
+        settings = ServerSettings(namespaces={QUIET: NamespaceSettings(announce_gaps=False)})
+        self.broker, self.registry, self.scheduler = ManualBroker(), DictRegistry(), ManualScheduler()
+        self.metrics, self.revocations = Metrics(), Revocations(self.scheduler.time)
+        self.node = make_node(self, settings)
+
+    def clients(self, count: int, **fields: str) -> list[FakeClient]:
+        made = [FakeClient(number, **fields) for number in range(count)]
+        for client in made:
+            self.node.clients.add(client)
+        return made
+
+
+def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
+    return Node(
+        NodeId("n1"),
+        "first",
+        **{
+            "broker": site.broker,
+            "registry": site.registry,
+            "channels": Channels(settings),
+            "revocations": site.revocations,
+            "scheduler": site.scheduler,
+            "metrics": site.metrics,
+            **parts,
+        },
+    )
+
+
+def unframed(messages: Sequence[Message]) -> bytes:
+    return b"".join(message.data for message in messages)
+
+
+def joined(site: Site, channel: Channel, client: FakeClient) -> Encoder:
+    encoder = Encoder(PlainProtocol(), unframed, b"ping")
+    site.node.acquire(channel, lambda error: None)
+    site.node.join(channel, client, encoder, lambda frame: client.asked.append(frame))
+    return encoder
