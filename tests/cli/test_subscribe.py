@@ -104,9 +104,14 @@ def test_a_close_is_told_with_its_code(run: Run) -> None:
 
 def test_a_gateway_that_is_not_there_or_no_gateway_is_said(run: Run) -> None:
     """Refused, not speaking HTTP, no such socket."""
+
+    def hang_up() -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        closing = threading.Thread(target=lambda: listener.accept()[0].close())
+        closing = threading.Thread(target=hang_up)
         closing.start()
         broken = run("subscribe", "news", "--url", url)
         closing.join()
