@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from re import compile as compile_pattern
 
 import uvloop
 from starlette.applications import Starlette
@@ -29,7 +30,7 @@ from gateway.config.settings import ServerSettings
 from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
 from gateway.hub.encoder import Encoder
-from gateway.messages import DEFAULT_APP, Connect, NodeId, Subscribe
+from gateway.messages import DEFAULT_APP, Connect, NodeId, Position, Subscribe
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.centrifuge import CentrifugeProtocol
@@ -48,6 +49,7 @@ from gateway.transports.websocket.frames import PING_FRAME, frame
 logger = logging.getLogger(__name__)
 
 CENTRIFUGE_SUBPROTOCOL = "centrifuge-json"
+OFFSET = compile_pattern("[0-9]{1,18}")
 
 
 class Gateway:
@@ -76,6 +78,9 @@ class Gateway:
             revocations=revocations,
             scheduler=scheduler,
             metrics=self.metrics,
+            max_publications=settings.limits.history,
+            # Half of what a client may have waiting: a recovery must not make it a slow one.
+            max_bytes=settings.limits.outbox // 2,
         )
         self.node.url = settings.node_url
         self.node.internal_address = settings.internal_listen
@@ -143,7 +148,11 @@ class Gateway:
             channel += "\n"
         token, subprotocol = find_token(handshake, self.settings.auth.cookie)
         by_grant = is_subscription_token(token)
-        initial = (Connect(1, token, by_grant=by_grant), Subscribe(2, channel, token if by_grant else ""))
+        since = position(handshake.query.get("since", ""))
+        initial = (
+            Connect(1, token, by_grant=by_grant, positions={channel: since} if since else {}),
+            Subscribe(2, channel, token if by_grant else "", since=since),
+        )
         return Session(self._services, self._plain, home=channel, initial=initial), subprotocol
 
     @asynccontextmanager
@@ -198,6 +207,17 @@ def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:
     if cookie and handshake.cookies.get(cookie):
         return handshake.cookies[cookie], None
     return handshake.query.get("token", ""), None
+
+
+def position(text: str) -> Position | None:
+    """The `EPOCH:OFFSET` from which a plain connection goes on; None when it names none.
+
+    What is no position is one of an epoch that never was, so that the client is told that it is gone.
+    """
+    if not text:
+        return None
+    epoch, _, offset = text.rpartition(":")
+    return Position(int(offset), epoch) if OFFSET.fullmatch(offset) else Position(0, text)
 
 
 def run_node(

@@ -17,11 +17,14 @@ from typing import NamedTuple
 
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.errors import BAD_REQUEST, UNKNOWN_CHANNEL, ConfigError, RequestError
-from gateway.messages import Channel
+from gateway.messages import NO_OPTIONS, Channel, History, PublishOptions
 
 NAME = re.compile(r"[!-~]{1,255}")
 
 DEMO = "demo"
+
+# Publications kept where delivery is recoverable and nothing else is said.
+RECOVERABLE_SIZE = 1_000
 
 # Clients choose the names, so what is remembered of them is bounded: at most about 4 MB.
 REMEMBERED = 4096
@@ -38,6 +41,10 @@ class ChannelSpec(NamedTuple):
     private: bool
     # Those listed after `#`; None when the channel is not limited to users.
     users: frozenset[str] | None
+    # How the channel's stream is kept; None when it has none.
+    history: History | None
+    # How clients publish into it.
+    publishing: PublishOptions
 
 
 class Channels:
@@ -46,9 +53,10 @@ class Channels:
     def __init__(self, settings: ServerSettings) -> None:
         """Namespaces as configured. Raises ConfigError for a personal namespace that does not exist.
 
-        With `no_auth`, clients and anonymous clients may subscribe and publish in the channels without a namespace
-        and in `demo:`, which exists even when it is not configured; with `demo`, in `demo:` only. `$` and `#` keep
-        their protection, and other namespaces stay as they are configured.
+        With `no_auth`, clients and anonymous clients may subscribe, publish and read the history in the channels
+        without a namespace and in `demo:`, which exists even when it is not configured; with `demo`, in `demo:` only.
+        Both are recoverable, unless `delivery` is set. `$` and `#` keep their protection, and other namespaces stay
+        as they are configured.
         """
         self._default = _opened(settings.channels) if settings.no_auth else settings.channels
         self._namespaces = dict(settings.namespaces)
@@ -102,9 +110,27 @@ class Channels:
         if limited:
             # Nobody may be meant by an empty id: that is what anonymous clients have.
             users = frozenset(name.rpartition("#")[2].split(",")) - {""}
-        return ChannelSpec(Channel(app, name), namespace, options, private, users)
+        history = _history(options)
+        publishing = PublishOptions(history=history) if history is not None else NO_OPTIONS
+        return ChannelSpec(Channel(app, name), namespace, options, private, users, history, publishing)
 
 
 def _opened(options: NamespaceSettings) -> NamespaceSettings:
+    """Open to everybody, and recoverable unless a setting says something else."""
     everybody = ("client", "anonymous")
-    return options.model_copy(update={"allow_subscribe": everybody, "allow_publish": everybody})
+    delivery = options.delivery if "delivery" in options.model_fields_set else "recoverable"
+    return options.model_copy(
+        update={
+            "allow_subscribe": everybody,
+            "allow_publish": everybody,
+            "allow_history": everybody,
+            "delivery": delivery,
+        }
+    )
+
+
+def _history(options: NamespaceSettings) -> History | None:
+    size = options.history_size
+    if size is None:
+        size = RECOVERABLE_SIZE if options.delivery == "recoverable" else 0
+    return History(size, options.history_ttl, max(options.history_meta_ttl, options.history_ttl)) if size else None

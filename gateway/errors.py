@@ -27,6 +27,7 @@ NOT_AVAILABLE = ErrorCode(108, "not available")
 TOKEN_EXPIRED = ErrorCode(109, "token expired")
 EXPIRED = ErrorCode(110, "expired")
 TOO_MANY_REQUESTS = ErrorCode(111, "too many requests", temporary=True)
+UNRECOVERABLE = ErrorCode(112, "unrecoverable position")
 CONFLICT = ErrorCode(113, "conflict")
 
 
@@ -62,6 +63,8 @@ NO_HANDLER = CloseCode(3508, "not available")
 # The protocol's own code for a socket that never authenticates (3502) is terminal: a client that was merely
 # slow would stay away for good. This one is from the range of custom codes after which SDKs reconnect.
 STALE = CloseCode(4000, "connect timeout")
+# For protocols without replies, instead of error 112: asking again with the same position is in vain.
+POSITION_GONE = CloseCode(4500, "unrecoverable position")
 
 
 class UnsubscribeCode(NamedTuple):

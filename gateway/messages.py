@@ -1,6 +1,7 @@
 """What travels through the gateway, independent of any wire protocol: publications, requests, control messages."""
 
 import enum
+from collections.abc import Sequence
 from typing import NamedTuple, NewType
 
 import msgspec
@@ -67,25 +68,61 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     version: int = 0
 
 
+class History(msgspec.Struct, frozen=True, gc=False):
+    """How a channel's stream is kept: at most `size` publications, for `ttl` seconds after the newest.
+
+    The position outlives them by far (`meta_ttl`, seconds): while it is known, offsets go on and no epoch begins.
+    """
+
+    size: int
+    ttl: int
+    meta_ttl: int
+
+
 class PublishOptions(msgspec.Struct, frozen=True, gc=False):
     """How to publish. With an idempotency key, repeating a publish within the window returns the first result."""
 
     idempotency_key: str = ""
     # Seconds for which the result is remembered.
     idempotency_ttl: int = 300
+    # Into the channel's stream too, which gives the publication its position.
+    history: History | None = None
+    # Versions of publications count within it: with another one they begin anew.
+    version_epoch: str = ""
 
 
 NO_OPTIONS = PublishOptions()
 
 
 class PublishResult(NamedTuple):
-    """Where the publication stands in the stream; zero and empty for a channel without history."""
+    """Where the publication stands in the stream; zero and empty for a channel without history.
+
+    Of one whose version is not newer than the newest known, which is not published: where the stream ends.
+    """
 
     offset: int = 0
     epoch: str = ""
 
 
 PUBLISHED = PublishResult()
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, gc=False):
+    """What to read of a stream: `limit` publications after `since` (before it in reverse), or from its start (end)."""
+
+    # 0: none, only the position; -1: all.
+    limit: int = 0
+    since: Position | None = None
+    reverse: bool = False
+    # Payload bytes: reading ends before the publication that would exceed them.
+    max_bytes: int = 4 * 1024 * 1024
+
+
+class HistoryPage(NamedTuple):
+    """Publications in the order asked for (none since a position of another epoch), and the end of the stream."""
+
+    publications: list[Publication]
+    top: Position
 
 
 # Requests of clients. `id` is the client's number for the reply; 0 asks for none.
@@ -99,6 +136,8 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     version: str = ""
     # The token may also be a subscription token, whose user the connection then has.
     by_grant: bool = False
+    # Where the client stands in channels that the server subscribes it to.
+    positions: dict[str, Position] = {}
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +145,10 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     channel: str
     token: str = ""
     data: bytes = b""
+    # The client has seen all until here and asks for what it missed. An empty epoch stands for any.
+    since: Position | None = None
+    # Refuse the subscribe (112) where that is gone.
+    all_or_nothing: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
@@ -141,6 +184,15 @@ class SubRefresh(msgspec.Struct, frozen=True, gc=False):
     token: str
 
 
+class ReadHistory(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+    # 0: only the position; below 0: as many as there may be.
+    limit: int = 0
+    since: Position | None = None
+    reverse: bool = False
+
+
 class Pong(msgspec.Struct, frozen=True, gc=False):
     pass
 
@@ -152,7 +204,9 @@ class Unsupported(msgspec.Struct, frozen=True, gc=False):
     method: str
 
 
-Request = Connect | Subscribe | Unsubscribe | Publish | Send | Rpc | Refresh | SubRefresh | Pong | Unsupported
+Request = (
+    Connect | Subscribe | Unsubscribe | Publish | Send | Rpc | Refresh | SubRefresh | ReadHistory | Pong | Unsupported
+)
 
 
 # Replies and pushes. Fields with their default are left out of the encoding where the protocol allows it.
@@ -163,6 +217,11 @@ class SubscribeResult(msgspec.Struct, frozen=True, gc=False):
     expires: bool = False
     ttl: int = 0
     data: bytes = b""
+    # On channels with history: where the subscriber stands before `publications`.
+    position: Position | None = None
+    # Whether `publications` are all it missed; None when it did not ask.
+    recovered: bool | None = None
+    publications: Sequence[Publication] = ()
 
 
 class ConnectResult(msgspec.Struct, frozen=True, gc=False):
@@ -207,6 +266,8 @@ class SubscribeUser(msgspec.Struct, frozen=True, tag="subscribe"):
     data: bytes = b""
     # Unix time in seconds, 0 for never.
     expire_at: int = 0
+    # Deliver what came after this position first.
+    since: Position | None = None
 
 
 class UnsubscribeUser(msgspec.Struct, frozen=True, tag="unsubscribe"):

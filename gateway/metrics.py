@@ -158,6 +158,18 @@ class Metrics:
         self.broker_reconnects = LabelledCounter("gateway_broker_reconnects", "link", "Links to the broker that broke.")
         self.broker_invalid = Counter("gateway_broker_invalid", "Messages of the broker that could not be read.")
         self.broker_pending = Gauge("gateway_broker_pending_bytes", "Bytes of publishes under way to the broker.")
+        # streams
+        self.recoveries_asked = Counter("gateway_recoveries_asked", "Subscriptions that came back with a position.")
+        self.recoveries = Counter("gateway_recoveries_done", "Subscriptions that got all they had missed.")
+        self.recovery_failures = LabelledCounter(
+            "gateway_recoveries_failed",
+            "reason",
+            "Subscriptions told that what they missed is gone: another epoch, out of the stream's range, a position "
+            "in the future.",
+        )
+        self.recovered_publications = Counter("gateway_recovered_publications", "Publications delivered by recovery.")
+        self.refills = Counter("gateway_refills", "Gaps of this node that it closed from a stream.")
+        self.refilled_publications = Counter("gateway_refilled_publications", "Publications that closed them.")
         self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
         # node
         self.loop_lag = Histogram(

@@ -1,5 +1,6 @@
 """Who may do what on a channel. Every way in, whatever its protocol, asks here."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from gateway.channels import ChannelSpec
@@ -50,16 +51,34 @@ def may_publish(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
         return Verdict(False, "only subscribers publish into channels that start with $", SUBSCRIPTION)
     if spec.users is not None and user not in spec.users:
         return Verdict(False, "only users listed after # publish into the channel", LISTED)
-    allow = spec.options.allow_publish
+    return _allowed(spec, user, subscribed, spec.options.allow_publish, "allow_publish", "publish")
+
+
+def may_read_history(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
+    """Whether `user` (empty: anonymous) may read the history; `subscribed` as for publishing.
+
+    `$` and `#` ask for a subscription in addition to allow_history.
+    """
+    if (spec.private or spec.users is not None) and not subscribed:
+        return Verdict(False, "only subscribers read the history of channels with $ or #", SUBSCRIPTION)
+    return _allowed(spec, user, subscribed, spec.options.allow_history, "allow_history", "read the history")
+
+
+def history_setting(spec: ChannelSpec) -> str:
+    """The setting that gives the channel a history."""
+    return _option(spec, "history_size")
+
+
+def _allowed(spec: ChannelSpec, user: str, subscribed: bool, allow: Collection[str], option: str, what: str) -> Verdict:
     if subscribed and "subscriber" in allow:
-        return Verdict(True, "subscribers may publish", "")
+        return Verdict(True, f"subscribers may {what}", "")
     if user:
         if "client" in allow:
-            return Verdict(True, "clients with a user id may publish", "")
-        return Verdict(False, "clients may not publish", _option(spec, "allow_publish"))
+            return Verdict(True, f"clients with a user id may {what}", "")
+        return Verdict(False, f"clients may not {what}", _option(spec, option))
     if "anonymous" in allow:
-        return Verdict(True, "anonymous clients may publish", "")
-    return Verdict(False, "anonymous clients may not publish", _option(spec, "allow_publish"))
+        return Verdict(True, f"anonymous clients may {what}", "")
+    return Verdict(False, f"anonymous clients may not {what}", _option(spec, option))
 
 
 def _limited(spec: ChannelSpec, user: str) -> Verdict:

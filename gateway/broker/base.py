@@ -12,6 +12,9 @@ from gateway.messages import (
     ChannelPage,
     Control,
     ControlResult,
+    History,
+    HistoryPage,
+    HistoryQuery,
     NodeId,
     NodeInfo,
     Publication,
@@ -24,6 +27,7 @@ from gateway.messages import (
 # once. Each method says whether that may happen before it returns.
 PublishDone = Callable[[PublishResult | RequestError], None]
 SubscribeDone = Callable[[RequestError | None], None]
+HistoryDone = Callable[[HistoryPage | RequestError], None]
 
 
 class Health(NamedTuple):
@@ -51,6 +55,10 @@ class Broker(Protocol):
 
     Order: all nodes see the publications of a channel in one order. Publishes of one node to one channel keep
     the order of their calls.
+
+    Streams: publications with history get the offsets 1, 2, 3... of an epoch, in the order in which they are
+    delivered. Where the broker cannot be sure that the stream is whole (its server was restarted, or another one
+    took over), the stream begins anew with another epoch.
     """
 
     async def start(self, receiver: Receiver) -> None:
@@ -65,6 +73,16 @@ class Broker(Protocol):
         Errors: BrokerUnavailable (not taken; may be called before `publish` returns), OutcomeUnknown (the link
         broke or the time limit passed while it was under way; never sent again by the broker).
         """
+
+    def read(self, channel: Channel, history: History, query: HistoryQuery, done: HistoryDone) -> None:
+        """Read a channel's stream, which begins with this when there is none: its position holds for a while.
+
+        What was published before the call is in it. `done` may be called before `read` returns, with
+        BrokerUnavailable.
+        """
+
+    async def clear(self, channel: Channel) -> None:
+        """Forget the publications of the stream, not its position. Raises BrokerUnavailable or OutcomeUnknown."""
 
     def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
         """Let publications of the channel reach the receiver from (at the latest) the moment `done` is called.

@@ -16,7 +16,7 @@ VERSION = b"\x01"
 PUBLICATION = b"p"
 HEAD = VERSION + PUBLICATION
 
-# An epoch is short (8 characters) and an offset has 19 digits at most.
+# An epoch is short (16 characters) and an offset has 19 digits at most.
 MAX_POSITION = 64
 
 
@@ -68,22 +68,30 @@ def decode(channel: Channel, message: bytes) -> Publication:
     if end < 0:
         raise EnvelopeError("no end of the position")
     try:
-        body = _decode(message[end + 1 :])
         offset, epoch = _position(message[2:end]) if end > 2 else (0, "")
+    except ValueError as error:
+        raise EnvelopeError(str(error)) from None
+    return decode_body(channel, message[end + 1 :], offset, epoch)
+
+
+def decode_body(channel: Channel, body: bytes, offset: int, epoch: str) -> Publication:
+    """The publication in a body of the stream. Raises EnvelopeError."""
+    try:
+        fields = _decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise EnvelopeError(str(error)) from None
     return Publication(
         channel,
-        body.data,
-        body.kind,
+        fields.data,
+        fields.kind,
         offset,
         epoch,
-        body.time,
-        body.event,
-        body.tags,
-        body.info,
-        body.exclude_client,
-        body.version,
+        fields.time,
+        fields.event,
+        fields.tags,
+        fields.info,
+        fields.exclude_client,
+        fields.version,
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from fnmatch import translate
 from re import compile as compile_pattern
 
-from gateway.broker.base import Health, PublishDone, Receiver, SubscribeDone
+from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
+from gateway.broker.streams import Streams
 from gateway.errors import BrokerUnavailable
 from gateway.messages import (
     PUBLISHED,
@@ -16,10 +17,13 @@ from gateway.messages import (
     ChannelPage,
     Control,
     ControlResult,
+    History,
+    HistoryQuery,
     NodeId,
     NodeInfo,
     Publication,
     PublishOptions,
+    PublishResult,
     Revocation,
 )
 from gateway.metrics import Metrics
@@ -37,9 +41,10 @@ class MemoryBroker:
         self._receiver: Receiver | None = None
         self._subscribed: set[Channel] = set()
         self._waiting: dict[Channel, list[Publication]] = {}
-        self._unanswered: deque[PublishDone] = deque()
-        # (channel, idempotency key) -> when it is forgotten; in the order of publishing.
-        self._seen: dict[tuple[Channel, str], float] = {}
+        self._streams = Streams(clock)
+        self._unanswered: deque[tuple[PublishDone, PublishResult]] = deque()
+        # (channel, idempotency key) -> when it is forgotten, and its result; in the order of publishing.
+        self._seen: dict[tuple[Channel, str], tuple[float, PublishResult]] = {}
         metrics.broker_up.read = lambda: float(self._receiver is not None)
 
     async def start(self, receiver: Receiver) -> None:
@@ -51,7 +56,7 @@ class MemoryBroker:
         # Some of these keys belong to what is not delivered any more.
         self._seen.clear()
         while self._unanswered:
-            self._unanswered.popleft()(BrokerUnavailable("the broker is stopped"))
+            self._unanswered.popleft()[0](BrokerUnavailable("the broker is stopped"))
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         if self._receiver is None:
@@ -59,12 +64,23 @@ class MemoryBroker:
             done(BrokerUnavailable("the broker is stopped"))
             return
         self._metrics.published.add()
-        if not (options.idempotency_key and self._is_repeated(publication.channel, options)):
-            if not self._waiting:
-                asyncio.get_running_loop().call_soon(self._deliver)
-            self._waiting.setdefault(publication.channel, []).append(publication)
-        self._unanswered.append(done)
+        key = (publication.channel, options.idempotency_key) if options.idempotency_key else None
+        result = self._known(key) if key is not None else None
+        if result is None:
+            result = self._accept(publication, options)
+            if key is not None:
+                self._remember(key, self._clock() + options.idempotency_ttl, result)
+        self._unanswered.append((done, result))
         asyncio.get_running_loop().call_soon(self._answer)
+
+    def read(self, channel: Channel, history: History, query: HistoryQuery, done: HistoryDone) -> None:
+        if self._receiver is None:
+            done(BrokerUnavailable("the broker is stopped"))
+            return
+        done(self._streams.read(channel, history, query))
+
+    async def clear(self, channel: Channel) -> None:
+        self._streams.clear(channel)
 
     def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
         if self._receiver is None:
@@ -94,19 +110,33 @@ class MemoryBroker:
     def _answer(self) -> None:
         """One completion a callback, so that the fault of one caller does not harm the others."""
         if self._unanswered:
-            self._unanswered.popleft()(PUBLISHED)
+            done, result = self._unanswered.popleft()
+            done(result)
 
-    def _is_repeated(self, channel: Channel, options: PublishOptions) -> bool:
-        """Whether the key was used within its time; if not, it is from now on."""
-        now = self._clock()
-        key = (channel, options.idempotency_key)
-        if self._seen.get(key, now) > now:
-            return True
+    def _accept(self, publication: Publication, options: PublishOptions) -> PublishResult:
+        """Into the stream, and on its way to the subscribers."""
+        result = PUBLISHED
+        if options.history is not None:
+            stored = self._streams.append(publication, options.history, options.version_epoch)
+            result = PublishResult(*self._streams.top(publication.channel))
+            if stored is None:
+                return result
+            publication = stored
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._deliver)
+        self._waiting.setdefault(publication.channel, []).append(publication)
+        return result
+
+    def _known(self, key: tuple[Channel, str]) -> PublishResult | None:
+        """The result under a key that was used within its time."""
+        until, result = self._seen.get(key, (0.0, PUBLISHED))
+        return result if until > self._clock() else None
+
+    def _remember(self, key: tuple[Channel, str], until: float, result: PublishResult) -> None:
         self._seen.pop(key, None)
-        self._seen[key] = now + options.idempotency_ttl
+        self._seen[key] = (until, result)
         while len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        return False
 
 
 class MemoryRegistry:

@@ -106,6 +106,11 @@ class RedisSettings(Section):
     unsubscribe_linger: Seconds = Field(
         1.0, description="Seconds a channel stays subscribed in Redis after its last subscriber."
     )
+    durable: bool = Field(
+        False,
+        description="This server loses nothing when it restarts (appendfsync always) and has no replicas that take "
+        "over: positions outlive its restarts.",
+    )
 
 
 class AuthSettings(Section):
@@ -163,6 +168,9 @@ class LimitSettings(Section):
     )
     outbox: Bytes = Field(1_048_576, description="Bytes waiting for a slow client before it is closed (3008).")
     channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
+    history: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, description="Publications in one answer to a client: of its history, or recovered."
+    )
     connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(
         4_096, description="Connections of one node that have not authenticated yet."
@@ -219,7 +227,8 @@ class NamespaceSettings(Section):
 
     delivery: Literal["live", "recoverable", "latest"] = Field(
         "live",
-        description="What subscribers get: what comes (live). recoverable and latest act as live in this version.",
+        description="What subscribers get: what comes (live); all of it, also after an interruption (recoverable). "
+        "latest acts as live in this version.",
     )
     allow_subscribe: tuple[Literal["client", "anonymous"], ...] = Field(
         (), description="Who may subscribe without a subscription token: client (with a user id), anonymous."
@@ -230,7 +239,24 @@ class NamespaceSettings(Section):
     user_limited: bool = Field(
         False, description="Let the users named after # in a channel's name (room#17,42) subscribe."
     )
-    announce_gaps: bool = Field(True, description="Tell subscribers (2500) when publications may have been missed.")
+    allow_history: tuple[Who, ...] = Field(
+        ("subscriber",), description="Who may read the history: client (with a user id), subscriber, anonymous."
+    )
+    announce_gaps: bool = Field(
+        True, description="Without history: tell subscribers (2500) when publications may have been missed."
+    )
+    history_size: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="Publications kept, 0 for none. Default: 1000 where delivery is recoverable, 0 elsewhere."
+    )
+    history_ttl: Annotated[int, Field(ge=1, le=31_536_000)] = Field(
+        300, description="Seconds for which they are kept after the newest."
+    )
+    history_meta_ttl: Annotated[int, Field(ge=1, le=315_360_000)] = Field(
+        2_592_000, description="Seconds for which the position is kept after the newest; not below history_ttl."
+    )
+    recovery: Literal["stream", "cache"] = Field(
+        "stream", description="A returning subscriber gets all it missed (stream), or the newest one (cache)."
+    )
 
 
 class PersonalSettings(Section):

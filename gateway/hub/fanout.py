@@ -33,7 +33,7 @@ class Written(NamedTuple):
 class _Run(Generic[S]):
     """One encoded block on its way to the members that its group had when the run began."""
 
-    __slots__ = ("block", "count", "exclude", "members", "next", "writes")
+    __slots__ = ("block", "count", "exclude", "left", "members", "next", "writes")
 
     def __init__(self, block: bytes, count: int, writes: dict[S, Write], exclude: str) -> None:
         self.block = block
@@ -42,6 +42,8 @@ class _Run(Generic[S]):
         self.exclude = exclude
         self.members = list(writes)
         self.next = 0
+        # Who left since; it may have come back meanwhile, and starts behind this.
+        self.left: set[S] = set()
 
 
 class Fanout(Generic[S]):
@@ -65,6 +67,9 @@ class Fanout(Generic[S]):
             yield from writes
 
     def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
+        """Publications that wait are for those who are here already."""
+        if self._waiting:
+            self.begin()
         self.groups.setdefault(encoder, {})[subscriber] = write
         self.size += 1
 
@@ -72,6 +77,9 @@ class Fanout(Generic[S]):
         writes = self.groups[encoder]
         del writes[subscriber]
         self.size -= 1
+        for run in self._runs:
+            if run.writes is writes:
+                run.left.add(subscriber)
         if not writes:
             del self.groups[encoder]
 
@@ -131,9 +139,9 @@ class Fanout(Generic[S]):
             end = min(run.next + budget - used, len(run.members))
             written = 0
             for subscriber in run.members[run.next : end]:
-                # A member that left since the run began is not in the dictionary any more.
+                # The write of now: it may have been exchanged since the run began.
                 write = run.writes.get(subscriber)
-                if write is not None and subscriber.client != run.exclude:
+                if write is not None and subscriber.client != run.exclude and subscriber not in run.left:
                     write(run.block)
                     written += 1
             used += end - run.next

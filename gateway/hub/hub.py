@@ -70,21 +70,26 @@ class Hub(Generic[S]):
         fanout = self._fanouts.get(channel)
         return fanout.size if fanout is not None else 0
 
-    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> None:
-        """Write publications of one channel to its subscribers: now if this turn has room, else in coming turns."""
+    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> int:
+        """Write publications of one channel to its subscribers: now if this turn has room, else in coming turns.
+
+        Returns how many were dropped since too much waits.
+        """
         fanout = self._fanouts.get(channel)
         if fanout is None:
-            return
+            return 0
         self._schedule_turn()
         writes = fanout.writes(publications)
         if fanout.busy or writes > self._budget:
             if not fanout.busy:
                 self._queue.append(fanout)
-            self._metrics.fanout_dropped.add(fanout.wait(publications, WAITING_LIMIT))
-            return
+            dropped = fanout.wait(publications, WAITING_LIMIT)
+            self._metrics.fanout_dropped.add(dropped)
+            return dropped
         self._budget -= writes
         self._observe(publications)
         self._count(fanout.write_all(publications))
+        return 0
 
     def _schedule_turn(self) -> None:
         if not self._turn_scheduled:

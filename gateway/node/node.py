@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from gateway import __version__
 from gateway.auth.revocations import Revocations
@@ -21,6 +22,9 @@ from gateway.messages import (
     Control,
     ControlResult,
     DisconnectUser,
+    History,
+    HistoryPage,
+    HistoryQuery,
     NodeId,
     NodeInfo,
     Publication,
@@ -36,6 +40,7 @@ from gateway.messages import (
 from gateway.metrics import Metrics
 from gateway.node.clients import Client, Clients
 from gateway.node.interests import Interests
+from gateway.node.streams import Streams
 from gateway.node.vitals import LoopLag, cpu_seconds, resident_bytes
 from gateway.scheduler import Scheduler
 
@@ -62,7 +67,10 @@ class Node:
         revocations: Revocations,
         scheduler: Scheduler,
         metrics: Metrics,
+        max_publications: int,
+        max_bytes: int,
     ) -> None:
+        """`max_publications` and `max_bytes` bound what is read of a stream at once: one recovery, one refill."""
         self.uid = uid
         self.name = name
         self.url = ""
@@ -76,6 +84,15 @@ class Node:
         self._scheduler = scheduler
         self._metrics = metrics
         self._interests = Interests(broker)
+        self.streams = Streams(
+            broker,
+            scheduler,
+            metrics,
+            deliver=self._deliver,
+            tell=self._tell,
+            max_publications=max_publications,
+            max_bytes=max_bytes,
+        )
         self._started_at = int(time.time())
         self._announcing: asyncio.Task[None] | None = None
         self._stopping = False
@@ -160,16 +177,7 @@ class Node:
     async def publish_and_wait(self, publication: Publication, options: PublishOptions) -> PublishResult:
         """Publish and wait for the broker's acceptance. Raises BrokerUnavailable or OutcomeUnknown."""
         future: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: PublishResult | RequestError) -> None:
-            if future.done():
-                return  # the waiter was cancelled
-            if isinstance(outcome, RequestError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self._broker.publish(publication, options, done)
+        self._broker.publish(publication, options, partial(_settle, future))
         return await future
 
     def acquire(self, channel: Channel, done: SubscribeDone) -> None:
@@ -178,6 +186,8 @@ class Node:
 
     def release(self, channel: Channel) -> None:
         """End what `acquire` began successfully."""
+        if not self.hub.count(channel):
+            self.streams.forget(channel)
         self._interests.release(channel)
 
     def join(self, channel: Channel, client: Client, encoder: Encoder, write: Write) -> None:
@@ -189,17 +199,31 @@ class Node:
         """End what `join` and its `acquire` began."""
         self.hub.remove(channel, client, encoder)
         self._registry.set_occupancy(channel, self.hub.count(channel))
-        self._interests.release(channel)
+        self.release(channel)
+
+    async def read(self, channel: Channel, history: History, query: HistoryQuery) -> HistoryPage:
+        """Read a stream. Raises BrokerUnavailable."""
+        future: asyncio.Future[HistoryPage] = asyncio.get_running_loop().create_future()
+        self.streams.read(channel, history, query, partial(_settle, future))
+        return await future
+
+    async def clear(self, channel: Channel) -> None:
+        """As Broker.clear."""
+        await self._broker.clear(channel)
 
     # Receiver
 
     def on_publications(self, channel: Channel, publications: Sequence[Publication]) -> None:
-        self.hub.deliver(channel, publications)
+        stream = self.streams.find(channel)
+        if stream is None:
+            self.hub.deliver(channel, publications)
+        else:
+            self.streams.receive(stream, publications)
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
-        """Tell the subscribers of live channels; in slices, since it may be all of them."""
+        """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
         logger.warning("publications may have been missed on %d channels", len(channels))
-        self._go_on(self._told(channels))
+        self._go_on(self._after_gap(channels))
 
     def on_control(self, message: Control) -> int:
         match message:
@@ -223,15 +247,35 @@ class Node:
             case _:
                 assert_never(message)
 
-    def _told(self, channels: Sequence[Channel]) -> Iterator[None]:
-        """Tells of a gap, a channel or a subscription a step: to look at 100,000 channels takes half a second."""
+    def _after_gap(self, channels: Sequence[Channel]) -> Iterator[None]:
+        """A channel or a subscription a step: to look at 100,000 channels takes half a second."""
         for channel in channels:
-            if self._channels.resolve(channel.app, channel.name).options.announce_gaps:
-                for client in list(self.hub.subscribers(channel)):
-                    if client.unsubscribe_by_server(channel.name, UNSUBSCRIBED_INSUFFICIENT):
-                        self._metrics.gaps.add()
-                    yield
+            stream = self.streams.find(channel)
+            if stream is not None:
+                stream.check()
+            elif self._channels.resolve(channel.app, channel.name).options.announce_gaps:
+                yield from self._told(channel)
             yield
+
+    def _told(self, channel: Channel) -> Iterator[None]:
+        """Tells of a gap, a subscription a step."""
+        for client in list(self.hub.subscribers(channel)):
+            if client.unsubscribe_by_server(channel.name, UNSUBSCRIBED_INSUFFICIENT):
+                self._metrics.gaps.add()
+            yield
+
+    def _tell(self, channel: Channel, done: Callable[[], None]) -> None:
+        """As in Surroundings."""
+
+        def steps() -> Iterator[None]:
+            yield from self._told(channel)
+            done()
+
+        self._go_on(steps())
+
+    def _deliver(self, channel: Channel, publications: Sequence[Publication]) -> bool:
+        """As in Surroundings."""
+        return not self.hub.deliver(channel, publications)
 
     def _go_on(self, steps: Iterator[None]) -> None:
         """A slice of the steps now, the rest in the next turns of the loop."""
@@ -278,3 +322,16 @@ class Node:
     async def occupied_channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """As Registry.channels."""
         return await self._registry.channels(app, pattern, limit, cursor)
+
+
+T = TypeVar("T")
+
+
+def _settle(future: "asyncio.Future[T]", outcome: T | RequestError) -> None:
+    """Hand an outcome to who waits for it, unless it was cancelled."""
+    if future.done():
+        return
+    if isinstance(outcome, RequestError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.errors import ErrorCode, UnsubscribeCode
-from gateway.messages import ConnectResult, Publication, RefreshResult, Request, SubscribeResult
+from gateway.messages import ConnectResult, HistoryPage, Publication, RefreshResult, Request, SubscribeResult
 
 
 class Message(NamedTuple):
@@ -44,6 +44,9 @@ class WireProtocol(Protocol):
 
     def published(self, id: int) -> Sequence[Message]:
         """The reply to a publish that the broker accepted."""
+
+    def history(self, id: int, page: HistoryPage) -> Sequence[Message]:
+        """The reply to a read of the history."""
 
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         """The reply to any request that was refused."""

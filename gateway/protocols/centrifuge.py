@@ -15,10 +15,13 @@ from gateway.messages import (
     ClientInfo,
     Connect,
     ConnectResult,
+    HistoryPage,
     Kind,
     Pong,
+    Position,
     Publication,
     Publish,
+    ReadHistory,
     Refresh,
     RefreshResult,
     Request,
@@ -40,6 +43,21 @@ FRAME_LIMIT = 64 * 1024
 _EMPTY = msgspec.Raw()
 
 
+class _Since(msgspec.Struct, frozen=True, gc=False):
+    """StreamPosition."""
+
+    offset: int = 0
+    epoch: str = ""
+
+
+class _SubPosition(msgspec.Struct, frozen=True, gc=False):
+    """The part of a SubscribeRequest that a connect carries for server-side subscriptions."""
+
+    recover: bool = False
+    offset: int = 0
+    epoch: str = ""
+
+
 class _Body(msgspec.Struct, gc=False):
     """The fields of all commands that the gateway reads; each command uses its own."""
 
@@ -49,6 +67,15 @@ class _Body(msgspec.Struct, gc=False):
     name: str = ""
     version: str = ""
     method: str = ""
+    # Positions. Offsets of another sign or size are no offsets, and answered as such.
+    recover: bool = False
+    offset: int = 0
+    epoch: str = ""
+    flag: int = 0
+    subs: dict[str, _SubPosition] = {}
+    limit: int = 0
+    since: _Since | None = None
+    reverse: bool = False
 
 
 class _Command(msgspec.Struct, gc=False):
@@ -72,6 +99,9 @@ class _Command(msgspec.Struct, gc=False):
 _decode_line = msgspec.json.Decoder(_Command).decode
 _decode_lines = msgspec.json.Decoder(_Command).decode_lines
 _MAX_ID = 2**32 - 1
+_MAX_OFFSET = 2**63 - 1
+# SubscribeRequest.flag: an error is preferred to a subscription that is not recovered.
+_REJECT_UNRECOVERED = 2
 _PING = (Message(b"{}"),)
 
 
@@ -127,6 +157,11 @@ class CentrifugeProtocol:
     def published(self, id: int) -> Sequence[Message]:
         return (Message(b'{"id":%d,"publish":{}}' % id),)
 
+    def history(self, id: int, page: HistoryPage) -> Sequence[Message]:
+        found = b",".join(map(_publication, page.publications))
+        reply = b'{"id":%d,"history":{"publications":[%b],"epoch":%b,"offset":%d}}'
+        return (Message(reply % (id, found, _quote(page.top.epoch), page.top.offset)),)
+
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         temporary = b',"temporary":true' if error.temporary else b""
         text = _quote(error.message)
@@ -150,7 +185,10 @@ class CentrifugeProtocol:
         return frames
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        return (Message(b'{"push":{"channel":%b,"subscribe":{%b}}}' % (_quote(channel), _subscription(result))),)
+        # The push has no room for what was missed: it follows.
+        told = msgspec.structs.replace(result, publications=(), recovered=None)
+        push = Message(b'{"push":{"channel":%b,"subscribe":{%b}}}' % (_quote(channel), _subscription(told)))
+        return (push, *self.publications(result.publications)) if result.publications else (push,)
 
     def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> Sequence[Message]:
         push = b'{"push":{"channel":%b,"unsubscribe":{"code":%d,"reason":%b}}}'
@@ -208,11 +246,23 @@ def _numbered(id: int, name: str, body: _Body) -> Request:
         case "publish":
             return Publish(id, body.channel, compact(bytes(body.data)))
         case "subscribe":
-            return Subscribe(id, body.channel, body.token, compact(bytes(body.data)))
+            return Subscribe(
+                id,
+                body.channel,
+                body.token,
+                compact(bytes(body.data)),
+                _position(body.offset, body.epoch) if body.recover else None,
+                bool(body.flag & _REJECT_UNRECOVERED),
+            )
         case "unsubscribe":
             return Unsubscribe(id, body.channel)
         case "connect":
-            return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version)
+            positions = {name: _position(sub.offset, sub.epoch) for name, sub in body.subs.items() if sub.recover}
+            return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version, positions=positions)
+        case "history":
+            since = body.since
+            position = None if since is None else _position(since.offset, since.epoch)
+            return ReadHistory(id, body.channel, body.limit, position, body.reverse)
         case "rpc":
             return Rpc(id, body.method, compact(bytes(body.data)))
         case "refresh":
@@ -221,6 +271,13 @@ def _numbered(id: int, name: str, body: _Body) -> Request:
             return SubRefresh(id, body.channel, body.token)
         case _:
             return Unsupported(id, name)
+
+
+def _position(offset: int, epoch: str) -> Position:
+    """Raises Disconnect for an offset that is not a uint64 of any stream."""
+    if not 0 <= offset <= _MAX_OFFSET:
+        raise Disconnect(BAD_COMMAND, "an offset that no stream has")
+    return Position(offset, epoch)
 
 
 def _quote(text: str) -> bytes:
@@ -241,6 +298,17 @@ def _subscription(result: SubscribeResult) -> bytes:
         fields.append(b'"expires":true,"ttl":%d' % result.ttl)
     if result.data:
         fields.append(b'"data":%b' % result.data)
+    if result.position is not None:
+        epoch = _quote(result.position.epoch)
+        fields.append(b'"recoverable":true,"positioned":true,"epoch":%b' % epoch)
+        if result.position.offset:
+            fields.append(b'"offset":%d' % result.position.offset)
+    if result.recovered is not None:
+        fields.append(b'"was_recovering":true')
+    if result.recovered:
+        fields.append(b'"recovered":true')
+    if result.publications:
+        fields.append(b'"publications":[%b]' % b",".join(map(_publication, result.publications)))
     return b",".join(fields)
 
 
@@ -264,6 +332,9 @@ def _publication(publication: Publication) -> bytes:
         parts += [b',"info":', _client_info(publication.info)]
     if publication.offset:
         parts.append(b',"offset":%d' % publication.offset)
+        if publication.offset == 1:
+            # Whoever subscribed before there was a stream learns of its epoch.
+            parts.append(b',"epoch":%b' % _quote(publication.epoch))
     if publication.tags:
         parts += [b',"tags":', msgspec.json.encode(publication.tags)]
     parts.append(b"}")

@@ -9,7 +9,16 @@ from typing import NoReturn
 
 from gateway import errors
 from gateway.errors import CloseCode, Disconnect, ErrorCode, UnsubscribeCode
-from gateway.messages import ConnectResult, Kind, Publication, Publish, RefreshResult, Request, SubscribeResult
+from gateway.messages import (
+    ConnectResult,
+    HistoryPage,
+    Kind,
+    Publication,
+    Publish,
+    RefreshResult,
+    Request,
+    SubscribeResult,
+)
 from gateway.protocols.base import Message
 
 # What closes the connection in place of an error reply. Clients reconnect on codes below 3500.
@@ -21,6 +30,7 @@ CLOSE_CODES: dict[ErrorCode, CloseCode] = {
     errors.PERMISSION_DENIED: errors.NOT_PERMITTED,
     errors.NOT_AVAILABLE: errors.NO_HANDLER,
     errors.LIMIT_EXCEEDED: errors.CHANNEL_LIMIT,
+    errors.UNRECOVERABLE: errors.POSITION_GONE,
 }
 
 
@@ -33,10 +43,14 @@ class PlainProtocol:
         return (Publish(0, "", data, Kind.BINARY if binary else Kind.TEXT),)
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
-        return ()
+        """What was missed of the one channel, when the token has let the connection in."""
+        return [message for name, sub in (result.subs or {}).items() for message in self.subscribed(id, name, sub)]
 
     def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        return ()
+        """What was missed. Raises Disconnect when it is gone: the client must not believe that it has all."""
+        if result.recovered is False:
+            raise Disconnect(errors.POSITION_GONE)
+        return self.publications(result.publications)
 
     def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
         return ()
@@ -50,6 +64,9 @@ class PlainProtocol:
     def published(self, id: int) -> Sequence[Message]:
         return ()
 
+    def history(self, id: int, page: HistoryPage) -> Sequence[Message]:
+        return ()
+
     def failed(self, id: int, error: ErrorCode) -> NoReturn:
         """Raises Disconnect: a client that sent a message must not believe that it went out."""
         raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
@@ -58,7 +75,7 @@ class PlainProtocol:
         return [Message(publication.data, publication.kind is Kind.BINARY) for publication in publications]
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        return ()
+        return self.subscribed(0, channel, result)
 
     def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> NoReturn:
         """Raises Disconnect: without its one channel the connection has no purpose."""

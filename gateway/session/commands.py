@@ -5,16 +5,18 @@ from functools import partial
 from typing import Any
 
 from gateway import errors
-from gateway.auth.permissions import may_publish
+from gateway.auth.permissions import history_setting, may_publish, may_read_history
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
-    NO_OPTIONS,
     ClientInfo,
     Connect,
+    HistoryPage,
+    HistoryQuery,
     Pong,
     Publication,
     Publish,
     PublishResult,
+    ReadHistory,
     Refresh,
     Rpc,
     Send,
@@ -78,7 +80,7 @@ def handle_publish(session: Session, request: Publish) -> None:
         time=int(services.scheduler.time() * 1000),
         info=ClientInfo(identity.user, session.client, identity.info, chan_info),
     )
-    services.node.publish(publication, NO_OPTIONS, partial(_published, session, request))
+    services.node.publish(publication, spec.publishing, partial(_published, session, request))
 
 
 def _published(session: Session, request: Publish, outcome: PublishResult | RequestError) -> None:
@@ -88,6 +90,41 @@ def _published(session: Session, request: Publish, outcome: PublishResult | Requ
         session.answer(request, outcome)
     else:
         session.send(session.encoder.protocol.published(request.id))
+
+
+def handle_history(session: Session, request: ReadHistory) -> None:
+    services = session.services
+    if not request.channel:
+        raise Disconnect(errors.BAD_COMMAND, "history without a channel")
+    spec = services.channels.resolve(services.app, request.channel)
+    verdict = may_read_history(spec, session.user.name, request.channel in session.subs)
+    if not verdict.allowed:
+        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+    if spec.history is None:
+        raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
+    most = services.limits.history
+    limit = request.limit if 0 <= request.limit <= most else most
+    # One at a time: an answer may be large.
+    session.block()
+    services.node.streams.read(
+        spec.channel,
+        spec.history,
+        HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
+        partial(_history_read, session, request),
+    )
+
+
+def _history_read(session: Session, request: ReadHistory, outcome: HistoryPage | RequestError) -> None:
+    if session.state is not State.CONNECTED:
+        return
+    epoch = request.since.epoch if request.since is not None else ""
+    if isinstance(outcome, RequestError):
+        session.answer(request, outcome)
+    elif epoch not in ("", outcome.top.epoch):
+        session.answer(request, RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now"))
+    else:
+        session.send(session.encoder.protocol.history(request.id, outcome))
+    session.unblock()
 
 
 def handle_send(session: Session, request: Send) -> None:
@@ -116,6 +153,7 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     Rpc: ("rpc", handle_rpc, False),
     Refresh: ("refresh", handle_refresh, False),
     SubRefresh: ("sub_refresh", handle_sub_refresh, True),
+    ReadHistory: ("history", handle_history, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),

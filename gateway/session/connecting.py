@@ -2,10 +2,13 @@
 
 from functools import partial
 
+from msgspec import structs
+
 from gateway import __version__, errors
 from gateway.auth.tokens import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
-from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult, SubscribeResult
+from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
+from gateway.session.recovery import approach, arrive
 from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -61,18 +64,15 @@ def _admit(session: Session, request: Connect, outcome: Identity | Grant | Reque
     limit = services.limits.connections_per_user
     if limit and identity.user and services.node.clients.connections(session.user) > limit:
         raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")
-    replies = {name: SubscribeResult(data=granted.data) for name, granted in subs.items()}
-    if not replies:
-        _connected(session, request, replies)
+    if not subs:
+        _connected(session, request, subs)
         return
-    waiting = set(replies)
+    waiting = set(subs)
     for name, granted in subs.items():
         channel = services.channels.resolve(services.app, name).channel
         session.subs[name] = Subscription(channel, server_side=True, info=granted.info)
     for subscription in list(session.subs.values()):
-        services.node.acquire(
-            subscription.channel, partial(_acquired, session, request, subscription, waiting, replies)
-        )
+        services.node.acquire(subscription.channel, partial(_acquired, session, request, subscription, waiting, subs))
 
 
 def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
@@ -97,21 +97,43 @@ def _acquired(
     request: Connect,
     subscription: Subscription,
     waiting: set[str],
-    replies: dict[str, SubscribeResult],
+    subs: dict[str, ServerSub],
     error: RequestError | None,
 ) -> None:
-    """One of the server-side subscriptions of a connect is ready; the last one answers it."""
+    """One of the server-side subscriptions of a connect reaches the node."""
     if not session.settle(subscription, error):
         return
     if error is not None:
         session.refuse(Disconnect(errors.SERVER_ERROR, str(error)))
         return
-    waiting.remove(subscription.channel.name)
-    if not waiting:
-        _connected(session, request, replies)
+    name = subscription.channel.name
+    waiting.remove(name)
+    changed = partial(_positioned, session, request, waiting, subs)
+    approach(session, subscription, request.positions.get(name), changed)
 
 
-def _connected(session: Session, request: Connect, subs: dict[str, SubscribeResult]) -> None:
+def _positioned(
+    session: Session, request: Connect, waiting: set[str], subs: dict[str, ServerSub], error: RequestError | None
+) -> None:
+    """One of them could join; when all can, they do so at once, and the connect is answered."""
+    if session.state is not State.CONNECTING:
+        return
+    if error is not None:
+        session.refuse(Disconnect(errors.SERVER_ERROR, str(error)))
+        return
+    joiners = (subscription.joiner for subscription in session.subs.values())
+    if not waiting and all(joiner is None or joiner.ready for joiner in joiners):
+        try:
+            _connected(session, request, subs)
+        except Disconnect as close:
+            session.refuse(close)
+
+
+def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]) -> None:
+    subs = {
+        name: structs.replace(arrive(session.subs[name], request.positions.get(name)), data=each.data)
+        for name, each in granted.items()
+    }
     services = session.services
     assert session.identity is not None
     expires, ttl = session.services.expiry(session.identity.expire_at)

@@ -255,6 +255,9 @@ class Session:
     def leave(self, subscription: Subscription) -> None:
         """End a subscription, however far it has come."""
         del self.subs[subscription.channel.name]
+        if subscription.joiner is not None:
+            subscription.joiner.cancel()
+            subscription.joiner = None
         if subscription.joined:
             self.services.node.leave(subscription.channel, self, self.encoder)
         elif subscription.acquired:

@@ -3,12 +3,15 @@
 import logging
 from functools import partial
 
+from msgspec import structs
+
 from gateway import errors
 from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import Grant
 from gateway.channels import ChannelSpec
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, SubscribeUser, Unsubscribe
+from gateway.session.recovery import approach, arrive
 from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -87,10 +90,31 @@ def _subscribed(session: Session, request: Subscribe, subscription: Subscription
         return
     if error is not None:
         session.answer(request, error)
+        session.unblock()
+        return
+    changed = partial(_positioned, session, request, subscription)
+    approach(session, subscription, request.since, changed)
+
+
+def _positioned(session: Session, request: Subscribe, subscription: Subscription, error: RequestError | None) -> None:
+    """The subscription can join, or never will."""
+    if session.subs.get(request.channel) is not subscription:
+        return
+    if error is None:
+        result = arrive(subscription, request.since)
+        if request.all_or_nothing and result.recovered is False:
+            error = RequestError(errors.UNRECOVERABLE, "what was missed is not in the history any more")
+    if error is not None:
+        session.leave(subscription)
+        session.answer(request, error)
     else:
         expires, ttl = session.services.expiry(subscription.expire_at)
-        result = SubscribeResult(expires=expires, ttl=ttl)
-        session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
+        result = structs.replace(result, expires=expires, ttl=ttl)
+        try:
+            session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
+        except Disconnect as close:
+            session.refuse(close)
+            return
         session.join(subscription)
     session.unblock()
 
@@ -106,18 +130,35 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     channel = Channel(message.app, message.channel)
     subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
     session.subs[message.channel] = subscription
-    session.services.node.acquire(channel, partial(_subscribed_by_server, session, subscription, message.data))
+    session.services.node.acquire(channel, partial(_acquired_by_server, session, subscription, message))
 
 
-def _subscribed_by_server(
-    session: Session, subscription: Subscription, data: bytes, error: RequestError | None
+def _acquired_by_server(
+    session: Session, subscription: Subscription, message: SubscribeUser, error: RequestError | None
 ) -> None:
     if not session.settle(subscription, error):
         return
+    changed = partial(_subscribed_by_server, session, subscription, message)
+    if error is not None:
+        changed(error)
+    else:
+        approach(session, subscription, message.since, changed)
+
+
+def _subscribed_by_server(
+    session: Session, subscription: Subscription, message: SubscribeUser, error: RequestError | None
+) -> None:
     if error is not None:
         logger.warning("connection %s could not be subscribed by the server: %s", session.client, error)
-    else:
-        session.send(session.encoder.protocol.push_subscribe(subscription.channel.name, SubscribeResult(data=data)))
+        if session.subs.get(message.channel) is subscription:
+            session.leave(subscription)
+    elif session.subs.get(message.channel) is subscription:
+        result = structs.replace(arrive(subscription, message.since), data=message.data)
+        try:
+            session.send(session.encoder.protocol.push_subscribe(message.channel, result))
+        except Disconnect as close:
+            session.refuse(close)
+            return
         session.join(subscription)
     session.unblock()
 

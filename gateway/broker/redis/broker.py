@@ -1,47 +1,46 @@
-"""The broker over Redis: one link that publishes, one that is subscribed."""
+"""The broker over Redis: one link that publishes, one that reads streams, one that is subscribed."""
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from typing import Any
 
 import hiredis
 
 from gateway.broker import envelope
-from gateway.broker.base import Health, PublishDone, Receiver, SubscribeDone
+from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
 from gateway.broker.envelope import EnvelopeError
+from gateway.broker.redis import generation, lua, streams
 from gateway.broker.redis.control import ControlMessages
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import Link, Target, connect, pack
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
+from gateway.broker.redis.upkeep import KeptLink
 from gateway.config.settings import RedisSettings
-from gateway.errors import BrokerUnavailable, ConfigError, RequestError
+from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
     Control,
     ControlResult,
+    History,
+    HistoryPage,
+    HistoryQuery,
     NodeId,
     Publication,
     PublishOptions,
+    PublishResult,
 )
 from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Seconds between attempts to connect: the first comes soon, all are jittered so that nodes do not come in step.
-FIRST_DELAY = 0.1
-LAST_DELAY = 1.0
 # A node is deaf when it does not hear itself for so many heartbeats, and at least for so many seconds.
 DEAF_HEARTBEATS = 3
 DEAF_SECONDS = 3.0
 
 HEARTBEAT = envelope.VERSION + b"h"
-
-_PUBLISH_ONCE = files("gateway.broker.redis").joinpath("scripts", "publish_once.lua").read_text()
+INFO = pack("INFO", "replication")
 
 
 class RedisBroker:
@@ -62,18 +61,18 @@ class RedisBroker:
         self._registry = registry
         self._metrics = metrics
         self._receiver: Receiver | None = None
-        self._publisher: Link | None = None
-        self._script = b""
-        self._subscriber: Link | None = None
+        name = self._target.name
+        self._publisher = KeptLink("publish", name, self._open_publisher, _ignore, metrics)
+        self._reader = KeptLink("read", name, self._open_reader, _ignore, metrics)
+        self._subscriber = KeptLink("subscribe", name, self._open_subscriber, self._cut, metrics)
         self._subscribed = False
         self._heard_at = 0.0
         # Heartbeats that Redis took, and that have not come back.
         self._unheard = 0
-        self._reason = "not started"
-        self._tasks: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
         self._control = ControlMessages(uid, self._reply)
         metrics.broker_up.read = lambda: float(self.health().ok)
-        metrics.broker_pending.read = lambda: self._publisher.pending_bytes if self._publisher else 0
+        metrics.broker_pending.read = lambda: self._publisher.current.pending_bytes if self._publisher.current else 0
 
     # Life
 
@@ -82,40 +81,36 @@ class RedisBroker:
         self._loop = asyncio.get_running_loop()
         self._subscriptions = Subscriptions(self._settings.unsubscribe_linger)
         self._own = (self._keys.control(), self._keys.node(self._uid))
+        self._limit: float | None = self._settings.connect_timeout
         try:
-            self._publisher = await self._open_publisher()
+            await self._publisher.start()
+            await self._reader.start()
             await self._registry.start()
-            self._subscriber = await self._open_subscriber(self._settings.connect_timeout)
+            await self._subscriber.start()
         except BaseException:
             await self.stop()
             raise
-        self._tasks = [
-            asyncio.create_task(self._keep("publish", self._publisher, self._open_publisher, self._publishing)),
-            asyncio.create_task(self._keep("subscribe", self._subscriber, self._open_subscriber, self._subscribing)),
-            asyncio.create_task(self._beat_forever()),
-        ]
+        self._limit = None
+        self._beating = asyncio.create_task(self._beat_forever())
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        self._reason = "stopped"
-        for link in (self._publisher, self._subscriber):
-            if link is not None:
-                link.abort("the broker is stopped")
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+            self._beating = None
+        for link in (self._publisher, self._reader, self._subscriber):
+            await link.stop()
         if self._receiver is not None:
-            self._subscriptions.cut("the broker is stopped")
+            self._cut("the broker is stopped")
             self._subscriptions.stop()
-        self._publisher = self._subscriber = None
-        self._subscribed = False
         await self._registry.stop()
 
     def health(self) -> Health:
-        if self._publisher is None or not self._publisher.writable:
-            return Health(False, f"nothing can be published: {self._trouble()}")
+        for link, what in ((self._publisher, "published"), (self._reader, "read")):
+            if link.current is None or not link.current.writable:
+                return Health(False, f"nothing can be {what}: {_trouble(link)}")
         if not self._subscribed:
-            return Health(False, f"nothing is received: no connection to Redis: {self._reason}")
+            return Health(False, f"nothing is received: {_trouble(self._subscriber)}")
         silence = self._loop.time() - self._heard_at
         if silence > self._patience:
             return Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
@@ -124,20 +119,13 @@ class RedisBroker:
     # Publish
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
-        link = self._publisher
+        link = self._publisher.current
         if link is None or not link.writable:
-            self._refuse("unavailable", self._trouble(), done)
+            self._refuse("unavailable", _trouble(self._publisher), done)
             return
         if link.pending_bytes > self._settings.pending_limit:
             self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
             return
-        bus = self._keys.bus(publication.channel)
-        message = envelope.live(publication)
-        if options.idempotency_key:
-            result = self._keys.result(publication.channel, options.idempotency_key)
-            command = pack("EVALSHA", self._script, 1, result, bus, message, options.idempotency_ttl)
-        else:
-            command = pack(b"PUBLISH", bus, message)
         metrics = self._metrics
         started = self._loop.time()
 
@@ -145,16 +133,21 @@ class RedisBroker:
             if not isinstance(reply, Exception):
                 metrics.published.add()
                 metrics.publish_latency.observe(self._loop.time() - started)
-                done(PUBLISHED)
+                done(PUBLISHED if options.history is None else PublishResult(*streams.position(reply)))
             else:
                 done(self._failure(reply))
 
-        link.send(command, replied)
+        link.send(self._publish_command(publication, options, link), replied)
 
-    def _trouble(self) -> str:
-        """Why the publish link takes nothing."""
-        link = self._publisher
-        return f"no connection to Redis: {self._reason}" if link is None else link.trouble
+    def _publish_command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
+        if options.history is not None:
+            return streams.publish_command(self._keys, publication, options.history, options, link.generation)
+        bus = self._keys.bus(publication.channel)
+        message = envelope.live(publication)
+        if options.idempotency_key:
+            result = self._keys.result(publication.channel, options.idempotency_key)
+            return pack("EVALSHA", lua.PUBLISH_ONCE.sha, 1, result, bus, message, options.idempotency_ttl)
+        return pack(b"PUBLISH", bus, message)
 
     def _refuse(self, reason: str, text: str, done: PublishDone) -> None:
         self._metrics.publish_errors.add(reason)
@@ -168,18 +161,65 @@ class RedisBroker:
         if isinstance(reply, RequestError):
             self._metrics.publish_errors.add("unknown outcome")
             return reply
+        text = str(reply)
+        if text.startswith("UNSENT"):
+            self._metrics.publish_errors.add("unknown outcome")
+            return OutcomeUnknown(f"stored, and not sent to the subscribers: {text}")
         # An error of Redis itself (out of memory, read only, loading): the command was not carried out.
         self._metrics.publish_errors.add("refused by redis")
-        if str(reply).startswith("NOSCRIPT") and self._publisher is not None:
-            # SCRIPT FLUSH. This one has failed for certain; later ones find the script again, and none overtakes.
-            self._publisher.send(pack("SCRIPT", "LOAD", _PUBLISH_ONCE), _ignore)
-        return BrokerUnavailable(f"Redis refused the publish: {reply}")
+        self._after_error(self._publisher, text)
+        return BrokerUnavailable(f"Redis refused the publish: {text}")
+
+    def _after_error(self, link: KeptLink, text: str) -> None:
+        """What an error of Redis says of the server behind the link."""
+        if text.startswith("READONLY"):
+            self._server_changed(text)
+        elif text.startswith("NOSCRIPT") and link.current is not None:
+            # SCRIPT FLUSH. This command has failed for certain; later ones find the scripts, and none overtakes.
+            for script in (lua.PUBLISH_ONCE, lua.STREAM_PUBLISH, lua.STREAM_READ):
+                link.current.send(pack("SCRIPT", "LOAD", script.text), _ignore)
+
+    # Streams
+
+    def read(self, channel: Channel, history: History, query: HistoryQuery, done: HistoryDone) -> None:
+        link = self._reader.current
+        if link is None or not link.writable:
+            done(BrokerUnavailable(_trouble(self._reader)))
+            return
+
+        def replied(reply: Any) -> None:
+            if isinstance(reply, hiredis.ReplyError):
+                self._after_error(self._reader, str(reply))
+                done(BrokerUnavailable(f"Redis refused to read: {reply}"))
+            elif isinstance(reply, RequestError):
+                # Reading changes nothing: it may be repeated, whatever became of it.
+                done(BrokerUnavailable(reply.detail))
+            else:
+                done(self._page(channel, reply))
+
+        link.send(streams.read_command(self._keys, channel, history, query, link.generation), replied)
+
+    def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
+        try:
+            return streams.page(channel, reply)
+        except EnvelopeError as error:
+            self._metrics.broker_invalid.add()
+            return BrokerUnavailable(f"the stream holds what this version cannot read: {error}")
+
+    async def clear(self, channel: Channel) -> None:
+        link = self._publisher.current
+        if link is None:
+            raise BrokerUnavailable(_trouble(self._publisher))
+        try:
+            await link.ask("DEL", self._keys.stream(channel))
+        except hiredis.ReplyError as error:
+            raise BrokerUnavailable(f"Redis refused to clear the stream: {error}") from None
 
     # Subscribe
 
     def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
         if not self._subscribed:
-            done(BrokerUnavailable(f"no connection to Redis: {self._reason}"))
+            done(BrokerUnavailable(_trouble(self._subscriber)))
             return
         self._subscriptions.add(self._keys.bus(channel), channel, done)
 
@@ -232,17 +272,17 @@ class RedisBroker:
         return await self._control.ask(message, alive | {self._uid}, self._publish_control)
 
     async def _publish_control(self, payload: bytes) -> None:
-        link = self._publisher
+        link = self._publisher.current
         if link is None:
-            raise BrokerUnavailable(f"no connection to Redis: {self._reason}")
+            raise BrokerUnavailable(_trouble(self._publisher))
         try:
             await link.ask(b"PUBLISH", self._own[0], payload)
         except hiredis.ReplyError as error:
             raise BrokerUnavailable(f"Redis refused the control message: {error}") from None
 
     def _reply(self, node: NodeId, payload: bytes) -> None:
-        if self._publisher is not None:
-            self._publisher.send(pack(b"PUBLISH", self._keys.node(node), payload), _ignore)
+        if self._publisher.current is not None:
+            self._publisher.current.send(pack(b"PUBLISH", self._keys.node(node), payload), _ignore)
 
     # Links
 
@@ -251,22 +291,27 @@ class RedisBroker:
         return max(DEAF_HEARTBEATS * self._settings.heartbeat_interval, DEAF_SECONDS)
 
     async def _open_publisher(self) -> Link:
+        return await self._open_with_scripts("publish", lua.PUBLISH_ONCE, lua.STREAM_PUBLISH)
+
+    async def _open_reader(self) -> Link:
+        return await self._open_with_scripts("read", lua.STREAM_READ)
+
+    async def _open_with_scripts(self, name: str, *scripts: lua.Script) -> Link:
         link = await connect(
-            self._target,
-            self._settings,
-            lambda: Link(self._settings.publish_timeout),
-            f"gateway-{self._uid}-publish",
+            self._target, self._settings, lambda: Link(self._settings.publish_timeout), f"gateway-{self._uid}-{name}"
         )
         try:
-            # Before anything else is sent: no publish may meet a server that does not know the script.
-            self._script = await link.ask("SCRIPT", "LOAD", _PUBLISH_ONCE)
+            # Before anything else is sent: no command may meet a server that does not know its script.
+            await lua.load(link, *scripts)
+            link.generation = await generation.learn(link, durable=self._settings.durable)
         except (hiredis.ReplyError, RequestError) as error:
-            link.abort("no script")
-            raise BrokerUnavailable(f"Redis at {self._target.name}: {error}") from None
+            link.abort("not usable")
+            detail = error.detail if isinstance(error, RequestError) else str(error)
+            raise BrokerUnavailable(f"Redis at {self._target.name}: {detail}") from None
         return link
 
-    async def _open_subscriber(self, limit: float | None = None) -> Link:
-        """Returns when every channel is subscribed (again), within `limit` seconds."""
+    async def _open_subscriber(self) -> Link:
+        """Returns when every channel is subscribed (again); the first time there is a limit."""
         link = await connect(
             self._target,
             self._settings,
@@ -277,7 +322,7 @@ class RedisBroker:
         link.lost.add_done_callback(lambda _: settled.set())
         self._subscriptions.restore(link, self._own, lambda: self._all_subscribed(settled))
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._limit):
                 await settled.wait()
         except TimeoutError:
             link.abort("it does not confirm subscriptions")
@@ -285,7 +330,7 @@ class RedisBroker:
             link.abort("not subscribed")
             raise
         if link.lost.done():
-            self._subscribing(None)
+            self._cut(link.lost.result())
             raise BrokerUnavailable(f"Redis at {self._target.name}: {link.lost.result()}")
         return link
 
@@ -298,44 +343,15 @@ class RedisBroker:
         if self._receiver is not None and (channels := self._subscriptions.channels()):
             self._receiver.on_gap(channels)
 
-    def _publishing(self, link: Link | None) -> None:
-        self._publisher = link
+    def _cut(self, reason: str) -> None:
+        """Nothing is received any more."""
+        self._subscribed = False
+        self._subscriptions.cut(reason)
 
-    def _subscribing(self, link: Link | None) -> None:
-        """The subscribe link was cut (None), or is there again."""
-        self._subscriber = link
-        if link is None:
-            self._subscribed = False
-            self._subscriptions.cut(self._reason)
-
-    async def _keep(
-        self,
-        name: str,
-        link: Link,
-        reopen: Callable[[], Awaitable[Link]],
-        changed: Callable[[Link | None], None],
-    ) -> None:
-        """Replace a link whenever it breaks."""
-        while True:
-            self._reason = await asyncio.shield(link.lost)
-            self._metrics.broker_reconnects.add(name)
-            logger.warning("Redis at %s: the %s link broke: %s", self._target.name, name, self._reason)
-            changed(None)
-            link = await self._reopen(reopen)
-            changed(link)
-            logger.warning("Redis at %s: the %s link is back", self._target.name, name)
-
-    async def _reopen(self, reopen: Callable[[], Awaitable[Link]]) -> Link:
-        delay = FIRST_DELAY
-        while True:
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            try:
-                link = await reopen()
-            except BrokerUnavailable as error:
-                self._reason = error.detail
-                delay = min(delay * 2, LAST_DELAY)
-            else:
-                return link
+    def _server_changed(self, reason: str) -> None:
+        """The server is not the one it was: everything is done anew, on whatever is behind the address now."""
+        for link in (self._publisher, self._reader, self._subscriber):
+            link.abort(reason)
 
     async def _beat_forever(self) -> None:
         """Publish heartbeats to ourselves; a subscribe link on which they do not arrive is replaced.
@@ -346,14 +362,36 @@ class RedisBroker:
         interval = self._settings.heartbeat_interval
         while True:
             await asyncio.sleep(interval)
-            if self._publisher is not None:
-                self._publisher.send(pack(b"PUBLISH", self._own[1], HEARTBEAT), self._beaten)
-            if self._unheard * interval > self._patience and self._subscriber is not None:
+            link = self._publisher.current
+            if link is not None:
+                link.send(pack(b"PUBLISH", self._own[1], HEARTBEAT), self._beaten)
+                if not self._settings.durable:
+                    link.send(INFO, self._informed)
+            if self._unheard * interval > self._patience:
                 self._subscriber.abort("this node does not hear itself")
 
     def _beaten(self, reply: Any) -> None:
         if not isinstance(reply, Exception):
             self._unheard += 1
+
+    def _informed(self, reply: Any) -> None:
+        """A server that stopped being the primary keeps its connections, and so does one that is again."""
+        if isinstance(reply, Exception):
+            return
+        try:
+            now = generation.parse(reply)
+        except BrokerUnavailable as error:
+            self._server_changed(error.detail)
+            return
+        for link in (self._publisher.current, self._reader.current):
+            if link is not None and link.generation not in ("", now):
+                self._server_changed("the server lost its role meanwhile")
+                return
+
+
+def _trouble(link: KeptLink) -> str:
+    """Why the link takes nothing."""
+    return f"no connection to Redis: {link.reason}" if link.current is None else link.current.trouble
 
 
 def _ignore(reply: Any) -> None:

@@ -38,6 +38,14 @@ class Keys:
         name = f"{len(channel.name)}:{channel.name}:{idempotency_key}"
         return self._key(self.partition(channel), "result", channel.app, name)
 
+    def meta(self, channel: Channel) -> bytes:
+        """A hash: epoch, newest offset and newest version of a channel's stream."""
+        return self._of_channel("meta", channel)
+
+    def stream(self, channel: Channel) -> bytes:
+        """A stream: the channel's newest publications."""
+        return self._of_channel("stream", channel)
+
     def occupancy(self, channel: Channel) -> bytes:
         """A hash: node id -> subscriptions of the channel on that node."""
         return self._of_channel("occupancy", channel)

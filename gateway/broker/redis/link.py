@@ -110,6 +110,8 @@ class Link(asyncio.Protocol):
         self._excused: _Command | None = None
         self._ping_at = 0.0
         self.pending_bytes = 0
+        # Of the server behind it, as far as somebody has asked for it (generation.py).
+        self.generation = ""
         # Done when the link is over; the reason.
         self.lost: asyncio.Future[str] = self._loop.create_future()
 

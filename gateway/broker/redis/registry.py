@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from fnmatch import translate
-from importlib.resources import files
 from re import compile as compile_pattern
 from typing import Any
 
@@ -17,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.lua import OCCUPY
 from gateway.config.settings import RedisSettings
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
 from gateway.messages import Channel, ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
@@ -30,8 +30,6 @@ FLUSH_BATCH = 1_000  # occupancies in one pipeline
 # As many digits as numbers of partitions have (settings), and a name: JSON can spell half a surrogate pair, which is in
 # no name since UTF-8 cannot.
 _CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
-
-_OCCUPY = files("gateway.broker.redis").joinpath("scripts", "occupy.lua").read_text()
 
 
 class RedisRegistry:
@@ -55,7 +53,7 @@ class RedisRegistry:
             client_name=f"gateway-{uid}-registry",
             **options,
         )
-        self._occupy = self._client.register_script(_OCCUPY)
+        self._occupy = self._client.register_script(OCCUPY.text)
         # What this node has, and what of it Redis does not know yet.
         self._occupied: dict[Channel, int] = {}
         self._changed: dict[Channel, int] = {}

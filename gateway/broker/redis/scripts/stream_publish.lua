@@ -1,0 +1,47 @@
+-- Appends a publication to a channel's stream and publishes it: one step, so that the order of offsets is the order of
+-- delivery.
+-- KEYS[1] meta       hash: e epoch, s offset of the newest publication, v and ve the newest version and its epoch
+-- KEYS[2] stream     entries OFFSET-0 with the field d, the body
+-- KEYS[3] result     "offset:epoch" of an idempotent publish, expires after the window; absent without a key
+-- ARGV    bus channel, head of the message, body, generation, epoch to begin with, size, ttl (s), meta ttl (s),
+--         window (s), version (0: none), version epoch
+-- Returns {offset, epoch}.
+local window = tonumber(ARGV[9])
+if window > 0 then
+    local known = redis.call('GET', KEYS[3])
+    if known then
+        local colon = string.find(known, ':', 1, true)
+        return {string.sub(known, 1, colon - 1), string.sub(known, colon + 1)}
+    end
+end
+local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'v', 've')
+local epoch, offset = meta[1], tonumber(meta[2] or '0')
+-- An epoch of another generation may have lost publications, whose offsets would be given out again.
+if not epoch or string.sub(epoch, 1, #ARGV[4]) ~= ARGV[4] then
+    epoch, offset = ARGV[5], 0
+    meta = {}
+    redis.call('DEL', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[1], 'e', epoch)
+end
+local text
+if ARGV[10] ~= '0' and meta[3] and meta[4] == ARGV[11] and tonumber(meta[3]) >= tonumber(ARGV[10]) then
+    text = string.format('%.0f', offset)
+else
+    text = string.format('%.0f', offset + 1)
+    redis.call('HSET', KEYS[1], 's', text)
+    if ARGV[10] ~= '0' then
+        redis.call('HSET', KEYS[1], 'v', ARGV[10], 've', ARGV[11])
+    end
+    redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[6], text .. '-0', 'd', ARGV[3])
+    redis.call('EXPIRE', KEYS[2], ARGV[7])
+    redis.call('EXPIRE', KEYS[1], ARGV[8])
+    local sent = redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. text .. ':' .. epoch .. ';' .. ARGV[3])
+    if type(sent) == 'table' and sent.err then
+        -- It stays in the stream: taking it out would leave a hole, or give its offset out again.
+        return redis.error_reply('UNSENT ' .. sent.err)
+    end
+end
+if window > 0 then
+    redis.call('SET', KEYS[3], text .. ':' .. epoch, 'EX', window)
+end
+return {text, epoch}

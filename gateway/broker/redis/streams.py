@@ -1,0 +1,76 @@
+"""Streams in Redis: the commands of their scripts, and what the answers mean."""
+
+from typing import Any
+
+from gateway.broker import envelope
+from gateway.broker.redis.generation import new_epoch
+from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.link import pack
+from gateway.broker.redis.lua import STREAM_PUBLISH, STREAM_READ
+from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication, PublishOptions
+
+# Seconds for which a position is kept that nothing was published to: long enough for a client to come back with it,
+# short since it costs nothing but a glance to make clients subscribe to channels that do not exist.
+UNUSED_TTL = 600
+
+
+def publish_command(
+    keys: Keys, publication: Publication, history: History, options: PublishOptions, generation: str
+) -> bytes:
+    channel = publication.channel
+    names = [keys.meta(channel), keys.stream(channel)]
+    if options.idempotency_key:
+        names.append(keys.result(channel, options.idempotency_key))
+    return pack(
+        "EVALSHA",
+        STREAM_PUBLISH.sha,
+        len(names),
+        *names,
+        keys.bus(channel),
+        envelope.HEAD,
+        envelope.encode(publication),
+        generation,
+        new_epoch(generation),
+        history.size,
+        history.ttl,
+        history.meta_ttl,
+        options.idempotency_ttl if options.idempotency_key else 0,
+        publication.version,
+        options.version_epoch,
+    )
+
+
+def read_command(keys: Keys, channel: Channel, history: History, query: HistoryQuery, generation: str) -> bytes:
+    since = query.since
+    return pack(
+        "EVALSHA",
+        STREAM_READ.sha,
+        2,
+        keys.meta(channel),
+        keys.stream(channel),
+        generation,
+        new_epoch(generation),
+        history.meta_ttl,
+        min(UNUSED_TTL, history.meta_ttl),
+        query.limit,
+        "" if since is None else since.offset,
+        "" if since is None else since.epoch,
+        int(query.reverse),
+        query.max_bytes,
+    )
+
+
+def position(reply: Any) -> Position:
+    """The position in an answer to either script."""
+    return Position(int(reply[0]), reply[1].decode())
+
+
+def page(channel: Channel, reply: Any) -> HistoryPage:
+    """What was read. Raises EnvelopeError for a body that this version cannot read."""
+    top = position(reply)
+    entries = reply[2]
+    publications = [
+        envelope.decode_body(channel, body, int(offset), top.epoch)
+        for offset, body in zip(entries[::2], entries[1::2], strict=True)
+    ]
+    return HistoryPage(publications, top)

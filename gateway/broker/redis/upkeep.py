@@ -1,0 +1,79 @@
+"""A link that is replaced whenever it breaks."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from gateway.broker.redis.link import Link
+from gateway.errors import BrokerUnavailable
+from gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# Seconds between attempts to connect: the first comes soon, all are jittered so that nodes do not come in step.
+FIRST_DELAY = 0.1
+LAST_DELAY = 1.0
+
+
+class KeptLink:
+    """One of the links of a node."""
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        open_link: Callable[[], Awaitable[Link]],
+        lost: Callable[[str], None],
+        metrics: Metrics,
+    ) -> None:
+        """`name` and `target` are for the log. `lost` is told, with the reason, that there is no link any more."""
+        self._name = name
+        self._target = target
+        self._open = open_link
+        self._lost = lost
+        self._metrics = metrics
+        self._task: asyncio.Task[None] | None = None
+        # None while there is none.
+        self.current: Link | None = None
+        self.reason = "not started"
+
+    async def start(self) -> None:
+        """Connect for the first time. Raises BrokerUnavailable."""
+        self.current = await self._open()
+        self._task = asyncio.create_task(self._keep(self.current))
+
+    async def stop(self) -> None:
+        """Disconnect. Safe to call twice, and before start."""
+        self.reason = "stopped"
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self.abort("the broker is stopped")
+        self.current = None
+
+    def abort(self, reason: str) -> None:
+        """Give up the link there is; another one takes its place."""
+        if self.current is not None:
+            self.current.abort(reason)
+
+    async def _keep(self, link: Link) -> None:
+        while True:
+            self.reason = await asyncio.shield(link.lost)
+            self._metrics.broker_reconnects.add(self._name)
+            logger.warning("Redis at %s: the %s link broke: %s", self._target, self._name, self.reason)
+            self.current = None
+            self._lost(self.reason)
+            self.current = link = await self._reopen()
+            logger.warning("Redis at %s: the %s link is back", self._target, self._name)
+
+    async def _reopen(self) -> Link:
+        delay = FIRST_DELAY
+        while True:
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            try:
+                return await self._open()
+            except BrokerUnavailable as error:
+                self.reason = error.detail
+                delay = min(delay * 2, LAST_DELAY)

@@ -1,0 +1,94 @@
+"""Streams in the memory of this process, for the engine of one node."""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from msgspec import structs
+
+from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication
+
+# Seconds for which a position is kept that nothing was published to.
+UNUSED_TTL = 600
+# Streams that have expired are looked for after so many accesses.
+SWEEP_EVERY = 1_000
+
+
+class _Stream:
+    __slots__ = ("expire_at", "forget_at", "publications", "top", "version", "version_epoch")
+
+    def __init__(self) -> None:
+        self.top = Position(0, secrets.token_hex(4))
+        self.publications: deque[Publication] = deque()
+        # When the publications end, and when the position does.
+        self.expire_at = 0.0
+        self.forget_at = 0.0
+        self.version = 0
+        self.version_epoch = ""
+
+
+class Streams:
+    """The streams of all channels."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._streams: dict[Channel, _Stream] = {}
+        self._accesses = 0
+
+    def append(self, publication: Publication, history: History, version_epoch: str) -> Publication | None:
+        """The publication with its position; None for one whose version is not newer than the newest."""
+        stream = self._stream(publication.channel)
+        if publication.version:
+            if version_epoch == stream.version_epoch and publication.version <= stream.version:
+                return None
+            stream.version, stream.version_epoch = publication.version, version_epoch
+        top = stream.top = Position(stream.top.offset + 1, stream.top.epoch)
+        publication = structs.replace(publication, offset=top.offset, epoch=top.epoch)
+        stream.publications.append(publication)
+        while len(stream.publications) > history.size:
+            stream.publications.popleft()
+        now = self._clock()
+        stream.expire_at = now + history.ttl
+        stream.forget_at = now + history.meta_ttl
+        return publication
+
+    def top(self, channel: Channel) -> Position:
+        return self._stream(channel).top
+
+    def read(self, channel: Channel, history: History, query: HistoryQuery) -> HistoryPage:
+        stream = self._stream(channel)
+        unused = not stream.top.offset
+        stream.forget_at = self._clock() + (min(UNUSED_TTL, history.meta_ttl) if unused else history.meta_ttl)
+        if not query.limit or (query.since is not None and query.since.epoch not in ("", stream.top.epoch)):
+            return HistoryPage([], stream.top)
+        found: Iterable[Publication] = reversed(stream.publications) if query.reverse else stream.publications
+        if query.since is not None:
+            since = query.since.offset
+            found = (each for each in found if (each.offset < since if query.reverse else each.offset > since))
+        chosen = []
+        room = query.max_bytes
+        for publication in islice(found, None if query.limit < 0 else query.limit):
+            room -= len(publication.data)
+            if room < 0:
+                break
+            chosen.append(publication)
+        return HistoryPage(chosen, stream.top)
+
+    def clear(self, channel: Channel) -> None:
+        self._stream(channel).publications.clear()
+
+    def _stream(self, channel: Channel) -> _Stream:
+        """The stream as it is now."""
+        now = self._clock()
+        self._accesses += 1
+        if self._accesses % SWEEP_EVERY == 0:
+            for key in [key for key, each in self._streams.items() if each.forget_at <= now]:
+                del self._streams[key]
+        stream = self._streams.get(channel)
+        if stream is None or stream.forget_at <= now:
+            stream = self._streams[channel] = _Stream()
+            stream.forget_at = now + UNUSED_TTL
+        elif stream.expire_at <= now:
+            stream.publications.clear()
+        return stream

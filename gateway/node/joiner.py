@@ -1,0 +1,187 @@
+"""A subscriber of a channel with history, on its way in."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.errors import BrokerUnavailable, RequestError
+from gateway.messages import HistoryPage, Position, Publication
+from gateway.node.recovery import Failure, Merged
+
+if TYPE_CHECKING:
+    from gateway.node.stream import Stream
+
+# Attempts to read for one joiner.
+ATTEMPTS = 5
+
+PageDone = Callable[[HistoryPage | RequestError], None]
+
+
+class Joined(NamedTuple):
+    """Where a subscriber stands when it joins, and what it missed."""
+
+    position: Position
+    # None when it did not ask; else whether `publications` are all that it missed.
+    recovered: bool | None = None
+    publications: Sequence[Publication] = ()
+
+
+class Read:
+    """A read of a stream, and where in the stream's recent publications it was asked for."""
+
+    __slots__ = ("page", "start")
+
+    def __init__(self) -> None:
+        self.start: int | None = None
+        self.page: HistoryPage | None = None
+
+
+class Joiner:
+    """A subscriber on its way in: it reads what it missed, and joins where the others stand."""
+
+    __slots__ = ("_attempts", "_cache", "_changed", "_known", "_read", "_since", "_stream")
+
+    def __init__(
+        self,
+        stream: "Stream",
+        since: Position | None,
+        *,
+        cache: bool,
+        changed: Callable[[RequestError | None], None],
+    ) -> None:
+        self._stream = stream
+        self._since = since
+        self._cache = cache
+        self._changed = changed
+        self._read: Read | None = None
+        self._attempts = 0
+        # The latest outcome; it holds as long as the stream stands there.
+        self._known: Joined | None = None
+
+    def start(self) -> None:
+        """Read at once, also while the stream is being checked: both answers come together."""
+        if self._since is not None and self._since != self._stream.position:
+            self._ask()
+        self.advance()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `finish` can be called now."""
+        return self._outcome() is not None
+
+    def finish(self) -> Joined:
+        """The subscriber joins now: whoever calls this adds it to the hub at once. Only when `ready`."""
+        outcome = self._outcome()
+        assert outcome is not None
+        self._stream.drop(self)
+        metrics = self._stream.around.metrics
+        if outcome.recovered:
+            metrics.recoveries.add()
+            metrics.recovered_publications.add(len(outcome.publications))
+        elif outcome.recovered is False:
+            metrics.recovery_failures.add(self._failure())
+        return outcome
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        self._stream.drop(self)
+
+    # What the stream calls
+
+    @property
+    def reading(self) -> Read | None:
+        return self._read
+
+    def advance(self) -> None:
+        """The stream has changed: tell when ready, and read again when what was read cannot lead anywhere."""
+        if not self._stream.live:
+            return
+        if self._outcome() is not None:
+            self._changed(None)
+        elif self._read is None or self._is_stale(self._read):
+            self._ask()
+
+    def fail(self, error: RequestError) -> None:
+        """It cannot join."""
+        self._stream.drop(self)
+        self._changed(error)
+
+    def _outcome(self) -> Joined | None:
+        """What `finish` would return; None while something is missing."""
+        position = self._stream.position
+        if position is None or not self._stream.live:
+            return None
+        if self._known is None or self._known.position != position:
+            self._known = self._judge(position)
+        return self._known
+
+    def _judge(self, position: Position) -> Joined | None:
+        if self._since is None:
+            return Joined(position)
+        if self._since == position:
+            return Joined(position, recovered=True)
+        read = self._read
+        if read is None or read.page is None:
+            return None
+        if self._cache:
+            return self._newest(position, read, read.page)
+        outcome = self._stream.merged(self._since, read)
+        if outcome is Failure.LOST and read.page.top.epoch == position.epoch:
+            return Joined(position, recovered=False)
+        if isinstance(outcome, Merged) and outcome.position == position:
+            return Joined(position, recovered=True, publications=outcome.publications)
+        return None
+
+    def _newest(self, position: Position, read: Read, page: HistoryPage) -> Joined | None:
+        """In cache mode: the newest publication, if it is the one at the position."""
+        recent = self._stream.recent(read)
+        if recent is None or page.top.epoch != position.epoch or page.top.offset > position.offset:
+            return None
+        for publication in (*reversed(recent), *page.publications):
+            if (publication.offset, publication.epoch) == position:
+                return Joined(position, recovered=True, publications=[publication])
+        return Joined(position, recovered=False)
+
+    def _is_stale(self, read: Read) -> bool:
+        """Whether what was read cannot lead to an outcome any more."""
+        position = self._stream.position
+        if read.page is None or position is None:
+            return False
+        if read.page.top.epoch != position.epoch or self._stream.recent(read) is None:
+            return True
+        if self._cache or self._since is None:
+            return False
+        outcome = self._stream.merged(self._since, read)
+        # Behind where the others stand: they got there by a check, from which the recent ones do not come.
+        return outcome is Failure.AGAIN or (isinstance(outcome, Merged) and outcome.position.offset < position.offset)
+
+    def _ask(self) -> None:
+        self._attempts += 1
+        if self._attempts > ATTEMPTS:
+            self.fail(BrokerUnavailable("the stream changes faster than it can be read"))
+            return
+        if self._read is not None:
+            self._stream.end(self._read)
+        read = self._read = Read()
+        assert self._since is not None
+        self._stream.ask(self._since, read, partial(self._answered, read), cache=self._cache)
+
+    def _answered(self, read: Read, outcome: HistoryPage | RequestError) -> None:
+        if self._read is not read or not self._stream.waits_for(self):
+            return
+        if isinstance(outcome, RequestError):
+            self.fail(outcome)
+            return
+        read.page = outcome
+        self._stream.compare(outcome.top)
+        self.advance()
+
+    def _failure(self) -> str:
+        """Why it was not recovered, for the metric."""
+        assert self._since is not None
+        assert self._read is not None
+        assert self._read.page is not None
+        top = self._read.page.top
+        if self._since.epoch not in ("", top.epoch):
+            return "epoch"
+        return "future" if self._since.offset > top.offset else "range"

@@ -1,0 +1,281 @@
+"""One channel with history on this node: where its subscribers stand, and how others join them."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from gateway.errors import RequestError
+from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication
+from gateway.metrics import Metrics
+from gateway.node.joiner import Joiner, PageDone, Read
+from gateway.node.recovery import Failure, Merged, following, merge
+from gateway.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+# Seconds between attempts of a check that could not be completed.
+FIRST_DELAY = 0.05
+LAST_DELAY = 1.0
+# Seconds for the bus to bring what a joiner has already seen in the stream.
+CATCH_UP = 1.0
+# Bytes of publications that are kept while somebody reads; above it the reads are begun anew.
+RECENT_LIMIT = 4 * 1024 * 1024
+
+
+class Surroundings(Protocol):
+    """What a stream needs of its node."""
+
+    scheduler: Scheduler
+    metrics: Metrics
+    # What one read may bring.
+    max_publications: int
+    max_bytes: int
+
+    def read(
+        self, channel: Channel, history: History, query: HistoryQuery, done: PageDone, issued: Callable[[], None]
+    ) -> None:
+        """Read when it is its turn; `issued` is called when the read is on its way."""
+
+    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> bool:
+        """Write to all who have joined. False when some could not be kept for later, and were dropped."""
+
+    def tell(self, channel: Channel, done: Callable[[], None]) -> None:
+        """End the subscriptions of all who have joined: they missed something."""
+
+
+class Stream:
+    """The subscribers who have joined all stand at `position`. While it is not `live` nothing is delivered."""
+
+    __slots__ = (
+        "_again",
+        "_check",
+        "_closed",
+        "_delay",
+        "_joiners",
+        "_reading",
+        "_recent",
+        "_recent_bytes",
+        "_telling",
+        "active",
+        "around",
+        "channel",
+        "history",
+        "position",
+    )
+
+    def __init__(self, channel: Channel, history: History, around: Surroundings) -> None:
+        self.channel = channel
+        self.history = history
+        self.around = around
+        self.position: Position | None = None
+        # Something arrived since the owner looked last.
+        self.active = True
+        self._joiners: dict[Joiner, None] = {}
+        self._recent: list[Publication] = []
+        self._recent_bytes = 0
+        # Reads that look at what is recent.
+        self._reading: set[Read] = set()
+        self._check: Read | None = None
+        self._again = False
+        self._telling = False
+        self._delay = 0.0
+        self._closed = False
+        self.check()
+
+    @property
+    def live(self) -> bool:
+        """Whether the subscribers get what comes."""
+        return self._check is None and not self._telling and self.position is not None
+
+    @property
+    def has_joiners(self) -> bool:
+        return bool(self._joiners)
+
+    def waits_for(self, joiner: Joiner) -> bool:
+        """Whether the joiner has neither finished nor given up."""
+        return joiner in self._joiners
+
+    def join(self, since: Position | None, *, cache: bool, changed: Callable[[RequestError | None], None]) -> Joiner:
+        """Let a subscriber in that has seen all until `since` (None: it asks for nothing), once it is started.
+
+        `changed` is called whenever the joiner has become ready, or with the error that ends it. In cache mode the
+        subscriber gets only the newest publication.
+        """
+        joiner = Joiner(self, since, cache=cache, changed=changed)
+        self._joiners[joiner] = None
+        if since is not None:
+            self.around.metrics.recoveries_asked.add()
+        return joiner
+
+    def close(self) -> None:
+        """Nobody is left."""
+        self._closed = True
+        self._check = None
+        self._reading.clear()
+        self._recent.clear()
+
+    # Live
+
+    def receive(self, publications: Sequence[Publication]) -> None:
+        """What the bus brought."""
+        self.active = True
+        if self._reading:
+            self._keep(publications)
+        if not self.live:
+            return
+        assert self.position is not None
+        fresh, hole = following(self.position, publications)
+        if fresh:
+            self._deliver(fresh)
+        if hole:
+            self.check()
+        else:
+            self._wake()
+
+    def _deliver(self, publications: Sequence[Publication]) -> None:
+        last = publications[-1]
+        self.position = Position(last.offset, last.epoch)
+        if not self.around.deliver(self.channel, publications):
+            self._lose()
+
+    def _keep(self, publications: Sequence[Publication]) -> None:
+        self._recent.extend(publications)
+        self._recent_bytes += sum(len(publication.data) for publication in publications)
+        if self._recent_bytes > RECENT_LIMIT:
+            count = len(self._recent)
+            self._recent = []
+            self._recent_bytes = 0
+            for read in self._reading:
+                if read.start is not None:
+                    read.start -= count
+
+    def recent(self, read: Read) -> Sequence[Publication] | None:
+        """What arrived since the read was asked for; None when that was too much to keep."""
+        if read.start is None or read.start < 0:
+            return None
+        return self._recent[read.start :]
+
+    def merged(self, since: Position, read: Read) -> Merged | Failure:
+        """What came after a position, from a read that has its page."""
+        recent = self.recent(read)
+        assert read.page is not None
+        return Failure.AGAIN if recent is None else merge(since, read.page, recent)
+
+    # Reads
+
+    def ask(self, since: Position | None, read: Read, done: PageDone, *, cache: bool = False) -> None:
+        """Read since a position (None: only the top) and keep what arrives meanwhile."""
+        if since is None:
+            query = HistoryQuery()
+        elif cache:
+            query = HistoryQuery(limit=1, reverse=True)
+        else:
+            query = HistoryQuery(self.around.max_publications, since, max_bytes=self.around.max_bytes)
+        self._reading.add(read)
+
+        def issued() -> None:
+            read.start = len(self._recent)
+
+        self.around.read(self.channel, self.history, query, done, issued)
+
+    def drop(self, joiner: Joiner) -> None:
+        """The joiner has finished, or given up."""
+        self._joiners.pop(joiner, None)
+        if joiner.reading is not None:
+            self.end(joiner.reading)
+
+    def compare(self, top: Position) -> None:
+        """A joiner has seen the top of the stream: this node may have missed something."""
+        if self.position is None or not self.live:
+            return
+        if top.epoch != self.position.epoch:
+            self.check()
+        elif top.offset > self.position.offset:
+            self.around.scheduler.call_later(CATCH_UP, partial(self._is_caught_up, top))
+
+    def _is_caught_up(self, top: Position) -> None:
+        position = self.position
+        if self.live and position is not None and position.epoch == top.epoch and position.offset < top.offset:
+            self.check()
+
+    def end(self, read: Read) -> None:
+        """Nobody looks any more at what arrived since the read."""
+        self._reading.discard(read)
+        if not self._reading:
+            self._recent.clear()
+            self._recent_bytes = 0
+
+    # Checks
+
+    def check(self) -> None:
+        """Compare with the stream, and deliver what was missed; nothing else is delivered before."""
+        if self._closed:
+            return
+        if self._check is not None or self._telling:
+            self._again = True
+            return
+        self._again = False
+        read = self._check = Read()
+        self.ask(self.position, read, partial(self._checked, read))
+
+    def _checked(self, read: Read, outcome: HistoryPage | RequestError) -> None:
+        if self._check is not read:
+            return
+        if isinstance(outcome, RequestError):
+            self._check_later(read)
+            for joiner in list(self._joiners):
+                joiner.fail(outcome)
+            return
+        read.page = outcome
+        merged = self.merged(self.position or outcome.top, read)
+        if merged is Failure.AGAIN:
+            self._check_later(read)
+            return
+        self._check = None
+        self.end(read)
+        self._delay = 0.0
+        if isinstance(merged, Merged):
+            self._catch_up(merged, outcome)
+        else:
+            logger.warning("channel %s: publications were missed that the stream does not hold", self.channel.name)
+            self._lose()
+
+    def _catch_up(self, merged: Merged, page: HistoryPage) -> None:
+        if page.publications:
+            self.around.metrics.refills.add()
+            self.around.metrics.refilled_publications.add(len(page.publications))
+        self.position = merged.position
+        if merged.publications:
+            self._deliver(merged.publications)
+        if self._again:
+            self.check()
+        else:
+            self._wake()
+
+    def _check_later(self, read: Read) -> None:
+        """What is asked again takes the place of `read`; until then nothing is delivered."""
+        self.end(read)
+        self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
+        self.around.scheduler.call_later(self._delay, partial(self._check_again, read))
+
+    def _check_again(self, read: Read) -> None:
+        if self._check is read:
+            self._check = None
+            self.check()
+
+    def _lose(self) -> None:
+        """The subscribers are told; those who come afterwards begin where the stream is then."""
+        self.position = None
+        self._telling = True
+        self.around.tell(self.channel, self._told)
+
+    def _told(self) -> None:
+        self._telling = False
+        self.check()
+
+    def _wake(self) -> None:
+        if self._joiners and self.live:
+            for joiner in list(self._joiners):
+                if joiner in self._joiners:
+                    joiner.advance()

@@ -1,0 +1,148 @@
+"""The channels with history that this node has subscribers for."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from gateway.broker.base import Broker
+from gateway.errors import RequestError
+from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication
+from gateway.metrics import Metrics
+from gateway.node.joiner import Joiner, PageDone
+from gateway.node.stream import Stream
+from gateway.scheduler import Scheduler
+
+# Reads under way at once: each may bring as much as `max_bytes`.
+READS = 64
+# Every channel on which nothing arrives is compared with the broker so often, seconds.
+IDLE_INTERVAL = 30.0
+TICK = 1.0
+
+_Waiting = tuple[Channel, History, HistoryQuery, PageDone, Callable[[], None]]
+
+
+def _nothing() -> None:
+    pass
+
+
+class Streams:
+    """Makes and forgets them, reads for them, and looks after those on which nothing happens."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        *,
+        deliver: Callable[[Channel, Sequence[Publication]], bool],
+        tell: Callable[[Channel, Callable[[], None]], None],
+        max_publications: int,
+        max_bytes: int,
+    ) -> None:
+        """`deliver` and `tell` as in Surroundings; `max_*` bound what one read brings."""
+        self.scheduler = scheduler
+        self.metrics = metrics
+        self.deliver = deliver
+        self.tell = tell
+        self._broker = broker
+        self.max_publications = max_publications
+        self.max_bytes = max_bytes
+        self._streams: dict[Channel, Stream] = {}
+        self._reads = 0
+        self._waiting: deque[_Waiting] = deque()
+        # Reads of one turn that ask the same are one read.
+        self._same: dict[tuple[Channel, HistoryQuery], list[PageDone]] = {}
+        # In the order in which they are looked at.
+        self._idle: deque[Stream] = deque()
+        self._ticking = False
+
+    def find(self, channel: Channel) -> Stream | None:
+        return self._streams.get(channel)
+
+    def join(
+        self,
+        channel: Channel,
+        history: History,
+        since: Position | None,
+        changed: Callable[[RequestError | None], None],
+        *,
+        cache: bool,
+    ) -> Joiner:
+        """As Stream.join. The channel is acquired by now."""
+        stream = self._streams.get(channel)
+        if stream is None:
+            stream = self._streams[channel] = Stream(channel, history, self)
+            self._idle.append(stream)
+            if not self._ticking:
+                self._ticking = True
+                self.scheduler.call_later(TICK, self._tick)
+        return stream.join(since, cache=cache, changed=changed)
+
+    def forget(self, channel: Channel) -> None:
+        """Nobody has joined the channel any more; it goes unless somebody is about to join."""
+        stream = self._streams.get(channel)
+        if stream is not None and not stream.has_joiners:
+            del self._streams[channel]
+            stream.close()
+
+    def receive(self, stream: Stream, publications: Sequence[Publication]) -> None:
+        """What the bus brought. Publications without a position pass by the stream."""
+        if all(publication.offset for publication in publications):
+            stream.receive(publications)
+            return
+        for publication in publications:
+            if publication.offset:
+                stream.receive((publication,))
+            else:
+                self.deliver(stream.channel, (publication,))
+
+    def read(
+        self,
+        channel: Channel,
+        history: History,
+        query: HistoryQuery,
+        done: PageDone,
+        issued: Callable[[], None] = _nothing,
+    ) -> None:
+        """As in Surroundings."""
+        self._waiting.append((channel, history, query, done, issued))
+        self._read_next()
+
+    def _read_next(self) -> None:
+        while self._waiting and self._reads < READS:
+            channel, history, query, done, issued = self._waiting.popleft()
+            issued()
+            key = (channel, query)
+            same = self._same.get(key)
+            if same is not None:
+                same.append(done)
+                continue
+            if not self._same:
+                self.scheduler.call_soon(self._same.clear)
+            waiters = self._same[key] = [done]
+            self._reads += 1
+            self._broker.read(channel, history, query, partial(self._answered, key, waiters))
+
+    def _answered(
+        self, key: tuple[Channel, HistoryQuery], waiters: list[PageDone], outcome: HistoryPage | RequestError
+    ) -> None:
+        if self._same.get(key) is waiters:
+            del self._same[key]
+        self._reads -= 1
+        for done in waiters:
+            done(outcome)
+        self._read_next()
+
+    def _tick(self) -> None:
+        """A share of all streams, so that each has its turn within the interval."""
+        for _ in range(min(int(len(self._idle) * TICK / IDLE_INTERVAL) + 1, len(self._idle))):
+            stream = self._idle.popleft()
+            if self._streams.get(stream.channel) is not stream:
+                continue
+            self._idle.append(stream)
+            if not stream.active:
+                stream.check()
+            stream.active = False
+        self._ticking = bool(self._idle)
+        if self._ticking:
+            self.scheduler.call_later(TICK, self._tick)

@@ -1,0 +1,42 @@
+"""Subscriptions of channels with history: from where the client stood to where the others stand."""
+
+from collections.abc import Callable
+
+from gateway.errors import RequestError
+from gateway.messages import Position, SubscribeResult
+from gateway.session.session import Session
+from gateway.session.subscription import Subscription
+
+
+def approach(
+    session: Session,
+    subscription: Subscription,
+    since: Position | None,
+    changed: Callable[[RequestError | None], None],
+) -> None:
+    """Take an acquired subscription to where it can join; `since` is where the client stood, if it says so.
+
+    `changed` is called, possibly at once and more than once, when `arrive` may be, or with the error that ends it.
+    """
+    channel = subscription.channel
+    spec = session.services.channels.resolve(channel.app, channel.name)
+    if spec.history is None:
+        changed(None)
+        return
+    subscription.joiner = session.services.node.streams.join(
+        channel, spec.history, since, changed, cache=spec.options.recovery == "cache"
+    )
+    subscription.joiner.start()
+
+
+def arrive(subscription: Subscription, since: Position | None) -> SubscribeResult:
+    """What the client is told of a subscription that joins now."""
+    joiner, subscription.joiner = subscription.joiner, None
+    if joiner is None:
+        return SubscribeResult()
+    joined = joiner.finish()
+    if joined.recovered and since is not None:
+        # The client counts on from where it stood.
+        position = Position(since.offset, joined.position.epoch)
+        return SubscribeResult(position=position, recovered=True, publications=joined.publications)
+    return SubscribeResult(position=joined.position, recovered=joined.recovered)
