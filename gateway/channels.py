@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.errors import BAD_REQUEST, UNKNOWN_CHANNEL, ConfigError, RequestError
-from gateway.messages import NO_OPTIONS, Channel, History, PublishOptions
+from gateway.messages import NO_OPTIONS, Channel, PublishOptions, Retention
 
 NAME = re.compile(r"[!-~]{1,255}")
 
@@ -42,7 +42,7 @@ class ChannelSpec(NamedTuple):
     # Those listed after `#`; None when the channel is not limited to users.
     users: frozenset[str] | None
     # How the channel's stream is kept; None when it has none.
-    history: History | None
+    history: Retention | None
     # How clients publish into it.
     publishing: PublishOptions
 
@@ -129,8 +129,8 @@ def _opened(options: NamespaceSettings) -> NamespaceSettings:
     )
 
 
-def _history(options: NamespaceSettings) -> History | None:
+def _history(options: NamespaceSettings) -> Retention | None:
     size = options.history_size
     if size is None:
         size = RECOVERABLE_SIZE if options.delivery == "recoverable" else 0
-    return History(size, options.history_ttl, max(options.history_meta_ttl, options.history_ttl)) if size else None
+    return Retention(size, options.history_ttl, max(options.history_meta_ttl, options.history_ttl)) if size else None

@@ -68,8 +68,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     version: int = 0
 
 
-class History(msgspec.Struct, frozen=True, gc=False):
-    """How a channel's stream is kept: at most `size` publications, for `ttl` seconds after the newest.
+class Retention(msgspec.Struct, frozen=True, gc=False):
+    """How much of a channel's stream is kept: at most `size` publications, for `ttl` seconds after the newest.
 
     The position outlives them by far (`meta_ttl`, seconds): while it is known, offsets go on and no epoch begins.
     """
@@ -86,7 +86,7 @@ class PublishOptions(msgspec.Struct, frozen=True, gc=False):
     # Seconds for which the result is remembered.
     idempotency_ttl: int = 300
     # Into the channel's stream too, which gives the publication its position.
-    history: History | None = None
+    history: Retention | None = None
     # Versions of publications count within it: with another one they begin anew.
     version_epoch: str = ""
 
@@ -184,7 +184,7 @@ class SubRefresh(msgspec.Struct, frozen=True, gc=False):
     token: str
 
 
-class ReadHistory(msgspec.Struct, frozen=True, gc=False):
+class History(msgspec.Struct, frozen=True, gc=False):
     id: int
     channel: str
     # 0: only the position; below 0: as many as there may be.
@@ -204,9 +204,7 @@ class Unsupported(msgspec.Struct, frozen=True, gc=False):
     method: str
 
 
-Request = (
-    Connect | Subscribe | Unsubscribe | Publish | Send | Rpc | Refresh | SubRefresh | ReadHistory | Pong | Unsupported
-)
+Request = Connect | Subscribe | Unsubscribe | Publish | Send | Rpc | Refresh | SubRefresh | History | Pong | Unsupported
 
 
 # Replies and pushes. Fields with their default are left out of the encoding where the protocol allows it.

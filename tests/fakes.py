@@ -4,7 +4,8 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
-from gateway.broker.base import Health, PublishDone, Receiver, SubscribeDone
+from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
+from gateway.broker.streams import Streams
 from gateway.errors import BrokerUnavailable, CloseCode
 from gateway.messages import (
     PUBLISHED,
@@ -13,10 +14,13 @@ from gateway.messages import (
     ChannelPage,
     Control,
     ControlResult,
+    HistoryQuery,
     NodeId,
     NodeInfo,
     Publication,
     PublishOptions,
+    PublishResult,
+    Retention,
     Revocation,
 )
 from gateway.session.transport import Connection, Write
@@ -119,6 +123,7 @@ class ManualBroker:
         self.subscribed: set[Channel] = set()
         self.published: list[tuple[Publication, PublishOptions]] = []
         self.up = True
+        self.streams = Streams(lambda: 0.0)
         # Held completions, in order, while `hold` is set.
         self.hold = False
         self.held: list[Callable[[], object]] = []
@@ -137,9 +142,26 @@ class ManualBroker:
 
     def _publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         self.published.append((publication, options))
-        done(PUBLISHED)
+        result = PUBLISHED
+        if options.history is not None:
+            stored = self.streams.append(publication, options.history, options.version_epoch)
+            result = PublishResult(*self.streams.top(publication.channel))
+            if stored is None:
+                done(result)
+                return
+            publication = stored
+        done(result)
         if publication.channel in self.subscribed and self.receiver is not None:
             self.receiver.on_publications(publication.channel, [publication])
+
+    def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
+        if not self.up:
+            done(BrokerUnavailable("down"))
+            return
+        self._complete(lambda: done(self.streams.read(channel, history, query)))
+
+    async def clear(self, channel: Channel) -> None:
+        self.streams.clear(channel)
 
     def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
         if not self.up:

@@ -19,6 +19,7 @@ from gateway.errors import (
     PERMISSION_DENIED,
     TOO_MANY_REQUESTS,
     UNKNOWN_CHANNEL,
+    UNRECOVERABLE,
     RequestError,
 )
 from gateway.metrics import Metrics
@@ -38,11 +39,12 @@ STATUS = {
     BAD_REQUEST.code: 400,
     NOT_AVAILABLE.code: 400,
     TOO_MANY_REQUESTS.code: 429,
+    UNRECOVERABLE.code: 416,
     CONFLICT.code: 409,
 }
 
 # Methods of the Centrifugo API that need what this gateway does not have yet.
-UNAVAILABLE = ("presence", "presence_stats", "history", "history_remove", "rpc")
+UNAVAILABLE = ("presence", "presence_stats", "rpc")
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

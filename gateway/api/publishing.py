@@ -18,8 +18,8 @@ from gateway.api.schemas import (
     PublishResponse,
     PublishResult,
 )
-from gateway.channels import Channels
-from gateway.errors import BAD_REQUEST, RequestError
+from gateway.channels import Channels, ChannelSpec
+from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
 from gateway.node.node import Node
@@ -67,9 +67,8 @@ class Publisher:
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Publish to one channel. Raises RequestError."""
         kind, data = self._payload(request)
-        position = await self._node.publish_and_wait(
-            self._publication(request, request.channel, kind, data), _options(request)
-        )
+        spec = self._channels.resolve(DEFAULT_APP, request.channel)
+        position = await self._node.publish_and_wait(_publication(request, spec, kind, data), _options(request, spec))
         return _result(position)
 
     async def broadcast(self, request: BroadcastRequest) -> BroadcastResult:
@@ -91,17 +90,8 @@ class Publisher:
         def published(outcome: Position | RequestError) -> None:
             done(api_error(outcome) if isinstance(outcome, RequestError) else _result(outcome))
 
-        self._node.publish(self._publication(request, name, kind, data), _options(request), published)
-
-    def _publication(self, request: PublicationRequest, name: str, kind: Kind, data: bytes) -> Publication:
-        return Publication(
-            self._channels.resolve(DEFAULT_APP, name).channel,
-            data,
-            kind,
-            time=int(time.time() * 1000),
-            tags=request.tags,
-            exclude_client=request.exclude_client,
-        )
+        spec = self._channels.resolve(DEFAULT_APP, name)
+        self._node.publish(_publication(request, spec, kind, data), _options(request, spec), published)
 
     def _payload(self, request: PublicationRequest) -> tuple[Kind, bytes]:
         if (request.data is UNSET) == (request.b64data is UNSET):
@@ -171,8 +161,25 @@ def check_size(size: int, limit: int) -> None:
         raise RequestError(BAD_REQUEST, f"{size} bytes to deliver, {limit} are allowed (limits.message_size)")
 
 
-def _options(request: PublicationRequest) -> PublishOptions:
-    return PublishOptions(request.idempotency_key) if request.idempotency_key else NO_OPTIONS
+def _publication(request: PublicationRequest, spec: ChannelSpec, kind: Kind, data: bytes) -> Publication:
+    return Publication(
+        spec.channel,
+        data,
+        kind,
+        time=int(time.time() * 1000),
+        tags=request.tags,
+        exclude_client=request.exclude_client,
+        version=request.version,
+    )
+
+
+def _options(request: PublicationRequest, spec: ChannelSpec) -> PublishOptions:
+    history = None if request.skip_history else spec.history
+    if request.version and history is None:
+        raise RequestError(NOT_AVAILABLE, "field version, in a channel without history (delivery, history_size)")
+    if not (request.idempotency_key or request.version_epoch):
+        return NO_OPTIONS if history is None else spec.publishing
+    return PublishOptions(request.idempotency_key, history=history, version_epoch=request.version_epoch)
 
 
 def _result(position: Position) -> PublishResult:

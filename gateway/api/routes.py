@@ -10,6 +10,7 @@ from gateway.api.access import Access
 from gateway.api.batch import Batches
 from gateway.api.cluster import Cluster
 from gateway.api.endpoint import DOCUMENT, ApiEndpoint, Method
+from gateway.api.history import Histories
 from gateway.api.openapi import document
 from gateway.api.publishing import Publisher
 from gateway.api.users import Users
@@ -35,6 +36,7 @@ def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dic
     """All methods by name."""
     publisher = Publisher(node, channels, settings.limits.message_size, settings.api.max_batch)
     users = Users(node, channels, settings.limits.message_size)
+    histories = Histories(node, channels)
     cluster = Cluster(node)
     methods = {
         "publish": Method(schemas.PublishRequest, schemas.PublishResult, publisher.publish),
@@ -44,6 +46,8 @@ def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dic
         "disconnect": Method(schemas.DisconnectRequest, schemas.EmptyResult, users.disconnect),
         "refresh": Method(schemas.RefreshRequest, schemas.EmptyResult, users.refresh),
         "revoke": Method(schemas.RevokeRequest, schemas.EmptyResult, users.revoke),
+        "history": Method(schemas.HistoryRequest, schemas.HistoryResult, histories.read),
+        "history_remove": Method(schemas.HistoryRemoveRequest, schemas.EmptyResult, histories.remove),
         "channels": Method(schemas.ChannelsRequest, schemas.ChannelsResult, cluster.channels),
         "info": Method(schemas.InfoRequest, schemas.InfoResult, cluster.info),
     }

@@ -45,18 +45,19 @@ class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PublicationRequest(ApiRequest, frozen=True):
     """What publish and broadcast have in common: exactly one of `data` and `b64data`."""
 
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("version", "version_epoch")
-
     data: Json | UnsetType = UNSET
     b64data: Base64 | UnsetType = UNSET
     tags: Tags | None = None
     idempotency_key: IdempotencyKey = ""
     exclude_client: ExcludedClient = ""
-    # Both say what happens here anyway: nothing is stored, nothing is compressed.
-    skip_history: bool = False
+    skip_history: Annotated[bool, Meta(description="Deliver it now, and do not keep it.")] = False
+    # Whether there are deltas is a matter of the namespace.
     delta: bool = False
-    version: Unavailable | UnsetType = UNSET
-    version_epoch: Unavailable | UnsetType = UNSET
+    version: Annotated[
+        int,
+        Meta(ge=0, le=2**53, description="Not published when the channel has seen this version, or a newer one."),
+    ] = 0
+    version_epoch: Annotated[str, Meta(max_length=64, description="Versions count anew within another one.")] = ""
 
 
 class PublishRequest(PublicationRequest, frozen=True, kw_only=True):
@@ -71,10 +72,17 @@ class BroadcastRequest(PublicationRequest, frozen=True, kw_only=True):
     channels: Annotated[list[ChannelName], Meta(min_length=1)]
 
 
+class StreamPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A place in the stream of a channel with history."""
+
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    epoch: Annotated[str, Meta(max_length=64, description="Empty: any.")] = ""
+
+
 class SubscribeRequest(ApiRequest, frozen=True):
     """Subscribe the connections of a user to a channel."""
 
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session", "recover_since", "override")
+    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session", "override")
 
     user: UserId
     channel: ChannelName
@@ -84,8 +92,8 @@ class SubscribeRequest(ApiRequest, frozen=True):
     data: Json | UnsetType = UNSET
     b64data: Base64 | UnsetType = UNSET
     expire_at: UnixTime = 0
+    recover_since: Annotated[StreamPosition | None, Meta(description="Deliver what came after it first.")] = None
     session: Unavailable | UnsetType = UNSET
-    recover_since: Unavailable | UnsetType = UNSET
     override: Unavailable | UnsetType = UNSET
 
 
@@ -150,6 +158,21 @@ class RevokeRequest(ApiRequest, frozen=True):
     ] = 0
 
 
+class HistoryRequest(ApiRequest, frozen=True):
+    """Read the history of a channel. Without `limit`, only its position."""
+
+    channel: ChannelName
+    limit: Annotated[int, Meta(ge=-1, le=2**31, description="Publications at most; -1 for all there are.")] = 0
+    since: Annotated[StreamPosition | None, Meta(description="Start behind it; in reverse, before it.")] = None
+    reverse: Annotated[bool, Meta(description="The newest first.")] = False
+
+
+class HistoryRemoveRequest(ApiRequest, frozen=True):
+    """Forget the history of a channel. Its position stays, so that subscribers who missed some of it are told."""
+
+    channel: ChannelName
+
+
 class ChannelsRequest(ApiRequest, frozen=True):
     """List the channels that have subscribers."""
 
@@ -178,6 +201,32 @@ class ApiError(msgspec.Struct, frozen=True):
 
     code: int
     message: str
+
+
+class Info(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The client that published."""
+
+    user: str
+    client: str
+    conn_info: Raw | UnsetType = UNSET
+    chan_info: Raw | UnsetType = UNSET
+
+
+class HistoryPublication(msgspec.Struct, frozen=True, omit_defaults=True):
+    data: Raw
+    offset: int
+    info: Info | None = None
+    tags: dict[str, str] | None = None
+    time: Annotated[int, Meta(description="When it was published, Unix time in milliseconds.")] = 0
+    version: int = 0
+
+
+class HistoryResult(msgspec.Struct, frozen=True):
+    """Publications in the order asked for, and the position of the newest one there ever was."""
+
+    publications: list[HistoryPublication]
+    epoch: str
+    offset: int
 
 
 class PublishResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -238,6 +287,8 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disconnect: DisconnectRequest | None = None
     refresh: RefreshRequest | None = None
     revoke: RevokeRequest | None = None
+    history: HistoryRequest | None = None
+    history_remove: HistoryRemoveRequest | None = None
     channels: ChannelsRequest | None = None
     info: InfoRequest | None = None
 
@@ -259,6 +310,8 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     disconnect: EmptyResult | None = None
     refresh: EmptyResult | None = None
     revoke: EmptyResult | None = None
+    history: HistoryResult | None = None
+    history_remove: EmptyResult | None = None
     channels: ChannelsResult | None = None
     info: InfoResult | None = None
     error: ApiError | None = None

@@ -19,6 +19,7 @@ from gateway.messages import (
     DEFAULT_APP,
     ControlResult,
     DisconnectUser,
+    Position,
     RefreshUser,
     Revocation,
     SubscribeUser,
@@ -45,6 +46,7 @@ class Users:
         self._message_size = message_size
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
+        since = request.recover_since
         message = SubscribeUser(
             DEFAULT_APP,
             request.user,
@@ -53,6 +55,7 @@ class Users:
             info=self._json(request.info, request.b64info, "b64info"),
             data=self._json(request.data, request.b64data, "b64data"),
             expire_at=request.expire_at,
+            since=Position(since.offset, since.epoch) if since is not None else None,
         )
         return _checked(await self._node.control(message))
 

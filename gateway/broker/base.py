@@ -12,7 +12,6 @@ from gateway.messages import (
     ChannelPage,
     Control,
     ControlResult,
-    History,
     HistoryPage,
     HistoryQuery,
     NodeId,
@@ -20,6 +19,7 @@ from gateway.messages import (
     Publication,
     PublishOptions,
     PublishResult,
+    Retention,
     Revocation,
 )
 
@@ -74,7 +74,7 @@ class Broker(Protocol):
         broke or the time limit passed while it was under way; never sent again by the broker).
         """
 
-    def read(self, channel: Channel, history: History, query: HistoryQuery, done: HistoryDone) -> None:
+    def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         """Read a channel's stream, which begins with this when there is none: its position holds for a while.
 
         What was published before the call is in it. `done` may be called before `read` returns, with

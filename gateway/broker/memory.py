@@ -17,13 +17,13 @@ from gateway.messages import (
     ChannelPage,
     Control,
     ControlResult,
-    History,
     HistoryQuery,
     NodeId,
     NodeInfo,
     Publication,
     PublishOptions,
     PublishResult,
+    Retention,
     Revocation,
 )
 from gateway.metrics import Metrics
@@ -73,7 +73,7 @@ class MemoryBroker:
         self._unanswered.append((done, result))
         asyncio.get_running_loop().call_soon(self._answer)
 
-    def read(self, channel: Channel, history: History, query: HistoryQuery, done: HistoryDone) -> None:
+    def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         if self._receiver is None:
             done(BrokerUnavailable("the broker is stopped"))
             return

@@ -7,7 +7,7 @@ from itertools import islice
 
 from msgspec import structs
 
-from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication
+from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, Retention
 
 # Seconds for which a position is kept that nothing was published to.
 UNUSED_TTL = 600
@@ -36,7 +36,7 @@ class Streams:
         self._streams: dict[Channel, _Stream] = {}
         self._accesses = 0
 
-    def append(self, publication: Publication, history: History, version_epoch: str) -> Publication | None:
+    def append(self, publication: Publication, history: Retention, version_epoch: str) -> Publication | None:
         """The publication with its position; None for one whose version is not newer than the newest."""
         stream = self._stream(publication.channel)
         if publication.version:
@@ -56,7 +56,7 @@ class Streams:
     def top(self, channel: Channel) -> Position:
         return self._stream(channel).top
 
-    def read(self, channel: Channel, history: History, query: HistoryQuery) -> HistoryPage:
+    def read(self, channel: Channel, history: Retention, query: HistoryQuery) -> HistoryPage:
         stream = self._stream(channel)
         unused = not stream.top.offset
         stream.forget_at = self._clock() + (min(UNUSED_TTL, history.meta_ttl) if unused else history.meta_ttl)

@@ -22,7 +22,6 @@ from gateway.messages import (
     Control,
     ControlResult,
     DisconnectUser,
-    History,
     HistoryPage,
     HistoryQuery,
     NodeId,
@@ -31,6 +30,7 @@ from gateway.messages import (
     PublishOptions,
     PublishResult,
     RefreshUser,
+    Retention,
     Revocation,
     RevokeTokens,
     SubscribeUser,
@@ -201,7 +201,7 @@ class Node:
         self._registry.set_occupancy(channel, self.hub.count(channel))
         self.release(channel)
 
-    async def read(self, channel: Channel, history: History, query: HistoryQuery) -> HistoryPage:
+    async def read(self, channel: Channel, history: Retention, query: HistoryQuery) -> HistoryPage:
         """Read a stream. Raises BrokerUnavailable."""
         future: asyncio.Future[HistoryPage] = asyncio.get_running_loop().create_future()
         self.streams.read(channel, history, query, partial(_settle, future))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.errors import RequestError
-from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication
+from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joiner, PageDone, Read
 from gateway.node.recovery import Failure, Merged, following, merge
@@ -33,7 +33,7 @@ class Surroundings(Protocol):
     max_bytes: int
 
     def read(
-        self, channel: Channel, history: History, query: HistoryQuery, done: PageDone, issued: Callable[[], None]
+        self, channel: Channel, history: Retention, query: HistoryQuery, done: PageDone, issued: Callable[[], None]
     ) -> None:
         """Read when it is its turn; `issued` is called when the read is on its way."""
 
@@ -64,7 +64,7 @@ class Stream:
         "position",
     )
 
-    def __init__(self, channel: Channel, history: History, around: Surroundings) -> None:
+    def __init__(self, channel: Channel, history: Retention, around: Surroundings) -> None:
         self.channel = channel
         self.history = history
         self.around = around

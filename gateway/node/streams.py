@@ -6,7 +6,7 @@ from functools import partial
 
 from gateway.broker.base import Broker
 from gateway.errors import RequestError
-from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication
+from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joiner, PageDone
 from gateway.node.stream import Stream
@@ -18,7 +18,7 @@ READS = 64
 IDLE_INTERVAL = 30.0
 TICK = 1.0
 
-_Waiting = tuple[Channel, History, HistoryQuery, PageDone, Callable[[], None]]
+_Waiting = tuple[Channel, Retention, HistoryQuery, PageDone, Callable[[], None]]
 
 
 def _nothing() -> None:
@@ -62,7 +62,7 @@ class Streams:
     def join(
         self,
         channel: Channel,
-        history: History,
+        history: Retention,
         since: Position | None,
         changed: Callable[[RequestError | None], None],
         *,
@@ -99,7 +99,7 @@ class Streams:
     def read(
         self,
         channel: Channel,
-        history: History,
+        history: Retention,
         query: HistoryQuery,
         done: PageDone,
         issued: Callable[[], None] = _nothing,

@@ -15,13 +15,13 @@ from gateway.messages import (
     ClientInfo,
     Connect,
     ConnectResult,
+    History,
     HistoryPage,
     Kind,
     Pong,
     Position,
     Publication,
     Publish,
-    ReadHistory,
     Refresh,
     RefreshResult,
     Request,
@@ -262,7 +262,7 @@ def _numbered(id: int, name: str, body: _Body) -> Request:
         case "history":
             since = body.since
             position = None if since is None else _position(since.offset, since.epoch)
-            return ReadHistory(id, body.channel, body.limit, position, body.reverse)
+            return History(id, body.channel, body.limit, position, body.reverse)
         case "rpc":
             return Rpc(id, body.method, compact(bytes(body.data)))
         case "refresh":

@@ -10,13 +10,13 @@ from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
     ClientInfo,
     Connect,
+    History,
     HistoryPage,
     HistoryQuery,
     Pong,
     Publication,
     Publish,
     PublishResult,
-    ReadHistory,
     Refresh,
     Rpc,
     Send,
@@ -92,7 +92,7 @@ def _published(session: Session, request: Publish, outcome: PublishResult | Requ
         session.send(session.encoder.protocol.published(request.id))
 
 
-def handle_history(session: Session, request: ReadHistory) -> None:
+def handle_history(session: Session, request: History) -> None:
     services = session.services
     if not request.channel:
         raise Disconnect(errors.BAD_COMMAND, "history without a channel")
@@ -114,7 +114,7 @@ def handle_history(session: Session, request: ReadHistory) -> None:
     )
 
 
-def _history_read(session: Session, request: ReadHistory, outcome: HistoryPage | RequestError) -> None:
+def _history_read(session: Session, request: History, outcome: HistoryPage | RequestError) -> None:
     if session.state is not State.CONNECTED:
         return
     epoch = request.since.epoch if request.since is not None else ""
@@ -153,7 +153,7 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     Rpc: ("rpc", handle_rpc, False),
     Refresh: ("refresh", handle_refresh, False),
     SubRefresh: ("sub_refresh", handle_sub_refresh, True),
-    ReadHistory: ("history", handle_history, True),
+    History: ("history", handle_history, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),

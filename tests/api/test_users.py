@@ -267,6 +267,8 @@ def test_nodes_that_do_not_answer_are_told() -> None:
         revocations=Revocations(),
         scheduler=ManualScheduler(),
         metrics=Metrics(),
+        max_publications=1,
+        max_bytes=1,
     )
     with pytest.raises(RequestError, match="2 of 3 nodes answered") as caught:
         asyncio.run(Users(node, channels, 1_000).disconnect(DisconnectRequest("ada")))

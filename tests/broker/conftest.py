@@ -35,6 +35,6 @@ def engine(request: pytest.FixtureRequest) -> Engine:
         case "memory":
             return MemoryEngine()
         case "fakeredis":
-            return RedisEngine(request.getfixturevalue("fake"))
+            return RedisEngine(request.getfixturevalue("fake"), durable=True)
         case _:
             return RedisEngine(request.getfixturevalue("valkey").url)

@@ -144,8 +144,10 @@ class RedisEngine:
     many = True
     _prefixes = (f"test{number}" for number in itertools.count())
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, durable: bool = False) -> None:
+        """`durable`: as the setting; fakeredis has no INFO to tell its generation."""
         self.url = url
+        self.durable = durable
 
     @asynccontextmanager
     async def members(self, count: int) -> AsyncIterator[list[Member]]:
@@ -159,7 +161,11 @@ class RedisEngine:
 
     def _settings(self) -> RedisSettings:
         return RedisSettings(
-            url=SecretStr(self.url), prefix=next(self._prefixes), heartbeat_interval=0.1, unsubscribe_linger=0.3
+            url=SecretStr(self.url),
+            prefix=next(self._prefixes),
+            heartbeat_interval=0.1,
+            unsubscribe_linger=0.3,
+            durable=self.durable,
         )
 
 

@@ -72,6 +72,8 @@ def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
             "revocations": site.revocations,
             "scheduler": site.scheduler,
             "metrics": site.metrics,
+            "max_publications": 1000,
+            "max_bytes": 500_000,
             **parts,
         },
     )

@@ -129,6 +129,8 @@ class World:
             revocations=revocations,
             scheduler=self.scheduler,
             metrics=self.metrics,
+            max_publications=self.settings.limits.history,
+            max_bytes=self.settings.limits.outbox // 2,
         )
         self.broker.receiver = self.node
         self.verifier = LateVerifier(self.settings.auth, revocations, self.scheduler.time)

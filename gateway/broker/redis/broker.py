@@ -23,13 +23,13 @@ from gateway.messages import (
     Channel,
     Control,
     ControlResult,
-    History,
     HistoryPage,
     HistoryQuery,
     NodeId,
     Publication,
     PublishOptions,
     PublishResult,
+    Retention,
 )
 from gateway.metrics import Metrics
 
@@ -181,7 +181,7 @@ class RedisBroker:
 
     # Streams
 
-    def read(self, channel: Channel, history: History, query: HistoryQuery, done: HistoryDone) -> None:
+    def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         link = self._reader.current
         if link is None or not link.writable:
             done(BrokerUnavailable(_trouble(self._reader)))

@@ -7,7 +7,7 @@ from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.lua import STREAM_PUBLISH, STREAM_READ
-from gateway.messages import Channel, History, HistoryPage, HistoryQuery, Position, Publication, PublishOptions
+from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, PublishOptions, Retention
 
 # Seconds for which a position is kept that nothing was published to: long enough for a client to come back with it,
 # short since it costs nothing but a glance to make clients subscribe to channels that do not exist.
@@ -15,7 +15,7 @@ UNUSED_TTL = 600
 
 
 def publish_command(
-    keys: Keys, publication: Publication, history: History, options: PublishOptions, generation: str
+    keys: Keys, publication: Publication, history: Retention, options: PublishOptions, generation: str
 ) -> bytes:
     channel = publication.channel
     names = [keys.meta(channel), keys.stream(channel)]
@@ -40,7 +40,7 @@ def publish_command(
     )
 
 
-def read_command(keys: Keys, channel: Channel, history: History, query: HistoryQuery, generation: str) -> bytes:
+def read_command(keys: Keys, channel: Channel, history: Retention, query: HistoryQuery, generation: str) -> bytes:
     since = query.since
     return pack(
         "EVALSHA",

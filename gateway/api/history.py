@@ -1,0 +1,91 @@
+"""History: the streams of channels, for backends."""
+
+from msgspec import UNSET, Raw
+
+from gateway.api.schemas import (
+    EmptyResult,
+    HistoryPublication,
+    HistoryRemoveRequest,
+    HistoryRequest,
+    HistoryResult,
+    Info,
+)
+from gateway.channels import Channels, ChannelSpec
+from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE, RequestError
+from gateway.messages import (
+    DEFAULT_APP,
+    ClientInfo,
+    HistoryPage,
+    HistoryQuery,
+    Position,
+    Publication,
+    Retention,
+)
+from gateway.node.node import Node
+from gateway.protocols.payload import as_json
+
+# Publications, and bytes of payload, that are read at once.
+PART = 1_000
+PART_BYTES = 4 * 1024 * 1024
+# Bytes of payload in one answer.
+MAX_BYTES = 32 * 1024 * 1024
+
+
+class Histories:
+    """Reads and removes them through the node. Every method raises RequestError."""
+
+    def __init__(self, node: Node, channels: Channels) -> None:
+        self._node = node
+        self._channels = channels
+
+    async def read(self, request: HistoryRequest) -> HistoryResult:
+        spec, history = self._with_history(request.channel)
+        since = Position(request.since.offset, request.since.epoch) if request.since is not None else None
+        found: list[Publication] = []
+        size = 0
+        while True:
+            page = await self._part(spec, history, request, since, len(found))
+            found += page.publications
+            size += sum(len(each.data) for each in page.publications)
+            if size > MAX_BYTES:
+                raise RequestError(BAD_REQUEST, f"more than {MAX_BYTES} bytes: ask for parts, with limit and since")
+            if not page.publications or len(found) == request.limit:
+                break
+            since = Position(page.publications[-1].offset, page.top.epoch)
+        return HistoryResult([_publication(each) for each in found], page.top.epoch, page.top.offset)
+
+    async def remove(self, request: HistoryRemoveRequest) -> EmptyResult:
+        spec, _ = self._with_history(request.channel)
+        await self._node.clear(spec.channel)
+        return EmptyResult()
+
+    async def _part(
+        self, spec: ChannelSpec, history: Retention, request: HistoryRequest, since: Position | None, have: int
+    ) -> HistoryPage:
+        limit = PART if request.limit < 0 else min(request.limit - have, PART)
+        page = await self._node.read(spec.channel, history, HistoryQuery(limit, since, request.reverse, PART_BYTES))
+        if since is not None and since.epoch not in ("", page.top.epoch):
+            raise RequestError(UNRECOVERABLE, f"the epoch is {page.top.epoch!r} now")
+        return page
+
+    def _with_history(self, name: str) -> tuple[ChannelSpec, Retention]:
+        spec = self._channels.resolve(DEFAULT_APP, name)
+        if spec.history is None:
+            raise RequestError(NOT_AVAILABLE, f"channel {name!r} has no history (delivery, history_size)")
+        return spec, spec.history
+
+
+def _publication(publication: Publication) -> HistoryPublication:
+    return HistoryPublication(
+        Raw(as_json(publication)),
+        publication.offset,
+        _info(publication.info) if publication.info is not None else None,
+        publication.tags,
+        publication.time,
+        publication.version,
+    )
+
+
+def _info(info: ClientInfo) -> Info:
+    conn_info = Raw(info.conn_info) if info.conn_info else UNSET
+    return Info(info.user, info.client, conn_info, Raw(info.chan_info) if info.chan_info else UNSET)
