@@ -90,7 +90,7 @@ class Server:
         await self.ended()
 
     async def ended(self) -> None:
-        await until(lambda: not self.running, STOP_SECONDS, f"{self.name} does not end")
+        await until(lambda: not self.running, STOP_SECONDS, lambda: f"{self.name} does not end")
 
     def _start(self, command: Sequence[str], env: dict[str, str]) -> None:
         assert not self.running
@@ -194,11 +194,11 @@ class Node(Server):
                 connection.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float, complaint: str) -> None:
+async def until(condition: Callable[[], bool], seconds: float, complaint: Callable[[], str]) -> None:
     """Poll. Raises ProcessError."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while not condition():
         if loop.time() > deadline:
-            raise ProcessError(complaint)
+            raise ProcessError(complaint())
         await asyncio.sleep(_POLL)

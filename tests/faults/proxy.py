@@ -119,13 +119,14 @@ class _End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.truncating = False
         self._full = False
+        # What came before the peer was there.
+        self._early: list[bytes] = []
         self._late: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         if self is self._pair.near:
-            self.read(False)
             self._pair.opened()
 
     def read(self, wanted: bool) -> None:
@@ -133,12 +134,20 @@ class _End(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         wanted = wanted and not self.peer._full
+        while wanted and self._early:
+            self._pass(self._early.pop(0))
         if wanted and not transport.is_reading():
             transport.resume_reading()
         elif not wanted and transport.is_reading():
             transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
+        if self.peer.transport is None or self._early:
+            self._early.append(data)
+        else:
+            self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
         if self.truncating:
             self._write(data[: len(data) // 2])
             self._end()

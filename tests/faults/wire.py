@@ -46,6 +46,7 @@ class WebSocket(asyncio.Protocol):
         self._buffer = b""
         self._upgraded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._end: tuple[int, str] = (ABNORMAL, "")
+        self.closed = False
         self.transport: asyncio.Transport | None = None
 
     @classmethod
@@ -84,6 +85,7 @@ class WebSocket(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
         if self._upgraded.done() and not self._upgraded.cancelled() and self._upgraded.exception() is None:
             self._on_closed(*self._end)
         elif not self._upgraded.done():
