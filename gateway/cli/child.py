@@ -42,7 +42,8 @@ def start_node(
     folder = str(Path(gateway.__file__).parents[1])
     command = [sys.executable, "-P", "-c", _ENTRY, name, folder]
     orders = {
-        "settings": settings.model_dump(),
+        # What nobody set stays so: some defaults depend on it.
+        "settings": settings.model_dump(exclude_unset=True),
         "sockets": _numbers(sockets),
         "internal_sockets": None if internal_sockets is None else _numbers(internal_sockets),
     }
