@@ -27,10 +27,11 @@ from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
+from gateway.control import NodeId
 from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
 from gateway.hub.encoder import Encoder
-from gateway.messages import DEFAULT_APP, Connect, NodeId, Position, Subscribe
+from gateway.messages import DEFAULT_APP, Connect, Position, Subscribe
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.centrifuge import CentrifugeProtocol

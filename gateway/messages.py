@@ -2,11 +2,10 @@
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, NewType
+from typing import Literal, NamedTuple, NewType
 
 import msgspec
 
-NodeId = NewType("NodeId", str)
 ClientId = NewType("ClientId", str)
 
 DEFAULT_APP = "default"
@@ -66,6 +65,42 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     # This connection does not get it.
     exclude_client: str = ""
     version: int = 0
+
+
+class Membership(msgspec.Struct, frozen=True, gc=False):
+    """Somebody joined a channel, or left it. Travels like a publication, and has no position."""
+
+    channel: Channel
+    info: ClientInfo
+    joined: bool
+    # Unix time in milliseconds.
+    time: int = 0
+    # As of a publication: nothing is to be kept, and nobody left out.
+    data: bytes = b""
+    offset: int = 0
+    exclude_client: str = ""
+
+
+# What comes to the subscribers of a channel.
+Event = Publication | Membership
+
+
+class PresenceRules(msgspec.Struct, frozen=True, gc=False):
+    """Who learns that somebody came or went."""
+
+    # "clients": of every connection. "users": of the first and the last connection of a user. "": of none.
+    events: Literal["", "clients", "users"] = ""
+    # Members of the channel above which nothing is told: it would cost members squared.
+    limit: int = 0
+    # Seconds a user has to come back before that is told ("users").
+    grace: float = 0.0
+
+
+class MemberCounts(NamedTuple):
+    """How many connections and users are in a channel. Anonymous connections are one user."""
+
+    clients: int
+    users: int
 
 
 class Retention(msgspec.Struct, frozen=True, gc=False):
@@ -193,6 +228,16 @@ class History(msgspec.Struct, frozen=True, gc=False):
     reverse: bool = False
 
 
+class Presence(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+
+
+class PresenceStats(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    channel: str
+
+
 class Pong(msgspec.Struct, frozen=True, gc=False):
     pass
 
@@ -204,7 +249,21 @@ class Unsupported(msgspec.Struct, frozen=True, gc=False):
     method: str
 
 
-Request = Connect | Subscribe | Unsubscribe | Publish | Send | Rpc | Refresh | SubRefresh | History | Pong | Unsupported
+Request = (
+    Connect
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | Send
+    | Rpc
+    | Refresh
+    | SubRefresh
+    | History
+    | Presence
+    | PresenceStats
+    | Pong
+    | Unsupported
+)
 
 
 # Replies and pushes. Fields with their default are left out of the encoding where the protocol allows it.
@@ -239,112 +298,3 @@ class RefreshResult(msgspec.Struct, frozen=True, gc=False):
     version: str
     expires: bool = False
     ttl: int = 0
-
-
-# Control messages: from one node to all nodes.
-
-
-class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
-    app: str
-    user: str
-    # Only this connection, when not empty.
-    client: str = ""
-    whitelist: tuple[str, ...] = ()
-    code: int = 3503
-    reason: str = "force disconnect"
-
-
-class SubscribeUser(msgspec.Struct, frozen=True, tag="subscribe"):
-    app: str
-    user: str
-    channel: str
-    client: str = ""
-    # JSON texts, empty for none.
-    info: bytes = b""
-    data: bytes = b""
-    # Unix time in seconds, 0 for never.
-    expire_at: int = 0
-    # Deliver what came after this position first.
-    since: Position | None = None
-
-
-class UnsubscribeUser(msgspec.Struct, frozen=True, tag="unsubscribe"):
-    app: str
-    user: str
-    # Every channel, when empty.
-    channel: str = ""
-    client: str = ""
-
-
-class RefreshUser(msgspec.Struct, frozen=True, tag="refresh"):
-    app: str
-    user: str
-    client: str = ""
-    expired: bool = False
-    expire_at: int = 0
-
-
-class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
-    """Close what lives on the tokens of a user (issued until `issued_before`, Unix seconds), or on one token id."""
-
-    app: str
-    user: str = ""
-    jti: str = ""
-    issued_before: int = 0
-
-
-Control = DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
-
-
-class ControlResult(NamedTuple):
-    """What became of a control message: nodes that were alive, nodes that answered, connections it acted on."""
-
-    nodes: int
-    replies: int
-    affected: int
-
-
-class NodeInfo(msgspec.Struct, frozen=True):
-    """What a node says of itself in its lease."""
-
-    uid: NodeId
-    name: str
-    version: str
-    # Unix time in seconds at which the node started.
-    started_at: int
-    # Where clients reach this very node; empty when nobody said.
-    url: str = ""
-    # host:port of the node's internal listener; empty when it has none.
-    internal_address: str = ""
-    num_clients: int = 0
-    num_users: int = 0
-    num_subs: int = 0
-    num_channels: int = 0
-    # CPU time used since the start (s) and resident memory (bytes).
-    cpu_seconds: float = 0.0
-    rss: int = 0
-
-
-class Revocation(msgspec.Struct, frozen=True):
-    """Tokens no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
-
-    app: str
-    user: str = ""
-    jti: str = ""
-    issued_before: int = 0
-    # Unix time in seconds after which the record may be forgotten; 0 keeps it for good.
-    expire_at: int = 0
-
-
-class ChannelCount(NamedTuple):
-    """A channel with the number of its subscriptions in the whole cluster."""
-
-    name: str
-    num_clients: int
-
-
-class ChannelPage(NamedTuple):
-    """Some channels in the order of the registry; `cursor` continues, and is empty at the end."""
-
-    channels: list[ChannelCount]
-    cursor: str

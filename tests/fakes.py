@@ -6,23 +6,9 @@ from itertools import count
 
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
 from gateway.broker.streams import Streams
+from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import BrokerUnavailable, CloseCode
-from gateway.messages import (
-    PUBLISHED,
-    Channel,
-    ChannelCount,
-    ChannelPage,
-    Control,
-    ControlResult,
-    HistoryQuery,
-    NodeId,
-    NodeInfo,
-    Publication,
-    PublishOptions,
-    PublishResult,
-    Retention,
-    Revocation,
-)
+from gateway.messages import PUBLISHED, Channel, HistoryQuery, Publication, PublishOptions, PublishResult, Retention
 from gateway.session.transport import Connection, Write
 
 
@@ -152,7 +138,7 @@ class ManualBroker:
             publication = stored
         done(result)
         if publication.channel in self.subscribed and self.receiver is not None:
-            self.receiver.on_publications(publication.channel, [publication])
+            self.receiver.on_events(publication.channel, [publication])
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         if not self.up:

@@ -26,8 +26,8 @@ from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.broker.redis.broker import RedisBroker
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.config.settings import ServerSettings
+from gateway.control import NodeId
 from gateway.errors import ConfigError, GatewayError
-from gateway.messages import NodeId
 from gateway.metrics import Metrics
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.websocket.endpoint import Handshake

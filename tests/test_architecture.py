@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 LAYERS = [
     {"errors"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
+    {"control"},
     {"listeners"},
     {"channels"},
     {"protocols", "broker", "auth", "hooks"},
@@ -24,7 +25,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 # Parts that must stay testable without a socket, a loop or Redis.
-SANS_IO = {"errors", "messages", "channels", "scheduler", "protocols", "session", "hub"}
+SANS_IO = {"errors", "messages", "control", "channels", "scheduler", "protocols", "session", "hub"}
 IO_MODULES = {"asyncio", "socket", "ssl", "threading", "redis", "hiredis", "starlette", "uvicorn", "httpx"}
 
 

@@ -11,8 +11,9 @@ from gateway.api.schemas import (
     NodeResult,
     Process,
 )
+from gateway.control import NodeInfo
 from gateway.errors import BAD_REQUEST, RequestError
-from gateway.messages import DEFAULT_APP, NodeInfo
+from gateway.messages import DEFAULT_APP
 from gateway.node.node import Node
 
 # Channels that an answer without pages holds at most, about 1 MB of names.

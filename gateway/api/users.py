@@ -14,17 +14,9 @@ from gateway.api.schemas import (
     UnsubscribeRequest,
 )
 from gateway.channels import Channels
+from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocation, SubscribeUser, UnsubscribeUser
 from gateway.errors import BAD_REQUEST, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
-from gateway.messages import (
-    DEFAULT_APP,
-    ControlResult,
-    DisconnectUser,
-    Position,
-    RefreshUser,
-    Revocation,
-    SubscribeUser,
-    UnsubscribeUser,
-)
+from gateway.messages import DEFAULT_APP, Position
 from gateway.node.node import Node
 from gateway.protocols.payload import checked_json, compact
 

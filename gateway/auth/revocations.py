@@ -3,7 +3,7 @@
 import time as clock
 from collections.abc import Callable, Iterable
 
-from gateway.messages import Revocation
+from gateway.control import Revocation
 
 
 class Revocations:

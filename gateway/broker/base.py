@@ -6,27 +6,29 @@ Every implementation passes the contract suite in tests/broker/.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from gateway.control import ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
-    ChannelPage,
-    Control,
-    ControlResult,
+    ClientId,
+    ClientInfo,
+    Event,
     HistoryPage,
     HistoryQuery,
-    NodeId,
-    NodeInfo,
+    MemberCounts,
+    PresenceRules,
     Publication,
     PublishOptions,
     PublishResult,
     Retention,
-    Revocation,
 )
 
 # An outcome is the result or an error; a completion is called on the event loop, exactly
 # once. Each method says whether that may happen before it returns.
 PublishDone = Callable[[PublishResult | RequestError], None]
 SubscribeDone = Callable[[RequestError | None], None]
+MembersDone = Callable[[list[ClientInfo] | RequestError], None]
+CountsDone = Callable[[MemberCounts | RequestError], None]
 HistoryDone = Callable[[HistoryPage | RequestError], None]
 
 
@@ -40,8 +42,8 @@ class Health(NamedTuple):
 class Receiver(Protocol):
     """What a broker calls, on the event loop. None of these may raise or block."""
 
-    def on_publications(self, channel: Channel, publications: Sequence[Publication]) -> None:
-        """Publications of one subscribed channel in the order of the broker, all that arrived together at once."""
+    def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
+        """What came to one subscribed channel in the order of the broker, all that arrived together at once."""
 
     def on_control(self, message: Control) -> int:
         """A control message for this node, its own included. Returns how many connections it acted on."""
@@ -104,6 +106,25 @@ class Broker(Protocol):
 
     def health(self) -> Health:
         """Whether this node hears itself through the broker (not merely whether a socket is open)."""
+
+
+class Presence(Protocol):
+    """Who is in a channel, in the whole cluster. Members of a node count while its lease lives.
+
+    What one node does happens in the order of its calls. An interruption delays it: the node repeats what it knows.
+    """
+
+    def enter(self, channel: Channel, member: ClientInfo, rules: PresenceRules) -> None:
+        """A client of this node is in the channel from now on; subscribers are told as the rules say."""
+
+    def leave(self, channel: Channel, client: ClientId) -> None:
+        """It is not any more; one that was never entered is ignored."""
+
+    def members(self, channel: Channel, done: MembersDone) -> None:
+        """Who is in the channel. `done` may be called before `members` returns, with BrokerUnavailable."""
+
+    def counts(self, channel: Channel, done: CountsDone) -> None:
+        """How many are in the channel; costs the same for one as for a million."""
 
 
 class Registry(Protocol):

@@ -2,19 +2,22 @@
 
     version (1 byte) | type (1 byte) | position (ASCII `offset:epoch`, empty without history) | `;` | body
 
-The body is a msgpack array. The position stands before it in plain text, so that the script that gives out offsets
-can put it there without reading the body. Another version means another body: a node that cannot read a message
-counts it and goes on, so that nodes of two versions can run side by side while one replaces the other.
+Joins and leaves have no position and no `;`. The body is a msgpack array. The position stands before it in plain
+text, so that the script that gives out offsets can put it there without reading the body. Another version means another
+body: a node that cannot read a message counts it and goes on, so that nodes of two versions can run side by side while
+one replaces the other.
 """
 
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.messages import Channel, ClientInfo, Kind, Publication
+from gateway.messages import Channel, ClientInfo, Event, Kind, Membership, Publication
 
 VERSION = b"\x01"
 PUBLICATION = b"p"
 HEAD = VERSION + PUBLICATION
+JOIN = VERSION + b"j"
+LEAVE = VERSION + b"l"
 
 # An epoch is short (16 characters) and an offset has 19 digits at most.
 MAX_POSITION = 64
@@ -22,6 +25,11 @@ MAX_POSITION = 64
 
 class EnvelopeError(GatewayError):
     """A message on the bus that this version cannot read."""
+
+
+class _Member(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    info: ClientInfo
+    time: int
 
 
 class _Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -36,6 +44,7 @@ class _Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_member = msgspec.msgpack.Decoder(_Member).decode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
@@ -60,8 +69,21 @@ def live(publication: Publication) -> bytes:
     return HEAD + b";" + encode(publication)
 
 
-def decode(channel: Channel, message: bytes) -> Publication:
-    """The publication in a message of the bus. Raises EnvelopeError."""
+def encode_member(info: ClientInfo, time: int) -> bytes:
+    """The body of a join or leave; `time` in Unix milliseconds."""
+    return _encode(_Member(info, time))
+
+
+def decode_member(body: bytes) -> ClientInfo:
+    """Who is meant. Raises EnvelopeError."""
+    return _member(body).info
+
+
+def decode(channel: Channel, message: bytes) -> Event:
+    """What a message of the bus says. Raises EnvelopeError."""
+    if message.startswith((JOIN, LEAVE)):
+        member = _member(message[len(JOIN) :])
+        return Membership(channel, member.info, message.startswith(JOIN), member.time)
     if not message.startswith(HEAD):
         raise EnvelopeError(f"version or type {message[:2]!r} instead of {HEAD!r}")
     end = message.find(b";", 2, 2 + MAX_POSITION)
@@ -72,6 +94,13 @@ def decode(channel: Channel, message: bytes) -> Publication:
     except ValueError as error:
         raise EnvelopeError(str(error)) from None
     return decode_body(channel, message[end + 1 :], offset, epoch)
+
+
+def _member(body: bytes) -> _Member:
+    try:
+        return _decode_member(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise EnvelopeError(str(error)) from None
 
 
 def decode_body(channel: Channel, body: bytes, offset: int, epoch: str) -> Publication:

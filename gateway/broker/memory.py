@@ -9,23 +9,9 @@ from re import compile as compile_pattern
 
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
 from gateway.broker.streams import Streams
+from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import BrokerUnavailable
-from gateway.messages import (
-    PUBLISHED,
-    Channel,
-    ChannelCount,
-    ChannelPage,
-    Control,
-    ControlResult,
-    HistoryQuery,
-    NodeId,
-    NodeInfo,
-    Publication,
-    PublishOptions,
-    PublishResult,
-    Retention,
-    Revocation,
-)
+from gateway.messages import PUBLISHED, Channel, HistoryQuery, Publication, PublishOptions, PublishResult, Retention
 from gateway.metrics import Metrics
 
 # Results of idempotent publishes that are remembered at most; the oldest go first.
@@ -105,7 +91,7 @@ class MemoryBroker:
         for channel, publications in waiting.items():
             self._metrics.broker_messages.add(len(publications))
             if self._receiver is not None and channel in self._subscribed:
-                self._receiver.on_publications(channel, publications)
+                self._receiver.on_events(channel, publications)
 
     def _answer(self) -> None:
         """One completion a callback, so that the fault of one caller does not harm the others."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from gateway.messages import Publication
+from gateway.messages import Event
 from gateway.protocols.base import Message, WireProtocol
 
 # Messages to the bytes that are written to the socket.
@@ -22,6 +22,6 @@ class Encoder:
         self.pinged_by_transport = not ping
         self.ping_frame = ping or transport_ping
 
-    def publications(self, publications: Sequence[Publication]) -> bytes:
-        """Publications of one channel, in order, as one block of bytes."""
-        return self.frame(self.protocol.publications(publications))
+    def events(self, events: Sequence[Event]) -> bytes:
+        """Events of one channel, in order, as one block of bytes."""
+        return self.frame(self.protocol.events(events))

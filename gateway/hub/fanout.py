@@ -5,11 +5,11 @@ from itertools import groupby
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.hub.encoder import Encoder
-from gateway.messages import Publication
+from gateway.messages import Event
 
 Write = Callable[[bytes], object]
 
-# Bytes that a publication takes besides its payload: the objects that carry it.
+# Bytes that a event takes besides its payload: the objects that carry it.
 OVERHEAD = 256
 
 
@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Subscriber)
 
 
 class Written(NamedTuple):
-    """Publications times subscribers, and bytes."""
+    """Events times subscribers, and bytes."""
 
     deliveries: int
     size: int
@@ -55,7 +55,7 @@ class Fanout(Generic[S]):
         self.groups: dict[Encoder, dict[S, Write]] = {}
         self.size = 0
         self.waiting_bytes = 0
-        self._waiting: list[Publication] = []
+        self._waiting: list[Event] = []
         self._runs: list[_Run[S]] = []
 
     @property
@@ -67,7 +67,7 @@ class Fanout(Generic[S]):
             yield from writes
 
     def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
-        """Publications that wait are for those who are here already."""
+        """Events that wait are for those who are here already."""
         if self._waiting:
             self.begin()
         self.groups.setdefault(encoder, {})[subscriber] = write
@@ -83,21 +83,21 @@ class Fanout(Generic[S]):
         if not writes:
             del self.groups[encoder]
 
-    def writes(self, publications: Sequence[Publication]) -> int:
-        """How many writes these publications take."""
-        if len(publications) == 1:
+    def writes(self, events: Sequence[Event]) -> int:
+        """How many writes these events take."""
+        if len(events) == 1:
             return self.size
-        return self.size * sum(1 for _ in groupby(publications, key=_exclusion))
+        return self.size * sum(1 for _ in groupby(events, key=_exclusion))
 
-    def write_all(self, publications: Sequence[Publication]) -> Written:
+    def write_all(self, events: Sequence[Event]) -> Written:
         """Write to everybody at once.
 
         `write` may pause a connection, which exchanges a value of the dictionary under iteration and never a key.
         """
         deliveries = size = 0
-        for exclude, batch in _by_exclusion(publications):
+        for exclude, batch in _by_exclusion(events):
             for encoder, writes in self.groups.items():
-                block = encoder.publications(batch)
+                block = encoder.events(batch)
                 if exclude:
                     chosen = [write for subscriber, write in writes.items() if subscriber.client != exclude]
                     for write in chosen:
@@ -111,10 +111,10 @@ class Fanout(Generic[S]):
                 size += len(block) * count
         return Written(deliveries, size)
 
-    def wait(self, publications: Sequence[Publication], limit: int) -> int:
-        """Queue behind what is being written; the number of publications dropped, oldest first, to stay in `limit`."""
-        self._waiting.extend(publications)
-        self.waiting_bytes += sum(map(_size, publications))
+    def wait(self, events: Sequence[Event], limit: int) -> int:
+        """Queue behind what is being written; the number of events dropped, oldest first, to stay in `limit`."""
+        self._waiting.extend(events)
+        self.waiting_bytes += sum(map(_size, events))
         dropped = 0
         while self.waiting_bytes > limit:
             self.waiting_bytes -= _size(self._waiting[dropped])
@@ -122,14 +122,14 @@ class Fanout(Generic[S]):
         del self._waiting[:dropped]
         return dropped
 
-    def begin(self) -> Sequence[Publication]:
+    def begin(self) -> Sequence[Event]:
         """Turn the backlog, which is returned, into runs over today's members."""
-        publications, self._waiting = self._waiting, []
+        events, self._waiting = self._waiting, []
         self.waiting_bytes = 0
-        for exclude, batch in _by_exclusion(publications):
+        for exclude, batch in _by_exclusion(events):
             for encoder, writes in self.groups.items():
-                self._runs.append(_Run(encoder.publications(batch), len(batch), writes, exclude))
-        return publications
+                self._runs.append(_Run(encoder.events(batch), len(batch), writes, exclude))
+        return events
 
     def advance(self, budget: int) -> tuple[int, Written]:
         """Look at no more than `budget` members; how many were looked at, and what was written."""
@@ -157,18 +157,18 @@ class Fanout(Generic[S]):
         return bool(self._runs)
 
 
-def _size(publication: Publication) -> int:
-    return len(publication.data) + OVERHEAD
+def _size(event: Event) -> int:
+    return len(event.data) + OVERHEAD
 
 
-def _exclusion(publication: Publication) -> str:
-    return publication.exclude_client
+def _exclusion(event: Event) -> str:
+    return event.exclude_client
 
 
-def _by_exclusion(publications: Sequence[Publication]) -> Iterator[tuple[str, Sequence[Publication]]]:
-    """Stretches of publications that leave out the same connection."""
-    if len(publications) == 1:
-        yield publications[0].exclude_client, publications
+def _by_exclusion(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:
+    """Stretches of events that leave out the same connection."""
+    if len(events) == 1:
+        yield events[0].exclude_client, events
         return
-    for exclude, stretch in groupby(publications, key=_exclusion):
+    for exclude, stretch in groupby(events, key=_exclusion):
         yield exclude, list(stretch)

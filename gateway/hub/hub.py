@@ -1,4 +1,4 @@
-"""Which local subscribers a channel has, and the delivery of publications to them without holding the loop."""
+"""Which local subscribers a channel has, and the delivery of events to them without holding the loop."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -6,13 +6,13 @@ from typing import Generic
 
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Fanout, S, Write, Written
-from gateway.messages import Channel, Publication
+from gateway.messages import Channel, Event
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 
 # Writes per turn of the event loop. A write is 3 to 8 us of system call: a turn stays at a few milliseconds.
 TURN_WRITES = 500
-# Bytes of publications that may wait in one channel while a fan-out is in progress.
+# Bytes of events that may wait in one channel while a fan-out is in progress.
 WAITING_LIMIT = 4 * 1024 * 1024
 
 
@@ -70,8 +70,8 @@ class Hub(Generic[S]):
         fanout = self._fanouts.get(channel)
         return fanout.size if fanout is not None else 0
 
-    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> int:
-        """Write publications of one channel to its subscribers: now if this turn has room, else in coming turns.
+    def deliver(self, channel: Channel, events: Sequence[Event]) -> int:
+        """Write events of one channel to its subscribers: now if this turn has room, else in coming turns.
 
         Returns how many were dropped since too much waits.
         """
@@ -79,16 +79,16 @@ class Hub(Generic[S]):
         if fanout is None:
             return 0
         self._schedule_turn()
-        writes = fanout.writes(publications)
+        writes = fanout.writes(events)
         if fanout.busy or writes > self._budget:
             if not fanout.busy:
                 self._queue.append(fanout)
-            dropped = fanout.wait(publications, WAITING_LIMIT)
+            dropped = fanout.wait(events, WAITING_LIMIT)
             self._metrics.fanout_dropped.add(dropped)
             return dropped
         self._budget -= writes
-        self._observe(publications)
-        self._count(fanout.write_all(publications))
+        self._observe(events)
+        self._count(fanout.write_all(events))
         return 0
 
     def _schedule_turn(self) -> None:
@@ -116,7 +116,7 @@ class Hub(Generic[S]):
         self._metrics.deliveries.add(written.deliveries)
         self._metrics.delivered_bytes.add(written.size)
 
-    def _observe(self, publications: Sequence[Publication]) -> None:
+    def _observe(self, events: Sequence[Event]) -> None:
         # One observation a batch, of its oldest message: the histogram must not cost more than a delivery.
-        age = self._scheduler.time() - publications[0].time / 1000
-        self._metrics.delivery_latency.observe(max(age, 0.0), len(publications))
+        age = self._scheduler.time() - events[0].time / 1000
+        self._metrics.delivery_latency.observe(max(age, 0.0), len(events))

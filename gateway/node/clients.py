@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
-from gateway.messages import ClientId, RevokeTokens, SubscribeUser, User
+from gateway.messages import ClientId, User
 
 
 class Client(Protocol):

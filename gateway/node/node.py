@@ -12,29 +12,32 @@ from gateway import __version__
 from gateway.auth.revocations import Revocations
 from gateway.broker.base import Broker, Health, PublishDone, Registry, SubscribeDone
 from gateway.channels import Channels
+from gateway.control import (
+    ChannelPage,
+    Control,
+    ControlResult,
+    DisconnectUser,
+    NodeId,
+    NodeInfo,
+    RefreshUser,
+    Revocation,
+    RevokeTokens,
+    SubscribeUser,
+    UnsubscribeUser,
+)
 from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, UNSUBSCRIBED_INSUFFICIENT, CloseCode, RequestError
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Write
 from gateway.hub.hub import Hub
 from gateway.messages import (
     Channel,
-    ChannelPage,
-    Control,
-    ControlResult,
-    DisconnectUser,
+    Event,
     HistoryPage,
     HistoryQuery,
-    NodeId,
-    NodeInfo,
     Publication,
     PublishOptions,
     PublishResult,
-    RefreshUser,
     Retention,
-    Revocation,
-    RevokeTokens,
-    SubscribeUser,
-    UnsubscribeUser,
     User,
 )
 from gateway.metrics import Metrics
@@ -213,12 +216,12 @@ class Node:
 
     # Receiver
 
-    def on_publications(self, channel: Channel, publications: Sequence[Publication]) -> None:
+    def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
         stream = self.streams.find(channel)
         if stream is None:
-            self.hub.deliver(channel, publications)
+            self.hub.deliver(channel, events)
         else:
-            self.streams.receive(stream, publications)
+            self.streams.receive(stream, events)
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
@@ -273,9 +276,9 @@ class Node:
 
         self._go_on(steps())
 
-    def _deliver(self, channel: Channel, publications: Sequence[Publication]) -> bool:
+    def _deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         """As in Surroundings."""
-        return not self.hub.deliver(channel, publications)
+        return not self.hub.deliver(channel, events)
 
     def _go_on(self, steps: Iterator[None]) -> None:
         """A slice of the steps now, the rest in the next turns of the loop."""

@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
+from typing import cast
 
 from gateway.broker.base import Broker
 from gateway.errors import RequestError
-from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, Retention
+from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joiner, PageDone
 from gateway.node.stream import Stream
@@ -25,6 +27,10 @@ def _nothing() -> None:
     pass
 
 
+def _is_positioned(event: Event) -> bool:
+    return event.offset > 0
+
+
 class Streams:
     """Makes and forgets them, reads for them, and looks after those on which nothing happens."""
 
@@ -34,7 +40,7 @@ class Streams:
         scheduler: Scheduler,
         metrics: Metrics,
         *,
-        deliver: Callable[[Channel, Sequence[Publication]], bool],
+        deliver: Callable[[Channel, Sequence[Event]], bool],
         tell: Callable[[Channel, Callable[[], None]], None],
         max_publications: int,
         max_bytes: int,
@@ -85,16 +91,16 @@ class Streams:
             del self._streams[channel]
             stream.close()
 
-    def receive(self, stream: Stream, publications: Sequence[Publication]) -> None:
-        """What the bus brought. Publications without a position pass by the stream."""
-        if all(publication.offset for publication in publications):
-            stream.receive(publications)
+    def receive(self, stream: Stream, events: Sequence[Event]) -> None:
+        """What the bus brought. What has no position passes by the stream."""
+        if all(map(_is_positioned, events)):
+            stream.receive(cast(Sequence[Publication], events))
             return
-        for publication in publications:
-            if publication.offset:
-                stream.receive((publication,))
+        for positioned, group in groupby(events, key=_is_positioned):
+            if positioned:
+                stream.receive(cast(Sequence[Publication], tuple(group)))
             else:
-                self.deliver(stream.channel, (publication,))
+                self.deliver(stream.channel, tuple(group))
 
     def read(
         self,

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.errors import ErrorCode, UnsubscribeCode
-from gateway.messages import ConnectResult, HistoryPage, Publication, RefreshResult, Request, SubscribeResult
+from gateway.messages import (
+    ClientInfo,
+    ConnectResult,
+    Event,
+    HistoryPage,
+    MemberCounts,
+    RefreshResult,
+    Request,
+    SubscribeResult,
+)
 
 
 class Message(NamedTuple):
@@ -48,11 +57,17 @@ class WireProtocol(Protocol):
     def history(self, id: int, page: HistoryPage) -> Sequence[Message]:
         """The reply to a read of the history."""
 
+    def presence(self, id: int, members: Sequence[ClientInfo]) -> Sequence[Message]:
+        """The reply to who is in a channel."""
+
+    def presence_stats(self, id: int, counts: MemberCounts) -> Sequence[Message]:
+        """The reply to how many are in a channel."""
+
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         """The reply to any request that was refused."""
 
-    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
-        """Publications of one channel, in order, in as few messages as the protocol allows."""
+    def events(self, events: Sequence[Event]) -> Sequence[Message]:
+        """What came to one channel, in order, in as few messages as the protocol allows."""
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
         """The server subscribed the connection to a channel."""

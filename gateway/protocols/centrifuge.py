@@ -4,7 +4,7 @@ A frame carries commands, or replies, one JSON object a line. Payloads are never
 are taken as raw JSON and spliced into every reply.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -15,11 +15,16 @@ from gateway.messages import (
     ClientInfo,
     Connect,
     ConnectResult,
+    Event,
     History,
     HistoryPage,
     Kind,
+    MemberCounts,
+    Membership,
     Pong,
     Position,
+    Presence,
+    PresenceStats,
     Publication,
     Publish,
     Refresh,
@@ -162,20 +167,28 @@ class CentrifugeProtocol:
         reply = b'{"id":%d,"history":{"publications":[%b],"epoch":%b,"offset":%d}}'
         return (Message(reply % (id, found, _quote(page.top.epoch), page.top.offset)),)
 
+    def presence(self, id: int, members: Sequence[ClientInfo]) -> Sequence[Message]:
+        found = b",".join(b"%b:%b" % (_quote(member.client), _client_info(member)) for member in members)
+        return (Message(b'{"id":%d,"presence":{"presence":{%b}}}' % (id, found)),)
+
+    def presence_stats(self, id: int, counts: MemberCounts) -> Sequence[Message]:
+        reply = b'{"id":%d,"presence_stats":{"num_clients":%d,"num_users":%d}}'
+        return (Message(reply % (id, counts.clients, counts.users)),)
+
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         temporary = b',"temporary":true' if error.temporary else b""
         text = _quote(error.message)
         return (Message(b'{"id":%d,"error":{"code":%d,"message":%b%b}}' % (id, error.code, text, temporary)),)
 
-    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
-        head = _push_head(publications[0].channel.name)
-        if len(publications) == 1:
-            return (Message(b"%b%b}}" % (head, _publication(publications[0]))),)
+    def events(self, events: Sequence[Event]) -> Sequence[Message]:
+        head = _push_head(events[0].channel.name)
+        if len(events) == 1:
+            return (Message(b"%b%b}}" % (head, _event(events[0]))),)
         frames: list[Message] = []
         lines: list[bytes] = []
         size = 0
-        for publication in publications:
-            line = b"%b%b}}" % (head, _publication(publication))
+        for event in events:
+            line = b"%b%b}}" % (head, _event(event))
             if lines and size + len(line) > FRAME_LIMIT:
                 frames.append(Message(b"\n".join(lines)))
                 lines, size = [], 0
@@ -188,7 +201,7 @@ class CentrifugeProtocol:
         # The push has no room for what was missed: it follows.
         told = msgspec.structs.replace(result, publications=(), recovered=None)
         push = Message(b'{"push":{"channel":%b,"subscribe":{%b}}}' % (_quote(channel), _subscription(told)))
-        return (push, *self.publications(result.publications)) if result.publications else (push,)
+        return (push, *self.events(result.publications)) if result.publications else (push,)
 
     def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> Sequence[Message]:
         push = b'{"push":{"channel":%b,"unsubscribe":{"code":%d,"reason":%b}}}'
@@ -222,7 +235,7 @@ def _request(command: _Command) -> Request:
         return Send(compact(bytes(body.data)))
     if not 0 < command.id <= _MAX_ID:
         raise Disconnect(BAD_COMMAND, f"{name} without an id between 1 and {_MAX_ID}")
-    return _numbered(command.id, name, body)
+    return _MAKERS[name](command.id, body)
 
 
 def _method(command: _Command) -> str:
@@ -241,36 +254,35 @@ def _method(command: _Command) -> str:
 _METHODS = tuple(field for field in _Command.__struct_fields__ if field != "id")
 
 
-def _numbered(id: int, name: str, body: _Body) -> Request:
-    match name:
-        case "publish":
-            return Publish(id, body.channel, compact(bytes(body.data)))
-        case "subscribe":
-            return Subscribe(
-                id,
-                body.channel,
-                body.token,
-                compact(bytes(body.data)),
-                _position(body.offset, body.epoch) if body.recover else None,
-                bool(body.flag & _REJECT_UNRECOVERED),
-            )
-        case "unsubscribe":
-            return Unsubscribe(id, body.channel)
-        case "connect":
-            positions = {name: _position(sub.offset, sub.epoch) for name, sub in body.subs.items() if sub.recover}
-            return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version, positions=positions)
-        case "history":
-            since = body.since
-            position = None if since is None else _position(since.offset, since.epoch)
-            return History(id, body.channel, body.limit, position, body.reverse)
-        case "rpc":
-            return Rpc(id, body.method, compact(bytes(body.data)))
-        case "refresh":
-            return Refresh(id, body.token)
-        case "sub_refresh":
-            return SubRefresh(id, body.channel, body.token)
-        case _:
-            return Unsupported(id, name)
+def _connect(id: int, body: _Body) -> Connect:
+    positions = {name: _position(sub.offset, sub.epoch) for name, sub in body.subs.items() if sub.recover}
+    return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version, positions=positions)
+
+
+def _subscribe(id: int, body: _Body) -> Subscribe:
+    since = _position(body.offset, body.epoch) if body.recover else None
+    reject = bool(body.flag & _REJECT_UNRECOVERED)
+    return Subscribe(id, body.channel, body.token, compact(bytes(body.data)), since, reject)
+
+
+def _history(id: int, body: _Body) -> History:
+    since = None if body.since is None else _position(body.since.offset, body.since.epoch)
+    return History(id, body.channel, body.limit, since, body.reverse)
+
+
+_MAKERS: dict[str, Callable[[int, _Body], Request]] = {
+    "connect": _connect,
+    "subscribe": _subscribe,
+    "unsubscribe": lambda id, body: Unsubscribe(id, body.channel),
+    "publish": lambda id, body: Publish(id, body.channel, compact(bytes(body.data))),
+    "presence": lambda id, body: Presence(id, body.channel),
+    "presence_stats": lambda id, body: PresenceStats(id, body.channel),
+    "history": _history,
+    "ping": lambda id, body: Unsupported(id, "ping"),
+    "rpc": lambda id, body: Rpc(id, body.method, compact(bytes(body.data))),
+    "refresh": lambda id, body: Refresh(id, body.token),
+    "sub_refresh": lambda id, body: SubRefresh(id, body.channel, body.token),
+}
 
 
 def _position(offset: int, epoch: str) -> Position:
@@ -287,8 +299,16 @@ def _quote(text: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _push_head(channel: str) -> bytes:
-    """The start of a publication push; the same for every publication of a channel."""
-    return b'{"push":{"channel":%b,"pub":' % _quote(channel)
+    """The start of a push; the same for everything that comes to a channel."""
+    return b'{"push":{"channel":%b,' % _quote(channel)
+
+
+def _event(event: Event) -> bytes:
+    """A member of a push, with its name."""
+    if type(event) is Publication:
+        return b'"pub":%b' % _publication(event)
+    assert type(event) is Membership
+    return b'"%b":{"info":%b}' % (b"join" if event.joined else b"leave", _client_info(event.info))
 
 
 def _subscription(result: SubscribeResult) -> bytes:

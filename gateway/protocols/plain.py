@@ -10,9 +10,12 @@ from typing import NoReturn
 from gateway import errors
 from gateway.errors import CloseCode, Disconnect, ErrorCode, UnsubscribeCode
 from gateway.messages import (
+    ClientInfo,
     ConnectResult,
+    Event,
     HistoryPage,
     Kind,
+    MemberCounts,
     Publication,
     Publish,
     RefreshResult,
@@ -50,7 +53,7 @@ class PlainProtocol:
         """What was missed. Raises Disconnect when it is gone: the client must not believe that it has all."""
         if result.recovered is False:
             raise Disconnect(errors.POSITION_GONE)
-        return self.publications(result.publications)
+        return self.events(result.publications)
 
     def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
         return ()
@@ -67,12 +70,19 @@ class PlainProtocol:
     def history(self, id: int, page: HistoryPage) -> Sequence[Message]:
         return ()
 
+    def presence(self, id: int, members: Sequence[ClientInfo]) -> Sequence[Message]:
+        return ()
+
+    def presence_stats(self, id: int, counts: MemberCounts) -> Sequence[Message]:
+        return ()
+
     def failed(self, id: int, error: ErrorCode) -> NoReturn:
         """Raises Disconnect: a client that sent a message must not believe that it went out."""
         raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
 
-    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
-        return [Message(publication.data, publication.kind is Kind.BINARY) for publication in publications]
+    def events(self, events: Sequence[Event]) -> Sequence[Message]:
+        """Publications; who comes and goes is not told, since it could not be told from a message."""
+        return [Message(event.data, event.kind is Kind.BINARY) for event in events if type(event) is Publication]
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
         return self.subscribed(0, channel, result)

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway import errors
 from gateway.auth.permissions import history_setting, may_publish, may_read_history
+from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
     ClientInfo,
@@ -22,7 +23,6 @@ from gateway.messages import (
     Send,
     SubRefresh,
     Subscribe,
-    SubscribeUser,
     Unsubscribe,
     Unsupported,
 )

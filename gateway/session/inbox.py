@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gateway.auth.rate_limits import TokenBucket
-from gateway.messages import Request, SubscribeUser
+from gateway.control import SubscribeUser
+from gateway.messages import Request
 from gateway.scheduler import Scheduler
 from gateway.session.transport import Transport
 

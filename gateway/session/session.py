@@ -10,10 +10,11 @@ from msgspec import structs
 from gateway import errors
 from gateway.auth.rate_limits import TokenBucket
 from gateway.auth.tokens import Grant, Identity
+from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
-from gateway.messages import ClientId, Request, RevokeTokens, SubscribeUser, User
+from gateway.messages import ClientId, Request, User
 from gateway.protocols.base import Message
 from gateway.session.inbox import Inbox, Work
 from gateway.session.services import SessionServices

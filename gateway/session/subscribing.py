@@ -9,8 +9,9 @@ from gateway import errors
 from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import Grant
 from gateway.channels import ChannelSpec
+from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
-from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, SubscribeUser, Unsubscribe
+from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
 from gateway.session.recovery import approach, arrive
 from gateway.session.session import Session
 from gateway.session.state import State

@@ -12,8 +12,8 @@ from gateway.api.schemas import DisconnectRequest
 from gateway.api.users import Users
 from gateway.auth.revocations import Revocations
 from gateway.channels import Channels
+from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import INTERNAL, RequestError
-from gateway.messages import Control, ControlResult, NodeId
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.tokens import connection_token, subscription_token

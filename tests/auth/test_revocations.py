@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.auth.revocations import Revocations
-from gateway.messages import Revocation
+from gateway.control import Revocation
 from tests.fakes import ManualScheduler
 
 NOW = 1_700_000_000

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import Grant, Identity, ServerSub, TokenVerifier, is_subscription_token
 from gateway.config.settings import AuthSettings
+from gateway.control import Revocation
 from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError
-from gateway.messages import DEFAULT_APP, Revocation
+from gateway.messages import DEFAULT_APP
 from tests.auth.key_server import KeyServer, answer
 from tests.auth.signing import SECRET, as_json, base64url, jwk, key_set, private_key, public_pem, sign
 

@@ -16,17 +16,9 @@ from gateway.broker.redis.broker import RedisBroker
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.config.settings import RedisSettings
+from gateway.control import Control, NodeId, NodeInfo
 from gateway.errors import RequestError
-from gateway.messages import (
-    NO_OPTIONS,
-    Channel,
-    Control,
-    NodeId,
-    NodeInfo,
-    Publication,
-    PublishOptions,
-    PublishResult,
-)
+from gateway.messages import NO_OPTIONS, Channel, Event, Membership, Publication, PublishOptions, PublishResult
 from gateway.metrics import Metrics
 
 # Far more than anything takes; only a test that fails waits that long.
@@ -39,16 +31,21 @@ class Inbox:
     def __init__(self) -> None:
         self.affected = 1
         self.publications: list[Publication] = []
+        self.memberships: list[Membership] = []
         # How many came together.
         self.batches: list[int] = []
         self.controls: list[Control] = []
         self.gaps: list[Channel] = []
         self._changed = asyncio.Event()
 
-    def on_publications(self, channel: Channel, publications: Sequence[Publication]) -> None:
-        assert {publication.channel for publication in publications} == {channel}
-        self.publications.extend(publications)
-        self.batches.append(len(publications))
+    def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
+        assert {event.channel for event in events} == {channel}
+        for event in events:
+            if isinstance(event, Publication):
+                self.publications.append(event)
+            else:
+                self.memberships.append(event)
+        self.batches.append(len(events))
         self._changed.set()
 
     def on_control(self, message: Control) -> int:

@@ -5,17 +5,9 @@ import random
 
 import pytest
 
+from gateway.control import DisconnectUser, SubscribeUser
 from gateway.errors import BrokerUnavailable, RequestError
-from gateway.messages import (
-    PUBLISHED,
-    Channel,
-    ClientInfo,
-    DisconnectUser,
-    Kind,
-    Publication,
-    PublishOptions,
-    SubscribeUser,
-)
+from gateway.messages import PUBLISHED, Channel, ClientInfo, Kind, Publication, PublishOptions
 from tests.broker.members import Engine
 
 ROOM = Channel("default", "chat:room")

@@ -37,6 +37,7 @@ def test_a_position_is_put_in_front_without_reading_the_body(publication: Public
     """As the script that gives out offsets will do it."""
     message = envelope.HEAD + f"{offset}:{epoch};".encode() + envelope.encode(publication)
     decoded = envelope.decode(ROOM, message)
+    assert isinstance(decoded, Publication)
     assert (decoded.offset, decoded.epoch, decoded.data) == (offset, epoch, publication.data)
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.broker import memory as module
 from gateway.broker.memory import MemoryBroker
+from gateway.control import DisconnectUser
 from gateway.errors import BrokerUnavailable
-from gateway.messages import PUBLISHED, Channel, DisconnectUser, Publication, PublishOptions
+from gateway.messages import PUBLISHED, Channel, Publication, PublishOptions
 from gateway.metrics import Metrics
 from tests.broker.members import Inbox
 

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.messages import Channel, ChannelCount, Revocation
+from gateway.control import ChannelCount, Revocation
+from gateway.messages import Channel
 from tests.broker.members import Engine, Member, MemoryEngine
 
 ROOM = Channel("default", "chat:room")

@@ -10,7 +10,7 @@ from gateway.hub import hub as hub_module
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
-from gateway.messages import Channel, Publication
+from gateway.messages import Channel, Event, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
@@ -42,9 +42,9 @@ class CountingProtocol(PlainProtocol):
     def __init__(self) -> None:
         self.encoded = 0
 
-    def publications(self, publications: Sequence[Publication]) -> Sequence[Message]:
+    def events(self, events: Sequence[Event]) -> Sequence[Message]:
         self.encoded += 1
-        return super().publications(publications)
+        return super().events(events)
 
 
 @pytest.fixture

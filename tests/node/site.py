@@ -6,9 +6,10 @@ from typing import Any
 from gateway.auth.revocations import Revocations
 from gateway.channels import Channels
 from gateway.config.settings import NamespaceSettings, ServerSettings
+from gateway.control import NodeId, RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
-from gateway.messages import Channel, ClientId, NodeId, RevokeTokens, SubscribeUser, User
+from gateway.messages import Channel, ClientId, User
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.base import Message

@@ -2,8 +2,9 @@
 
 import random
 
+from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
-from gateway.messages import ClientId, RevokeTokens, SubscribeUser, User
+from gateway.messages import ClientId, User
 from gateway.node.clients import Clients
 
 ADA = User("default", "ada")

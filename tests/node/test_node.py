@@ -8,20 +8,17 @@ import pytest
 
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.config.settings import ServerSettings
-from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
-from gateway.messages import (
-    NO_OPTIONS,
-    PUBLISHED,
+from gateway.control import (
     Control,
     DisconnectUser,
-    Publication,
     RefreshUser,
     Revocation,
     RevokeTokens,
     SubscribeUser,
     UnsubscribeUser,
-    User,
 )
+from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
+from gateway.messages import NO_OPTIONS, PUBLISHED, Publication, User
 from gateway.node import node as module
 from tests.node.site import ROOM, FakeClient, Site, joined, make_node
 

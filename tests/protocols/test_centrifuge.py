@@ -156,7 +156,7 @@ def test_payloads_come_out_as_they_went_in(value: object, indent: int | None, ch
     frame = b'{"id":1,"publish":{"channel":"c","data":' + data.replace(b"\n", b"\r\n") + b"}}"
     (publish,) = PROTOCOL.decode(frame, binary=False)
     assert isinstance(publish, Publish)
-    (message,) = PROTOCOL.publications([Publication(Channel("default", channel), publish.data)])
+    (message,) = PROTOCOL.events([Publication(Channel("default", channel), publish.data)])
     assert b"\n" not in message.data
     assert b"\r" not in message.data
     push = json.loads(message.data)["push"]
@@ -246,7 +246,7 @@ def test_a_full_publication() -> None:
         time=5,
         exclude_client="x",
     )
-    assert only(PROTOCOL.publications([publication])) == {
+    assert only(PROTOCOL.events([publication])) == {
         "push": {
             "channel": 'a"b',
             "pub": {
@@ -258,21 +258,21 @@ def test_a_full_publication() -> None:
         }
     }
     anonymous = Publication(CHANNEL, b"1", info=ClientInfo("", "id-2"))
-    assert only(PROTOCOL.publications([anonymous]))["push"]["pub"]["info"] == {"user": "", "client": "id-2"}
+    assert only(PROTOCOL.events([anonymous]))["push"]["pub"]["info"] == {"user": "", "client": "id-2"}
 
 
 def test_text_and_binary_are_shown_as_json() -> None:
     """Text becomes a JSON string, binary an object with base64 (payload.py)."""
     text = Publication(CHANNEL, 'héllo "x"\n'.encode(), Kind.TEXT)
     binary = Publication(CHANNEL, b"\x00\xff", Kind.BINARY)
-    assert only(PROTOCOL.publications([text]))["push"]["pub"]["data"] == 'héllo "x"\n'
-    assert only(PROTOCOL.publications([binary]))["push"]["pub"]["data"] == {"base64": "AP8="}
+    assert only(PROTOCOL.events([text]))["push"]["pub"]["data"] == 'héllo "x"\n'
+    assert only(PROTOCOL.events([binary]))["push"]["pub"]["data"] == {"base64": "AP8="}
 
 
 def test_many_publications_share_frames_up_to_a_limit() -> None:
     """Clients bound the size of a message, so a frame ends in time; no publication is split or lost."""
     publications = [Publication(CHANNEL, msgspec.json.encode("x" * 5000 + str(number))) for number in range(40)]
-    messages = PROTOCOL.publications(publications)
+    messages = PROTOCOL.events(publications)
     assert 1 < len(messages) < 10
     assert all(len(message.data) <= FRAME_LIMIT + 40 for message in messages)
     lines = [json.loads(line) for message in messages for line in message.data.split(b"\n")]

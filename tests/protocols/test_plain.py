@@ -31,7 +31,7 @@ def test_every_publication_is_a_message_with_nothing_around_it() -> None:
         Publication(CHANNEL, b"hi", Kind.TEXT),
         Publication(CHANNEL, b"\x00", Kind.BINARY),
     ]
-    assert PROTOCOL.publications(publications) == [
+    assert PROTOCOL.events(publications) == [
         Message(b'{"a":1}', False),
         Message(b"hi", False),
         Message(b"\x00", True),

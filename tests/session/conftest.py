@@ -10,10 +10,11 @@ from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import Grant, Identity, TokenDone, TokenVerifier
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
+from gateway.control import NodeId
 from gateway.errors import INTERNAL, CloseCode, RequestError
 from gateway.hub.encoder import Encoder
 from gateway.log import Refusals
-from gateway.messages import DEFAULT_APP, Channel, NodeId, Publication, Request
+from gateway.messages import DEFAULT_APP, Channel, Publication, Request
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.base import Message
@@ -183,7 +184,7 @@ class World:
         """A publication of another node arrives."""
         key = Channel(DEFAULT_APP, channel)
         publication = Publication(key, json.dumps(data).encode(), time=int(self.scheduler.time() * 1000), **fields)
-        self.node.on_publications(key, [publication])
+        self.node.on_events(key, [publication])
 
 
 @pytest.fixture

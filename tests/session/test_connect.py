@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from gateway import __version__, errors
-from gateway.messages import Channel, RevokeTokens, User
+from gateway.control import RevokeTokens
+from gateway.messages import Channel, User
 from gateway.session.session import REFUSED_DELAY
 from tests.session.conftest import World
 

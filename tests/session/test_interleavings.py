@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.control import RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT
-from gateway.messages import Channel, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.messages import Channel
 from tests.session.conftest import Client, World
 
 CHANNELS = ("news", "sport", "$room")

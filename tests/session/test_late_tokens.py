@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gateway import errors
-from gateway.messages import Connect, RevokeTokens, Subscribe
+from gateway.control import RevokeTokens
+from gateway.messages import Connect, Subscribe
 from gateway.session.session import REFUSED_DELAY
 from tests.session.conftest import Client, World
 

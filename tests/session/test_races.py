@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 
 from gateway import errors
-from gateway.messages import (
-    Channel,
-    Connect,
-    DisconnectUser,
-    RefreshUser,
-    RevokeTokens,
-    Subscribe,
-    SubscribeUser,
-    UnsubscribeUser,
-    User,
-)
+from gateway.control import DisconnectUser, RefreshUser, RevokeTokens, SubscribeUser, UnsubscribeUser
+from gateway.messages import Channel, Connect, Subscribe, User
 from tests.session.conftest import Client, World
 
 MakeWorld = Callable[..., World]

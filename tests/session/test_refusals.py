@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from gateway import errors
+from gateway.control import DisconnectUser, SubscribeUser
 from gateway.errors import CloseCode
-from gateway.messages import Connect, DisconnectUser, Subscribe, SubscribeUser
+from gateway.messages import Connect, Subscribe
 from tests.session.conftest import World
 
 MakeWorld = Callable[..., World]

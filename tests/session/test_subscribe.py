@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gateway import errors
-from gateway.messages import Channel, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.control import RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.messages import Channel
 from tests.session.conftest import World
 
 MakeWorld = Callable[..., World]

@@ -137,5 +137,5 @@ def test_what_the_decoder_takes_cannot_split_a_frame(data: bytes) -> None:
 def test_the_plain_decoder_takes_every_message_as_it_is(data: bytes, binary: bool) -> None:
     (publish,) = PlainProtocol().decode(data, binary=binary)
     assert publish == Publish(0, "", data, Kind.BINARY if binary else Kind.TEXT)
-    (message,) = PlainProtocol().publications([Publication(Channel("default", "x"), data, publish.kind)])
+    (message,) = PlainProtocol().events([Publication(Channel("default", "x"), data, publish.kind)])
     assert message == (data, binary)

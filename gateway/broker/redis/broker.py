@@ -17,15 +17,14 @@ from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
 from gateway.broker.redis.upkeep import KeptLink
 from gateway.config.settings import RedisSettings
+from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
-    Control,
-    ControlResult,
+    Event,
     HistoryPage,
     HistoryQuery,
-    NodeId,
     Publication,
     PublishOptions,
     PublishResult,
@@ -231,7 +230,7 @@ class RedisBroker:
         self._metrics.broker_messages.add(len(messages))
         receiver = self._receiver
         assert receiver is not None
-        groups: dict[Channel, list[Publication]] = {}
+        groups: dict[Channel, list[Event]] = {}
         for bus, payload in messages:
             channel = self._subscriptions.channel(bus)
             try:
@@ -241,18 +240,18 @@ class RedisBroker:
                 if not self._subscribed:
                     # Behind a gap that nobody has been told of yet.
                     continue
-                publication = envelope.decode(channel, payload)
+                event = envelope.decode(channel, payload)
             except EnvelopeError as error:
                 self._metrics.broker_invalid.add()
                 logger.warning("a message on the bus could not be read: %s", error)
                 continue
             group = groups.get(channel)
             if group is None:
-                groups[channel] = [publication]
+                groups[channel] = [event]
             else:
-                group.append(publication)
-        for channel, publications in groups.items():
-            receiver.on_publications(channel, publications)
+                group.append(event)
+        for channel, events in groups.items():
+            receiver.on_events(channel, events)
 
     def _on_own(self, bus: bytes, payload: bytes, receiver: Receiver) -> None:
         """Heartbeats and control messages. Raises EnvelopeError."""

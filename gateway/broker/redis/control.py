@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.broker.base import Receiver
 from gateway.broker.envelope import VERSION, EnvelopeError
-from gateway.messages import Control, ControlResult, NodeId
+from gateway.control import Control, ControlResult, NodeId
 
 logger = logging.getLogger(__name__)
 

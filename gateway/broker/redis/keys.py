@@ -11,7 +11,8 @@ prefix may not (settings).
 from binascii import crc_hqx
 from functools import lru_cache
 
-from gateway.messages import Channel, NodeId
+from gateway.control import NodeId
+from gateway.messages import Channel
 
 # Names of one app that are remembered: the key of a busy channel is built once.
 REMEMBERED = 16_384
@@ -45,6 +46,30 @@ class Keys:
     def stream(self, channel: Channel) -> bytes:
         """A stream: the channel's newest publications."""
         return self._of_channel("stream", channel)
+
+    def presence(self, channel: Channel) -> bytes:
+        """A hash: client id -> its node, and who it is."""
+        return self._of_channel("presence", channel)
+
+    def users(self, channel: Channel) -> bytes:
+        """A hash: user -> connections of the user in the channel."""
+        return self._of_channel("users", channel)
+
+    def held(self, partition: int, app: str, uid: NodeId) -> bytes:
+        """A set: names of the channels of a partition in which a node has members."""
+        return self._key(partition, "held", app, uid)
+
+    def leaving(self, partition: int, app: str) -> bytes:
+        """A sorted set: users who have left a channel and may come back -> until when (Unix ms)."""
+        return self._key(partition, "leaving", app, "")
+
+    def farewells(self, partition: int, app: str) -> bytes:
+        """A hash: the same users -> what is told when they do not."""
+        return self._key(partition, "farewells", app, "")
+
+    def reaper(self) -> bytes:
+        """The id of the node that cleans up after the others."""
+        return self._key(0, "reaper", "", "")
 
     def occupancy(self, channel: Channel) -> bytes:
         """A hash: node id -> subscriptions of the channel on that node."""

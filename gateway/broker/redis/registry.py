@@ -18,8 +18,9 @@ from redis.exceptions import RedisError
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.lua import OCCUPY
 from gateway.config.settings import RedisSettings
+from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
-from gateway.messages import Channel, ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
+from gateway.messages import Channel
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from gateway.broker.base import Receiver
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import control as module
 from gateway.broker.redis.control import REPLY, REQUEST, ControlMessages
+from gateway.control import DisconnectUser, NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
-from gateway.messages import DisconnectUser, NodeId
 from tests.broker.members import PATIENCE, Inbox, redis_member
 from tests.broker.redis.nodes import settings, two, until_health
 from tests.servers import ValkeyServer

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.broker.redis.keys import Keys
-from gateway.messages import Channel, NodeId
+from gateway.control import NodeId
+from gateway.messages import Channel
 
 names = st.text(st.sampled_from("ab:{}0123*[]\\ "), min_size=1, max_size=12)
 channels = st.builds(Channel, app=names, name=names)

@@ -9,8 +9,9 @@ import redis
 from gateway.broker.redis import registry as module
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
+from gateway.control import NodeId, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
-from gateway.messages import Channel, NodeId, Revocation
+from gateway.messages import Channel
 from tests.broker.members import PATIENCE, Member, make_redis_member, redis_member
 from tests.broker.redis.nodes import OTHER, ROOM, settings, two
 from tests.broker.redis.proxy import proxied

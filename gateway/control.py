@@ -1,0 +1,117 @@
+"""What nodes say to each other, and of themselves."""
+
+from typing import NamedTuple, NewType
+
+import msgspec
+
+from gateway.messages import Position
+
+NodeId = NewType("NodeId", str)
+
+# Control messages: from one node to all nodes.
+
+
+class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
+    app: str
+    user: str
+    # Only this connection, when not empty.
+    client: str = ""
+    whitelist: tuple[str, ...] = ()
+    code: int = 3503
+    reason: str = "force disconnect"
+
+
+class SubscribeUser(msgspec.Struct, frozen=True, tag="subscribe"):
+    app: str
+    user: str
+    channel: str
+    client: str = ""
+    # JSON texts, empty for none.
+    info: bytes = b""
+    data: bytes = b""
+    # Unix time in seconds, 0 for never.
+    expire_at: int = 0
+    # Deliver what came after this position first.
+    since: Position | None = None
+
+
+class UnsubscribeUser(msgspec.Struct, frozen=True, tag="unsubscribe"):
+    app: str
+    user: str
+    # Every channel, when empty.
+    channel: str = ""
+    client: str = ""
+
+
+class RefreshUser(msgspec.Struct, frozen=True, tag="refresh"):
+    app: str
+    user: str
+    client: str = ""
+    expired: bool = False
+    expire_at: int = 0
+
+
+class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
+    """Close what lives on the tokens of a user (issued until `issued_before`, Unix seconds), or on one token id."""
+
+    app: str
+    user: str = ""
+    jti: str = ""
+    issued_before: int = 0
+
+
+Control = DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+
+
+class ControlResult(NamedTuple):
+    """What became of a control message: nodes that were alive, nodes that answered, connections it acted on."""
+
+    nodes: int
+    replies: int
+    affected: int
+
+
+class NodeInfo(msgspec.Struct, frozen=True):
+    """What a node says of itself in its lease."""
+
+    uid: NodeId
+    name: str
+    version: str
+    # Unix time in seconds at which the node started.
+    started_at: int
+    # Where clients reach this very node; empty when nobody said.
+    url: str = ""
+    # host:port of the node's internal listener; empty when it has none.
+    internal_address: str = ""
+    num_clients: int = 0
+    num_users: int = 0
+    num_subs: int = 0
+    num_channels: int = 0
+    # CPU time used since the start (s) and resident memory (bytes).
+    cpu_seconds: float = 0.0
+    rss: int = 0
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """Tokens no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
+
+    app: str
+    user: str = ""
+    jti: str = ""
+    issued_before: int = 0
+    # Unix time in seconds after which the record may be forgotten; 0 keeps it for good.
+    expire_at: int = 0
+
+
+class ChannelCount(NamedTuple):
+    """A channel with the number of its subscriptions in the whole cluster."""
+
+    name: str
+    num_clients: int
+
+
+class ChannelPage(NamedTuple):
+    """Some channels in the order of the registry; `cursor` continues, and is empty at the end."""
+
+    channels: list[ChannelCount]
+    cursor: str
