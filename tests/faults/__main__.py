@@ -28,8 +28,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     run = Run(seed, SHORT if options.short else LONG, _say)
-    with folder() as temporary:
-        place = Path(temporary)
+    with folder() as place:
         if options.keep is not None:
             place = options.keep
             place.mkdir(parents=True)

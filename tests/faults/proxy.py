@@ -1,8 +1,12 @@
 """The network between a node and its Redis, failing on demand."""
 
 import asyncio
+import socket
 from collections import deque
 from typing import cast
+
+# Bytes that the system may keep of a connection: it would swallow tens of megabytes for somebody who does not read.
+BUFFER = 128 * 1024
 
 
 class Proxy:
@@ -126,6 +130,9 @@ class _End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        connection = transport.get_extra_info("socket")
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            connection.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         if self is self._pair.near:
             self._pair.opened()
 

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.faults import KINDS
@@ -136,6 +137,8 @@ def _wrong(row: Counts) -> str:
     return ", ".join(wrong) if wrong else "nothing wrong"
 
 
-def folder() -> "tempfile.TemporaryDirectory[str]":
-    """For the logs and data of the processes."""
-    return tempfile.TemporaryDirectory(prefix="gateway-faults-", ignore_cleanup_errors=True)
+@contextmanager
+def folder() -> Iterator[Path]:
+    """For the logs and data of the processes, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="gateway-faults-", ignore_cleanup_errors=True) as name:
+        yield Path(name)

@@ -1,0 +1,23 @@
+"""The short profile of the fault suite: every kind of fault once, on real nodes and a real Valkey."""
+
+import asyncio
+
+import pytest
+import uvloop
+
+from tests.faults.faults import KINDS
+from tests.faults.run import Run, folder
+from tests.faults.site import SHORT
+
+SEED = 7
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_silently() -> None:
+    """No publication is lost, doubled or misordered without a word, whatever fails; and recoveries succeed."""
+    run = Run(SEED, SHORT, print)
+    with folder() as place, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run.run(list(KINDS), 0.0, place))
+    print(run.table())
+    assert run.failures == []
+    assert set(run.rows) == set(KINDS)
