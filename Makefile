@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test test-all bench demo clean
+.PHONY: install check test test-all faults bench demo clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ test-all: install tests/sdk/node_modules
 tests/sdk/node_modules: tests/sdk/package.json
 	cd tests/sdk && npm install --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# The fault suite, long: make faults MINUTES=30 SEED=1; without SEED it takes any and says which.
+faults: install
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 bench: install
 	$(BIN)/python -m tests.benchmarks

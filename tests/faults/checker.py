@@ -39,6 +39,8 @@ class Checker:
         self._streams: list[Stream] = []
         self._epochs: dict[str, dict[str, Stream]] = {}
         self._restarts = 0
+        # Epochs that had no cause, by channel.
+        self._excess: Counter[str] = Counter()
         self.subscriptions: list[Subscription] = []
         self.counts: Counter[Fault] = Counter()
         self.violations: list[Violation] = []
@@ -178,7 +180,9 @@ class Checker:
         if stream is None:
             stream = epochs[epoch] = Stream(len(self._streams), channel, epoch)
             self._streams.append(stream)
-            if len(epochs) > self._restarts + 1:
+            if len(epochs) > self._restarts + 1 + self._excess[channel]:
+                # Once for each of them.
+                self._excess[channel] += 1
                 text = f"{len(epochs)} epochs after {self._restarts} restarts of the primary: {list(epochs)[-3:]}"
                 self.report(Fault.EPOCH, channel, client, text)
         return stream

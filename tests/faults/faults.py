@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -32,7 +33,9 @@ class Kind(NamedTuple):
 
 
 def _one(site: Site) -> tuple[Node, Proxy]:
-    number = site.dice.randrange(len(site.nodes))
+    """A node, rather one that has many subscribers: one that has just been started has none."""
+    here = Counter(each.port for each in site.subscribers if each.connected)
+    number = site.dice.choices(range(len(site.nodes)), [here[node.port] for node in site.nodes])[0]
     return site.nodes[number], site.proxies[number]
 
 
@@ -147,6 +150,15 @@ async def overflow(site: Site) -> None:
 
 async def _overflows(valkey: Valkey) -> int:
     return int((await valkey.info("stats"))["client_output_buffer_limit_disconnections"])
+
+
+async def attach_replica(site: Site) -> None:
+    """A primary gets a replica, and loses it: nothing of this is any concern of the clients."""
+    replica = site.make_valkey()
+    await replica.start(*AOF, "--replicaof", f"127.0.0.1 {site.valkey.port}")
+    await _until_synced(replica)
+    await asyncio.sleep(_outage(site))
+    await replica.kill()
 
 
 async def promote_replica(site: Site) -> None:
@@ -308,6 +320,7 @@ KINDS: Mapping[str, Kind] = {
     "stop valkey": Kind(stop_valkey, frozenset()),
     "kill pubsub": Kind(kill_pubsub, _REFILLED),
     "overflow": Kind(overflow, _REFILLED),
+    "attach replica": Kind(attach_replica, frozenset()),
     "promote replica": Kind(promote_replica, _GAPS),
     "cut links": Kind(cut_links, _REFILLED),
     "refuse links": Kind(refuse_links, _REFILLED),

@@ -101,6 +101,8 @@ class Subscriber:
         self._notes = notes
         self._loop = asyncio.get_running_loop()
         self._websocket: WebSocket | None = None
+        # Of the node it is connected to, or was.
+        self.port = 0
         # Which command asked for which channel; an empty name for the connect command.
         self._asked: dict[int, str] = {}
         self._asked_at = 0.0
@@ -174,8 +176,8 @@ class Subscriber:
 
     async def _connect(self) -> None:
         try:
-            port = self._dice.choice(self._ports)
-            websocket = await WebSocket.connect(port, ENDPOINT, self._on_text, self._on_closed)
+            self.port = self._dice.choice(self._ports)
+            websocket = await WebSocket.connect(self.port, ENDPOINT, self._on_text, self._on_closed)
         except WireError:
             self._notes["connection refused"] += 1
             self._come_back(self._delay())

@@ -421,6 +421,13 @@ def change_epoch_without_cause(site: Site, ann: Subscription) -> None:
     site.give_up(ann)
 
 
+def change_epoch_once_too_often(site: Site, ann: Subscription) -> None:
+    """What comes after it has a cause."""
+    change_epoch_without_cause(site, ann)
+    site.begin_anew("c")
+    site.give_up(ann)
+
+
 def deliver_to_nobody(site: Site, ann: Subscription) -> None:
     """Acknowledged without a position, and in no stream."""
     site.checker.acknowledge(site.send(), site.tick())
@@ -493,6 +500,7 @@ PLANTED: list[tuple[Callable[[Site, Subscription], None], dict[Fault, int]]] = [
     (change_epoch_live, {Fault.GAP: 1, Fault.LOST: 1, Fault.STALE: 1}),
     (change_epoch_silently, {Fault.STALE: 1}),
     (change_epoch_without_cause, {Fault.EPOCH: 1}),
+    (change_epoch_once_too_often, {Fault.EPOCH: 1}),
     (deliver_to_nobody, {Fault.LOST: 1}),
     (deliver_to_nobody_before_a_gap, {Fault.LOST: 1}),
     (append_to_dead_stream, {Fault.LOST: 1}),
