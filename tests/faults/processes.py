@@ -113,7 +113,18 @@ class Valkey(Server):
 
     async def start(self, *options: str) -> None:
         """Returns when it answers and has loaded its data."""
-        fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        fixed = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+            "--save",
+            "",
+            "--repl-diskless-sync-delay",
+            "0",
+        ]
         self._start([str(get_binary_path()), *fixed, *options], dict(os.environ))
         async with asyncio.timeout(SERVER_SECONDS):
             while not await self._answers():
