@@ -20,7 +20,7 @@ from gateway.api.routes import api_routes
 from gateway.auth.origins import OriginPolicy
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import TokenVerifier, is_subscription_token
-from gateway.broker.base import Broker, Registry
+from gateway.broker.base import Broker, Presence, Registry
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.broker.redis.broker import RedisBroker
 from gateway.broker.redis.keys import Keys
@@ -31,7 +31,7 @@ from gateway.control import NodeId
 from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
 from gateway.hub.encoder import Encoder
-from gateway.messages import DEFAULT_APP, Connect, Position, Subscribe
+from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.centrifuge import CentrifugeProtocol
@@ -68,13 +68,14 @@ class Gateway:
         revocations = Revocations(scheduler.time)
         channels = Channels(settings)
         uid = NodeId(secrets.token_hex(8))
-        broker, registry = engine(settings, uid, self.metrics)
+        broker, registry, presence = engine(settings, uid, self.metrics, channels)
         self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
         self.node = Node(
             uid,
             settings.node_name or f"{socket.gethostname()}-{os.getpid()}",
             broker=broker,
             registry=registry,
+            presence=presence,
             channels=channels,
             revocations=revocations,
             scheduler=scheduler,
@@ -184,13 +185,25 @@ def opened(settings: ServerSettings) -> ServerSettings:
     )
 
 
-def engine(settings: ServerSettings, uid: NodeId, metrics: Metrics) -> tuple[Broker, Registry]:
+def engine(
+    settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels
+) -> tuple[Broker, Registry, Presence]:
     """The engine that the settings ask for."""
     if settings.redis.url is None:
-        return MemoryBroker(metrics), MemoryRegistry()
+        memory = MemoryBroker(metrics)
+        return memory, MemoryRegistry(), memory.presence
+
+    def rules(channel: Channel) -> PresenceRules:
+        try:
+            return channels.resolve(channel.app, channel.name).presence or PresenceRules()
+        except RequestError:
+            # Of a namespace that other nodes have: nobody is told.
+            return PresenceRules()
+
     keys = Keys(settings.redis.prefix, settings.redis.partitions)
     registry = RedisRegistry(settings.redis, uid, keys)
-    return RedisBroker(settings.redis, uid, keys, registry, metrics), registry
+    broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
+    return broker, registry, broker.presence
 
 
 def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.errors import BAD_REQUEST, UNKNOWN_CHANNEL, ConfigError, RequestError
-from gateway.messages import NO_OPTIONS, Channel, PublishOptions, Retention
+from gateway.messages import NO_OPTIONS, Channel, PresenceRules, PublishOptions, Retention
 
 NAME = re.compile(r"[!-~]{1,255}")
 
@@ -45,6 +45,8 @@ class ChannelSpec(NamedTuple):
     history: Retention | None
     # How clients publish into it.
     publishing: PublishOptions
+    # Who is told of those who come and go; None when nobody keeps who is there.
+    presence: PresenceRules | None
 
 
 class Channels:
@@ -53,7 +55,7 @@ class Channels:
     def __init__(self, settings: ServerSettings) -> None:
         """Namespaces as configured. Raises ConfigError for a personal namespace that does not exist.
 
-        With `no_auth`, clients and anonymous clients may subscribe, publish and read the history in the channels
+        With `no_auth`, clients and anonymous clients may subscribe, publish, read history and presence in the channels
         without a namespace and in `demo:`, which exists even when it is not configured; with `demo`, in `demo:` only.
         Both are recoverable, unless `delivery` is set. `$` and `#` keep their protection, and other namespaces stay
         as they are configured.
@@ -112,7 +114,9 @@ class Channels:
             users = frozenset(name.rpartition("#")[2].split(",")) - {""}
         history = _history(options)
         publishing = PublishOptions(history=history) if history is not None else NO_OPTIONS
-        return ChannelSpec(Channel(app, name), namespace, options, private, users, history, publishing)
+        return ChannelSpec(
+            Channel(app, name), namespace, options, private, users, history, publishing, _presence(options)
+        )
 
 
 def _opened(options: NamespaceSettings) -> NamespaceSettings:
@@ -124,9 +128,17 @@ def _opened(options: NamespaceSettings) -> NamespaceSettings:
             "allow_subscribe": everybody,
             "allow_publish": everybody,
             "allow_history": everybody,
+            "allow_presence": everybody,
+            "presence": options.presence is not False,
             "delivery": delivery,
         }
     )
+
+
+def _presence(options: NamespaceSettings) -> PresenceRules | None:
+    if options.join_leave != "off":
+        return PresenceRules(options.join_leave, options.join_leave_limit, options.leave_grace)
+    return PresenceRules() if options.presence else None
 
 
 def _history(options: NamespaceSettings) -> Retention | None:

@@ -171,6 +171,9 @@ class Metrics:
         self.refills = Counter("gateway_refills", "Gaps of this node that it closed from a stream.")
         self.refilled_publications = Counter("gateway_refilled_publications", "Publications that closed them.")
         self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
+        self.memberships_untold = Counter(
+            "gateway_memberships_untold", "Joins and leaves that were not told, since the channel has too many members."
+        )
         # node
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms.", LAG_BOUNDS

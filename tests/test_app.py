@@ -23,8 +23,11 @@ from websockets.sync.client import connect
 from gateway import log
 from gateway.app import Gateway, engine, find_token, opened, run_node
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
+from gateway.broker.presence import MemoryPresence
 from gateway.broker.redis.broker import RedisBroker
+from gateway.broker.redis.presence import RedisPresence
 from gateway.broker.redis.registry import RedisRegistry
+from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
 from gateway.errors import ConfigError, GatewayError
@@ -107,9 +110,11 @@ def test_allowed_origins_are_let_in() -> None:
 
 def test_without_a_url_the_node_stands_alone() -> None:
     """The engine in memory."""
-    broker, registry = engine(ServerSettings(), NodeId("1"), Metrics())
+    settings = ServerSettings()
+    broker, registry, presence = engine(settings, NodeId("1"), Metrics(), Channels(settings))
     assert isinstance(broker, MemoryBroker)
     assert isinstance(registry, MemoryRegistry)
+    assert isinstance(presence, MemoryPresence)
 
 
 def test_with_a_url_it_is_redis() -> None:
@@ -117,9 +122,10 @@ def test_with_a_url_it_is_redis() -> None:
 
     async def made() -> None:
         settings = ServerSettings.model_validate({"redis": {"url": "redis://127.0.0.1:1"}})
-        broker, registry = engine(settings, NodeId("1"), Metrics())
+        broker, registry, presence = engine(settings, NodeId("1"), Metrics(), Channels(settings))
         assert isinstance(broker, RedisBroker)
         assert isinstance(registry, RedisRegistry)
+        assert isinstance(presence, RedisPresence)
         await registry.stop()
 
     uvloop.run(made())

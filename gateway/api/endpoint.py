@@ -44,7 +44,7 @@ STATUS = {
 }
 
 # Methods of the Centrifugo API that need what this gateway does not have yet.
-UNAVAILABLE = ("presence", "presence_stats", "rpc")
+UNAVAILABLE = ("rpc",)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -1,20 +1,19 @@
 """History: the streams of channels, for backends."""
 
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
+from gateway.api.presence import info
 from gateway.api.schemas import (
     EmptyResult,
     HistoryPublication,
     HistoryRemoveRequest,
     HistoryRequest,
     HistoryResult,
-    Info,
 )
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE, RequestError
 from gateway.messages import (
     DEFAULT_APP,
-    ClientInfo,
     HistoryPage,
     HistoryQuery,
     Position,
@@ -79,13 +78,8 @@ def _publication(publication: Publication) -> HistoryPublication:
     return HistoryPublication(
         Raw(as_json(publication)),
         publication.offset,
-        _info(publication.info) if publication.info is not None else None,
+        info(publication.info) if publication.info is not None else None,
         publication.tags,
         publication.time,
         publication.version,
     )
-
-
-def _info(info: ClientInfo) -> Info:
-    conn_info = Raw(info.conn_info) if info.conn_info else UNSET
-    return Info(info.user, info.client, conn_info, Raw(info.chan_info) if info.chan_info else UNSET)

@@ -173,6 +173,18 @@ class HistoryRemoveRequest(ApiRequest, frozen=True):
     channel: ChannelName
 
 
+class PresenceRequest(ApiRequest, frozen=True):
+    """Who is in a channel."""
+
+    channel: ChannelName
+
+
+class PresenceStatsRequest(ApiRequest, frozen=True):
+    """How many are in a channel."""
+
+    channel: ChannelName
+
+
 class ChannelsRequest(ApiRequest, frozen=True):
     """List the channels that have subscribers."""
 
@@ -204,7 +216,7 @@ class ApiError(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The client that published."""
+    """A connection: who published, or who is in a channel."""
 
     user: str
     client: str
@@ -227,6 +239,19 @@ class HistoryResult(msgspec.Struct, frozen=True):
     publications: list[HistoryPublication]
     epoch: str
     offset: int
+
+
+class PresenceResult(msgspec.Struct, frozen=True):
+    """Connections by their client id."""
+
+    presence: dict[str, Info]
+
+
+class PresenceStatsResult(msgspec.Struct, frozen=True):
+    """Connections, and users; anonymous connections are one user."""
+
+    num_clients: int
+    num_users: int
 
 
 class PublishResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -289,6 +314,8 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoke: RevokeRequest | None = None
     history: HistoryRequest | None = None
     history_remove: HistoryRemoveRequest | None = None
+    presence: PresenceRequest | None = None
+    presence_stats: PresenceStatsRequest | None = None
     channels: ChannelsRequest | None = None
     info: InfoRequest | None = None
 
@@ -312,6 +339,8 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     revoke: EmptyResult | None = None
     history: HistoryResult | None = None
     history_remove: EmptyResult | None = None
+    presence: PresenceResult | None = None
+    presence_stats: PresenceStatsResult | None = None
     channels: ChannelsResult | None = None
     info: InfoResult | None = None
     error: ApiError | None = None

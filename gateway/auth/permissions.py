@@ -64,6 +64,18 @@ def may_read_history(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
     return _allowed(spec, user, subscribed, spec.options.allow_history, "allow_history", "read the history")
 
 
+def may_read_presence(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
+    """Whether `user` (empty: anonymous) may read who is in the channel; as for the history."""
+    if (spec.private or spec.users is not None) and not subscribed:
+        return Verdict(False, "only subscribers read the presence of channels with $ or #", SUBSCRIPTION)
+    return _allowed(spec, user, subscribed, spec.options.allow_presence, "allow_presence", "read the presence")
+
+
+def presence_setting(spec: ChannelSpec) -> str:
+    """The setting that gives the channel presence."""
+    return _option(spec, "presence")
+
+
 def history_setting(spec: ChannelSpec) -> str:
     """The setting that gives the channel a history."""
     return _option(spec, "history_size")

@@ -6,7 +6,7 @@ and subs, or channel and client. Types are strict: ids are strings of at most 25
 """
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -19,6 +19,7 @@ from gateway.auth.jws import SignedToken
 from gateway.auth.keys import PUBLIC_ALGORITHMS, configured_keys
 from gateway.auth.revocations import Revocations
 from gateway.config.settings import AuthSettings
+from gateway.control import RevokeTokens
 from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError
 from gateway.messages import DEFAULT_APP
 
@@ -258,6 +259,16 @@ class TokenVerifier:
             raise _invalid("its audience (aud) is not auth.audience")
         if settings.issuer is not None and claims.iss != settings.issuer:
             raise _invalid("its issuer (iss) is not auth.issuer")
+
+
+def is_among(revoked: RevokeTokens, identity: Identity, grants: Iterable[Grant]) -> bool:
+    """Whether a connection lives on a token that is revoked: its own, or one that let it into a channel."""
+    if identity.app != revoked.app or (not revoked.jti and (not revoked.user or identity.user != revoked.user)):
+        return False
+    tokens: list[Identity | Grant] = [identity, *grants]
+    if revoked.jti:
+        return any(token.jti == revoked.jti for token in tokens)
+    return any(token.issued_at <= revoked.issued_before for token in tokens)
 
 
 def is_subscription_token(token: str) -> bool:

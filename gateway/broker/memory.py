@@ -8,10 +8,20 @@ from fnmatch import translate
 from re import compile as compile_pattern
 
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
+from gateway.broker.presence import MemoryPresence
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import BrokerUnavailable
-from gateway.messages import PUBLISHED, Channel, HistoryQuery, Publication, PublishOptions, PublishResult, Retention
+from gateway.messages import (
+    PUBLISHED,
+    Channel,
+    Event,
+    HistoryQuery,
+    Publication,
+    PublishOptions,
+    PublishResult,
+    Retention,
+)
 from gateway.metrics import Metrics
 
 # Results of idempotent publishes that are remembered at most; the oldest go first.
@@ -26,8 +36,9 @@ class MemoryBroker:
         self._clock = clock
         self._receiver: Receiver | None = None
         self._subscribed: set[Channel] = set()
-        self._waiting: dict[Channel, list[Publication]] = {}
+        self._waiting: dict[Channel, list[Event]] = {}
         self._streams = Streams(clock)
+        self.presence = MemoryPresence(self._send)
         self._unanswered: deque[tuple[PublishDone, PublishResult]] = deque()
         # (channel, idempotency key) -> when it is forgotten, and its result; in the order of publishing.
         self._seen: dict[tuple[Channel, str], tuple[float, PublishResult]] = {}
@@ -38,6 +49,7 @@ class MemoryBroker:
 
     async def stop(self) -> None:
         self._receiver = None
+        self.presence.stop()
         self._waiting.clear()
         # Some of these keys belong to what is not delivered any more.
         self._seen.clear()
@@ -88,10 +100,10 @@ class MemoryBroker:
 
     def _deliver(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        for channel, publications in waiting.items():
-            self._metrics.broker_messages.add(len(publications))
+        for channel, events in waiting.items():
+            self._metrics.broker_messages.add(len(events))
             if self._receiver is not None and channel in self._subscribed:
-                self._receiver.on_events(channel, publications)
+                self._receiver.on_events(channel, events)
 
     def _answer(self) -> None:
         """One completion a callback, so that the fault of one caller does not harm the others."""
@@ -108,10 +120,13 @@ class MemoryBroker:
             if stored is None:
                 return result
             publication = stored
+        self._send(publication.channel, publication)
+        return result
+
+    def _send(self, channel: Channel, event: Event) -> None:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._deliver)
-        self._waiting.setdefault(publication.channel, []).append(publication)
-        return result
+        self._waiting.setdefault(channel, []).append(event)
 
     def _known(self, key: tuple[Channel, str]) -> PublishResult | None:
         """The result under a key that was used within its time."""

@@ -242,6 +242,23 @@ class NamespaceSettings(Section):
     allow_history: tuple[Who, ...] = Field(
         ("subscriber",), description="Who may read the history: client (with a user id), subscriber, anonymous."
     )
+    presence: bool | None = Field(
+        None, description="Keep who is in a channel. Default: off, except in what no_auth and demo open."
+    )
+    allow_presence: tuple[Who, ...] = Field(
+        (), description="Who may read the presence: client (with a user id), subscriber, anonymous."
+    )
+    join_leave: Literal["off", "clients", "users"] = Field(
+        "off",
+        description="Tell subscribers who comes and goes: every connection (clients), or the first and the last of "
+        "each user (users).",
+    )
+    join_leave_limit: Annotated[int, Field(ge=1)] = Field(
+        100, description="Members of a channel above which joins and leaves are not told (they cost members squared)."
+    )
+    leave_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
+        10.0, description="Seconds in which a user may come back before it is told that it left (join_leave = users)."
+    )
     announce_gaps: bool = Field(
         True, description="Without history: tell subscribers (2500) when publications may have been missed."
     )

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
-from gateway.messages import ClientId, User
+from gateway.messages import ClientId, ClientInfo, User
 
 
 class Client(Protocol):
@@ -16,6 +16,9 @@ class Client(Protocol):
 
     @property
     def user(self) -> User: ...
+
+    def member(self, name: str) -> ClientInfo:
+        """Who it is in a channel."""
 
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection."""

@@ -10,7 +10,7 @@ from typing import TypeVar, assert_never
 
 from gateway import __version__
 from gateway.auth.revocations import Revocations
-from gateway.broker.base import Broker, Health, PublishDone, Registry, SubscribeDone
+from gateway.broker.base import Broker, Health, Presence, PublishDone, Registry, SubscribeDone
 from gateway.channels import Channels
 from gateway.control import (
     ChannelPage,
@@ -31,9 +31,11 @@ from gateway.hub.fanout import Write
 from gateway.hub.hub import Hub
 from gateway.messages import (
     Channel,
+    ClientInfo,
     Event,
     HistoryPage,
     HistoryQuery,
+    MemberCounts,
     Publication,
     PublishOptions,
     PublishResult,
@@ -66,6 +68,7 @@ class Node:
         *,
         broker: Broker,
         registry: Registry,
+        presence: Presence,
         channels: Channels,
         revocations: Revocations,
         scheduler: Scheduler,
@@ -82,6 +85,7 @@ class Node:
         self.hub: Hub[Client] = Hub(scheduler, metrics)
         self._broker = broker
         self._registry = registry
+        self.presence = presence
         self._channels = channels
         self._revocations = revocations
         self._scheduler = scheduler
@@ -196,10 +200,15 @@ class Node:
     def join(self, channel: Channel, client: Client, encoder: Encoder, write: Write) -> None:
         """Deliver the acquired channel to a client from now on."""
         self.hub.add(channel, client, encoder, write)
+        rules = self._channels.resolve(channel.app, channel.name).presence
+        if rules is not None:
+            self.presence.enter(channel, client.member(channel.name), rules)
         self._registry.set_occupancy(channel, self.hub.count(channel))
 
     def leave(self, channel: Channel, client: Client, encoder: Encoder) -> None:
         """End what `join` and its `acquire` began."""
+        if self._channels.resolve(channel.app, channel.name).presence is not None:
+            self.presence.leave(channel, client.client)
         self.hub.remove(channel, client, encoder)
         self._registry.set_occupancy(channel, self.hub.count(channel))
         self.release(channel)
@@ -208,6 +217,18 @@ class Node:
         """Read a stream. Raises BrokerUnavailable."""
         future: asyncio.Future[HistoryPage] = asyncio.get_running_loop().create_future()
         self.streams.read(channel, history, query, partial(_settle, future))
+        return await future
+
+    async def members(self, channel: Channel) -> list[ClientInfo]:
+        """Who is in a channel. Raises BrokerUnavailable."""
+        future: asyncio.Future[list[ClientInfo]] = asyncio.get_running_loop().create_future()
+        self.presence.members(channel, partial(_settle, future))
+        return await future
+
+    async def member_counts(self, channel: Channel) -> MemberCounts:
+        """How many are in a channel. Raises BrokerUnavailable."""
+        future: asyncio.Future[MemberCounts] = asyncio.get_running_loop().create_future()
+        self.presence.counts(channel, partial(_settle, future))
         return await future
 
     async def clear(self, channel: Channel) -> None:

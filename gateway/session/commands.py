@@ -5,16 +5,15 @@ from functools import partial
 from typing import Any
 
 from gateway import errors
-from gateway.auth.permissions import history_setting, may_publish, may_read_history
+from gateway.auth.permissions import may_publish
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
-    ClientInfo,
     Connect,
     History,
-    HistoryPage,
-    HistoryQuery,
     Pong,
+    Presence,
+    PresenceStats,
     Publication,
     Publish,
     PublishResult,
@@ -28,6 +27,7 @@ from gateway.messages import (
 )
 from gateway.session.connecting import handle_connect, handle_refresh
 from gateway.session.inbox import Work
+from gateway.session.reading import handle_history, handle_presence, handle_presence_stats
 from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscribing import (
@@ -66,19 +66,15 @@ def handle_publish(session: Session, request: Publish) -> None:
     if not session.publishes.take(services.scheduler.now()):
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many publishes", "limits.publishes_per_second")
     spec = services.channels.resolve(services.app, name)
-    subscription = session.subs.get(name)
-    identity = session.identity
-    assert identity is not None
-    verdict = may_publish(spec, identity.user, subscription is not None)
+    verdict = may_publish(spec, session.user.name, name in session.subs)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
-    chan_info = subscription.info if subscription is not None else b""
     publication = Publication(
         spec.channel,
         request.data,
         request.kind,
         time=int(services.scheduler.time() * 1000),
-        info=ClientInfo(identity.user, session.client, identity.info, chan_info),
+        info=session.member(name),
     )
     services.node.publish(publication, spec.publishing, partial(_published, session, request))
 
@@ -90,41 +86,6 @@ def _published(session: Session, request: Publish, outcome: PublishResult | Requ
         session.answer(request, outcome)
     else:
         session.send(session.encoder.protocol.published(request.id))
-
-
-def handle_history(session: Session, request: History) -> None:
-    services = session.services
-    if not request.channel:
-        raise Disconnect(errors.BAD_COMMAND, "history without a channel")
-    spec = services.channels.resolve(services.app, request.channel)
-    verdict = may_read_history(spec, session.user.name, request.channel in session.subs)
-    if not verdict.allowed:
-        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
-    if spec.history is None:
-        raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
-    most = services.limits.history
-    limit = request.limit if 0 <= request.limit <= most else most
-    # One at a time: an answer may be large.
-    session.block()
-    services.node.streams.read(
-        spec.channel,
-        spec.history,
-        HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
-        partial(_history_read, session, request),
-    )
-
-
-def _history_read(session: Session, request: History, outcome: HistoryPage | RequestError) -> None:
-    if session.state is not State.CONNECTED:
-        return
-    epoch = request.since.epoch if request.since is not None else ""
-    if isinstance(outcome, RequestError):
-        session.answer(request, outcome)
-    elif epoch not in ("", outcome.top.epoch):
-        session.answer(request, RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now"))
-    else:
-        session.send(session.encoder.protocol.history(request.id, outcome))
-    session.unblock()
 
 
 def handle_send(session: Session, request: Send) -> None:
@@ -154,6 +115,8 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     Refresh: ("refresh", handle_refresh, False),
     SubRefresh: ("sub_refresh", handle_sub_refresh, True),
     History: ("history", handle_history, True),
+    Presence: ("presence", handle_presence, True),
+    PresenceStats: ("presence_stats", handle_presence_stats, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),

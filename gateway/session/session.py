@@ -9,12 +9,12 @@ from msgspec import structs
 
 from gateway import errors
 from gateway.auth.rate_limits import TokenBucket
-from gateway.auth.tokens import Grant, Identity
+from gateway.auth.tokens import Grant, Identity, is_among
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
-from gateway.messages import ClientId, Request, User
+from gateway.messages import ClientId, ClientInfo, Request, User
 from gateway.protocols.base import Message
 from gateway.session.inbox import Inbox, Work
 from gateway.session.services import SessionServices
@@ -187,16 +187,15 @@ class Session:
             self.send(self.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
 
     def lives_on(self, revoked: RevokeTokens) -> bool:
-        identity = self.identity
-        if identity is None or identity.app != revoked.app:
-            return False
-        if not revoked.jti and (not revoked.user or identity.user != revoked.user):
+        if self.identity is None:
             return False
         grants = (subscription.grant for subscription in self.subs.values())
-        tokens: list[Identity | Grant] = [identity, *(grant for grant in grants if grant is not None)]
-        if revoked.jti:
-            return any(token.jti == revoked.jti for token in tokens)
-        return any(token.issued_at <= revoked.issued_before for token in tokens)
+        return is_among(revoked, self.identity, [grant for grant in grants if grant is not None])
+
+    def member(self, name: str) -> ClientInfo:
+        assert self.identity is not None
+        chan_info = self.subs[name].info if name in self.subs else b""
+        return ClientInfo(self.identity.user, self.client, self.identity.info, chan_info)
 
     # What the commands use
 

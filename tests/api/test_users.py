@@ -11,6 +11,7 @@ import pytest
 from gateway.api.schemas import DisconnectRequest
 from gateway.api.users import Users
 from gateway.auth.revocations import Revocations
+from gateway.broker.presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import INTERNAL, RequestError
@@ -263,6 +264,7 @@ def test_nodes_that_do_not_answer_are_told() -> None:
         "one",
         broker=HalfDeafBroker(),
         registry=DictRegistry(),
+        presence=MemoryPresence(lambda channel, event: None),
         channels=channels,
         revocations=Revocations(),
         scheduler=ManualScheduler(),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.broker.redis import registry
+from gateway.broker.redis import reaper, registry
 from tests.broker.members import Engine, MemoryEngine, RedisEngine, fake_server
 from tests.servers import ValkeyServer, valkey_server
 
@@ -13,6 +13,7 @@ from tests.servers import ValkeyServer, valkey_server
 def _quick_occupancy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests wait for it often."""
     monkeypatch.setattr(registry, "FLUSH_INTERVAL", 0.05)
+    monkeypatch.setattr(reaper, "INTERVAL", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.auth.revocations import Revocations
+from gateway.broker.presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.control import NodeId, RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
-from gateway.messages import Channel, ClientId, User
+from gateway.messages import Channel, ClientId, ClientInfo, User
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.base import Message
@@ -28,6 +29,9 @@ class FakeClient:
         self.user = User("default", user)
         self.asked: list[Any] = []
         self.jti = f"t{number}"
+
+    def member(self, name: str) -> ClientInfo:
+        return ClientInfo(self.user.name, self.client)
 
     def disconnect(self, code: CloseCode) -> None:
         self.asked.append(code)
@@ -69,6 +73,7 @@ def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
         **{
             "broker": site.broker,
             "registry": site.registry,
+            "presence": MemoryPresence(lambda channel, event: None),
             "channels": Channels(settings),
             "revocations": site.revocations,
             "scheduler": site.scheduler,

@@ -4,7 +4,7 @@ import random
 
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
-from gateway.messages import ClientId, User
+from gateway.messages import ClientId, ClientInfo, User
 from gateway.node.clients import Clients
 
 ADA = User("default", "ada")
@@ -17,6 +17,9 @@ class Someone:
         self.client = ClientId(id)
         self.user = user
         self.clients: Clients | None = None
+
+    def member(self, name: str) -> ClientInfo:
+        raise NotImplementedError
 
     def disconnect(self, code: CloseCode) -> None:
         assert self.clients is not None

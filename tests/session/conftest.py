@@ -8,6 +8,7 @@ import pytest
 
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import Grant, Identity, TokenDone, TokenVerifier
+from gateway.broker.presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
@@ -126,6 +127,7 @@ class World:
             "node-name",
             broker=self.broker,
             registry=self.registry,
+            presence=MemoryPresence(lambda channel, event: self.node.on_events(channel, [event])),
             channels=channels,
             revocations=revocations,
             scheduler=self.scheduler,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -11,8 +12,12 @@ from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Subs
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import generation, lua, streams
 from gateway.broker.redis.control import ControlMessages
+from gateway.broker.redis.generation import GenerationWatch
+from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import Link, Target, connect, pack
+from gateway.broker.redis.presence import RedisPresence
+from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
 from gateway.broker.redis.upkeep import KeptLink
@@ -25,6 +30,7 @@ from gateway.messages import (
     Event,
     HistoryPage,
     HistoryQuery,
+    PresenceRules,
     Publication,
     PublishOptions,
     PublishResult,
@@ -34,21 +40,24 @@ from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-# A node is deaf when it does not hear itself for so many heartbeats, and at least for so many seconds.
-DEAF_HEARTBEATS = 3
-DEAF_SECONDS = 3.0
 
-HEARTBEAT = envelope.VERSION + b"h"
-INFO = pack("INFO", "replication")
+def _no_rules(channel: Channel) -> PresenceRules:
+    return PresenceRules()
 
 
 class RedisBroker:
     """Standalone Redis or Valkey, over TCP, TLS or a Unix socket."""
 
     def __init__(
-        self, settings: RedisSettings, uid: NodeId, keys: Keys, registry: RedisRegistry, metrics: Metrics
+        self,
+        settings: RedisSettings,
+        uid: NodeId,
+        keys: Keys,
+        registry: RedisRegistry,
+        metrics: Metrics,
+        rules: Callable[[Channel], PresenceRules] = _no_rules,
     ) -> None:
-        """The registry is started and stopped with the broker."""
+        """The registry is started and stopped with the broker. `rules`: of the channels' namespaces."""
         assert settings.url is not None
         try:
             self._target = Target.of(settings.url.get_secret_value())
@@ -64,10 +73,17 @@ class RedisBroker:
         self._publisher = KeptLink("publish", name, self._open_publisher, _ignore, metrics)
         self._reader = KeptLink("read", name, self._open_reader, _ignore, metrics)
         self._subscriber = KeptLink("subscribe", name, self._open_subscriber, self._cut, metrics)
+        self.presence = RedisPresence(self._reader, lambda: registry.lease, keys, metrics)
+        registry.on_lapse = self.presence.repeat
+        self._reaper = Reaper(registry, self.presence, keys, rules)
         self._subscribed = False
-        self._heard_at = 0.0
-        # Heartbeats that Redis took, and that have not come back.
-        self._unheard = 0
+        self._heartbeat = Heartbeat(
+            self._publisher,
+            keys.node(uid),
+            settings.heartbeat_interval,
+            lambda: self._subscriber.abort("this node does not hear itself"),
+        )
+        self._watch = GenerationWatch((self._publisher, self._reader), self._server_changed)
         self._beating: asyncio.Task[None] | None = None
         self._control = ControlMessages(uid, self._reply)
         metrics.broker_up.read = lambda: float(self.health().ok)
@@ -91,8 +107,10 @@ class RedisBroker:
             raise
         self._limit = None
         self._beating = asyncio.create_task(self._beat_forever())
+        self._reaper.start()
 
     async def stop(self) -> None:
+        await self._reaper.stop()
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
@@ -110,10 +128,12 @@ class RedisBroker:
                 return Health(False, f"nothing can be {what}: {_trouble(link)}")
         if not self._subscribed:
             return Health(False, f"nothing is received: {_trouble(self._subscriber)}")
-        silence = self._loop.time() - self._heard_at
-        if silence > self._patience:
-            return Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
-        return Health(True)
+        silence = self._heartbeat.silence
+        return (
+            Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
+            if silence
+            else Health(True)
+        )
 
     # Publish
 
@@ -174,9 +194,8 @@ class RedisBroker:
         if text.startswith("READONLY"):
             self._server_changed(text)
         elif text.startswith("NOSCRIPT") and link.current is not None:
-            # SCRIPT FLUSH. This command has failed for certain; later ones find the scripts, and none overtakes.
-            for script in (lua.PUBLISH_ONCE, lua.STREAM_PUBLISH, lua.STREAM_READ):
-                link.current.send(pack("SCRIPT", "LOAD", script.text), _ignore)
+            # SCRIPT FLUSH. This command has failed for certain.
+            lua.reload(link.current)
 
     # Streams
 
@@ -259,8 +278,7 @@ class RedisBroker:
             self._control.on_request(payload, receiver)
         elif bus == self._own[1]:
             if payload == HEARTBEAT:
-                self._heard_at = self._loop.time()
-                self._unheard = 0
+                self._heartbeat.heard()
             else:
                 self._control.on_reply(payload)
 
@@ -285,15 +303,11 @@ class RedisBroker:
 
     # Links
 
-    @property
-    def _patience(self) -> float:
-        return max(DEAF_HEARTBEATS * self._settings.heartbeat_interval, DEAF_SECONDS)
-
     async def _open_publisher(self) -> Link:
         return await self._open_with_scripts("publish", lua.PUBLISH_ONCE, lua.STREAM_PUBLISH)
 
     async def _open_reader(self) -> Link:
-        return await self._open_with_scripts("read", lua.STREAM_READ)
+        return await self._open_with_scripts("read", lua.STREAM_READ, lua.PRESENCE_ENTER, lua.PRESENCE_LEAVE)
 
     async def _open_with_scripts(self, name: str, *scripts: lua.Script) -> Link:
         link = await connect(
@@ -335,8 +349,7 @@ class RedisBroker:
 
     def _all_subscribed(self, settled: asyncio.Event) -> None:
         self._subscribed = True
-        self._heard_at = self._loop.time()
-        self._unheard = 0
+        self._heartbeat.heard()
         settled.set()
         # At once: the messages that come with the last confirmation are delivered after it.
         if self._receiver is not None and (channels := self._subscriptions.channels()):
@@ -347,45 +360,18 @@ class RedisBroker:
         self._subscribed = False
         self._subscriptions.cut(reason)
 
+    async def _beat_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_interval)
+            self._heartbeat.beat()
+            if not self._settings.durable:
+                self._watch.look()
+            self.presence.repeat_if_behind()
+
     def _server_changed(self, reason: str) -> None:
         """The server is not the one it was: everything is done anew, on whatever is behind the address now."""
         for link in (self._publisher, self._reader, self._subscriber):
             link.abort(reason)
-
-    async def _beat_forever(self) -> None:
-        """Publish heartbeats to ourselves; a subscribe link on which they do not arrive is replaced.
-
-        They are counted rather than timed: neither a publish link that was away nor a process that was held up says
-        anything about the subscribe link.
-        """
-        interval = self._settings.heartbeat_interval
-        while True:
-            await asyncio.sleep(interval)
-            link = self._publisher.current
-            if link is not None:
-                link.send(pack(b"PUBLISH", self._own[1], HEARTBEAT), self._beaten)
-                if not self._settings.durable:
-                    link.send(INFO, self._informed)
-            if self._unheard * interval > self._patience:
-                self._subscriber.abort("this node does not hear itself")
-
-    def _beaten(self, reply: Any) -> None:
-        if not isinstance(reply, Exception):
-            self._unheard += 1
-
-    def _informed(self, reply: Any) -> None:
-        """A server that stopped being the primary keeps its connections, and so does one that is again."""
-        if isinstance(reply, Exception):
-            return
-        try:
-            now = generation.parse(reply)
-        except BrokerUnavailable as error:
-            self._server_changed(error.detail)
-            return
-        for link in (self._publisher.current, self._reader.current):
-            if link is not None and link.generation not in ("", now):
-                self._server_changed("the server lost its role meanwhile")
-                return
 
 
 def _trouble(link: KeptLink) -> str:

@@ -10,9 +10,13 @@ prefix may not (settings).
 
 from binascii import crc_hqx
 from functools import lru_cache
+from typing import NewType
 
 from gateway.control import NodeId
 from gateway.messages import Channel
+
+# What the entries of a node count under: its id and a generation, which grows when its lease has run out.
+LeaseId = NewType("LeaseId", str)
 
 # Names of one app that are remembered: the key of a busy channel is built once.
 REMEMBERED = 16_384
@@ -55,9 +59,9 @@ class Keys:
         """A hash: user -> connections of the user in the channel."""
         return self._of_channel("users", channel)
 
-    def held(self, partition: int, app: str, uid: NodeId) -> bytes:
-        """A set: names of the channels of a partition in which a node has members."""
-        return self._key(partition, "held", app, uid)
+    def held(self, partition: int, app: str, lease: LeaseId) -> bytes:
+        """A set: names of the channels of a partition that have members under a lease."""
+        return self._key(partition, "held", app, lease)
 
     def leaving(self, partition: int, app: str) -> bytes:
         """A sorted set: users who have left a channel and may come back -> until when (Unix ms)."""
@@ -68,7 +72,7 @@ class Keys:
         return self._key(partition, "farewells", app, "")
 
     def reaper(self) -> bytes:
-        """The id of the node that cleans up after the others."""
+        """The lease of the node that cleans up after the others."""
         return self._key(0, "reaper", "", "")
 
     def occupancy(self, channel: Channel) -> bytes:
@@ -79,13 +83,13 @@ class Keys:
         """A sorted set, all scores zero: names of the occupied channels of a partition."""
         return self._key(partition, "occupied", app, "")
 
-    def lease(self, uid: NodeId) -> bytes:
+    def lease(self, lease: LeaseId) -> bytes:
         """What a node says of itself; lives as long as its lease."""
-        return self._key(0, "lease", "", uid)
+        return self._key(0, "lease", "", lease)
 
-    def nodes(self) -> bytes:
-        """A set: the ids of nodes that have, or had, a lease."""
-        return self._key(0, "nodes", "", "")
+    def leases(self) -> bytes:
+        """A set: leases that live, or that nobody has cleaned up after."""
+        return self._key(0, "leases", "", "")
 
     def revoked(self) -> bytes:
         """A hash: what is revoked."""

@@ -139,6 +139,10 @@ class Link(asyncio.Protocol):
 
     async def ask(self, *command: Any) -> Any:
         """Send one command and wait. Raises hiredis.ReplyError or a RequestError."""
+        return await self.ask_packed(pack(*command))
+
+    async def ask_packed(self, command: bytes) -> Any:
+        """As `ask`, with a packed command."""
         future: asyncio.Future[Any] = self._loop.create_future()
 
         def done(reply: Any) -> None:
@@ -149,7 +153,7 @@ class Link(asyncio.Protocol):
             else:
                 future.set_result(reply)
 
-        self.send(pack(*command), done)
+        self.send(command, done)
         return await future
 
     def abort(self, reason: str) -> None:

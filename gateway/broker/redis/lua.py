@@ -4,7 +4,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
-from gateway.broker.redis.link import Link
+from gateway.broker.redis.link import Link, pack
 
 
 class Script(NamedTuple):
@@ -22,7 +22,16 @@ def _script(name: str) -> Script:
 PUBLISH_ONCE = _script("publish_once")
 STREAM_PUBLISH = _script("stream_publish")
 STREAM_READ = _script("stream_read")
+PRESENCE_ENTER = _script("presence_enter")
+PRESENCE_LEAVE = _script("presence_leave")
+PRESENCE_GONE = _script("presence_gone")
 OCCUPY = _script("occupy")
+
+
+def reload(link: Link) -> None:
+    """Somebody has made Redis forget its scripts: what is sent from now on finds them."""
+    for script in (PUBLISH_ONCE, STREAM_PUBLISH, STREAM_READ, PRESENCE_ENTER, PRESENCE_LEAVE):
+        link.send(pack("SCRIPT", "LOAD", script.text), lambda reply: None)
 
 
 async def load(link: Link, *scripts: Script) -> None:

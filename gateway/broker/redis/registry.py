@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from fnmatch import translate
 from re import compile as compile_pattern
@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.lua import OCCUPY
 from gateway.config.settings import RedisSettings
 from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
@@ -45,7 +45,7 @@ class RedisRegistry:
         # redis-py's connections without TLS do not know the option.
         trusts = settings.tls_ca_file is not None and url.startswith("rediss:")
         options: dict[str, Any] = {"ssl_ca_certs": str(settings.tls_ca_file)} if trusts else {}
-        self._client: Any = Redis.from_url(
+        self.client: Any = Redis.from_url(
             url,
             socket_connect_timeout=settings.connect_timeout,
             socket_timeout=settings.publish_timeout,
@@ -54,20 +54,23 @@ class RedisRegistry:
             client_name=f"gateway-{uid}-registry",
             **options,
         )
-        self._occupy = self._client.register_script(OCCUPY.text)
+        self._occupy = self.client.register_script(OCCUPY.text)
         # What this node has, and what of it Redis does not know yet.
         self._occupied: dict[Channel, int] = {}
         self._changed: dict[Channel, int] = {}
+        self._generation = 0
         self._has_lease = False
         self._flushing: asyncio.Task[None] | None = None
         self._stopping = False
+        # Called when the lease had run out: what counted under it is to be said again.
+        self.on_lapse: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Agree on the number of partitions. Raises ConfigError when others have another one, BrokerUnavailable."""
-        async with _failing("the registry could not start"):
+        async with failing("the registry could not start"):
             key = self._keys.partition_count()
-            await self._client.set(key, self._keys.partitions, nx=True)
-            known = int(await self._client.get(key) or 0)
+            await self.client.set(key, self._keys.partitions, nx=True)
+            known = int(await self.client.get(key) or 0)
         if known != self._keys.partitions:
             raise ConfigError(
                 f"redis.partitions is {self._keys.partitions}, but this Redis is in use with {known} (key "
@@ -84,43 +87,55 @@ class RedisRegistry:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
             self._flushing = None
-        await self._client.aclose()
+        await self.client.aclose()
+
+    @property
+    def lease(self) -> LeaseId:
+        """The one of this node."""
+        return LeaseId(f"{self._uid}{self._generation:04x}")
 
     async def announce(self, info: NodeInfo) -> None:
-        async with _failing("the lease was not renewed"), self._client.pipeline(transaction=False) as pipe:
-            pipe.set(self._keys.lease(self._uid), msgspec.msgpack.encode(info), ex=LEASE, get=True)
-            pipe.sadd(self._keys.nodes(), self._uid)
+        if await self._renew(info) or not self._has_lease:
+            self._has_lease = True
+            return
+        # The lease had run out meanwhile (this process was stopped, or Redis lost its data). Others are cleaning up
+        # after it, so everything is said again, under another one.
+        ended = self.lease
+        self._generation += 1
+        async with failing("the ended lease was not given up"), self.client.pipeline(transaction=False) as pipe:
+            pipe.delete(self._keys.lease(ended))
+            pipe.set(self._keys.partition_count(), self._keys.partitions, nx=True)
+            await pipe.execute()
+        await self._renew(info)
+        self._changed.update(self._occupied)
+        self.on_lapse()
+
+    async def _renew(self, info: NodeInfo) -> bool:
+        """Whether the lease was still there."""
+        async with failing("the lease was not renewed"), self.client.pipeline(transaction=False) as pipe:
+            pipe.set(self._keys.lease(self.lease), msgspec.msgpack.encode(info), ex=LEASE, get=True)
+            pipe.sadd(self._keys.leases(), self.lease)
             before, _ = await pipe.execute()
-        if before is None and self._has_lease:
-            # The lease ran out meanwhile (this process was stopped, or Redis lost its data): others may have
-            # cleaned up after this node, so everything is said again.
-            self._changed.update(self._occupied)
-            async with _failing("the number of partitions was not written"):
-                await self._client.set(self._keys.partition_count(), self._keys.partitions, nx=True)
-        self._has_lease = True
+        return before is not None
 
     async def withdraw(self, uid: NodeId) -> None:
-        async with _failing("the lease was not ended"), self._client.pipeline(transaction=False) as pipe:
-            pipe.delete(self._keys.lease(uid))
-            pipe.srem(self._keys.nodes(), uid)
-            await pipe.execute()
+        # It stays in the set: whoever cleans up looks whether it has left something.
+        async with failing("the lease was not ended"):
+            await self.client.delete(self._keys.lease(self.lease))
         self._has_lease = False
 
     async def nodes(self) -> list[NodeInfo]:
         return sorted((await self._leases()).values(), key=lambda info: (info.name, info.uid))
 
     async def _leases(self) -> dict[NodeId, NodeInfo]:
-        """What lives. Ids without a lease are forgotten."""
-        async with _failing("the nodes could not be read"):
-            uids = [NodeId(uid.decode()) for uid in await self._client.smembers(self._keys.nodes())]
-            if not uids:
+        """What lives."""
+        async with failing("the nodes could not be read"):
+            leases = [LeaseId(lease.decode()) for lease in await self.client.smembers(self._keys.leases())]
+            if not leases:
                 return {}
-            values = await self._client.mget([self._keys.lease(uid) for uid in uids])
-            gone = [uid for uid, value in zip(uids, values, strict=True) if value is None]
-            if gone:
-                await self._client.srem(self._keys.nodes(), *gone)
-        infos = ((uid, _info(value)) for uid, value in zip(uids, values, strict=True) if value is not None)
-        return {uid: info for uid, info in infos if info is not None}
+            values = await self.client.mget([self._keys.lease(lease) for lease in leases])
+        infos = (_info(value) for value in values if value is not None)
+        return {info.uid: info for info in infos if info is not None}
 
     # Occupancy
 
@@ -138,7 +153,7 @@ class RedisRegistry:
             for channel in batch:
                 del self._changed[channel]
             try:
-                async with _failing("occupancy was not written"), self._client.pipeline(transaction=False) as pipe:
+                async with failing("occupancy was not written"), self.client.pipeline(transaction=False) as pipe:
                     for channel, count in batch.items():
                         await self._write(pipe, channel, {self._uid: count})
                     await pipe.execute()
@@ -167,7 +182,7 @@ class RedisRegistry:
         """The cursor is `PARTITION:LAST NAME`."""
         partition, after = _position(cursor, self._keys.partitions)
         matches = compile_pattern(translate(pattern)).match if pattern else bool
-        async with _failing("the channels could not be read"):
+        async with failing("the channels could not be read"):
             names = await self._names(app, partition, after, limit)
             counts = await self._counts([Channel(app, name) for name in names if matches(name)])
         if len(names) == limit:
@@ -180,14 +195,14 @@ class RedisRegistry:
         """Up to `limit` names of one partition that come after a name."""
         start = f"({after}" if after else "-"
         key = self._keys.occupied(app, partition)
-        names: Iterable[bytes] = await self._client.zrangebylex(key, start, "+", start=0, num=limit)
+        names: Iterable[bytes] = await self.client.zrangebylex(key, start, "+", start=0, num=limit)
         return [name.decode() for name in names]
 
     async def _counts(self, channels: list[Channel]) -> list[ChannelCount]:
         """Subscriptions on living nodes; what dead nodes left is removed."""
         if not channels:
             return []
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with self.client.pipeline(transaction=False) as pipe:
             for channel in channels:
                 pipe.hgetall(self._keys.occupancy(channel))
             tables = await pipe.execute()
@@ -198,7 +213,7 @@ class RedisRegistry:
             of_nodes = {NodeId(uid.decode()): int(count) for uid, count in table.items()}
             dead = {uid: 0 for uid in of_nodes if uid not in alive}
             if dead:
-                await self._write(self._client, channel, dead)
+                await self._write(self.client, channel, dead)
             total = sum(count for uid, count in of_nodes.items() if uid in alive)
             if total:
                 counts.append(ChannelCount(channel.name, total))
@@ -208,22 +223,22 @@ class RedisRegistry:
 
     async def revoke(self, revocation: Revocation) -> None:
         field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
-        async with _failing("the revocation was not stored"):
-            await self._client.hset(self._keys.revoked(), field, msgspec.msgpack.encode(revocation))
+        async with failing("the revocation was not stored"):
+            await self.client.hset(self._keys.revoked(), field, msgspec.msgpack.encode(revocation))
 
     async def revocations(self) -> list[Revocation]:
-        async with _failing("the revocations could not be read"):
-            table = await self._client.hgetall(self._keys.revoked())
+        async with failing("the revocations could not be read"):
+            table = await self.client.hgetall(self._keys.revoked())
             known = {field: each for field, value in table.items() if (each := _revocation(value)) is not None}
             now = time.time()
             expired = [field for field, each in known.items() if 0 < each.expire_at <= now]
             if expired:
-                await self._client.hdel(self._keys.revoked(), *expired)
+                await self.client.hdel(self._keys.revoked(), *expired)
         return [each for field, each in known.items() if field not in expired]
 
 
 @asynccontextmanager
-async def _failing(what: str) -> AsyncIterator[None]:
+async def failing(what: str) -> AsyncIterator[None]:
     """redis-py's errors as ours."""
     try:
         yield

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.control import NodeId
 from gateway.messages import Channel
 
@@ -46,9 +46,13 @@ def test_kinds_and_prefixes_are_apart() -> None:
     keys = [
         *of_channel(room, "x"),
         KEYS.occupied("", 0),
-        KEYS.lease(uid),
+        KEYS.lease(LeaseId("x")),
         KEYS.node(uid),
-        KEYS.nodes(),
+        KEYS.leases(),
+        KEYS.reaper(),
+        KEYS.held(0, "", LeaseId("x")),
+        KEYS.leaving(0, ""),
+        KEYS.farewells(0, ""),
         KEYS.revoked(),
         KEYS.control(),
         KEYS.partition_count(),

@@ -1,10 +1,10 @@
 -- Enters members into a channel.
--- KEYS[1] presence  hash: client id -> node id (16 characters), then the message of its join without the head
+-- KEYS[1] presence  hash: client id -> the lease of its node, a NUL, then the message of its join without the head
 -- KEYS[2] users     hash: user -> members of that user
--- KEYS[3] held      set: names of the channels of this partition that have members of this node
+-- KEYS[3] held      set: names of the channels of this partition that have members under this lease
 -- KEYS[4] leaving   sorted set: users whose last member has left -> when that is told
 -- KEYS[5] farewells hash: the same users -> the message that tells it
--- ARGV    channel name, bus channel, node id, events ("", "clients", "users"), limit, head of a join,
+-- ARGV    channel name, bus channel, lease and NUL, events ("", "clients", "users"), limit, head of a join,
 --         then for each member: client, user, entry of `leaving`, message without the head
 -- Returns how many joins were not told since there are more members than the limit.
 redis.call('SADD', KEYS[3], ARGV[1])

@@ -1,0 +1,42 @@
+"""Presence: who is in a channel, for backends."""
+
+from msgspec import UNSET, Raw
+
+from gateway.api.schemas import (
+    Info,
+    PresenceRequest,
+    PresenceResult,
+    PresenceStatsRequest,
+    PresenceStatsResult,
+)
+from gateway.channels import Channels
+from gateway.errors import NOT_AVAILABLE, RequestError
+from gateway.messages import DEFAULT_APP, Channel, ClientInfo
+from gateway.node.node import Node
+
+
+class Members:
+    """Reads presence through the node. Every method raises RequestError."""
+
+    def __init__(self, node: Node, channels: Channels) -> None:
+        self._node = node
+        self._channels = channels
+
+    async def presence(self, request: PresenceRequest) -> PresenceResult:
+        members = await self._node.members(self._channel(request.channel))
+        return PresenceResult({member.client: info(member) for member in members})
+
+    async def stats(self, request: PresenceStatsRequest) -> PresenceStatsResult:
+        return PresenceStatsResult(*await self._node.member_counts(self._channel(request.channel)))
+
+    def _channel(self, name: str) -> Channel:
+        spec = self._channels.resolve(DEFAULT_APP, name)
+        if not spec.options.presence:
+            raise RequestError(NOT_AVAILABLE, f"channel {name!r} has no presence (presence)")
+        return spec.channel
+
+
+def info(member: ClientInfo) -> Info:
+    """A connection as the API shows it."""
+    conn_info = Raw(member.conn_info) if member.conn_info else UNSET
+    return Info(member.user, member.client, conn_info, Raw(member.chan_info) if member.chan_info else UNSET)

@@ -1,0 +1,287 @@
+"""Presence in Redis: entries under the lease of their node. A node says what changes, and repeats nothing."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import hiredis
+
+from gateway.broker import envelope
+from gateway.broker.base import CountsDone, MembersDone
+from gateway.broker.envelope import EnvelopeError
+from gateway.broker.redis import lua
+from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.link import pack
+from gateway.broker.redis.upkeep import KeptLink
+from gateway.errors import BrokerUnavailable, RequestError
+from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
+from gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# Stands between the lease, with which every entry begins, and who it is.
+END = "\0"
+# Leaves that wait to be confirmed at most: some minutes of many connections that come and go while Redis is away.
+MAX_UNCONFIRMED = 100_000
+# Members per command, and commands per turn of the loop, when a node enters all that it has again.
+BATCH = 200
+REPEAT_BATCHES = 5
+
+
+class Entry(NamedTuple):
+    """A member of this node, as Redis gets it."""
+
+    user: str
+    message: bytes
+    rules: PresenceRules
+
+
+class RedisPresence:
+    """Who is in the channels of the cluster. Over the link that reads: in the order of the calls."""
+
+    def __init__(self, link: KeptLink, lease: Callable[[], LeaseId], keys: Keys, metrics: Metrics) -> None:
+        """`lease` tells the one that this node has now."""
+        self._link = link
+        self._lease = lease
+        self._keys = keys
+        self._metrics = metrics
+        self._members: dict[Channel, dict[ClientId, Entry]] = {}
+        # Entries and leaves of this turn of the loop, which go out together.
+        self._entering: dict[Channel, list[ClientId]] = {}
+        # Leaves that Redis has not confirmed: to be repeated after an interruption.
+        self._left: dict[tuple[Channel, ClientId], Entry] = {}
+        # Something that was said may not have reached Redis.
+        self._is_behind = False
+        self._repeating: Iterator[None] | None = None
+
+    def enter(self, channel: Channel, member: ClientInfo, rules: PresenceRules) -> None:
+        client = ClientId(member.client)
+        message = envelope.encode_member(member, int(time.time() * 1000))
+        self._members.setdefault(channel, {})[client] = Entry(member.user, message, rules)
+        if not self._entering:
+            asyncio.get_running_loop().call_soon(self._enter_waiting)
+        self._entering.setdefault(channel, []).append(client)
+
+    def leave(self, channel: Channel, client: ClientId) -> None:
+        members = self._members.get(channel, {})
+        if client not in members:
+            return
+        # What entered before goes out before.
+        self._enter_waiting()
+        entry = members.pop(client)
+        if not members:
+            del self._members[channel]
+        if len(self._left) < MAX_UNCONFIRMED:
+            self._left[channel, client] = entry
+        self._send_leave(channel, client, entry)
+
+    def members(self, channel: Channel, done: MembersDone) -> None:
+        self._enter_waiting()
+
+        def replied(reply: Any) -> None:
+            error = self._error(reply)
+            if error is not None:
+                done(error)
+                return
+            try:
+                done([decoded(value) for value in reply])
+            except EnvelopeError as unreadable:
+                done(BrokerUnavailable(f"an entry that this version cannot read: {unreadable}"))
+
+        self._ask(pack("HVALS", self._keys.presence(channel)), replied)
+
+    def counts(self, channel: Channel, done: CountsDone) -> None:
+        self._enter_waiting()
+        found: list[int] = []
+
+        def replied(reply: Any) -> None:
+            error = self._error(reply)
+            if len(found) < 2 and error is not None:
+                # Once: the second reply finds the list full.
+                found.extend((0, 0))
+                done(error)
+            elif error is None:
+                found.append(reply)
+                if len(found) == 2:
+                    done(MemberCounts(*found))
+
+        self._ask(pack("HLEN", self._keys.presence(channel)), replied)
+        self._ask(pack("HLEN", self._keys.users(channel)), replied)
+
+    def repeat(self) -> None:
+        """Say again all that this node knows: its lease had run out, or Redis was away."""
+        self._is_behind = False
+        if self._repeating is None:
+            self._repeating = self._all_again()
+            self._repeat_some()
+
+    def repeat_if_behind(self) -> None:
+        """The link is there again."""
+        if self._is_behind:
+            self.repeat()
+
+    async def leave_of(
+        self,
+        lease: LeaseId,
+        channel: Channel,
+        members: list[tuple[ClientId, ClientInfo]],
+        rules: PresenceRules,
+        *,
+        last: bool,
+    ) -> None:
+        """Take members under another lease out of a channel; `last` when it has no others there.
+
+        Raises BrokerUnavailable or OutcomeUnknown.
+        """
+        now = int(time.time() * 1000)
+        entries = [(client, Entry(info.user, envelope.encode_member(info, now), rules)) for client, info in members]
+        link = self._link.current
+        if link is None:
+            raise BrokerUnavailable(f"no connection to Redis: {self._link.reason}")
+        command = self._leave_command(lease, channel, entries, rules, last=last)
+        try:
+            self._said(await link.ask_packed(command))
+        except hiredis.ReplyError as error:
+            raise BrokerUnavailable(f"Redis refused to clean up: {error}") from None
+
+    # Commands
+
+    def _enter_waiting(self) -> None:
+        entering, self._entering = self._entering, {}
+        for channel, clients in entering.items():
+            members = self._members.get(channel, {})
+            self._send_enter(channel, [client for client in clients if client in members])
+
+    def _send_enter(self, channel: Channel, clients: list[ClientId]) -> None:
+        members = self._members.get(channel, {})
+        lease = self._lease()
+        for start in range(0, len(clients), BATCH):
+            batch = [(client, members[client]) for client in clients[start : start + BATCH]]
+            rules = batch[0][1].rules
+            command = pack(
+                "EVALSHA",
+                lua.PRESENCE_ENTER.sha,
+                5,
+                *self._names(channel, lease),
+                channel.name,
+                self._keys.bus(channel),
+                lease + END,
+                rules.events,
+                rules.limit,
+                envelope.JOIN,
+                *_arguments(channel, batch),
+            )
+            self._ask(command, self._said)
+
+    def _send_leave(self, channel: Channel, client: ClientId, entry: Entry) -> None:
+        last = channel not in self._members
+        command = self._leave_command(self._lease(), channel, [(client, entry)], entry.rules, last=last)
+
+        def replied(reply: Any) -> None:
+            self._said(reply)
+            if not isinstance(reply, Exception):
+                self._left.pop((channel, client), None)
+
+        self._ask(command, replied)
+
+    def _leave_command(
+        self,
+        lease: LeaseId,
+        channel: Channel,
+        entries: list[tuple[ClientId, Entry]],
+        rules: PresenceRules,
+        *,
+        last: bool,
+    ) -> bytes:
+        told_at = int((time.time() + rules.grace) * 1000) if rules.grace else 0
+        return pack(
+            "EVALSHA",
+            lua.PRESENCE_LEAVE.sha,
+            5,
+            *self._names(channel, lease),
+            channel.name,
+            self._keys.bus(channel),
+            lease + END,
+            rules.events,
+            rules.limit,
+            envelope.LEAVE,
+            int(last),
+            told_at,
+            *_arguments(channel, entries),
+        )
+
+    def _names(self, channel: Channel, lease: LeaseId) -> list[bytes]:
+        partition = self._keys.partition(channel)
+        return [
+            self._keys.presence(channel),
+            self._keys.users(channel),
+            self._keys.held(partition, channel.app, lease),
+            self._keys.leaving(partition, channel.app),
+            self._keys.farewells(partition, channel.app),
+        ]
+
+    def _ask(self, command: bytes, done: Any) -> None:
+        link = self._link.current
+        if link is None or not link.writable:
+            done(BrokerUnavailable(f"no connection to Redis: {self._link.reason}"))
+        else:
+            link.send(command, done)
+
+    def _said(self, reply: Any) -> None:
+        """Redis has taken it, or not."""
+        if isinstance(reply, Exception):
+            self._is_behind = True
+            if str(reply).startswith("NOSCRIPT") and self._link.current is not None:
+                lua.reload(self._link.current)
+        elif reply:
+            self._metrics.memberships_untold.add(reply)
+
+    def _error(self, reply: Any) -> RequestError | None:
+        """What kept Redis from answering."""
+        if isinstance(reply, RequestError):
+            return BrokerUnavailable(reply.detail)
+        if isinstance(reply, hiredis.ReplyError):
+            return BrokerUnavailable(f"Redis refused to say who is there: {reply}")
+        return None
+
+    # Repeating
+
+    def _all_again(self) -> Iterator[None]:
+        """A batch a step."""
+        for (channel, client), entry in list(self._left.items()):
+            self._send_leave(channel, client, entry)
+            yield
+        for channel in list(self._members):
+            clients = list(self._members.get(channel, ()))
+            for start in range(0, len(clients), BATCH):
+                members = self._members.get(channel, {})
+                self._send_enter(channel, [each for each in clients[start : start + BATCH] if each in members])
+                yield
+
+    def _repeat_some(self) -> None:
+        assert self._repeating is not None
+        for _ in range(REPEAT_BATCHES):
+            if next(self._repeating, self) is self:
+                self._repeating = None
+                return
+        asyncio.get_running_loop().call_soon(self._repeat_some)
+
+
+def _arguments(channel: Channel, entries: Iterable[tuple[ClientId, Entry]]) -> Iterator[str | bytes]:
+    for client, entry in entries:
+        yield client
+        yield entry.user
+        yield leaving_entry(channel, entry.user)
+        yield entry.message
+
+
+def decoded(entry: bytes) -> ClientInfo:
+    """Who an entry stands for. Raises EnvelopeError."""
+    return envelope.decode_member(entry.partition(END.encode())[2])
+
+
+def leaving_entry(channel: Channel, user: str) -> str:
+    """What stands for a user of a channel among those who may come back."""
+    return f"{len(channel.name)}:{channel.name}:{user}"

@@ -1,0 +1,103 @@
+"""History and presence: what a client may read of a channel. One at a time, since an answer may be large."""
+
+from functools import partial
+
+from gateway import errors
+from gateway.auth.permissions import (
+    history_setting,
+    may_read_history,
+    may_read_presence,
+    presence_setting,
+)
+from gateway.errors import Disconnect, RequestError
+from gateway.messages import (
+    Channel,
+    ClientInfo,
+    History,
+    HistoryPage,
+    HistoryQuery,
+    MemberCounts,
+    Presence,
+    PresenceStats,
+)
+from gateway.session.session import Session
+from gateway.session.state import State
+
+
+def handle_history(session: Session, request: History) -> None:
+    services = session.services
+    if not request.channel:
+        raise Disconnect(errors.BAD_COMMAND, "history without a channel")
+    spec = services.channels.resolve(services.app, request.channel)
+    verdict = may_read_history(spec, session.user.name, request.channel in session.subs)
+    if not verdict.allowed:
+        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+    if spec.history is None:
+        raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
+    most = services.limits.history
+    limit = request.limit if 0 <= request.limit <= most else most
+    session.block()
+    services.node.streams.read(
+        spec.channel,
+        spec.history,
+        HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
+        partial(_history_read, session, request),
+    )
+
+
+def _history_read(session: Session, request: History, outcome: HistoryPage | RequestError) -> None:
+    if session.state is not State.CONNECTED:
+        return
+    epoch = request.since.epoch if request.since is not None else ""
+    if isinstance(outcome, RequestError):
+        session.answer(request, outcome)
+    elif epoch not in ("", outcome.top.epoch):
+        session.answer(request, RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now"))
+    else:
+        session.send(session.encoder.protocol.history(request.id, outcome))
+    session.unblock()
+
+
+def handle_presence(session: Session, request: Presence) -> None:
+    channel = _with_presence(session, request.channel)
+    session.block()
+    session.services.node.presence.members(channel, partial(_members_read, session, request))
+
+
+def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
+    if session.state is not State.CONNECTED:
+        return
+    if isinstance(outcome, RequestError):
+        session.answer(request, outcome)
+    else:
+        session.send(session.encoder.protocol.presence(request.id, outcome))
+    session.unblock()
+
+
+def handle_presence_stats(session: Session, request: PresenceStats) -> None:
+    channel = _with_presence(session, request.channel)
+    session.block()
+    session.services.node.presence.counts(channel, partial(_counts_read, session, request))
+
+
+def _counts_read(session: Session, request: PresenceStats, outcome: MemberCounts | RequestError) -> None:
+    if session.state is not State.CONNECTED:
+        return
+    if isinstance(outcome, RequestError):
+        session.answer(request, outcome)
+    else:
+        session.send(session.encoder.protocol.presence_stats(request.id, outcome))
+    session.unblock()
+
+
+def _with_presence(session: Session, name: str) -> Channel:
+    """The channel, if the client may read who is in it. Raises RequestError and Disconnect."""
+    if not name:
+        raise Disconnect(errors.BAD_COMMAND, "presence without a channel")
+    spec = session.services.channels.resolve(session.services.app, name)
+    if not spec.options.presence:
+        raise RequestError(errors.NOT_AVAILABLE, "the channel has no presence", presence_setting(spec))
+    verdict = may_read_presence(spec, session.user.name, name in session.subs)
+    if not verdict.allowed:
+        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+    return spec.channel
