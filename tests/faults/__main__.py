@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.faults.faults import KINDS
+from tests.faults.faults import DURABLE, KINDS
 from tests.faults.run import Run, folder
 from tests.faults.site import LONG, SHORT
 
@@ -23,18 +23,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="decides everything that is chosen")
     parser.add_argument("--only", action="append", choices=list(KINDS), help="this kind; may be repeated")
     parser.add_argument("--short", action="store_true", help="the load and times of the short profile")
+    parser.add_argument("--durable", action="store_true", help="a Valkey that loses nothing; only kinds that fit it")
     parser.add_argument("--keep", type=Path, help="folder to keep logs in")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    run = Run(seed, SHORT if options.short else LONG, _say)
+    run = Run(seed, SHORT if options.short else LONG, _say, durable=options.durable)
+    names = options.only or list(DURABLE if options.durable else KINDS)
     with folder() as place:
         if options.keep is not None:
             place = options.keep
             place.mkdir(parents=True)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(run, options.only or list(KINDS), options.minutes * 60, place))
+                runner.run(_run(run, names, options.minutes * 60, place))
         except asyncio.CancelledError:
             return INTERRUPTED
     print(run.table())

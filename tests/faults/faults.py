@@ -21,7 +21,6 @@ MEDIUM = 12_000
 TORRENT = 3_000
 # Publications by which a replica is behind, and those that overtake them.
 BEHIND, OVERTAKING = 20, 30
-AOF = ("--appendonly", "yes")
 
 
 class Kind(NamedTuple):
@@ -82,15 +81,16 @@ async def restart_empty(site: Site) -> None:
     shutil.rmtree(site.valkey.folder / "appendonlydir")
     await asyncio.sleep(_outage(site))
     site.checker.restarted()
-    await site.valkey.start(*AOF)
+    await site.valkey.start(*site.log_options)
 
 
 async def restart_from_log(site: Site) -> None:
-    """kill -9 of a Valkey with an append-only file."""
+    """kill -9 of a Valkey with an append-only file. Only if it is durable, its streams may go on."""
     await site.valkey.kill()
     await asyncio.sleep(_outage(site))
-    site.checker.restarted()
-    await site.valkey.start(*AOF)
+    if not site.durable:
+        site.checker.restarted()
+    await site.valkey.start(*site.log_options)
 
 
 async def restart_from_snapshot(site: Site) -> None:
@@ -111,6 +111,7 @@ async def stop_valkey(site: Site) -> None:
     try:
         end = loop.time() + site.pace.valkey_stop
         while loop.time() < end:
+            await site.count()
             for node in site.nodes:
                 before = loop.time()
                 status, _ = await node.get("/health/live")
@@ -155,7 +156,7 @@ async def _overflows(valkey: Valkey) -> int:
 async def attach_replica(site: Site) -> None:
     """A primary gets a replica, and loses it: nothing of this is any concern of the clients."""
     replica = site.make_valkey()
-    await replica.start(*AOF, "--replicaof", f"127.0.0.1 {site.valkey.port}")
+    await replica.start(*site.log_options, "--replicaof", f"127.0.0.1 {site.valkey.port}")
     await _until_synced(replica)
     await asyncio.sleep(_outage(site))
     await replica.kill()
@@ -172,7 +173,7 @@ async def promote_replica(site: Site) -> None:
     replica = site.make_valkey()
     try:
         await between.start()
-        await replica.start(*AOF, "--replicaof", f"127.0.0.1 {between.port}")
+        await replica.start(*site.log_options, "--replicaof", f"127.0.0.1 {between.port}")
         await _until_synced(replica)
         await _publish_to_idle(site, 1)
         # From here on the replica gets nothing.
@@ -307,6 +308,9 @@ async def stop_reading(site: Site) -> None:
         for subscriber in asleep:
             subscriber.read(True)
 
+
+# Those that a durable Valkey can take.
+DURABLE = ("restart from log", "stop valkey", "kill pubsub", "roll nodes")
 
 _RECOVERED, _REFILLED, _GAPS = frozenset({"recovered"}), frozenset({"refilled"}), frozenset({"gaps"})
 

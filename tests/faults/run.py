@@ -25,8 +25,8 @@ Counts = Counter[str]
 class Run:
     """Does it and keeps the account by kind of fault."""
 
-    def __init__(self, seed: int, pace: Pace, say: Callable[[str], None]) -> None:
-        """`say` is told what happens."""
+    def __init__(self, seed: int, pace: Pace, say: Callable[[str], None], *, durable: bool = False) -> None:
+        """`say` is told what happens; `durable` as for Site."""
         self.rows: dict[str, Counts] = {}
         self.failures: list[str] = []
         # What else was seen, and how often.
@@ -34,12 +34,12 @@ class Run:
         self._seed = seed
         self._pace = pace
         self._say = say
-        self._site: Site | None = None
+        self._durable = durable
 
     async def run(self, names: Sequence[str], seconds: float, folder: Path) -> None:
         """Each of these kinds once, then any of them until the time is over."""
         processes = Processes()
-        site = self._site = Site(processes, folder, self._seed, self._pace)
+        site = Site(processes, folder, self._seed, self._pace, durable=self._durable)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
         end = loop.time() + seconds
@@ -100,7 +100,11 @@ class Run:
             self.failures.append(f"  {each.fault.value} {each.channel} {each.client}: {each.text}; {list(each.events)}")
         self.failures += site.troubles()
         for name, row in self.rows.items():
-            self.failures += [f"{name}: nothing was {what}" for what in KINDS[name].shows if not row[what]]
+            # Where nothing was lost with the server, no gap is to be told.
+            shows = {"refilled"} if self._durable and KINDS[name].shows == {"gaps"} else KINDS[name].shows
+            self.failures += [f"{name}: nothing {what}" for what in shows if not row[what]]
+            if self._durable and row["gaps"]:
+                self.failures.append(f"{name}: {row['gaps']} gaps, though Valkey is durable")
         self.notes.update(site.notes)
         self.notes["attempts to publish"] = checker.attempts
         self.notes["recoveries refused where the history held the range"] = checker.refused

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.benchmarks.processes import usage
 from tests.faults.checker import Checker
 from tests.faults.processes import Node, Processes, Valkey, until
 from tests.faults.proxy import Proxy
@@ -68,8 +69,10 @@ SHORT = Pace(18, 100.0, 200.0, 2, outage=1.0, valkey_stop=4.0, node_stop=11.0, d
 class Site:
     """Everything that runs."""
 
-    def __init__(self, processes: Processes, folder: Path, seed: int, pace: Pace) -> None:
+    def __init__(self, processes: Processes, folder: Path, seed: int, pace: Pace, *, durable: bool = False) -> None:
+        """`durable`: of a Valkey that loses nothing when it is killed, and nodes that are told so."""
         self.pace = pace
+        self.durable = durable
         self.dice = random.Random(seed)
         self.checker = Checker(KEPT)
         # What happened, by kind.
@@ -94,11 +97,16 @@ class Site:
         self._valkeys += 1
         return Valkey(self.processes, f"valkey-{self._valkeys}", self.folder)
 
+    @property
+    def log_options(self) -> Sequence[str]:
+        """Of a Valkey that writes a log."""
+        return ("--appendonly", "yes", "--appendfsync", "always" if self.durable else "everysec")
+
     # Start and stop
 
     async def start(self) -> None:
         """Returns when everybody is subscribed and something is published."""
-        await self.valkey.start("--appendonly", "yes")
+        await self.valkey.start(*self.log_options)
         for number, proxy in enumerate(self.proxies):
             await proxy.start()
             self.nodes.append(Node(self.processes, f"node-{number}", self.folder, proxy.port, self._environment()))
@@ -121,6 +129,7 @@ class Site:
             "GATEWAY_CHANNELS__DELIVERY": "recoverable",
             "GATEWAY_CHANNELS__HISTORY_SIZE": str(HISTORY_SIZE),
             "GATEWAY_CHANNELS__HISTORY_TTL": str(HISTORY_SECONDS),
+            "GATEWAY_REDIS__DURABLE": str(self.durable).lower(),
             "GATEWAY_LIMITS__OUTBOX": str(OUTBOX),
             "GATEWAY_DRAIN__WINDOW": str(self.pace.drain),
             # Clients find out sooner that nobody is there.
@@ -203,6 +212,8 @@ class Site:
     async def count(self) -> None:
         """Add up what the nodes have counted; called often enough, little is lost with a node that is killed."""
         for node in self.nodes:
+            mebibytes = usage(node.pid).rss // 2**20
+            self.notes["largest node, MiB"] = max(self.notes["largest node, MiB"], mebibytes)
             status, text = await node.get("/metrics")
             if status == 200:
                 self._add(node.name, text.decode())

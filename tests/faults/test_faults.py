@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from tests.faults.faults import KINDS
+from tests.faults.faults import DURABLE, KINDS
 from tests.faults.run import Run, folder
 from tests.faults.site import SHORT
 
@@ -15,9 +15,18 @@ SEED = 7
 @pytest.mark.slow
 def test_nothing_is_lost_silently() -> None:
     """No publication is lost, doubled or misordered without a word, whatever fails; and recoveries succeed."""
-    run = Run(SEED, SHORT, print)
+    perform(Run(SEED, SHORT, print), list(KINDS))
+
+
+@pytest.mark.slow
+def test_a_durable_valkey_keeps_the_streams() -> None:
+    """Told that it loses nothing, the nodes go on where they were: no subscriber hears of a gap."""
+    perform(Run(SEED, SHORT, print, durable=True), list(DURABLE))
+
+
+def perform(run: Run, names: list[str]) -> None:
     with folder() as place, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run.run(list(KINDS), 0.0, place))
+        runner.run(run.run(names, 0.0, place))
     print(run.table())
     assert run.failures == []
-    assert set(run.rows) == set(KINDS)
+    assert set(run.rows) == set(names)
