@@ -195,8 +195,8 @@ class DictRegistry:
     async def announce(self, info: NodeInfo) -> None:
         self.leases[info.uid] = info
 
-    async def withdraw(self, uid: NodeId) -> None:
-        self.leases.pop(uid, None)
+    async def withdraw(self) -> None:
+        self.leases.clear()
 
     async def nodes(self) -> list[NodeInfo]:
         return list(self.leases.values())

@@ -6,7 +6,7 @@ Every implementation passes the contract suite in tests/broker/.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.control import ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
+from gateway.control import ChannelPage, Control, ControlResult, NodeInfo, Revocation
 from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
@@ -133,8 +133,8 @@ class Registry(Protocol):
     async def announce(self, info: NodeInfo) -> None:
         """Renew this node's lease and what it says of itself. Called every few seconds by the node."""
 
-    async def withdraw(self, uid: NodeId) -> None:
-        """End the lease at once (orderly shutdown)."""
+    async def withdraw(self) -> None:
+        """End the lease of this node at once (orderly shutdown)."""
 
     async def nodes(self) -> list[NodeInfo]:
         """All nodes whose lease lives, ordered by name."""

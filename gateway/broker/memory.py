@@ -153,8 +153,8 @@ class MemoryRegistry:
     async def announce(self, info: NodeInfo) -> None:
         self._nodes[info.uid] = info
 
-    async def withdraw(self, uid: NodeId) -> None:
-        self._nodes.pop(uid, None)
+    async def withdraw(self) -> None:
+        self._nodes.clear()
 
     async def nodes(self) -> list[NodeInfo]:
         return sorted(self._nodes.values(), key=lambda info: info.name)

@@ -130,7 +130,7 @@ class Node:
         if self._lag is not None:
             self._lag.stop()
         try:
-            await self._registry.withdraw(self.uid)
+            await self._registry.withdraw()
         except RequestError as error:
             logger.warning("the lease of this node ends by its time limit: %s", error)
         await self._broker.stop()

@@ -25,7 +25,7 @@ def test_nodes_are_those_whose_leases_live(engine: Engine) -> None:
                 return
             await members[1].announce("a")
             assert [info.name for info in await members[0].registry.nodes()] == ["a", "b"]
-            await members[1].registry.withdraw(members[1].uid)
+            await members[1].registry.withdraw()
             assert [info.name for info in await members[0].registry.nodes()] == ["b"]
 
     asyncio.run(scenario())

@@ -118,7 +118,7 @@ class RedisRegistry:
             before, _ = await pipe.execute()
         return before is not None
 
-    async def withdraw(self, uid: NodeId) -> None:
+    async def withdraw(self) -> None:
         # It stays in the set: whoever cleans up looks whether it has left something.
         async with failing("the lease was not ended"):
             await self.client.delete(self._keys.lease(self.lease))

@@ -6,7 +6,7 @@ import time
 import pytest
 import redis
 
-from gateway.broker.redis import broker as module
+from gateway.broker.redis import heartbeat
 from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable
 from gateway.messages import PUBLISHED, Channel, Publication
@@ -20,7 +20,7 @@ def test_a_node_that_does_not_hear_itself_gets_another_link(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its subscribe link answers every ping, and no message comes through it."""
-    monkeypatch.setattr(module, "DEAF_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "DEAF_SECONDS", 0.5)
 
     async def scenario() -> None:
         async with proxied(server.port) as proxy:
@@ -43,7 +43,7 @@ def test_a_node_that_does_not_hear_itself_gets_another_link(
 
 def test_a_process_that_was_held_up_keeps_its_links(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suspended container, a hook that blocks: nothing was missed, so nobody is told of a gap."""
-    monkeypatch.setattr(module, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, "DEAF_SECONDS", 0.3)
 
     async def scenario() -> None:
         async with two(server.url) as (here, there):
@@ -63,7 +63,7 @@ def test_without_its_publish_link_a_node_goes_on_receiving(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it is away: that heartbeats could not be sent is no fault of the link that would bring them."""
-    monkeypatch.setattr(module, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, "DEAF_SECONDS", 0.3)
 
     async def scenario() -> None:
         async with two(server.url) as (here, there):

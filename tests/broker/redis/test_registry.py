@@ -64,7 +64,7 @@ def test_the_registry_says_that_redis_is_away(server: ValkeyServer) -> None:
             registry = here.registry
             for operation in (
                 lambda: here.announce("a"),
-                lambda: registry.withdraw(here.uid),
+                lambda: registry.withdraw(),
                 registry.nodes,
                 lambda: registry.channels("default", "", 10, ""),
                 lambda: registry.revoke(Revocation("default", jti="t")),
