@@ -4,7 +4,8 @@ import asyncio
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from tests.faults.processes import SERVER_SECONDS, Node, Valkey, until
@@ -168,21 +169,8 @@ async def promote_replica(site: Site) -> None:
     Idle channels lost writes too; on half of them the new primary's tops are beyond the old ones before two of the
     three nodes get to look.
     """
-    old = site.valkey
-    between = Proxy(old.port)
-    replica = site.make_valkey()
-    try:
-        await between.start()
-        await replica.start(*site.log_options, "--replicaof", f"127.0.0.1 {between.port}")
-        await _until_synced(replica)
-        await _publish_to_idle(site, 1)
-        # From here on the replica gets nothing.
-        between.hold(to_server=True, from_server=True)
-        await _publish_to_idle(site, BEHIND)
-        await asyncio.sleep(site.pace.outage)
-        await old.kill()
-    finally:
-        await between.stop()
+    async with _replica_behind(site) as replica:
+        await site.valkey.kill()
     for proxy in site.proxies:
         proxy.refusing = True
         proxy.lead(replica.port)
@@ -192,11 +180,68 @@ async def promote_replica(site: Site) -> None:
     first = site.dice.randrange(len(site.nodes))
     site.proxies[first].heal()
     await site.nodes[first].ready()
-    for channel in IDLE[: len(IDLE) // 2]:
-        for _ in range(OVERTAKING):
-            await site.writer.publish(site.nodes[first].port, channel)
+    await _overtake(site, site.nodes[first])
     for proxy in site.proxies:
         proxy.heal()
+
+
+async def demote_primary(site: Site) -> None:
+    """The primary becomes the replica of one that lacks its newest writes, takes them from it, and is primary again.
+
+    It is the same process with the same connections all the time.
+    """
+    async with _replica_behind(site) as replica:
+        await replica.ask("REPLICAOF", "NO", "ONE")
+        await site.valkey.ask("REPLICAOF", "127.0.0.1", str(replica.port))
+        await _until_synced(site.valkey)
+    site.checker.restarted()
+    await site.valkey.ask("REPLICAOF", "NO", "ONE")
+    await replica.kill()
+    await site.ready()
+    await _overtake(site, site.nodes[0])
+
+
+@asynccontextmanager
+async def _replica_behind(site: Site) -> AsyncIterator[Valkey]:
+    """A new replica that lacks the newest writes; it gets nothing more within the context."""
+    between = Proxy(site.valkey.port)
+    replica = site.make_valkey()
+    await between.start()
+    try:
+        await replica.start(*site.log_options, "--replicaof", f"127.0.0.1 {between.port}")
+        await _until_synced(replica)
+        await _publish_to_idle(site, 1)
+        between.hold(to_server=True, from_server=True)
+        await _publish_to_idle(site, BEHIND)
+        await asyncio.sleep(site.pace.outage)
+        yield replica
+    finally:
+        await between.stop()
+
+
+async def _overtake(site: Site, node: Node) -> None:
+    """Half of the idle channels get further than they were before."""
+    for channel in IDLE[: len(IDLE) // 2]:
+        for _ in range(OVERTAKING):
+            await site.writer.publish(node.port, channel)
+
+
+async def outlive_promotion(site: Site) -> None:
+    """A promoted primary without replicas forgets, after repl-backlog-ttl, that it ever was one: nothing is lost."""
+    if not await _was_promoted(site.valkey):
+        await promote_replica(site)
+        await site.settle()
+    await site.valkey.ask("CONFIG", "SET", "repl-backlog-ttl", "1")
+    async with asyncio.timeout(SERVER_SECONDS):
+        while await _was_promoted(site.valkey):
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(_outage(site))
+    await site.valkey.ask("CONFIG", "SET", "repl-backlog-ttl", "3600")
+
+
+async def _was_promoted(valkey: Valkey) -> bool:
+    """Whether it knows that it was a replica once."""
+    return (await valkey.info("replication"))["second_repl_offset"] != "-1"
 
 
 async def _until_synced(replica: Valkey) -> None:
@@ -326,6 +371,8 @@ KINDS: Mapping[str, Kind] = {
     "overflow": Kind(overflow, _REFILLED),
     "attach replica": Kind(attach_replica, frozenset()),
     "promote replica": Kind(promote_replica, _GAPS),
+    "demote primary": Kind(demote_primary, _GAPS),
+    "outlive promotion": Kind(outlive_promotion, frozenset()),
     "cut links": Kind(cut_links, _REFILLED),
     "refuse links": Kind(refuse_links, _REFILLED),
     "delay links": Kind(delay_links, frozenset()),
