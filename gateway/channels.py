@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.errors import BAD_REQUEST, UNKNOWN_CHANNEL, ConfigError, RequestError
-from gateway.messages import NO_OPTIONS, Channel, PresenceRules, PublishOptions, Retention
+from gateway.messages import NO_OPTIONS, Channel, Latest, PresenceRules, PublishOptions, Retention
 
 NAME = re.compile(r"[!-~]{1,255}")
 
@@ -43,6 +43,8 @@ class ChannelSpec(NamedTuple):
     users: frozenset[str] | None
     # How the channel's stream is kept; None when it has none.
     history: Retention | None
+    # How its newest values are kept, where only those count.
+    latest: Latest | None
     # How clients publish into it.
     publishing: PublishOptions
     # Who is told of those who come and go; None when nobody keeps who is there.
@@ -113,9 +115,11 @@ class Channels:
             # Nobody may be meant by an empty id: that is what anonymous clients have.
             users = frozenset(name.rpartition("#")[2].split(",")) - {""}
         history = _history(options)
-        publishing = PublishOptions(history=history) if history is not None else NO_OPTIONS
+        latest = _latest(options)
+        stored = history is not None or latest is not None
+        publishing = PublishOptions(history=history, latest=latest) if stored else NO_OPTIONS
         return ChannelSpec(
-            Channel(app, name), namespace, options, private, users, history, publishing, _presence(options)
+            Channel(app, name), namespace, options, private, users, history, latest, publishing, _presence(options)
         )
 
 
@@ -141,8 +145,16 @@ def _presence(options: NamespaceSettings) -> PresenceRules | None:
     return PresenceRules() if options.presence else None
 
 
+def _latest(options: NamespaceSettings) -> Latest | None:
+    if options.delivery != "latest":
+        return None
+    return Latest(options.latest_key, options.latest_keys, options.latest_ttl, options.latest_interval)
+
+
 def _history(options: NamespaceSettings) -> Retention | None:
     size = options.history_size
+    if options.delivery == "latest":
+        return None
     if size is None:
         size = RECOVERABLE_SIZE if options.delivery == "recoverable" else 0
     return Retention(size, options.history_ttl, max(options.history_meta_ttl, options.history_ttl)) if size else None

@@ -33,6 +33,12 @@ class Kind(enum.IntEnum):
     BINARY = 2
 
 
+# Tags by which a client tells what it gets of a channel with latest values: how old a value is (ms) when it comes with
+# the subscription, and that a key has none any more.
+AGE = "age"
+REMOVED = "removed"
+
+
 class Position(NamedTuple):
     """A place in a channel's stream. Offsets count from 1; another epoch means another, incomparable stream."""
 
@@ -114,6 +120,16 @@ class Retention(msgspec.Struct, frozen=True, gc=False):
     meta_ttl: int
 
 
+class Latest(msgspec.Struct, frozen=True, gc=False):
+    """How the newest values of a channel are kept: at most `keys`, each for `ttl` seconds. `tag` names the key."""
+
+    tag: str
+    keys: int
+    ttl: int
+    # Seconds between two publications of a key to a subscriber.
+    interval: float
+
+
 class PublishOptions(msgspec.Struct, frozen=True, gc=False):
     """How to publish. With an idempotency key, repeating a publish within the window returns the first result."""
 
@@ -122,11 +138,23 @@ class PublishOptions(msgspec.Struct, frozen=True, gc=False):
     idempotency_ttl: int = 300
     # Into the channel's stream too, which gives the publication its position.
     history: Retention | None = None
+    # As the newest value of its key.
+    latest: Latest | None = None
     # Versions of publications count within it: with another one they begin anew.
     version_epoch: str = ""
 
 
 NO_OPTIONS = PublishOptions()
+
+
+def latest_key(publication: Publication, latest: Latest) -> str:
+    """Of which key the publication is the newest value."""
+    return (publication.tags or {}).get(latest.tag, "")
+
+
+def is_removal(publication: Publication) -> bool:
+    """Whether it ends the value of its key."""
+    return REMOVED in (publication.tags or {})
 
 
 class PublishResult(NamedTuple):

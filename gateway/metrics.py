@@ -170,6 +170,9 @@ class Metrics:
         self.recovered_publications = Counter("gateway_recovered_publications", "Publications delivered by recovery.")
         self.refills = Counter("gateway_refills", "Gaps of this node that it closed from a stream.")
         self.refilled_publications = Counter("gateway_refilled_publications", "Publications that closed them.")
+        self.latest_skipped = Counter(
+            "gateway_latest_skipped", "Publications not delivered since a newer one of the same key came first."
+        )
         self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
         self.memberships_untold = Counter(
             "gateway_memberships_untold", "Joins and leaves that were not told, since the channel has too many members."

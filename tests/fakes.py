@@ -8,7 +8,16 @@ from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Subs
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import BrokerUnavailable, CloseCode
-from gateway.messages import PUBLISHED, Channel, HistoryQuery, Publication, PublishOptions, PublishResult, Retention
+from gateway.messages import (
+    PUBLISHED,
+    Channel,
+    HistoryQuery,
+    Latest,
+    Publication,
+    PublishOptions,
+    PublishResult,
+    Retention,
+)
 from gateway.session.transport import Connection, Write
 
 
@@ -145,6 +154,12 @@ class ManualBroker:
             done(BrokerUnavailable("down"))
             return
         self._complete(lambda: done(self.streams.read(channel, history, query)))
+
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
+        if not self.up:
+            done(BrokerUnavailable("down"))
+            return
+        self._complete(lambda: done(self.streams.values(channel)))
 
     async def clear(self, channel: Channel) -> None:
         self.streams.clear(channel)

@@ -51,7 +51,7 @@ class Histories:
             if not page.publications or len(found) == request.limit:
                 break
             since = Position(page.publications[-1].offset, page.top.epoch)
-        return HistoryResult([_publication(each) for each in found], page.top.epoch, page.top.offset)
+        return HistoryResult([publication(each) for each in found], page.top.epoch, page.top.offset)
 
     async def remove(self, request: HistoryRemoveRequest) -> EmptyResult:
         spec, _ = self._with_history(request.channel)
@@ -74,12 +74,13 @@ class Histories:
         return spec, spec.history
 
 
-def _publication(publication: Publication) -> HistoryPublication:
+def publication(stored: Publication) -> HistoryPublication:
+    """A publication as the API shows what is kept."""
     return HistoryPublication(
-        Raw(as_json(publication)),
-        publication.offset,
-        info(publication.info) if publication.info is not None else None,
-        publication.tags,
-        publication.time,
-        publication.version,
+        Raw(as_json(stored)),
+        stored.offset,
+        info(stored.info) if stored.info is not None else None,
+        stored.tags,
+        stored.time,
+        stored.version,
     )

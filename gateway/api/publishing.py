@@ -175,11 +175,14 @@ def _publication(request: PublicationRequest, spec: ChannelSpec, kind: Kind, dat
 
 def _options(request: PublicationRequest, spec: ChannelSpec) -> PublishOptions:
     history = None if request.skip_history else spec.history
+    latest = None if request.skip_history else spec.latest
     if request.version and history is None:
         raise RequestError(NOT_AVAILABLE, "field version, in a channel without history (delivery, history_size)")
-    if not (request.idempotency_key or request.version_epoch):
-        return NO_OPTIONS if history is None else spec.publishing
-    return PublishOptions(request.idempotency_key, history=history, version_epoch=request.version_epoch)
+    if request.idempotency_key or request.version_epoch:
+        return PublishOptions(
+            request.idempotency_key, history=history, latest=latest, version_epoch=request.version_epoch
+        )
+    return NO_OPTIONS if request.skip_history else spec.publishing
 
 
 def _result(position: Position) -> PublishResult:

@@ -11,6 +11,7 @@ from gateway.api.batch import Batches
 from gateway.api.cluster import Cluster
 from gateway.api.endpoint import DOCUMENT, ApiEndpoint, Method
 from gateway.api.history import Histories
+from gateway.api.latest import LatestValues
 from gateway.api.openapi import document
 from gateway.api.presence import Members
 from gateway.api.publishing import Publisher
@@ -38,6 +39,7 @@ def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dic
     publisher = Publisher(node, channels, settings.limits.message_size, settings.api.max_batch)
     users = Users(node, channels, settings.limits.message_size)
     histories = Histories(node, channels)
+    latest = LatestValues(node, channels)
     members = Members(node, channels)
     cluster = Cluster(node)
     methods = {
@@ -50,6 +52,8 @@ def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dic
         "revoke": Method(schemas.RevokeRequest, schemas.EmptyResult, users.revoke),
         "history": Method(schemas.HistoryRequest, schemas.HistoryResult, histories.read),
         "history_remove": Method(schemas.HistoryRemoveRequest, schemas.EmptyResult, histories.remove),
+        "latest": Method(schemas.LatestRequest, schemas.LatestResult, latest.read),
+        "latest_remove": Method(schemas.LatestRemoveRequest, schemas.EmptyResult, latest.remove),
         "presence": Method(schemas.PresenceRequest, schemas.PresenceResult, members.presence),
         "presence_stats": Method(schemas.PresenceStatsRequest, schemas.PresenceStatsResult, members.stats),
         "channels": Method(schemas.ChannelsRequest, schemas.ChannelsResult, cluster.channels),

@@ -173,6 +173,19 @@ class HistoryRemoveRequest(ApiRequest, frozen=True):
     channel: ChannelName
 
 
+class LatestRequest(ApiRequest, frozen=True):
+    """The newest value of each key of a channel with `delivery = "latest"`."""
+
+    channel: ChannelName
+
+
+class LatestRemoveRequest(ApiRequest, frozen=True):
+    """Remove the value of a key. Subscribers get a publication of `null` with the tag `removed`."""
+
+    channel: ChannelName
+    key: Annotated[str, Meta(max_length=255, description="Empty: the value published without a key.")] = ""
+
+
 class PresenceRequest(ApiRequest, frozen=True):
     """Who is in a channel."""
 
@@ -239,6 +252,12 @@ class HistoryResult(msgspec.Struct, frozen=True):
     publications: list[HistoryPublication]
     epoch: str
     offset: int
+
+
+class LatestResult(msgspec.Struct, frozen=True):
+    """The values, in the order in which they were published."""
+
+    publications: list[HistoryPublication]
 
 
 class PresenceResult(msgspec.Struct, frozen=True):
@@ -314,6 +333,8 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoke: RevokeRequest | None = None
     history: HistoryRequest | None = None
     history_remove: HistoryRemoveRequest | None = None
+    latest: LatestRequest | None = None
+    latest_remove: LatestRemoveRequest | None = None
     presence: PresenceRequest | None = None
     presence_stats: PresenceStatsRequest | None = None
     channels: ChannelsRequest | None = None
@@ -339,6 +360,8 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     revoke: EmptyResult | None = None
     history: HistoryResult | None = None
     history_remove: EmptyResult | None = None
+    latest: LatestResult | None = None
+    latest_remove: EmptyResult | None = None
     presence: PresenceResult | None = None
     presence_stats: PresenceStatsResult | None = None
     channels: ChannelsResult | None = None

@@ -61,6 +61,8 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     info: bytes = b""
     # Unix time in seconds at which the subscription must be refreshed, 0 for never.
     expire_at: int = 0
+    # Seconds between two publications of a key, where only the newest counts; None: as configured.
+    latest_interval: float | None = None
     jti: str = ""
     issued_at: int = 0
 
@@ -94,6 +96,7 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     subs: dict[str, _SubClaim] = {}
     channel: str | UnsetType = UNSET
     client: Id = ""
+    latest_interval: Annotated[float, Meta(ge=0, le=3600)] | None = None
 
 
 CLAIMS = msgspec.json.Decoder(Claims)
@@ -230,6 +233,7 @@ class TokenVerifier:
             client=claims.client,
             info=_json_text("info", claims.info, claims.b64info),
             expire_at=expire_at,
+            latest_interval=claims.latest_interval,
             jti=claims.jti,
             issued_at=int(claims.iat),
         )

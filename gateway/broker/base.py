@@ -15,6 +15,7 @@ from gateway.messages import (
     Event,
     HistoryPage,
     HistoryQuery,
+    Latest,
     MemberCounts,
     PresenceRules,
     Publication,
@@ -82,6 +83,9 @@ class Broker(Protocol):
         What was published before the call is in it. `done` may be called before `read` returns, with
         BrokerUnavailable.
         """
+
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
+        """Read the newest values of a channel, in no order. As `read`."""
 
     async def clear(self, channel: Channel) -> None:
         """Forget the publications of the stream, not its position. Raises BrokerUnavailable or OutcomeUnknown."""

@@ -19,7 +19,7 @@ HEAD = VERSION + PUBLICATION
 JOIN = VERSION + b"j"
 LEAVE = VERSION + b"l"
 
-# An epoch is short (24 characters) and an offset has 19 digits at most.
+# An epoch is short (20 characters) and an offset has 19 digits at most.
 MAX_POSITION = 64
 
 

@@ -11,12 +11,13 @@ from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Subs
 from gateway.broker.presence import MemoryPresence
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
-from gateway.errors import BrokerUnavailable
+from gateway.errors import LIMIT_EXCEEDED, BrokerUnavailable, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
     Event,
     HistoryQuery,
+    Latest,
     Publication,
     PublishOptions,
     PublishResult,
@@ -39,7 +40,7 @@ class MemoryBroker:
         self._waiting: dict[Channel, list[Event]] = {}
         self._streams = Streams(clock)
         self.presence = MemoryPresence(self._send)
-        self._unanswered: deque[tuple[PublishDone, PublishResult]] = deque()
+        self._unanswered: deque[tuple[PublishDone, PublishResult | RequestError]] = deque()
         # (channel, idempotency key) -> when it is forgotten, and its result; in the order of publishing.
         self._seen: dict[tuple[Channel, str], tuple[float, PublishResult]] = {}
         metrics.broker_up.read = lambda: float(self._receiver is not None)
@@ -63,10 +64,10 @@ class MemoryBroker:
             return
         self._metrics.published.add()
         key = (publication.channel, options.idempotency_key) if options.idempotency_key else None
-        result = self._known(key) if key is not None else None
+        result: PublishResult | RequestError | None = self._known(key) if key is not None else None
         if result is None:
             result = self._accept(publication, options)
-            if key is not None:
+            if key is not None and isinstance(result, PublishResult):
                 self._remember(key, self._clock() + options.idempotency_ttl, result)
         self._unanswered.append((done, result))
         asyncio.get_running_loop().call_soon(self._answer)
@@ -76,6 +77,12 @@ class MemoryBroker:
             done(BrokerUnavailable("the broker is stopped"))
             return
         done(self._streams.read(channel, history, query))
+
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
+        if self._receiver is None:
+            done(BrokerUnavailable("the broker is stopped"))
+            return
+        done(self._streams.values(channel))
 
     async def clear(self, channel: Channel) -> None:
         self._streams.clear(channel)
@@ -111,9 +118,14 @@ class MemoryBroker:
             done, result = self._unanswered.popleft()
             done(result)
 
-    def _accept(self, publication: Publication, options: PublishOptions) -> PublishResult:
+    def _accept(self, publication: Publication, options: PublishOptions) -> PublishResult | RequestError:
         """Into the stream, and on its way to the subscribers."""
         result = PUBLISHED
+        if options.latest is not None:
+            value = self._streams.set_value(publication, options.latest)
+            if value is None:
+                return RequestError(LIMIT_EXCEEDED, "the channel has as many keys as it may have", "latest_keys")
+            publication, result = value, PublishResult(value.offset, value.epoch)
         if options.history is not None:
             stored = self._streams.append(publication, options.history, options.version_epoch)
             result = PublishResult(*self._streams.top(publication.channel))

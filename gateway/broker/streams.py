@@ -7,7 +7,17 @@ from itertools import islice
 
 from msgspec import structs
 
-from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, Retention
+from gateway.messages import (
+    Channel,
+    HistoryPage,
+    HistoryQuery,
+    Latest,
+    Position,
+    Publication,
+    Retention,
+    is_removal,
+    latest_key,
+)
 
 # Seconds for which a position is kept that nothing was published to.
 UNUSED_TTL = 600
@@ -16,11 +26,13 @@ SWEEP_EVERY = 1_000
 
 
 class _Stream:
-    __slots__ = ("expire_at", "forget_at", "publications", "top", "version", "version_epoch")
+    __slots__ = ("expire_at", "forget_at", "publications", "top", "values", "version", "version_epoch")
 
     def __init__(self) -> None:
         self.top = Position(0, secrets.token_hex(4))
         self.publications: deque[Publication] = deque()
+        # The newest by key, where only those count.
+        self.values: dict[str, Publication] = {}
         # When the publications end, and when the position does.
         self.expire_at = 0.0
         self.forget_at = 0.0
@@ -74,6 +86,25 @@ class Streams:
                 break
             chosen.append(publication)
         return HistoryPage(chosen, stream.top)
+
+    def set_value(self, publication: Publication, latest: Latest) -> Publication | None:
+        """The publication with its position, as the value of its key; None when there are too many keys."""
+        stream = self._stream(publication.channel)
+        key = latest_key(publication, latest)
+        if is_removal(publication):
+            stream.values.pop(key, None)
+        elif key not in stream.values and len(stream.values) >= latest.keys:
+            return None
+        top = stream.top = Position(stream.top.offset + 1, stream.top.epoch)
+        publication = structs.replace(publication, offset=top.offset, epoch=top.epoch)
+        if not is_removal(publication):
+            stream.values[key] = publication
+        stream.forget_at = self._clock() + latest.ttl
+        return publication
+
+    def values(self, channel: Channel) -> HistoryPage:
+        stream = self._stream(channel)
+        return HistoryPage(list(stream.values.values()), stream.top)
 
     def clear(self, channel: Channel) -> None:
         self._stream(channel).publications.clear()

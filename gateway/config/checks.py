@@ -158,8 +158,12 @@ def _channels(settings: ServerSettings) -> Iterator[str]:
     named = {"channels": settings.channels}
     named.update((f"namespaces.{name}", options) for name, options in settings.namespaces.items())
     for name, options in named.items():
-        if options.delivery != "live":
-            yield f"{name}.delivery = {options.delivery!r} acts as 'live' in this version"
+        if options.delivery == "latest" and options.history_size:
+            yield f"{name}.history_size has no effect with delivery = 'latest'"
+        if options.history_meta_ttl < options.history_ttl:
+            yield f"{name}.history_meta_ttl is less than history_ttl, which counts for both"
+        if options.join_leave != "off" and options.presence is False:
+            yield f"{name}.join_leave keeps who is there, and {name}.presence = false lets nobody read it"
     if settings.personal.namespace and not settings.personal.enabled:
         yield "personal.namespace is set, but personal.enabled is off"
 

@@ -227,8 +227,8 @@ class NamespaceSettings(Section):
 
     delivery: Literal["live", "recoverable", "latest"] = Field(
         "live",
-        description="What subscribers get: what comes (live); all of it, also after an interruption (recoverable). "
-        "latest acts as live in this version.",
+        description="What subscribers get: what comes (live); all of it, also after an interruption (recoverable); "
+        "the newest value of each key (latest).",
     )
     allow_subscribe: tuple[Literal["client", "anonymous"], ...] = Field(
         (), description="Who may subscribe without a subscription token: client (with a user id), anonymous."
@@ -241,6 +241,18 @@ class NamespaceSettings(Section):
     )
     allow_history: tuple[Who, ...] = Field(
         ("subscriber",), description="Who may read the history: client (with a user id), subscriber, anonymous."
+    )
+    latest_key: Text = Field(
+        "key", description="With latest: the tag of a publication that names its key; without it, one value a channel."
+    )
+    latest_interval: Annotated[float, Field(ge=0, le=3600)] = Field(
+        0.5, description="With latest: seconds between two publications of a key to a subscriber; its token may differ."
+    )
+    latest_ttl: Annotated[int, Field(ge=1, le=31_536_000)] = Field(
+        3_600, description="With latest: seconds after which a value is forgotten."
+    )
+    latest_keys: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, description="With latest: keys of one channel at most."
     )
     presence: bool | None = Field(
         None, description="Keep who is in a channel. Default: off, except in what no_auth and demo open."

@@ -35,6 +35,7 @@ from gateway.messages import (
     Event,
     HistoryPage,
     HistoryQuery,
+    Latest,
     MemberCounts,
     Publication,
     PublishOptions,
@@ -45,6 +46,7 @@ from gateway.messages import (
 from gateway.metrics import Metrics
 from gateway.node.clients import Client, Clients
 from gateway.node.interests import Interests
+from gateway.node.latest import LatestChannel
 from gateway.node.streams import Streams
 from gateway.node.vitals import LoopLag, cpu_seconds, resident_bytes
 from gateway.scheduler import Scheduler
@@ -193,24 +195,35 @@ class Node:
 
     def release(self, channel: Channel) -> None:
         """End what `acquire` began successfully."""
-        if not self.hub.count(channel):
+        if not self.count(channel):
             self.streams.forget(channel)
         self._interests.release(channel)
 
-    def join(self, channel: Channel, client: Client, encoder: Encoder, write: Write) -> None:
-        """Deliver the acquired channel to a client from now on."""
-        self.hub.add(channel, client, encoder, write)
+    def join(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder, write: Write) -> None:
+        """Deliver the acquired channel to a client from now on; `lane` as its joiner says, else the channel."""
+        self.hub.add(lane, client, encoder, write)
+        stream = self.streams.find(channel)
+        if isinstance(stream, LatestChannel):
+            stream.entered(lane)
         rules = self._channels.resolve(channel.app, channel.name).presence
         if rules is not None:
             self.presence.enter(channel, client.member(channel.name), rules)
-        self._registry.set_occupancy(channel, self.hub.count(channel))
+        self._registry.set_occupancy(channel, self.count(channel))
 
-    def leave(self, channel: Channel, client: Client, encoder: Encoder) -> None:
+    def count(self, channel: Channel) -> int:
+        """Subscriptions to the channel on this node."""
+        stream = self.streams.find(channel)
+        return stream.members if isinstance(stream, LatestChannel) else self.hub.count(channel)
+
+    def leave(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder) -> None:
         """End what `join` and its `acquire` began."""
         if self._channels.resolve(channel.app, channel.name).presence is not None:
             self.presence.leave(channel, client.client)
-        self.hub.remove(channel, client, encoder)
-        self._registry.set_occupancy(channel, self.hub.count(channel))
+        self.hub.remove(lane, client, encoder)
+        stream = self.streams.find(channel)
+        if isinstance(stream, LatestChannel):
+            stream.leave(lane)
+        self._registry.set_occupancy(channel, self.count(channel))
         self.release(channel)
 
     async def read(self, channel: Channel, history: Retention, query: HistoryQuery) -> HistoryPage:
@@ -229,6 +242,12 @@ class Node:
         """How many are in a channel. Raises BrokerUnavailable."""
         future: asyncio.Future[MemberCounts] = asyncio.get_running_loop().create_future()
         self.presence.counts(channel, partial(_settle, future))
+        return await future
+
+    async def values(self, channel: Channel, latest: Latest) -> HistoryPage:
+        """The newest values of a channel. Raises BrokerUnavailable."""
+        future: asyncio.Future[HistoryPage] = asyncio.get_running_loop().create_future()
+        self.streams.values(channel, latest, partial(_settle, future))
         return await future
 
     async def clear(self, channel: Channel) -> None:

@@ -1,7 +1,7 @@
 """One channel with history on this node: where its subscribers stand, and how others join them."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -89,7 +89,13 @@ class Stream:
         return self._check is None and not self._telling and self.position is not None
 
     @property
-    def has_joiners(self) -> bool:
+    def targets(self) -> Iterable[Channel]:
+        """Where in the hub the subscribers are."""
+        return (self.channel,)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody is about to join."""
         return bool(self._joiners)
 
     def waits_for(self, joiner: Joiner) -> bool:

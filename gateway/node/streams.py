@@ -1,4 +1,4 @@
-"""The channels with history that this node has subscribers for."""
+"""The channels with history, or with latest values, that this node has subscribers for."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,9 +8,10 @@ from typing import cast
 
 from gateway.broker.base import Broker
 from gateway.errors import RequestError
-from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
+from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joiner, PageDone
+from gateway.node.latest import LatestChannel, LatestJoiner
 from gateway.node.stream import Stream
 from gateway.scheduler import Scheduler
 
@@ -53,16 +54,16 @@ class Streams:
         self._broker = broker
         self.max_publications = max_publications
         self.max_bytes = max_bytes
-        self._streams: dict[Channel, Stream] = {}
+        self._streams: dict[Channel, Stream | LatestChannel] = {}
         self._reads = 0
         self._waiting: deque[_Waiting] = deque()
         # Reads of one turn that ask the same are one read.
         self._same: dict[tuple[Channel, HistoryQuery], list[PageDone]] = {}
         # In the order in which they are looked at.
-        self._idle: deque[Stream] = deque()
+        self._idle: deque[Stream | LatestChannel] = deque()
         self._ticking = False
 
-    def find(self, channel: Channel) -> Stream | None:
+    def find(self, channel: Channel) -> Stream | LatestChannel | None:
         return self._streams.get(channel)
 
     def join(
@@ -76,22 +77,40 @@ class Streams:
     ) -> Joiner:
         """As Stream.join. The channel is acquired by now."""
         stream = self._streams.get(channel)
-        if stream is None:
-            stream = self._streams[channel] = Stream(channel, history, self)
-            self._idle.append(stream)
-            if not self._ticking:
-                self._ticking = True
-                self.scheduler.call_later(TICK, self._tick)
+        if not isinstance(stream, Stream):
+            stream = Stream(channel, history, self)
+            self._add(channel, stream)
         return stream.join(since, cache=cache, changed=changed)
+
+    def join_latest(
+        self,
+        channel: Channel,
+        latest: Latest,
+        interval: float,
+        changed: Callable[[RequestError | None], None],
+    ) -> LatestJoiner:
+        """As LatestChannel.join. The channel is acquired by now."""
+        stream = self._streams.get(channel)
+        if not isinstance(stream, LatestChannel):
+            stream = LatestChannel(channel, latest, self)
+            self._add(channel, stream)
+        return stream.join(interval, changed)
+
+    def _add(self, channel: Channel, stream: Stream | LatestChannel) -> None:
+        self._streams[channel] = stream
+        self._idle.append(stream)
+        if not self._ticking:
+            self._ticking = True
+            self.scheduler.call_later(TICK, self._tick)
 
     def forget(self, channel: Channel) -> None:
         """Nobody has joined the channel any more; it goes unless somebody is about to join."""
         stream = self._streams.get(channel)
-        if stream is not None and not stream.has_joiners:
+        if stream is not None and not stream.is_used:
             del self._streams[channel]
             stream.close()
 
-    def receive(self, stream: Stream, events: Sequence[Event]) -> None:
+    def receive(self, stream: Stream | LatestChannel, events: Sequence[Event]) -> None:
         """What the bus brought. What has no position passes by the stream."""
         if all(map(_is_positioned, events)):
             stream.receive(cast(Sequence[Publication], events))
@@ -100,7 +119,13 @@ class Streams:
             if positioned:
                 stream.receive(cast(Sequence[Publication], tuple(group)))
             else:
-                self.deliver(stream.channel, tuple(group))
+                passing = tuple(group)
+                for target in stream.targets:
+                    self.deliver(target, passing)
+
+    def values(self, channel: Channel, latest: Latest, done: PageDone) -> None:
+        """As in the surroundings of a LatestChannel."""
+        self._broker.values(channel, latest, done)
 
     def read(
         self,

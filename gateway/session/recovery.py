@@ -1,9 +1,10 @@
-"""Subscriptions of channels with history: from where the client stood to where the others stand."""
+"""Subscriptions of channels with history or latest values: from where the client stood to where the others stand."""
 
 from collections.abc import Callable
 
 from gateway.errors import RequestError
 from gateway.messages import Position, SubscribeResult
+from gateway.node.latest import LatestJoiner
 from gateway.session.session import Session
 from gateway.session.subscription import Subscription
 
@@ -20,12 +21,19 @@ def approach(
     """
     channel = subscription.channel
     spec = session.services.channels.resolve(channel.app, channel.name)
+    streams = session.services.node.streams
+    if spec.latest is not None:
+        grant = subscription.grant
+        interval = spec.latest.interval if grant is None or grant.latest_interval is None else grant.latest_interval
+        subscription.joiner = streams.join_latest(channel, spec.latest, interval, changed)
+        subscription.lane = subscription.joiner.lane
+        subscription.joiner.start()
+        return
     if spec.history is None:
         changed(None)
         return
-    subscription.joiner = session.services.node.streams.join(
-        channel, spec.history, since, changed, cache=spec.options.recovery == "cache"
-    )
+    cache = spec.options.recovery == "cache"
+    subscription.joiner = streams.join(channel, spec.history, since, changed, cache=cache)
     subscription.joiner.start()
 
 
@@ -35,6 +43,9 @@ def arrive(subscription: Subscription, since: Position | None) -> SubscribeResul
     if joiner is None:
         return SubscribeResult()
     joined = joiner.finish()
+    if isinstance(joiner, LatestJoiner):
+        # Without a position: the client gets the newest values again when it comes back.
+        return SubscribeResult(publications=joined.publications)
     if joined.recovered and since is not None:
         # The client counts on from where it stood.
         position = Position(since.offset, joined.position.epoch)

@@ -246,7 +246,7 @@ class Session:
     def join(self, subscription: Subscription) -> None:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
-        self.services.node.join(subscription.channel, self, self.encoder, self._write)
+        self.services.node.join(subscription.channel, subscription.lane, self, self.encoder, self._write)
         if subscription.ending is not None:
             self._end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
@@ -259,7 +259,7 @@ class Session:
             subscription.joiner.cancel()
             subscription.joiner = None
         if subscription.joined:
-            self.services.node.leave(subscription.channel, self, self.encoder)
+            self.services.node.leave(subscription.channel, subscription.lane, self, self.encoder)
         elif subscription.acquired:
             self.services.node.release(subscription.channel)
 
@@ -330,7 +330,7 @@ class Session:
         hub = self.services.node.hub
         for subscription in self.subs.values():
             if subscription.joined:
-                hub.redirect(subscription.channel, self, self.encoder, write)
+                hub.redirect(subscription.lane, self, self.encoder, write)
 
     def _overflow(self) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.

@@ -4,12 +4,24 @@ from gateway.auth.tokens import Grant
 from gateway.errors import UnsubscribeCode
 from gateway.messages import Channel
 from gateway.node.joiner import Joiner
+from gateway.node.latest import LatestJoiner
 
 
 class Subscription:
     """Exists from the request on; `acquired` once the channel reaches the node, `joined` once it is delivered."""
 
-    __slots__ = ("acquired", "channel", "ending", "expire_at", "grant", "info", "joined", "joiner", "server_side")
+    __slots__ = (
+        "acquired",
+        "channel",
+        "ending",
+        "expire_at",
+        "grant",
+        "info",
+        "joined",
+        "joiner",
+        "lane",
+        "server_side",
+    )
 
     def __init__(self, channel: Channel, *, server_side: bool, info: bytes = b"", expire_at: int = 0) -> None:
         """`info` is the chan_info of publications (JSON); `expire_at` in Unix seconds, 0 for never."""
@@ -17,7 +29,9 @@ class Subscription:
         self.acquired = False
         self.joined = False
         # On its way into a channel with history.
-        self.joiner: Joiner | None = None
+        self.joiner: Joiner | LatestJoiner | None = None
+        # What it joins in the hub.
+        self.lane = channel
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at

@@ -23,13 +23,14 @@ from gateway.broker.redis.subscriptions import Subscriptions
 from gateway.broker.redis.upkeep import KeptLink
 from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
-from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
+from gateway.errors import LIMIT_EXCEEDED, BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
     Event,
     HistoryPage,
     HistoryQuery,
+    Latest,
     PresenceRules,
     Publication,
     PublishOptions,
@@ -83,7 +84,7 @@ class RedisBroker:
             settings.heartbeat_interval,
             lambda: self._subscriber.abort("this node does not hear itself"),
         )
-        self._watch = GenerationWatch((self._publisher, self._reader), self._server_changed)
+        self._watch = GenerationWatch((self._publisher, self._reader), keys.generation(), self._server_changed)
         self._beating: asyncio.Task[None] | None = None
         self._control = ControlMessages(uid, self._reply)
         metrics.broker_up.read = lambda: float(self.health().ok)
@@ -152,7 +153,7 @@ class RedisBroker:
             if not isinstance(reply, Exception):
                 metrics.published.add()
                 metrics.publish_latency.observe(self._loop.time() - started)
-                done(PUBLISHED if options.history is None else PublishResult(*streams.position(reply)))
+                done(PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED)
             else:
                 done(self._failure(reply))
 
@@ -161,6 +162,8 @@ class RedisBroker:
     def _publish_command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
         if options.history is not None:
             return streams.publish_command(self._keys, publication, options.history, options, link.generation)
+        if options.latest is not None:
+            return streams.latest_command(self._keys, publication, options.latest, options, link.generation)
         bus = self._keys.bus(publication.channel)
         message = envelope.live(publication)
         if options.idempotency_key:
@@ -184,6 +187,8 @@ class RedisBroker:
         if text.startswith("UNSENT"):
             self._metrics.publish_errors.add("unknown outcome")
             return OutcomeUnknown(f"stored, and not sent to the subscribers: {text}")
+        if text.startswith("FULL"):
+            return RequestError(LIMIT_EXCEEDED, text, "latest_keys")
         # An error of Redis itself (out of memory, read only, loading): the command was not carried out.
         self._metrics.publish_errors.add("refused by redis")
         self._after_error(self._publisher, text)
@@ -200,6 +205,13 @@ class RedisBroker:
     # Streams
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
+        self._read(channel, lambda now: streams.read_command(self._keys, channel, history, query, now), done)
+
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
+        self._read(channel, lambda now: streams.values_command(self._keys, channel, latest, now), done)
+
+    def _read(self, channel: Channel, command: Callable[[str], bytes], done: HistoryDone) -> None:
+        """`command` makes it from the generation."""
         link = self._reader.current
         if link is None or not link.writable:
             done(BrokerUnavailable(_trouble(self._reader)))
@@ -215,7 +227,7 @@ class RedisBroker:
             else:
                 done(self._page(channel, reply))
 
-        link.send(streams.read_command(self._keys, channel, history, query, link.generation), replied)
+        link.send(command(link.generation), replied)
 
     def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
         try:
@@ -304,19 +316,19 @@ class RedisBroker:
     # Links
 
     async def _open_publisher(self) -> Link:
-        return await self._open_with_scripts("publish", lua.PUBLISH_ONCE, lua.STREAM_PUBLISH)
+        return await self._open_with_scripts("publish", lua.PUBLISHING)
 
     async def _open_reader(self) -> Link:
-        return await self._open_with_scripts("read", lua.STREAM_READ, lua.PRESENCE_ENTER, lua.PRESENCE_LEAVE)
+        return await self._open_with_scripts("read", lua.READING)
 
-    async def _open_with_scripts(self, name: str, *scripts: lua.Script) -> Link:
+    async def _open_with_scripts(self, name: str, scripts: tuple[lua.Script, ...]) -> Link:
         link = await connect(
             self._target, self._settings, lambda: Link(self._settings.publish_timeout), f"gateway-{self._uid}-{name}"
         )
         try:
             # Before anything else is sent: no command may meet a server that does not know its script.
             await lua.load(link, *scripts)
-            link.generation = await generation.learn(link, durable=self._settings.durable)
+            await generation.learn(link, self._keys.generation(), durable=self._settings.durable)
         except (hiredis.ReplyError, RequestError) as error:
             link.abort("not usable")
             detail = error.detail if isinstance(error, RequestError) else str(error)

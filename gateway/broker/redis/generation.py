@@ -1,10 +1,12 @@
 """The generation of a server: as long as it stays the same, nothing that was written has been lost.
 
-It is made of the server's run id, which is another one after every restart, and of what `INFO replication` says of its
-last promotion (`master_replid2`, `second_repl_offset`), which is another one after each. An epoch begins with the
-generation in which it began. Otherwise a replica that took over without the newest writes, or a server that came back
-from an old snapshot, would give their offsets out again, and nobody would notice. (`master_replid` alone would not do:
-it also changes when the first replica is attached, which loses nothing.)
+An epoch begins with the generation in which it began. Otherwise a replica that took over without the newest writes, or
+a server that came back from an old snapshot, would give their offsets out again, and nobody would notice.
+
+A generation ends when the server is another process (its run id), or was promoted again in between: then `INFO
+replication` tells another `master_replid2`. Neither id of the replication would do alone: `master_replid` also changes
+when the first replica is attached, and `master_replid2` is forgotten after an hour without replicas. So the server
+itself keeps the name of its generation (generation.lua), and all nodes agree on it.
 """
 
 import secrets
@@ -15,51 +17,61 @@ from typing import Any
 import hiredis
 
 from gateway.broker.redis.link import Link, pack
+from gateway.broker.redis.lua import GENERATION
 from gateway.broker.redis.upkeep import KeptLink
 from gateway.errors import BrokerUnavailable
 
 # Stands for every generation of a server that loses nothing. Others are hexadecimal.
 DURABLE = "_"
-# Characters of a run id and of a lineage: enough that no two of one installation are equal.
-PART = 8
+# Characters of a name: enough that no two of one installation are equal.
+LENGTH = 12
+# Bytes of what tells one epoch of a generation from another.
+SALT_BYTES = 4
 
 REPLICATION = pack("INFO", "replication")
 
 
-async def learn(link: Link, *, durable: bool) -> str:
-    """The generation of the server behind the link. Raises BrokerUnavailable or OutcomeUnknown."""
+async def learn(link: Link, key: bytes, *, durable: bool) -> None:
+    """Let the link know the generation of its server. Raises BrokerUnavailable or OutcomeUnknown."""
     if durable:
-        return DURABLE
+        link.generation = DURABLE
+        return
     try:
-        server = _fields(await link.ask("INFO", "server"))
-        replication = await link.ask_packed(REPLICATION)
+        run = _fields(await link.ask("INFO", "server")).get("run_id")
+        latest = promotion(await link.ask_packed(REPLICATION))
+        if run is None:
+            raise BrokerUnavailable("INFO server says no run_id; redis.durable would do without")
+        name = sha1(f"{run}:{latest}".encode(), usedforsecurity=False).hexdigest()[:LENGTH]
+        answer: bytes = await link.ask("EVAL", GENERATION.text, 1, key, run, latest, name)
     except hiredis.ReplyError as error:
-        raise BrokerUnavailable(f"INFO is needed (or redis.durable), and was refused: {error}") from None
-    if "run_id" not in server:
-        raise BrokerUnavailable("INFO server says no run_id; redis.durable would do without")
-    return server["run_id"][:PART] + lineage(replication)
+        raise BrokerUnavailable(f"the server's generation (INFO, or redis.durable) is not to be had: {error}") from None
+    link.generation, link.promotion = answer.decode(), latest
 
 
-def lineage(reply: Any) -> str:
-    """What tells one promotion from another, in an answer to `INFO replication`. Raises BrokerUnavailable."""
+def promotion(reply: Any) -> str:
+    """What tells one promotion from another, in an answer to `INFO replication`; empty when there is none.
+
+    Raises BrokerUnavailable for a server that is not the primary.
+    """
     info = _fields(reply)
     if info.get("role") != "master":
         raise BrokerUnavailable(f"this server is a {info.get('role', 'server without a role')}, not a primary")
-    promotion = f"{info.get('master_replid2')}:{info.get('second_repl_offset')}"
-    return sha1(promotion.encode(), usedforsecurity=False).hexdigest()[:PART]
+    before = info.get("master_replid2", "")
+    return f"{before}:{info.get('second_repl_offset')}" if before.strip("0") else ""
 
 
 def new_epoch(generation: str) -> str:
     """The epoch of a stream that would begin now."""
-    return generation + secrets.token_hex(PART // 2)
+    return generation + secrets.token_hex(SALT_BYTES)
 
 
 class GenerationWatch:
     """Notices that a server is not what it was: one that stops being the primary keeps its connections."""
 
-    def __init__(self, links: Sequence[KeptLink], changed: Callable[[str], None]) -> None:
-        """Asks over the first of the links. `changed` gets the reason."""
+    def __init__(self, links: Sequence[KeptLink], key: bytes, changed: Callable[[str], None]) -> None:
+        """Asks over the first of the links, all of which know their generation. `changed` gets the reason."""
         self._links = links
+        self._name = pack("HGET", key, "name")
         self._changed = changed
 
     def look(self) -> None:
@@ -67,17 +79,27 @@ class GenerationWatch:
         link = self._links[0].current
         if link is not None:
             link.send(REPLICATION, self._informed)
+            link.send(self._name, self._named)
 
     def _informed(self, reply: Any) -> None:
         if isinstance(reply, Exception):
             return
         try:
-            now = lineage(reply)
+            latest = promotion(reply)
         except BrokerUnavailable as error:
             self._changed(error.detail)
             return
-        if any(kept.current is not None and kept.current.generation[PART:] != now for kept in self._links):
+        link = self._links[0].current
+        if latest and link is not None and latest != link.promotion:
             self._changed("the server was not the primary for a while")
+
+    def _named(self, reply: Any) -> None:
+        """Another node has found another generation, or the server lost all that it had."""
+        if isinstance(reply, Exception):
+            return
+        name = reply.decode() if reply is not None else ""
+        if any(kept.current is not None and kept.current.generation != name for kept in self._links):
+            self._changed("the server's generation has ended")
 
 
 def _fields(reply: Any) -> Mapping[str, str]:

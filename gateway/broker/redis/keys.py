@@ -75,6 +75,10 @@ class Keys:
         """The lease of the node that cleans up after the others."""
         return self._key(0, "reaper", "", "")
 
+    def values(self, channel: Channel) -> bytes:
+        """A hash: the newest value of each key of a channel."""
+        return self._of_channel("values", channel)
+
     def occupancy(self, channel: Channel) -> bytes:
         """A hash: node id -> subscriptions of the channel on that node."""
         return self._of_channel("occupancy", channel)
@@ -102,6 +106,10 @@ class Keys:
     def node(self, uid: NodeId) -> bytes:
         """The bus channel of one node: its heartbeat, and answers to its control messages."""
         return self._key(0, "node", "", uid)
+
+    def generation(self) -> bytes:
+        """A hash: which generation of the server this is."""
+        return self._key(0, "generation", "", "")
 
     def partition_count(self) -> bytes:
         """The number of partitions that this installation has; does not depend on it."""

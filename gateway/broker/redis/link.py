@@ -112,6 +112,7 @@ class Link(asyncio.Protocol):
         self.pending_bytes = 0
         # Of the server behind it, as far as somebody has asked for it (generation.py).
         self.generation = ""
+        self.promotion = ""
         # Done when the link is over; the reason.
         self.lost: asyncio.Future[str] = self._loop.create_future()
 

@@ -25,12 +25,19 @@ STREAM_READ = _script("stream_read")
 PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
 PRESENCE_GONE = _script("presence_gone")
+GENERATION = _script("generation")
+LATEST_PUBLISH = _script("latest_publish")
+LATEST_READ = _script("latest_read")
 OCCUPY = _script("occupy")
+
+# What each of the two links has to know.
+PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH)
+READING = (STREAM_READ, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE)
 
 
 def reload(link: Link) -> None:
     """Somebody has made Redis forget its scripts: what is sent from now on finds them."""
-    for script in (PUBLISH_ONCE, STREAM_PUBLISH, STREAM_READ, PRESENCE_ENTER, PRESENCE_LEAVE):
+    for script in PUBLISHING + READING:
         link.send(pack("SCRIPT", "LOAD", script.text), lambda reply: None)
 
 

@@ -6,8 +6,19 @@ from gateway.broker import envelope
 from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import pack
-from gateway.broker.redis.lua import STREAM_PUBLISH, STREAM_READ
-from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, PublishOptions, Retention
+from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_PUBLISH, STREAM_READ
+from gateway.messages import (
+    Channel,
+    HistoryPage,
+    HistoryQuery,
+    Latest,
+    Position,
+    Publication,
+    PublishOptions,
+    Retention,
+    is_removal,
+    latest_key,
+)
 
 # Seconds for which a position is kept that nothing was published to: long enough for a client to come back with it,
 # short since it costs nothing but a glance to make clients subscribe to channels that do not exist.
@@ -57,6 +68,44 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
         "" if since is None else since.epoch,
         int(query.reverse),
         query.max_bytes,
+    )
+
+
+def latest_command(
+    keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, generation: str
+) -> bytes:
+    channel = publication.channel
+    names = [keys.meta(channel), keys.values(channel)]
+    if options.idempotency_key:
+        names.append(keys.result(channel, options.idempotency_key))
+    return pack(
+        "EVALSHA",
+        LATEST_PUBLISH.sha,
+        len(names),
+        *names,
+        keys.bus(channel),
+        envelope.HEAD,
+        envelope.encode(publication),
+        generation,
+        new_epoch(generation),
+        latest.ttl,
+        latest_key(publication, latest),
+        latest.keys,
+        options.idempotency_ttl if options.idempotency_key else 0,
+        int(is_removal(publication)),
+    )
+
+
+def values_command(keys: Keys, channel: Channel, latest: Latest, generation: str) -> bytes:
+    return pack(
+        "EVALSHA",
+        LATEST_READ.sha,
+        2,
+        keys.meta(channel),
+        keys.values(channel),
+        generation,
+        new_epoch(generation),
+        latest.ttl,
     )
 
 

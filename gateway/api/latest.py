@@ -1,0 +1,42 @@
+"""Latest values of channels, for backends."""
+
+import time
+
+from gateway.api.history import publication
+from gateway.api.schemas import EmptyResult, LatestRemoveRequest, LatestRequest, LatestResult
+from gateway.channels import Channels, ChannelSpec
+from gateway.errors import NOT_AVAILABLE, RequestError
+from gateway.messages import DEFAULT_APP, REMOVED, Latest, Publication, PublishOptions
+from gateway.node.node import Node
+
+
+class LatestValues:
+    """Reads and removes them through the node. Every method raises RequestError."""
+
+    def __init__(self, node: Node, channels: Channels) -> None:
+        self._node = node
+        self._channels = channels
+
+    async def read(self, request: LatestRequest) -> LatestResult:
+        spec, latest = self._with_latest(request.channel)
+        page = await self._node.values(spec.channel, latest)
+        oldest = (time.time() - latest.ttl) * 1000
+        found = sorted((each for each in page.publications if each.time >= oldest), key=lambda each: each.offset)
+        return LatestResult([publication(each) for each in found])
+
+    async def remove(self, request: LatestRemoveRequest) -> EmptyResult:
+        spec, latest = self._with_latest(request.channel)
+        removal = Publication(
+            spec.channel,
+            b"null",
+            time=int(time.time() * 1000),
+            tags={latest.tag: request.key, REMOVED: "true"},
+        )
+        await self._node.publish_and_wait(removal, PublishOptions(latest=latest))
+        return EmptyResult()
+
+    def _with_latest(self, name: str) -> tuple[ChannelSpec, Latest]:
+        spec = self._channels.resolve(DEFAULT_APP, name)
+        if spec.latest is None:
+            raise RequestError(NOT_AVAILABLE, f"channel {name!r} has no latest values (delivery)")
+        return spec, spec.latest

@@ -1,0 +1,20 @@
+-- Reads the values of a channel, and begins an epoch where there is none.
+-- KEYS[1] meta      hash: e epoch, s offset of the newest publication
+-- KEYS[2] values    hash: key -> "OFFSET;" and the body
+-- ARGV    generation, epoch to begin with, ttl (s)
+-- Returns {offset, epoch, {offset, body, ...}}, in no order.
+local meta = redis.call('HMGET', KEYS[1], 'e', 's')
+local epoch, offset = meta[1], meta[2] or '0'
+if not epoch or string.sub(epoch, 1, #ARGV[1]) ~= ARGV[1] then
+    epoch, offset = ARGV[2], '0'
+    redis.call('DEL', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[1], 'e', epoch, 's', offset)
+    redis.call('EXPIRE', KEYS[1], ARGV[3])
+end
+local found = {}
+for _, value in ipairs(redis.call('HVALS', KEYS[2])) do
+    local semicolon = string.find(value, ';', 1, true)
+    found[#found + 1] = string.sub(value, 1, semicolon - 1)
+    found[#found + 1] = string.sub(value, semicolon + 1)
+end
+return {offset, epoch, found}

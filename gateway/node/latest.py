@@ -1,0 +1,286 @@
+"""Channels of which only the newest value of each key counts: what is read of them, and how often it is passed on."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
+
+from msgspec import structs
+
+from gateway.errors import RequestError
+from gateway.messages import AGE, REMOVED, Channel, HistoryPage, Latest, Position, Publication, is_removal, latest_key
+from gateway.metrics import Metrics
+from gateway.node.joiner import Joined
+from gateway.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+# Seconds between attempts to read the values.
+FIRST_DELAY = 0.05
+LAST_DELAY = 1.0
+
+ValuesDone = Callable[[HistoryPage | RequestError], None]
+
+
+class Surroundings(Protocol):
+    """What such a channel needs of its node."""
+
+    scheduler: Scheduler
+    metrics: Metrics
+
+    def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> object:
+        """Read all values."""
+
+    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> object:
+        """Write to all who have joined a lane."""
+
+
+def lane_of(channel: Channel, interval: float) -> Channel:
+    """What subscribers with one interval have joined in the hub. No channel's name holds a NUL."""
+    return Channel(channel.app, f"{channel.name}\0{interval:g}")
+
+
+class _Lane:
+    """Subscribers with one interval: what they have not got yet, by key."""
+
+    __slots__ = ("channel", "interval", "members", "next_at", "scheduled", "waiting")
+
+    def __init__(self, channel: Channel, interval: float) -> None:
+        self.channel = channel
+        self.interval = interval
+        self.members = 0
+        self.waiting: dict[str, Publication] = {}
+        # When something may be written again.
+        self.next_at = 0.0
+        self.scheduled = False
+
+
+class LatestJoiner:
+    """A subscriber on its way in; as Joiner."""
+
+    __slots__ = ("_changed", "_channel", "_interval")
+
+    def __init__(
+        self, channel: "LatestChannel", interval: float, changed: Callable[[RequestError | None], None]
+    ) -> None:
+        self._channel = channel
+        self._interval = interval
+        self._changed = changed
+
+    @property
+    def ready(self) -> bool:
+        return self._channel.loaded
+
+    @property
+    def lane(self) -> Channel:
+        return lane_of(self._channel.channel, self._interval)
+
+    def start(self) -> None:
+        self.advance(None)
+
+    def finish(self) -> Joined:
+        """All current values. Whoever calls this adds the subscriber to the hub's `lane` at once."""
+        return self._channel.enter(self, self._interval)
+
+    def cancel(self) -> None:
+        self._channel.drop(self)
+
+    def advance(self, error: RequestError | None) -> None:
+        """The values were read, or could not be."""
+        if error is not None:
+            self._channel.drop(self)
+            self._changed(error)
+        elif self.ready:
+            self._changed(None)
+
+
+class LatestChannel:
+    """One such channel on this node."""
+
+    def __init__(self, channel: Channel, latest: Latest, around: Surroundings) -> None:
+        self.channel = channel
+        self.latest = latest
+        self.loaded = False
+        # Something arrived since the owner looked last.
+        self.active = True
+        self._around = around
+        self._position = Position(0, "")
+        self._values: dict[str, Publication] = {}
+        self._lanes: dict[Channel, _Lane] = {}
+        self._joiners: dict[LatestJoiner, None] = {}
+        # What arrived since the read that is under way was asked for.
+        self._recent: list[Publication] | None = None
+        self._again = False
+        self._delay = 0.0
+        self._closed = False
+        self.check()
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self._joiners) or self.members > 0
+
+    @property
+    def targets(self) -> Iterable[Channel]:
+        """Where in the hub the subscribers are."""
+        return list(self._lanes)
+
+    @property
+    def members(self) -> int:
+        """Subscribers that have joined."""
+        return sum(lane.members for lane in self._lanes.values())
+
+    def join(self, interval: float, changed: Callable[[RequestError | None], None]) -> LatestJoiner:
+        """Let a subscriber in, once it is started, that gets at most one publication per key and interval (s)."""
+        joiner = LatestJoiner(self, interval, changed)
+        self._joiners[joiner] = None
+        return joiner
+
+    def enter(self, joiner: LatestJoiner, interval: float) -> Joined:
+        """Where the subscriber begins; it is counted when it has `entered`."""
+        self.drop(joiner)
+        entered = self._lanes.get(joiner.lane)
+        if entered is None:
+            entered = self._lanes[joiner.lane] = _Lane(joiner.lane, interval)
+        # Values that wait for the others would come to this one twice.
+        self._flush(entered)
+        now = self._around.scheduler.time()
+        values = sorted(self._current(now), key=lambda each: each.offset)
+        return Joined(self._position, publications=[_with_age(each, now) for each in values])
+
+    def entered(self, lane: Channel) -> None:
+        """One more in a lane."""
+        self._lanes[lane].members += 1
+
+    def leave(self, lane: Channel) -> None:
+        """One less in a lane."""
+        left = self._lanes[lane]
+        left.members -= 1
+        if not left.members:
+            del self._lanes[lane]
+
+    def drop(self, joiner: LatestJoiner) -> None:
+        self._joiners.pop(joiner, None)
+
+    def close(self) -> None:
+        """Nobody is left."""
+        self._closed = True
+
+    # What arrives
+
+    def receive(self, publications: Sequence[Publication]) -> None:
+        """What the bus brought."""
+        self.active = True
+        if self._recent is not None:
+            # A value of a key is enough, but the read is over in milliseconds.
+            self._recent.extend(publications)
+        if not self.loaded:
+            return
+        for publication in publications:
+            if publication.epoch != self._position.epoch or publication.offset > self._position.offset + 1:
+                self.check()
+                return
+            self._apply(publication)
+
+    def _apply(self, publication: Publication) -> None:
+        if publication.offset <= self._position.offset:
+            return
+        self._position = Position(publication.offset, publication.epoch)
+        self._set(publication)
+
+    def _set(self, publication: Publication) -> None:
+        key = self._key(publication)
+        if is_removal(publication):
+            self._values.pop(key, None)
+        else:
+            self._values[key] = publication
+        skipped = self._around.metrics.latest_skipped
+        for each in self._lanes.values():
+            if key in each.waiting:
+                skipped.add(each.members)
+            each.waiting[key] = publication
+            self._schedule(each)
+
+    def _key(self, publication: Publication) -> str:
+        return latest_key(publication, self.latest)
+
+    def _current(self, now: float) -> Iterable[Publication]:
+        """Values that are not too old."""
+        oldest = (now - self.latest.ttl) * 1000
+        return [each for each in self._values.values() if each.time >= oldest]
+
+    # What goes out
+
+    def _schedule(self, each: _Lane) -> None:
+        if each.scheduled:
+            return
+        each.scheduled = True
+        delay = max(each.next_at - self._around.scheduler.now(), 0.0)
+        self._around.scheduler.call_later(delay, partial(self._due, each))
+
+    def _due(self, each: _Lane) -> None:
+        each.scheduled = False
+        self._flush(each)
+
+    def _flush(self, each: _Lane) -> None:
+        if not each.waiting:
+            return
+        waiting, each.waiting = each.waiting, {}
+        each.next_at = self._around.scheduler.now() + each.interval
+        # Offsets have holes here, which clients would take for gaps.
+        self._around.deliver(each.channel, [structs.replace(value, offset=0) for value in waiting.values()])
+
+    # Reads
+
+    def check(self) -> None:
+        """Read all values again; those that are newer are passed on."""
+        if self._closed:
+            return
+        if self._recent is not None:
+            self._again = True
+            return
+        self._again = False
+        self._recent = []
+        self._around.values(self.channel, self.latest, self._read)
+
+    def _read(self, outcome: HistoryPage | RequestError) -> None:
+        recent, self._recent = self._recent or [], None
+        if self._closed:
+            return
+        if isinstance(outcome, RequestError):
+            logger.warning("channel %s: its values could not be read: %s", self.channel.name, outcome)
+            self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
+            self._around.scheduler.call_later(self._delay, self.check)
+            for joiner in list(self._joiners):
+                joiner.advance(outcome)
+            return
+        self._delay = 0.0
+        self._replace(outcome)
+        for publication in recent:
+            if publication.epoch == outcome.top.epoch:
+                self._apply(publication)
+        self.loaded = True
+        if self._again:
+            self.check()
+        for joiner in list(self._joiners):
+            joiner.advance(None)
+
+    def _replace(self, page: HistoryPage) -> None:
+        """Pass on what is newer than what this node has; forget what is not there any more."""
+        known = self._position.offset if page.top.epoch == self._position.epoch else 0
+        current = {self._key(each): each for each in page.publications}
+        for key in [key for key in self._values if key not in current]:
+            self._remove(key)
+        for publication in sorted(page.publications, key=lambda each: each.offset):
+            if publication.offset > known:
+                self._set(publication)
+        self._position = page.top
+
+    def _remove(self, key: str) -> None:
+        """Nobody said so: its time is over, or the message that said so was missed."""
+        gone = structs.replace(self._values[key], data=b"null", tags={self.latest.tag: key, REMOVED: "true"})
+        self._set(gone)
+
+
+def _with_age(publication: Publication, now: float) -> Publication:
+    age = max(int(now * 1000) - publication.time, 0)
+    return structs.replace(publication, offset=0, tags={**(publication.tags or {}), AGE: str(age)})
