@@ -92,5 +92,5 @@ def unframed(messages: Sequence[Message]) -> bytes:
 def joined(site: Site, channel: Channel, client: FakeClient) -> Encoder:
     encoder = Encoder(PlainProtocol(), unframed, b"ping")
     site.node.acquire(channel, lambda error: None)
-    site.node.join(channel, client, encoder, lambda frame: client.asked.append(frame))
+    site.node.join(channel, channel, client, encoder, lambda frame: client.asked.append(frame))
     return encoder

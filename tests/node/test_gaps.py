@@ -53,7 +53,7 @@ def test_who_left_before_its_turn_came_is_not_told(site: Site) -> None:
     joined(site, rooms[0], early)
     encoder = joined(site, rooms[-1], late)
     site.node.on_gap(rooms)
-    site.node.leave(rooms[-1], late, encoder)
+    site.node.leave(rooms[-1], rooms[-1], late, encoder)
     site.scheduler.run()
     assert (len(early.asked), late.asked) == (1, [])
     assert site.metrics.gaps.value == 1

@@ -35,7 +35,7 @@ def test_a_publication_of_the_broker_reaches_who_joined(site: Site) -> None:
     site.node.publish(Publication(ROOM, b"1"), NO_OPTIONS, outcomes.append)
     assert outcomes == [PUBLISHED]
     assert client.asked == [b"1"]
-    site.node.leave(ROOM, client, encoder)
+    site.node.leave(ROOM, ROOM, client, encoder)
     assert site.registry.occupancy == {ROOM: 0}
     assert site.broker.subscribed == set()
 
