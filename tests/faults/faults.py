@@ -23,6 +23,9 @@ TORRENT = 3_000
 # Publications by which a replica is behind, and those that overtake them.
 BEHIND, OVERTAKING = 20, 30
 
+# Seconds after which a node gives up a link that does not answer: a ping a second, three seconds for the answer.
+HOLE_SECONDS = 4.5
+
 
 class Kind(NamedTuple):
     """A kind of fault, and what must have been seen of it when a run is over."""
@@ -303,7 +306,7 @@ async def _black_hole(site: Site, *, to_server: bool, from_server: bool) -> None
     proxy.hold(to_server=to_server, from_server=from_server)
     try:
         await until_unready(node)
-        await asyncio.sleep(_outage(site))
+        await asyncio.sleep(HOLE_SECONDS)
     finally:
         proxy.heal()
 

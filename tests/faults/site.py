@@ -62,7 +62,7 @@ class Pace(NamedTuple):
     drain: float
 
 
-LONG = Pace(24, 240.0, 480.0, 4, outage=3.0, valkey_stop=20.0, node_stop=12.0, drain=3.0)
+LONG = Pace(24, 280.0, 640.0, 5, outage=3.0, valkey_stop=20.0, node_stop=12.0, drain=3.0)
 SHORT = Pace(18, 100.0, 200.0, 2, outage=1.0, valkey_stop=4.0, node_stop=11.0, drain=1.0)
 
 
@@ -180,12 +180,11 @@ class Site:
 
     async def settle(self) -> None:
         """Until all subscribers are where the streams ended when this was called. Raises ProcessError after 30 s."""
-        async with asyncio.timeout(SETTLE_SECONDS):
-            await self.ready()
-            await self.catch_up(await self.tops())
+        await self.ready()
+        await self._catch_up(await self.tops())
         await self.count()
 
-    async def catch_up(self, tops: Mapping[str, Top]) -> None:
+    async def _catch_up(self, tops: Mapping[str, Top]) -> None:
         def complaint() -> str:
             late = self.checker.behind(tops)
             first = late[0]
