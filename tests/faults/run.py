@@ -101,8 +101,8 @@ class Run:
         self.failures += site.troubles()
         for name, row in self.rows.items():
             # Where nothing was lost with the server, no gap is to be told.
-            shows = {"refilled"} if self._durable and KINDS[name].shows == {"gaps"} else KINDS[name].shows
-            self.failures += [f"{name}: nothing {what}" for what in shows if not row[what]]
+            shows = KINDS[name].shows - ({"gaps"} if self._durable else set())
+            self.failures += [f"{name}: no {what}" for what in shows if not row[what]]
             if self._durable and row["gaps"]:
                 self.failures.append(f"{name}: {row['gaps']} gaps, though Valkey is durable")
         self.notes.update(site.notes)
