@@ -30,7 +30,7 @@ from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
 from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
-from gateway.hub.encoder import Encoder
+from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
 from gateway.metrics import Metrics
 from gateway.node.node import Node
@@ -102,6 +102,7 @@ class Gateway:
         )
         # One encoder each: its identity names the delivery group of all its connections.
         self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)
+        self._centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), frame, PING_FRAME)
         self._plain = Encoder(PlainProtocol(), frame, PING_FRAME)
         self.public = Starlette(routes=self._public_routes(channels), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes(channels))

@@ -212,6 +212,8 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     since: Position | None = None
     # Refuse the subscribe (112) where that is gone.
     all_or_nothing: bool = False
+    # The client can put publications together from differences.
+    delta: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
@@ -307,6 +309,8 @@ class SubscribeResult(msgspec.Struct, frozen=True, gc=False):
     # Whether `publications` are all it missed; None when it did not ask.
     recovered: bool | None = None
     publications: Sequence[Publication] = ()
+    # Publications are written as differences.
+    delta: bool = False
 
 
 class ConnectResult(msgspec.Struct, frozen=True, gc=False):

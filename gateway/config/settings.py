@@ -254,6 +254,10 @@ class NamespaceSettings(Section):
     latest_keys: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000, description="With latest: keys of one channel at most."
     )
+    delta: bool = Field(
+        False,
+        description="Write publications as differences (Fossil) from the one before, for subscribers that ask for it.",
+    )
     presence: bool | None = Field(
         None, description="Keep who is in a channel. Default: off, except in what no_auth and demo open."
     )

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from gateway.messages import Event
-from gateway.protocols.base import Message, WireProtocol
+from gateway.messages import Event, Publication
+from gateway.protocols.base import DeltaProtocol, Message, WireProtocol
 
 # Messages to the bytes that are written to the socket.
 Framing = Callable[[Sequence[Message]], bytes]
@@ -12,12 +12,14 @@ Framing = Callable[[Sequence[Message]], bytes]
 class Encoder:
     """Encodes and frames once for all connections of its kind. Compared by identity: it names a delivery group."""
 
-    __slots__ = ("frame", "ping_frame", "pinged_by_transport", "protocol")
+    __slots__ = ("delta", "frame", "ping_frame", "pinged_by_transport", "protocol")
 
     def __init__(self, protocol: WireProtocol, frame: Framing, transport_ping: bytes) -> None:
         """`transport_ping` stands in where the protocol has no ping of its own (a WebSocket ping frame)."""
         self.protocol = protocol
         self.frame = frame
+        # The same, for subscriptions that get differences; None where the protocol has none.
+        self.delta: DeltaEncoder | None = None
         ping = frame(protocol.ping())
         self.pinged_by_transport = not ping
         self.ping_frame = ping or transport_ping
@@ -25,3 +27,20 @@ class Encoder:
     def events(self, events: Sequence[Event]) -> bytes:
         """Events of one channel, in order, as one block of bytes."""
         return self.frame(self.protocol.events(events))
+
+
+class DeltaEncoder(Encoder):
+    """Writes a publication as its difference from the one before; the first one whole."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: DeltaProtocol, frame: Framing, transport_ping: bytes) -> None:
+        super().__init__(protocol, frame, transport_ping)
+        self._protocol = protocol
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        return self.after(None, events)
+
+    def after(self, base: Publication | None, events: Sequence[Event]) -> bytes:
+        """Events for those who got `base` last; None for those who got nothing yet."""
+        return self.frame(self._protocol.events_after(base, events))

@@ -1,11 +1,11 @@
 """One channel's subscribers on this node, and what still has to be written to them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from gateway.hub.encoder import Encoder
-from gateway.messages import Event
+from gateway.hub.encoder import DeltaEncoder, Encoder
+from gateway.messages import Event, Publication
 
 Write = Callable[[bytes], object]
 
@@ -35,12 +35,12 @@ class _Run(Generic[S]):
 
     __slots__ = ("block", "count", "exclude", "left", "members", "next", "writes")
 
-    def __init__(self, block: bytes, count: int, writes: dict[S, Write], exclude: str) -> None:
+    def __init__(self, block: bytes, count: int, members: Iterable[S], writes: dict[S, Write], exclude: str) -> None:
         self.block = block
         self.count = count
         self.writes = writes
         self.exclude = exclude
-        self.members = list(writes)
+        self.members = list(members)
         self.next = 0
         # Who left since; it may have come back meanwhile, and starts behind this.
         self.left: set[S] = set()
@@ -49,10 +49,13 @@ class _Run(Generic[S]):
 class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
-    __slots__ = ("_runs", "_waiting", "groups", "size", "waiting_bytes")
+    __slots__ = ("_bases", "_fresh", "_groups", "_runs", "_waiting", "size", "waiting_bytes")
 
     def __init__(self) -> None:
-        self.groups: dict[Encoder, dict[S, Write]] = {}
+        self._groups: dict[Encoder, dict[S, Write]] = {}
+        # Of the groups that get differences: what they got last, and who came since and gets the next one whole.
+        self._bases: dict[Encoder, Publication] = {}
+        self._fresh: dict[Encoder, dict[S, Write]] = {}
         self.size = 0
         self.waiting_bytes = 0
         self._waiting: list[Event] = []
@@ -63,25 +66,38 @@ class Fanout(Generic[S]):
         return bool(self._runs or self._waiting)
 
     def subscribers(self) -> Iterator[S]:
-        for writes in self.groups.values():
+        for writes in (*self._groups.values(), *self._fresh.values()):
             yield from writes
 
     def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
         """Events that wait are for those who are here already."""
         if self._waiting:
             self.begin()
-        self.groups.setdefault(encoder, {})[subscriber] = write
+        writes = self._groups.setdefault(encoder, {})
+        if isinstance(encoder, DeltaEncoder):
+            writes = self._fresh.setdefault(encoder, {})
+        writes[subscriber] = write
         self.size += 1
 
+    def redirect(self, subscriber: S, encoder: Encoder, write: Write) -> None:
+        """Exchange the write of a subscriber, also in the middle of a delivery."""
+        fresh = self._fresh.get(encoder, {})
+        writes = fresh if subscriber in fresh else self._groups[encoder]
+        writes[subscriber] = write
+
     def remove(self, subscriber: S, encoder: Encoder) -> None:
-        writes = self.groups[encoder]
-        del writes[subscriber]
         self.size -= 1
+        if self._fresh.get(encoder, {}).pop(subscriber, None) is not None:
+            return
+        writes = self._groups[encoder]
+        del writes[subscriber]
         for run in self._runs:
             if run.writes is writes:
                 run.left.add(subscriber)
-        if not writes:
-            del self.groups[encoder]
+        if not writes and not self._fresh.get(encoder):
+            del self._groups[encoder]
+            self._fresh.pop(encoder, None)
+            self._bases.pop(encoder, None)
 
     def writes(self, events: Sequence[Event]) -> int:
         """How many writes these events take."""
@@ -96,17 +112,16 @@ class Fanout(Generic[S]):
         """
         deliveries = size = 0
         for exclude, batch in _by_exclusion(events):
-            for encoder, writes in self.groups.items():
-                block = encoder.events(batch)
+            for block, members, _ in self._blocks(batch, exclude):
                 if exclude:
-                    chosen = [write for subscriber, write in writes.items() if subscriber.client != exclude]
+                    chosen = [write for subscriber, write in members.items() if subscriber.client != exclude]
                     for write in chosen:
                         write(block)
                     count = len(chosen)
                 else:
-                    for write in writes.values():
+                    for write in members.values():
                         write(block)
-                    count = len(writes)
+                    count = len(members)
                 deliveries += len(batch) * count
                 size += len(block) * count
         return Written(deliveries, size)
@@ -127,9 +142,29 @@ class Fanout(Generic[S]):
         events, self._waiting = self._waiting, []
         self.waiting_bytes = 0
         for exclude, batch in _by_exclusion(events):
-            for encoder, writes in self.groups.items():
-                self._runs.append(_Run(encoder.events(batch), len(batch), writes, exclude))
+            for block, members, writes in self._blocks(batch, exclude):
+                self._runs.append(_Run(block, len(batch), members, writes, exclude))
         return events
+
+    def _blocks(self, batch: Sequence[Event], exclude: str) -> Iterator[tuple[bytes, dict[S, Write], dict[S, Write]]]:
+        """What is to be written, to whom, and where their writes are found later."""
+        for encoder, writes in self._groups.items():
+            if not isinstance(encoder, DeltaEncoder):
+                yield encoder.events(batch), writes, writes
+                continue
+            base = self._bases.get(encoder)
+            fresh = self._fresh.pop(encoder, {})
+            if writes:
+                yield encoder.after(base, batch), writes, writes
+            if fresh:
+                writes.update(fresh)
+                yield encoder.events(batch), fresh, writes
+            last = next((event for event in reversed(batch) if isinstance(event, Publication)), base)
+            if exclude or last is None:
+                # Somebody did not get it: the next one is whole again, for all.
+                self._bases.pop(encoder, None)
+            else:
+                self._bases[encoder] = last
 
     def advance(self, budget: int) -> tuple[int, Written]:
         """Look at no more than `budget` members; how many were looked at, and what was written."""

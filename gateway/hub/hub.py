@@ -58,7 +58,7 @@ class Hub(Generic[S]):
 
     def redirect(self, channel: Channel, subscriber: S, encoder: Encoder, write: Write) -> None:
         """Exchange the write of a subscriber, also in the middle of a delivery."""
-        self._fanouts[channel].groups[encoder][subscriber] = write
+        self._fanouts[channel].redirect(subscriber, encoder, write)
 
     def subscribers(self, channel: Channel) -> Iterator[S]:
         """Who is subscribed; not to be changed while iterating."""

@@ -10,6 +10,7 @@ from gateway.messages import (
     Event,
     HistoryPage,
     MemberCounts,
+    Publication,
     RefreshResult,
     Request,
     SubscribeResult,
@@ -80,3 +81,10 @@ class WireProtocol(Protocol):
 
     def ping(self) -> Sequence[Message]:
         """The server's ping."""
+
+
+class DeltaProtocol(WireProtocol, Protocol):
+    """A wire protocol that can write a publication as its difference from another one."""
+
+    def events_after(self, base: Publication | None, events: Sequence[Event]) -> Sequence[Message]:
+        """As `events`, for clients that got `base` last; None for those who got nothing yet."""

@@ -4,109 +4,35 @@ A frame carries commands, or replies, one JSON object a line. Payloads are never
 are taken as raw JSON and spliced into every reply.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import msgspec
-from msgspec.structs import astuple
 
 from gateway.errors import BAD_COMMAND, Disconnect, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     ClientInfo,
-    Connect,
     ConnectResult,
     Event,
-    History,
     HistoryPage,
     Kind,
     MemberCounts,
     Membership,
-    Pong,
-    Position,
-    Presence,
-    PresenceStats,
     Publication,
-    Publish,
-    Refresh,
     RefreshResult,
     Request,
-    Rpc,
-    Send,
-    SubRefresh,
-    Subscribe,
     SubscribeResult,
-    Unsubscribe,
-    Unsupported,
 )
 from gateway.protocols.base import Message
-from gateway.protocols.payload import as_json, compact, mended
+from gateway.protocols.centrifuge_commands import decode
+from gateway.protocols.fossil import LIMIT as DELTA_LIMIT
+from gateway.protocols.fossil import create_delta
+from gateway.protocols.payload import as_json
 
 # A frame of many publications ends here and the next one begins: clients bound the size of one message
 # (python-websockets at 1 MiB), and a publication alone may have 64 KiB.
 FRAME_LIMIT = 64 * 1024
 
-_EMPTY = msgspec.Raw()
-
-
-class _Since(msgspec.Struct, frozen=True, gc=False):
-    """StreamPosition."""
-
-    offset: int = 0
-    epoch: str = ""
-
-
-class _SubPosition(msgspec.Struct, frozen=True, gc=False):
-    """The part of a SubscribeRequest that a connect carries for server-side subscriptions."""
-
-    recover: bool = False
-    offset: int = 0
-    epoch: str = ""
-
-
-class _Body(msgspec.Struct, gc=False):
-    """The fields of all commands that the gateway reads; each command uses its own."""
-
-    channel: str = ""
-    token: str = ""
-    data: msgspec.Raw = _EMPTY
-    name: str = ""
-    version: str = ""
-    method: str = ""
-    # Positions. Offsets of another sign or size are no offsets, and answered as such.
-    recover: bool = False
-    offset: int = 0
-    epoch: str = ""
-    flag: int = 0
-    subs: dict[str, _SubPosition] = {}
-    limit: int = 0
-    since: _Since | None = None
-    reverse: bool = False
-
-
-class _Command(msgspec.Struct, gc=False):
-    """Command{id, exactly one body}. A body that is absent is None."""
-
-    id: int = 0
-    connect: _Body | None = None
-    subscribe: _Body | None = None
-    unsubscribe: _Body | None = None
-    publish: _Body | None = None
-    presence: _Body | None = None
-    presence_stats: _Body | None = None
-    history: _Body | None = None
-    ping: _Body | None = None
-    send: _Body | None = None
-    rpc: _Body | None = None
-    refresh: _Body | None = None
-    sub_refresh: _Body | None = None
-
-
-_decode_line = msgspec.json.Decoder(_Command).decode
-_decode_lines = msgspec.json.Decoder(_Command).decode_lines
-_MAX_ID = 2**32 - 1
-_MAX_OFFSET = 2**63 - 1
-# SubscribeRequest.flag: an error is preferred to a subscription that is not recovered.
-_REJECT_UNRECOVERED = 2
 _PING = (Message(b"{}"),)
 
 
@@ -120,13 +46,7 @@ class CentrifugeProtocol:
         if binary:
             # The binary encoding of this protocol is Protobuf, which is not offered.
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
-        try:
-            commands = _commands(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Disconnect(BAD_COMMAND, str(error)) from None
-        if not commands:
-            raise Disconnect(BAD_COMMAND, "empty frame")
-        return [_request(command) for command in commands]
+        return decode(data)
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         parts = [
@@ -184,18 +104,19 @@ class CentrifugeProtocol:
         head = _push_head(events[0].channel.name)
         if len(events) == 1:
             return (Message(b"%b%b}}" % (head, _event(events[0]))),)
-        frames: list[Message] = []
-        lines: list[bytes] = []
-        size = 0
+        return _frames([b"%b%b}}" % (head, _event(event)) for event in events])
+
+    def events_after(self, base: Publication | None, events: Sequence[Event]) -> Sequence[Message]:
+        """Payloads are JSON strings here: of the payload, or of a Fossil delta from the one before."""
+        head = _push_head(events[0].channel.name)
+        lines = []
         for event in events:
-            line = b"%b%b}}" % (head, _event(event))
-            if lines and size + len(line) > FRAME_LIMIT:
-                frames.append(Message(b"\n".join(lines)))
-                lines, size = [], 0
-            lines.append(line)
-            size += len(line) + 1
-        frames.append(Message(b"\n".join(lines)))
-        return frames
+            if type(event) is Publication:
+                lines.append(b'%b"pub":%b}}' % (head, _publication(event, _difference(base, event))))
+                base = event
+            else:
+                lines.append(b"%b%b}}" % (head, _event(event)))
+        return _frames(lines)
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
         # The push has no room for what was missed: it follows.
@@ -213,83 +134,6 @@ class CentrifugeProtocol:
 
     def ping(self) -> Sequence[Message]:
         return _PING
-
-
-def _commands(data: bytes) -> Sequence[_Command]:
-    try:
-        return _decode_lines(data) if b"\n" in data else (_decode_line(data),)
-    except msgspec.DecodeError:
-        whole = mended(data)
-        if whole == data:
-            raise
-        return _decode_lines(whole)
-
-
-def _request(command: _Command) -> Request:
-    """The request in a command. Raises Disconnect(3501)."""
-    name = _method(command)
-    if name == "pong":
-        return Pong()
-    body: _Body = getattr(command, name)
-    if name == "send":
-        return Send(compact(bytes(body.data)))
-    if not 0 < command.id <= _MAX_ID:
-        raise Disconnect(BAD_COMMAND, f"{name} without an id between 1 and {_MAX_ID}")
-    return _MAKERS[name](command.id, body)
-
-
-def _method(command: _Command) -> str:
-    """The name of the one body that is present; "pong" for an empty command without an id (the answer to a ping)."""
-    # Counted first: this stands in the way of every publish.
-    present = len(_METHODS) + 1 - astuple(command).count(None)
-    if present == 2:
-        if command.publish is not None:
-            return "publish"
-        return next(name for name in _METHODS if getattr(command, name) is not None)
-    if present == 1 and command.id == 0:
-        return "pong"
-    raise Disconnect(BAD_COMMAND, "no command in the object" if present == 1 else "more than one command in the object")
-
-
-_METHODS = tuple(field for field in _Command.__struct_fields__ if field != "id")
-
-
-def _connect(id: int, body: _Body) -> Connect:
-    positions = {name: _position(sub.offset, sub.epoch) for name, sub in body.subs.items() if sub.recover}
-    return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version, positions=positions)
-
-
-def _subscribe(id: int, body: _Body) -> Subscribe:
-    since = _position(body.offset, body.epoch) if body.recover else None
-    reject = bool(body.flag & _REJECT_UNRECOVERED)
-    return Subscribe(id, body.channel, body.token, compact(bytes(body.data)), since, reject)
-
-
-def _history(id: int, body: _Body) -> History:
-    since = None if body.since is None else _position(body.since.offset, body.since.epoch)
-    return History(id, body.channel, body.limit, since, body.reverse)
-
-
-_MAKERS: dict[str, Callable[[int, _Body], Request]] = {
-    "connect": _connect,
-    "subscribe": _subscribe,
-    "unsubscribe": lambda id, body: Unsubscribe(id, body.channel),
-    "publish": lambda id, body: Publish(id, body.channel, compact(bytes(body.data))),
-    "presence": lambda id, body: Presence(id, body.channel),
-    "presence_stats": lambda id, body: PresenceStats(id, body.channel),
-    "history": _history,
-    "ping": lambda id, body: Unsupported(id, "ping"),
-    "rpc": lambda id, body: Rpc(id, body.method, compact(bytes(body.data))),
-    "refresh": lambda id, body: Refresh(id, body.token),
-    "sub_refresh": lambda id, body: SubRefresh(id, body.channel, body.token),
-}
-
-
-def _position(offset: int, epoch: str) -> Position:
-    """Raises Disconnect for an offset that is not a uint64 of any stream."""
-    if not 0 <= offset <= _MAX_OFFSET:
-        raise Disconnect(BAD_COMMAND, "an offset that no stream has")
-    return Position(offset, epoch)
 
 
 def _quote(text: str) -> bytes:
@@ -323,13 +167,21 @@ def _subscription(result: SubscribeResult) -> bytes:
         fields.append(b'"recoverable":true,"positioned":true,"epoch":%b' % epoch)
         if result.position.offset:
             fields.append(b'"offset":%d' % result.position.offset)
+    if result.delta:
+        fields.append(b'"delta":true')
     if result.recovered is not None:
         fields.append(b'"was_recovering":true')
     if result.recovered:
         fields.append(b'"recovered":true')
     if result.publications:
-        fields.append(b'"publications":[%b]' % b",".join(map(_publication, result.publications)))
+        fields.append(b'"publications":[%b]' % b",".join(_recovered(result)))
     return b",".join(fields)
+
+
+def _recovered(result: SubscribeResult) -> Iterator[bytes]:
+    """Each whole, also where differences were agreed on."""
+    for publication in result.publications:
+        yield _publication(publication, _difference(None, publication) if result.delta else b"")
 
 
 def _client_info(info: ClientInfo) -> bytes:
@@ -342,9 +194,36 @@ def _client_info(info: ClientInfo) -> bytes:
     return b"".join(parts)
 
 
-def _publication(publication: Publication) -> bytes:
-    """A Publication object of the protocol."""
-    data = publication.data if publication.kind is Kind.JSON else as_json(publication)
+def _frames(lines: Iterable[bytes]) -> Sequence[Message]:
+    """Lines in as few frames as their size allows."""
+    frames: list[Message] = []
+    frame: list[bytes] = []
+    size = 0
+    for line in lines:
+        if frame and size + len(line) > FRAME_LIMIT:
+            frames.append(Message(b"\n".join(frame)))
+            frame, size = [], 0
+        frame.append(line)
+        size += len(line) + 1
+    frames.append(Message(b"\n".join(frame)))
+    return frames
+
+
+def _difference(base: Publication | None, publication: Publication) -> bytes:
+    """The `data` member, and `delta`, of a publication that may be written as a difference."""
+    whole = as_json(publication)
+    if base is not None:
+        before = as_json(base)
+        if max(len(before), len(whole)) <= DELTA_LIMIT:
+            delta = create_delta(before, whole)
+            if len(delta) < len(whole):
+                return b'%b,"delta":true' % _quote(delta.decode())
+    return _quote(whole.decode())
+
+
+def _publication(publication: Publication, data: bytes = b"") -> bytes:
+    """A Publication object of the protocol; `data` in place of the payload."""
+    data = data or (publication.data if publication.kind is Kind.JSON else as_json(publication))
     if publication.info is None and not publication.offset and publication.tags is None:
         return b'{"data":%b}' % data
     parts = [b'{"data":', data]

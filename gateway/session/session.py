@@ -154,8 +154,8 @@ class Session:
 
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
         withdrawn = self._inbox.withdraw(name)
-        names = [name] if name else list(self.subs)
-        ended = [self._end_subscription(self.subs[each], code) for each in names if each in self.subs]
+        names = {name} & self.subs.keys() if name else list(self.subs)
+        ended = [self._end_subscription(self.subs[each], code) for each in names]
         return withdrawn or any(ended)
 
     def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
@@ -183,7 +183,7 @@ class Session:
         self.identity = structs.replace(self.identity, expire_at=expire_at)
         # A connect that is under way tells the client with its reply.
         if self.state is State.CONNECTED:
-            self._schedule()
+            self.reschedule()
             self.send(self.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
 
     def lives_on(self, revoked: RevokeTokens) -> bool:
@@ -246,11 +246,12 @@ class Session:
     def join(self, subscription: Subscription) -> None:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
-        self.services.node.join(subscription.channel, subscription.lane, self, self.encoder, self._write)
+        encoder = subscription.encoder or self.encoder
+        self.services.node.join(subscription.channel, subscription.lane, self, encoder, self._write)
         if subscription.ending is not None:
             self._end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
-            self._schedule()
+            self.reschedule()
 
     def leave(self, subscription: Subscription) -> None:
         """End a subscription, however far it has come."""
@@ -259,7 +260,8 @@ class Session:
             subscription.joiner.cancel()
             subscription.joiner = None
         if subscription.joined:
-            self.services.node.leave(subscription.channel, subscription.lane, self, self.encoder)
+            encoder = subscription.encoder or self.encoder
+            self.services.node.leave(subscription.channel, subscription.lane, self, encoder)
         elif subscription.acquired:
             self.services.node.release(subscription.channel)
 
@@ -274,24 +276,19 @@ class Session:
         self.state = State.CONNECTED
         interval = self.services.heartbeat.ping_interval
         self._ping_at = self.services.scheduler.now() + interval * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        self._schedule()
+        self.reschedule()
 
     def pong(self) -> None:
         """The client answered the ping. Raises Disconnect when there was none."""
         if not self._pong_by:
             raise Disconnect(errors.BAD_COMMAND, "pong without a ping")
         self._pong_by = 0.0
-        self._schedule()
+        self.reschedule()
 
     def renew(self, identity: Identity) -> None:
         """The client proved again who it is."""
         self.identity = identity
-        self._schedule()
-
-    def renew_subscription(self, subscription: Subscription, grant: Grant) -> None:
-        """The client proved again that it may be in the channel."""
-        subscription.renew(grant)
-        self._schedule()
+        self.reschedule()
 
     def refused(self) -> None:
         """The connect was answered with an error: the client is expected to leave."""
@@ -330,7 +327,7 @@ class Session:
         hub = self.services.node.hub
         for subscription in self.subs.values():
             if subscription.joined:
-                hub.redirect(subscription.lane, self, self.encoder, write)
+                hub.redirect(subscription.lane, self, subscription.encoder or self.encoder, write)
 
     def _overflow(self) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.
@@ -365,7 +362,7 @@ class Session:
             self._write(self.encoder.ping_frame)
             self._ping_at = now + heartbeat.ping_interval
             self._pong_by = now + heartbeat.pong_timeout
-        self._schedule()
+        self.reschedule()
 
     def _expire(self) -> bool:
         """End what has expired; False when that was the connection."""
@@ -378,7 +375,7 @@ class Session:
                 self._end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return self.state is State.CONNECTED
 
-    def _schedule(self) -> None:
+    def reschedule(self) -> None:
         """Set the next deadline: the earliest of pong, ping and the expiries."""
         services = self.services
         delay = (self._pong_by or self._ping_at) - services.scheduler.now() if self._ping_at else 3600.0

@@ -110,7 +110,10 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
         session.answer(request, error)
     else:
         expires, ttl = session.services.expiry(subscription.expire_at)
-        result = structs.replace(result, expires=expires, ttl=ttl)
+        spec = session.services.channels.resolve(session.services.app, request.channel)
+        if request.delta and spec.options.delta and spec.latest is None:
+            subscription.encoder = session.encoder.delta
+        result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.encoder is not None)
         try:
             session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
         except Disconnect as close:
@@ -205,6 +208,7 @@ def _sub_refreshed(
     except Disconnect as error:
         session.refuse(error)
         return
-    session.renew_subscription(subscription, grant)
+    subscription.renew(grant)
+    session.reschedule()
     expires, ttl = session.services.expiry(grant.expire_at)
     session.send(session.encoder.protocol.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))

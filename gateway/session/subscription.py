@@ -2,6 +2,7 @@
 
 from gateway.auth.tokens import Grant
 from gateway.errors import UnsubscribeCode
+from gateway.hub.encoder import Encoder
 from gateway.messages import Channel
 from gateway.node.joiner import Joiner
 from gateway.node.latest import LatestJoiner
@@ -13,6 +14,7 @@ class Subscription:
     __slots__ = (
         "acquired",
         "channel",
+        "encoder",
         "ending",
         "expire_at",
         "grant",
@@ -30,8 +32,9 @@ class Subscription:
         self.joined = False
         # On its way into a channel with history.
         self.joiner: Joiner | LatestJoiner | None = None
-        # What it joins in the hub.
+        # What it joins in the hub, and in which form; None: that of the session.
         self.lane = channel
+        self.encoder: Encoder | None = None
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at

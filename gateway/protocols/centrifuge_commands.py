@@ -1,0 +1,182 @@
+"""What clients of the native protocol send: commands, one JSON object a line.
+
+Payloads are never parsed into Python objects: they are taken as raw JSON.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import astuple
+
+from gateway.errors import BAD_COMMAND, Disconnect
+from gateway.messages import (
+    Connect,
+    History,
+    Pong,
+    Position,
+    Presence,
+    PresenceStats,
+    Publish,
+    Refresh,
+    Request,
+    Rpc,
+    Send,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+    Unsupported,
+)
+from gateway.protocols.payload import compact, mended
+
+_EMPTY = msgspec.Raw()
+
+
+class _Since(msgspec.Struct, frozen=True, gc=False):
+    """StreamPosition."""
+
+    offset: int = 0
+    epoch: str = ""
+
+
+class _SubPosition(msgspec.Struct, frozen=True, gc=False):
+    """The part of a SubscribeRequest that a connect carries for server-side subscriptions."""
+
+    recover: bool = False
+    offset: int = 0
+    epoch: str = ""
+
+
+class _Body(msgspec.Struct, gc=False):
+    """The fields of all commands that the gateway reads; each command uses its own."""
+
+    channel: str = ""
+    token: str = ""
+    data: msgspec.Raw = _EMPTY
+    name: str = ""
+    version: str = ""
+    method: str = ""
+    # Positions. Offsets of another sign or size are no offsets, and answered as such.
+    recover: bool = False
+    offset: int = 0
+    epoch: str = ""
+    flag: int = 0
+    delta: str = ""
+    subs: dict[str, _SubPosition] = {}
+    limit: int = 0
+    since: _Since | None = None
+    reverse: bool = False
+
+
+class _Command(msgspec.Struct, gc=False):
+    """Command{id, exactly one body}. A body that is absent is None."""
+
+    id: int = 0
+    connect: _Body | None = None
+    subscribe: _Body | None = None
+    unsubscribe: _Body | None = None
+    publish: _Body | None = None
+    presence: _Body | None = None
+    presence_stats: _Body | None = None
+    history: _Body | None = None
+    ping: _Body | None = None
+    send: _Body | None = None
+    rpc: _Body | None = None
+    refresh: _Body | None = None
+    sub_refresh: _Body | None = None
+
+
+_decode_line = msgspec.json.Decoder(_Command).decode
+_decode_lines = msgspec.json.Decoder(_Command).decode_lines
+_MAX_ID = 2**32 - 1
+_MAX_OFFSET = 2**63 - 1
+# SubscribeRequest.flag: an error is preferred to a subscription that is not recovered.
+_REJECT_UNRECOVERED = 2
+
+
+def decode(data: bytes) -> Sequence[Request]:
+    """The commands of one frame. Raises Disconnect(3501) for anything else."""
+    try:
+        commands = _commands(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Disconnect(BAD_COMMAND, str(error)) from None
+    if not commands:
+        raise Disconnect(BAD_COMMAND, "empty frame")
+    return [_request(command) for command in commands]
+
+
+def _commands(data: bytes) -> Sequence[_Command]:
+    try:
+        return _decode_lines(data) if b"\n" in data else (_decode_line(data),)
+    except msgspec.DecodeError:
+        whole = mended(data)
+        if whole == data:
+            raise
+        return _decode_lines(whole)
+
+
+def _request(command: _Command) -> Request:
+    """The request in a command. Raises Disconnect(3501)."""
+    name = _method(command)
+    if name == "pong":
+        return Pong()
+    body: _Body = getattr(command, name)
+    if name == "send":
+        return Send(compact(bytes(body.data)))
+    if not 0 < command.id <= _MAX_ID:
+        raise Disconnect(BAD_COMMAND, f"{name} without an id between 1 and {_MAX_ID}")
+    return _MAKERS[name](command.id, body)
+
+
+def _method(command: _Command) -> str:
+    """The name of the one body that is present; "pong" for an empty command without an id (the answer to a ping)."""
+    # Counted first: this stands in the way of every publish.
+    present = len(_METHODS) + 1 - astuple(command).count(None)
+    if present == 2:
+        if command.publish is not None:
+            return "publish"
+        return next(name for name in _METHODS if getattr(command, name) is not None)
+    if present == 1 and command.id == 0:
+        return "pong"
+    raise Disconnect(BAD_COMMAND, "no command in the object" if present == 1 else "more than one command in the object")
+
+
+_METHODS = tuple(field for field in _Command.__struct_fields__ if field != "id")
+
+
+def _connect(id: int, body: _Body) -> Connect:
+    positions = {name: _position(sub.offset, sub.epoch) for name, sub in body.subs.items() if sub.recover}
+    return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version, positions=positions)
+
+
+def _subscribe(id: int, body: _Body) -> Subscribe:
+    since = _position(body.offset, body.epoch) if body.recover else None
+    reject = bool(body.flag & _REJECT_UNRECOVERED)
+    delta = body.delta == "fossil"
+    return Subscribe(id, body.channel, body.token, compact(bytes(body.data)), since, reject, delta)
+
+
+def _history(id: int, body: _Body) -> History:
+    since = None if body.since is None else _position(body.since.offset, body.since.epoch)
+    return History(id, body.channel, body.limit, since, body.reverse)
+
+
+_MAKERS: dict[str, Callable[[int, _Body], Request]] = {
+    "connect": _connect,
+    "subscribe": _subscribe,
+    "unsubscribe": lambda id, body: Unsubscribe(id, body.channel),
+    "publish": lambda id, body: Publish(id, body.channel, compact(bytes(body.data))),
+    "presence": lambda id, body: Presence(id, body.channel),
+    "presence_stats": lambda id, body: PresenceStats(id, body.channel),
+    "history": _history,
+    "ping": lambda id, body: Unsupported(id, "ping"),
+    "rpc": lambda id, body: Rpc(id, body.method, compact(bytes(body.data))),
+    "refresh": lambda id, body: Refresh(id, body.token),
+    "sub_refresh": lambda id, body: SubRefresh(id, body.channel, body.token),
+}
+
+
+def _position(offset: int, epoch: str) -> Position:
+    """Raises Disconnect for an offset that is not a uint64 of any stream."""
+    if not 0 <= offset <= _MAX_OFFSET:
+        raise Disconnect(BAD_COMMAND, "an offset that no stream has")
+    return Position(offset, epoch)
