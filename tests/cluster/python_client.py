@@ -31,7 +31,7 @@ class SubscriptionEvents(centrifuge.SubscriptionEventHandler):  # type: ignore[m
         self.channel = channel
 
     async def on_subscribed(self, ctx: centrifuge.SubscribedContext) -> None:
-        say("subscribed", channel=self.channel)
+        say("subscribed", channel=self.channel, recovering=ctx.was_recovering, recovered=ctx.recovered)
 
     async def on_subscribing(self, ctx: centrifuge.SubscribingContext) -> None:
         say("subscribing", channel=self.channel, code=ctx.code, reason=ctx.reason)

@@ -24,6 +24,8 @@ class Client:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        # What was expected so far, and what came before it.
+        self.seen: list[dict[str, Any]] = []
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -41,16 +43,16 @@ class Client:
         self._process.stdin.flush()
 
     def expect(self, event: str, **fields: Any) -> dict[str, Any]:
-        """The next event of this kind with these fields; others before it are dropped."""
-        seen = []
+        """The next event of this kind with these fields; others before it are passed over."""
+        start = len(self.seen)
         try:
             while (message := self._events.get(timeout=PATIENCE)) is not None:
+                self.seen.append(message)
                 if message["event"] == event and fields.items() <= message.items():
                     return message
-                seen.append(message)
         except queue.Empty:
             pass
-        raise AssertionError(f"no {event} {fields}; instead: {seen}")
+        raise AssertionError(f"no {event} {fields}; instead: {self.seen[start:]}")
 
     def subscribe(self, channel: str) -> None:
         """Subscribe, and wait until it is done."""

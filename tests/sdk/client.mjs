@@ -19,7 +19,7 @@ client.on("subscribed", ({ channel }) => say("subscribed", { channel, server: tr
 const handlers = {
   subscribe({ subscribe: channel, token: subscriptionToken }) {
     const subscription = client.newSubscription(channel, subscriptionToken ? { token: subscriptionToken } : {});
-    subscription.on("subscribed", () => say("subscribed", { channel }));
+    subscription.on("subscribed", ({ wasRecovering: recovering, recovered }) => say("subscribed", { channel, recovering, recovered }));
     subscription.on("subscribing", ({ code, reason }) => say("subscribing", { channel, code, reason }));
     subscription.on("unsubscribed", ({ code, reason }) => say("unsubscribed", { channel, code, reason }));
     subscription.on("error", ({ error }) => say("error", { channel, code: error?.code, message: error?.message }));

@@ -1,0 +1,153 @@
+"""The SDKs lose their connection while somebody publishes, come back on another node, and have missed nothing."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import cent
+import pytest
+
+from tests.cluster.sdk import PATIENCE, Client, npm_client, python_client
+from tests.clusters import Cluster, ClusterNode, running_cluster
+from tests.faults.proxy import Proxy
+
+pytestmark = pytest.mark.slow
+
+CHANNEL = "numbers"
+COUNT = 300
+SECONDS_BETWEEN = 0.01
+# The connection ends when the client has this number, and comes back when that many were published without it.
+SEEN = 100
+MISSED = 50
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with running_cluster("--no-auth", nodes=3) as running:
+        yield running
+
+
+class Way:
+    """The way from a client to a node, as over a balancer: it leads to one node, and to another when it is told."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._proxy = Proxy(port(node))
+        self._run(self._proxy.start())
+        self.url = f"ws://127.0.0.1:{self._proxy.port}"
+
+    def _run(self, action: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(action, self._loop).result(PATIENCE)
+
+    def close_to_new(self) -> None:
+        """Refuse connections from now on; those that there are stay."""
+        self._proxy.refusing = True
+
+    def cut(self) -> None:
+        """Break the connections."""
+        self._loop.call_soon_threadsafe(self._proxy.cut)
+
+    def open_to(self, node: ClusterNode) -> None:
+        """Let new connections pass, to this node."""
+        self._proxy.target = port(node)
+        self._proxy.refusing = False
+
+    def close(self) -> None:
+        self._run(self._proxy.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def port(node: ClusterNode) -> int:
+    found = urlsplit(node.url).port
+    assert found
+    return found
+
+
+class Publisher:
+    """Publishes the numbers from 0 on over HTTP, at a steady rate."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._backend = cent.Client(f"{node.url}/api", api_key="none")
+        self._published = 0
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for number in range(COUNT):
+            if self._stop.wait(SECONDS_BETWEEN):
+                return
+            self._backend.publish(cent.PublishRequest(channel=CHANNEL, data=number))
+            with self._changed:
+                self._published = number + 1
+                self._changed.notify_all()
+
+    def wait_for_more(self, count: int) -> None:
+        """Until `count` more than now were acknowledged; there must be that many."""
+        with self._changed:
+            wanted = self._published + count
+            assert self._changed.wait_for(lambda: self._published >= wanted, PATIENCE)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def clients_of(way: Way) -> Iterator[list[Client]]:
+    """One of each SDK, subscribed."""
+    with npm_client(way.url) as npm, python_client(way.url) as python:
+        for client in (npm, python):
+            client.subscribe(CHANNEL)
+        yield [npm, python]
+
+
+def move(cluster: Cluster, break_connections: Callable[[Way, ClusterNode], None]) -> None:
+    """Break the connections of clients of the first node in the midst of messages, and lead them to the second."""
+    first, second, third = cluster.nodes
+    with ExitStack() as stack:
+        way = stack.enter_context(closing(Way(first)))
+        clients = stack.enter_context(clients_of(way))
+        publisher = stack.enter_context(closing(Publisher(third)))
+        for client in clients:
+            client.expect("publication", data=SEEN)
+        way.close_to_new()
+        break_connections(way, first)
+        for client in clients:
+            client.expect("connecting")
+        publisher.wait_for_more(MISSED)
+        way.open_to(second)
+        for client in clients:
+            client.expect("publication", data=COUNT - 1)
+    for client in clients:
+        check(client)
+
+
+def check(client: Client) -> None:
+    """All messages, exactly once, in order; and the SDK knows that it has missed none."""
+    numbers = [message["data"] for message in client.seen if message["event"] == "publication"]
+    assert numbers == list(range(COUNT))
+    first, second = (message for message in client.seen if message["event"] == "subscribed")
+    assert not first["recovering"]
+    assert second["recovering"]
+    assert second["recovered"]
+
+
+def test_a_cut_connection_is_recovered_on_another_node(cluster: Cluster) -> None:
+    """As when a balancer or a mobile network drops it; the node knows no more than that the socket is gone."""
+    move(cluster, lambda way, _: way.cut())
+
+
+def test_a_killed_node_is_replaced_by_another(cluster: Cluster) -> None:
+    """SIGKILL: it closes nothing and says nothing to anybody."""
+    move(cluster, lambda _, node: os.kill(node.pid, signal.SIGKILL))
