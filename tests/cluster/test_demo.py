@@ -3,29 +3,41 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster.sdk import SDK_FOLDER, need_node
-from tests.clusters import running_cluster
+from tests.clusters import Cluster, running_cluster
 
 pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def test_two_windows_on_two_nodes_chat(tmp_path: Path) -> None:
-    """Each shows what both wrote, markup stays text, and a window that moves to another node goes on."""
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with running_cluster("--demo", nodes=3) as running:
+        yield running
+
+
+def played(script: str, *arguments: str) -> Any:
+    """What a script of tests/sdk/ prints; it gets the path of a browser first."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip("needs Chromium")
-    command = [need_node(), str(SDK_FOLDER / "chat.mjs"), browser, str(tmp_path)]
-    with running_cluster("--demo", nodes=3) as cluster:
-        first, second = cluster.nodes[:2]
-        done = subprocess.run([*command, cluster.url, first.name, second.name], stdout=subprocess.PIPE, timeout=120)
+    command = [need_node(), str(SDK_FOLDER / script), browser, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120)
     assert done.returncode == 0
-    shown = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_two_windows_on_two_nodes_chat(cluster: Cluster, tmp_path: Path) -> None:
+    """Each shows what both wrote, markup stays text, and a window that moves to another node goes on."""
+    first, second = cluster.nodes[:2]
+    shown = played("chat.mjs", str(tmp_path), cluster.url, first.name, second.name)
     assert shown["problems"] == []
     talk = [
         f"Ann {first.name} Hello from Ann",
@@ -36,3 +48,19 @@ def test_two_windows_on_two_nodes_chat(tmp_path: Path) -> None:
     assert shown["second"] == talk
     assert shown["first"] == talk
     assert (tmp_path / "chat-wide.png").stat().st_size > 0
+
+
+def test_a_chat_goes_on_when_a_node_dies(cluster: Cluster, tmp_path: Path) -> None:
+    """No line is missing or doubled, a new window shows the last 50, and what cannot be recovered is said."""
+    first, second, third = cluster.nodes
+    arguments = (cluster.url, first.name, str(first.pid), second.name, third.url, cluster.api_key)
+    shown = played("failover.mjs", str(tmp_path), *arguments)
+    talk = [f"Backend API line {number}" for number in range(150)]
+    assert shown["first"] == talk
+    assert shown["second"] == talk
+    assert shown["late"] == talk[-50:]
+    before, after = shown["notes"]
+    assert before == f"you are on {first.name}"
+    assert after in (f"you are on {second.name}", f"you are on {third.name}")
+    assert shown["gone"].count("some lines may be missing here") == 1
+    assert shown["problems"] == []
