@@ -1,5 +1,6 @@
 """The composition root: the only module that knows all parts. Makes a node of them, starts and stops it in order."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -63,7 +64,6 @@ class Gateway:
         self.metrics = Metrics()
         self.admission = Admission(settings.limits, self.metrics)
         self.drain = Drain(settings.drain.window)
-        self.draining = False
         scheduler = LoopScheduler()
         revocations = Revocations(scheduler.time)
         channels = Channels(settings)
@@ -84,6 +84,7 @@ class Gateway:
             # Half of what a client may have waiting: a recovery must not make it a slow one.
             max_bytes=settings.limits.outbox // 2,
         )
+        self.node.on_drain = self._drain_clients
         self.node.url = settings.node_url
         self.node.internal_address = settings.internal_listen
         self._services = SessionServices(
@@ -109,7 +110,17 @@ class Gateway:
 
     def start_draining(self) -> None:
         """Not ready from now on; the connections are closed a little later."""
-        self.draining = True
+        self.node.draining = True
+
+    def _drain_clients(self) -> None:
+        """What SIGTERM does to clients, without the end: balancers notice, then all are closed within the window."""
+
+        def close() -> None:
+            self.admission.draining = True
+            for client in self.node.clients:
+                self.drain.add(client.shutdown)
+
+        asyncio.get_running_loop().call_later(self.settings.drain.delay, close)
 
     def _public_routes(self, channels: Channels) -> list[BaseRoute]:
         settings = self.settings
@@ -118,13 +129,13 @@ class Gateway:
             *(api_routes(self.node, channels, settings, self.metrics) if settings.api.public else []),
             WebSocketRoute("/connection/websocket", self._endpoint(self._open_centrifuge)),
             WebSocketRoute("/ws/{channel:path}", self._endpoint(self._open_plain)),
-            *health_routes(self.node, lambda: self.draining),
+            *health_routes(self.node),
             *(demo_routes(self.node) if settings.demo else []),
         ]
 
     def _internal_routes(self, channels: Channels) -> list[BaseRoute]:
         return [
-            *health_routes(self.node, lambda: self.draining),
+            *health_routes(self.node),
             metrics_route(self.metrics),
             *api_routes(self.node, channels, self.settings, self.metrics),
         ]

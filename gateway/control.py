@@ -60,7 +60,13 @@ class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
     issued_before: int = 0
 
 
-Control = DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+class DrainNode(msgspec.Struct, frozen=True, tag="drain"):
+    """Send the clients of one node to the others."""
+
+    uid: NodeId
+
+
+Control = DrainNode | DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
 
 
 class ControlResult(NamedTuple):
@@ -87,6 +93,8 @@ class NodeInfo(msgspec.Struct, frozen=True):
     num_users: int = 0
     num_subs: int = 0
     num_channels: int = 0
+    # It sends its clients away.
+    draining: bool = False
     # CPU time used since the start (s) and resident memory (bytes).
     cpu_seconds: float = 0.0
     rss: int = 0

@@ -75,6 +75,7 @@ def subscription_token(
     client: str = "",
     expires_in: float | None = 3600,
     info: Any = None,
+    latest_interval: float | None = None,
     expire_at: int | None = None,
     jti: str | None = None,
     audience: str | None = None,
@@ -88,9 +89,15 @@ def subscription_token(
     `channel`: the whole name, with namespace and `$` if it has them.
     `client`: only for the connection with this id (which a client learns on connect).
     `info`: a JSON value that others see with what the client publishes in the channel (`chan_info`).
+    `latest_interval`: seconds between two publications of a key, where only the newest counts; else as configured.
     `expires_in`: seconds for which it is accepted; the subscription lives as long, unless `expire_at` is given.
     """
-    claims: dict[str, Any] = {"channel": channel, "client": client or None, "info": info}
+    claims: dict[str, Any] = {
+        "channel": channel,
+        "client": client or None,
+        "info": info,
+        "latest_interval": latest_interval,
+    }
     _add_common(claims, user, now, expires_in, expire_at, jti, audience, issuer)
     return _signed(claims, secret, algorithm, key_id)
 

@@ -6,13 +6,15 @@ from gateway.api.schemas import (
     ChannelInfo,
     ChannelsRequest,
     ChannelsResult,
+    DrainRequest,
+    DrainResult,
     InfoRequest,
     InfoResult,
     NodeResult,
     Process,
 )
-from gateway.control import NodeInfo
-from gateway.errors import BAD_REQUEST, RequestError
+from gateway.control import DrainNode, NodeInfo
+from gateway.errors import BAD_REQUEST, INTERNAL, RequestError
 from gateway.messages import DEFAULT_APP
 from gateway.node.node import Node
 
@@ -45,6 +47,19 @@ class Cluster:
         now = time.time()
         return InfoResult([_node_result(info, now) for info in await self._node.nodes()])
 
+    async def drain(self, request: DrainRequest) -> DrainResult:
+        nodes = await self._node.nodes()
+        found = [each for each in nodes if request.node in (each.uid, each.name)]
+        if len(found) != 1:
+            names = ", ".join(each.name for each in nodes)
+            what = "several nodes have this name, give the uid" if found else f"no such node; there are: {names}"
+            raise RequestError(BAD_REQUEST, f"node {request.node!r}: {what}")
+        result = await self._node.control(DrainNode(found[0].uid))
+        # The answers of the others do not matter, but without them nobody knows which one is missing.
+        if result.replies < result.nodes:
+            raise RequestError(INTERNAL, f"{result.replies} of {result.nodes} nodes answered; it may not drain")
+        return DrainResult(result.affected)
+
 
 def _node_result(info: NodeInfo, now: float) -> NodeResult:
     return NodeResult(
@@ -56,6 +71,7 @@ def _node_result(info: NodeInfo, now: float) -> NodeResult:
         num_users=info.num_users,
         num_subs=info.num_subs,
         num_channels=info.num_channels,
+        draining=info.draining,
         # Clocks of two machines differ.
         uptime=max(int(now) - info.started_at, 0),
         process=Process(cpu=round(info.cpu_seconds, 2), rss=info.rss),

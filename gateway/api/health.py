@@ -1,7 +1,5 @@
 """Health for process managers and load balancers."""
 
-from collections.abc import Callable
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -9,7 +7,7 @@ from starlette.routing import BaseRoute, Route
 from gateway.node.node import Node
 
 
-def health_routes(node: Node, draining: Callable[[], bool]) -> list[BaseRoute]:
+def health_routes(node: Node) -> list[BaseRoute]:
     """`/health/live`: the process answers. `/health/ready`: send clients here; 503 with the reason otherwise.
 
     A node is not ready while it is deaf (it does not hear itself through the broker) and once it drains. Liveness
@@ -21,8 +19,8 @@ def health_routes(node: Node, draining: Callable[[], bool]) -> list[BaseRoute]:
 
     async def ready(request: Request) -> Response:
         health = node.health()
-        reason = "draining" if draining() else health.reason
-        if health.ok and not draining():
+        reason = "draining" if node.draining else health.reason
+        if health.ok and not node.draining:
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": "unavailable", "reason": reason}, 503)
 

@@ -58,6 +58,7 @@ def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dic
         "presence_stats": Method(schemas.PresenceStatsRequest, schemas.PresenceStatsResult, members.stats),
         "channels": Method(schemas.ChannelsRequest, schemas.ChannelsResult, cluster.channels),
         "info": Method(schemas.InfoRequest, schemas.InfoResult, cluster.info),
+        "drain": Method(schemas.DrainRequest, schemas.DrainResult, cluster.drain),
     }
     batches = Batches(publisher, {name: each.call for name, each in methods.items()}, settings.api.max_batch)
     return {**methods, "batch": Method(schemas.BatchRequest, schemas.BatchResult, batches.run)}

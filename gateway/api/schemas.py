@@ -206,6 +206,12 @@ class ChannelsRequest(ApiRequest, frozen=True):
     cursor: Annotated[str, Meta(description="The cursor of the page before.")] = ""
 
 
+class DrainRequest(ApiRequest, frozen=True):
+    """Send the clients of one node to the others; it stays up, not ready, until it is stopped."""
+
+    node: Annotated[str, Meta(min_length=1, description="Name or uid of the node.")]
+
+
 class InfoRequest(ApiRequest, frozen=True):
     """List the nodes of the cluster."""
 
@@ -313,8 +319,13 @@ class NodeResult(msgspec.Struct, frozen=True):
     num_users: int
     num_subs: int
     num_channels: int
+    draining: Annotated[bool, Meta(description="It sends its clients away.")]
     uptime: Annotated[int, Meta(description="Seconds.")]
     process: Process
+
+
+class DrainResult(msgspec.Struct, frozen=True):
+    num_clients: Annotated[int, Meta(description="Connections that are closed within the window (drain.window).")]
 
 
 class InfoResult(msgspec.Struct, frozen=True):
@@ -339,6 +350,7 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     presence_stats: PresenceStatsRequest | None = None
     channels: ChannelsRequest | None = None
     info: InfoRequest | None = None
+    drain: DrainRequest | None = None
 
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -366,6 +378,7 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     presence_stats: PresenceStatsResult | None = None
     channels: ChannelsResult | None = None
     info: InfoResult | None = None
+    drain: DrainResult | None = None
     error: ApiError | None = None
 
 

@@ -61,10 +61,10 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     info: bytes = b""
     # Unix time in seconds at which the subscription must be refreshed, 0 for never.
     expire_at: int = 0
-    # Seconds between two publications of a key, where only the newest counts; None: as configured.
-    latest_interval: float | None = None
     jti: str = ""
     issued_at: int = 0
+    # Seconds between two publications of a key, where only the newest counts; None: as configured.
+    latest_interval: float | None = None
 
 
 # Up to the year 9999: what lies beyond are milliseconds, by mistake.

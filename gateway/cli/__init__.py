@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from gateway import __version__
-from gateway.cli import check, cluster, explain, nodes, publish, revoke, serve, subscribe, token, url, version
+from gateway.cli import check, cluster, drain, explain, nodes, publish, revoke, serve, subscribe, token, url, version
 from gateway.errors import GatewayError
 
 # What a shell reports for a process that SIGINT ended.
@@ -45,6 +45,7 @@ for command in (
     publish.publish,
     subscribe.subscribe,
     revoke.revoke,
+    drain.drain,
     nodes.nodes,
     version.version,
 ):

@@ -9,7 +9,7 @@ import click
 from gateway.cli.http_api import Api, ApiError, with_api
 from gateway.log import escape
 
-_HEADER = ("NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY")
+_HEADER = ("NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY", "")
 
 
 @click.command(short_help="List the nodes of a running cluster.")
@@ -49,6 +49,7 @@ def _row(node: dict[str, Any]) -> tuple[str, ...]:
         *counts,
         f"{process.get('cpu', 0)} s",
         f"{process.get('rss', 0) // 2**20} MiB",
+        "draining" if node.get("draining") else "",
     )
     return tuple(escape(str(cell)) for cell in cells)
 

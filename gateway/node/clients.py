@@ -23,6 +23,9 @@ class Client(Protocol):
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection."""
 
+    def shutdown(self) -> None:
+        """Close the connection with a code after which the client comes back, to another node."""
+
     def subscribe_by_server(self, message: SubscribeUser) -> None:
         """Subscribe the connection and tell it, behind what is under way."""
 

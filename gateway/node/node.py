@@ -17,6 +17,7 @@ from gateway.control import (
     Control,
     ControlResult,
     DisconnectUser,
+    DrainNode,
     NodeId,
     NodeInfo,
     RefreshUser,
@@ -92,6 +93,9 @@ class Node:
         self._revocations = revocations
         self._scheduler = scheduler
         self._metrics = metrics
+        # What a drain of this node does; set by who knows the listeners.
+        self.on_drain: Callable[[], None] = lambda: None
+        self.draining = False
         self._interests = Interests(broker)
         self.streams = Streams(
             broker,
@@ -154,6 +158,7 @@ class Node:
             num_users=self.clients.num_users,
             num_subs=self.hub.num_subscriptions,
             num_channels=self.hub.num_channels,
+            draining=self.draining,
             cpu_seconds=cpu_seconds(),
             rss=resident_bytes(),
         )
@@ -270,6 +275,8 @@ class Node:
 
     def on_control(self, message: Control) -> int:
         match message:
+            case DrainNode():
+                return self._drain(message)
             case DisconnectUser():
                 return self._disconnect(message)
             case SubscribeUser():
@@ -324,6 +331,14 @@ class Node:
         """A slice of the steps now, the rest in the next turns of the loop."""
         if sum(1 for _ in islice(steps, GAP_SLICE)) == GAP_SLICE:
             self._scheduler.call_soon(lambda: self._go_on(steps))
+
+    def _drain(self, message: DrainNode) -> int:
+        if message.uid != self.uid or self.draining:
+            return 0
+        self.draining = True
+        logger.warning("draining: the clients are sent to other nodes", extra={"connections": len(self.clients)})
+        self.on_drain()
+        return len(self.clients)
 
     def _disconnect(self, message: DisconnectUser) -> int:
         code = CloseCode(message.code, message.reason)

@@ -29,11 +29,11 @@ def handle_history(session: Session, request: History) -> None:
     if not request.channel:
         raise Disconnect(errors.BAD_COMMAND, "history without a channel")
     spec = services.channels.resolve(services.app, request.channel)
+    if spec.history is None:
+        raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
     verdict = may_read_history(spec, session.user.name, request.channel in session.subs)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
-    if spec.history is None:
-        raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
     most = services.limits.history
     limit = request.limit if 0 <= request.limit <= most else most
     session.block()

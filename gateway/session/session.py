@@ -9,7 +9,7 @@ from msgspec import structs
 
 from gateway import errors
 from gateway.auth.rate_limits import TokenBucket
-from gateway.auth.tokens import Grant, Identity, is_among
+from gateway.auth.tokens import Identity, is_among
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder

@@ -31,6 +31,7 @@ class Refusal(NamedTuple):
 
 FULL = Refusal(503, "connections", "limits.connections")
 UNAUTHENTICATED = Refusal(503, "unauthenticated", "limits.unauthenticated")
+DRAINING = Refusal(503, "draining", "")
 ADDRESS = Refusal(429, "address", "limits.connections_per_address")
 
 
@@ -63,6 +64,8 @@ class Admission:
         self.total = 0
         self.unauthenticated = 0
         self.clients = 0
+        # No client is let in any more.
+        self.draining = False
         metrics.connections.read = lambda: self.clients
         metrics.unauthenticated.read = lambda: self.unauthenticated
 
@@ -79,6 +82,8 @@ class Admission:
 
     def check(self) -> Refusal | None:
         """Whether a connection that is counted already may become a WebSocket."""
+        if self.draining:
+            return DRAINING
         if self.total > self.limit:
             return FULL
         if self.unauthenticated > self._unauthenticated_limit:

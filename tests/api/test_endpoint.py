@@ -39,7 +39,7 @@ def test_unknown_methods_are_104(site: Site, api: Api, method: str) -> None:
     assert "/api/openapi.json" in refused(site, api, method, {}, 104)
 
 
-@pytest.mark.parametrize("method", ["presence", "presence_stats", "history", "history_remove", "rpc"])
+@pytest.mark.parametrize("method", ["rpc"])
 def test_methods_that_are_to_come_are_108(site: Site, api: Api, method: str) -> None:
     """Whatever is sent to them."""
     assert method in refused(site, api, method, {"channel": "news"}, 108)
@@ -172,9 +172,6 @@ def test_channels_of_unknown_namespaces_are_102(site: Site, api: Api, method: st
     ("method", "body", "field"),
     [
         ("publish", {"channel": "news", "data": 1, "version": 1}, "version"),
-        ("publish", {"channel": "news", "data": 1, "version_epoch": "a"}, "version_epoch"),
-        ("broadcast", {"channels": ["news"], "data": 1, "version": 1}, "version"),
-        ("subscribe", {"user": "ada", "channel": "news", "recover_since": {"offset": 1, "epoch": "a"}}, "recover"),
         ("subscribe", {"user": "ada", "channel": "news", "override": {"presence": {"value": True}}}, "override"),
         *((name, {"user": "ada", "session": "s"}, "session") for name in ("unsubscribe", "disconnect", "refresh")),
         ("refresh", {"user": "ada", "info": {}}, "info"),

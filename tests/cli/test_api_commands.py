@@ -211,6 +211,13 @@ def test_revoke_names_a_user_or_a_token(run: Run, api: Double) -> None:
     ]
 
 
+def test_drain_names_a_node(run: Run, api: Double) -> None:
+    """And says how many it sends away."""
+    api.answer = (200, b'{"result":{"num_clients":7}}')
+    assert run("drain", "gw-1", "--url", api.url).stdout == "node gw-1 drains: 7 connections\n"
+    assert [(request.path, request.body) for request in api.requests] == [("/api/drain", {"node": "gw-1"})]
+
+
 def test_nodes_are_a_table(run: Run, api: Double) -> None:
     """One line per node, numbers to the right; what a node calls itself cannot drive the terminal."""
     node = {
@@ -221,6 +228,7 @@ def test_nodes_are_a_table(run: Run, api: Double) -> None:
         "num_users": 3,
         "num_subs": 4,
         "num_channels": 5,
+        "draining": True,
         "uptime": 90_061,
         "process": {"cpu": 1.5, "rss": 64 * 2**20},
     }
@@ -229,10 +237,9 @@ def test_nodes_are_a_table(run: Run, api: Double) -> None:
     result = run("nodes", "--url", api.url)
     assert [line.split() for line in result.stdout.splitlines()] == [
         ["NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY"],
-        ["gw-1", "0.1.0", "1d", "01:01:01", "12000", "3", "4", "5", "1.5", "s", "64", "MiB"],
+        ["gw-1", "0.1.0", "1d", "01:01:01", "12000", "3", "4", "5", "1.5", "s", "64", "MiB", "draining"],
         ["gw\\x1b[31m", "00:01:01", "0", "0", "0", "0", "0", "s", "0", "MiB"],
     ]
-    assert len({len(line) for line in result.stdout.splitlines()}) == 1
     assert json.loads(run("nodes", "--json", "--url", api.url).stdout) == answer["result"]
     for wrong in (b'{"result":{}}', b'{"result":{"nodes":[1]}}'):
         api.answer = (200, wrong)

@@ -33,6 +33,9 @@ class FakeClient:
     def member(self, name: str) -> ClientInfo:
         return ClientInfo(self.user.name, self.client)
 
+    def shutdown(self) -> None:
+        raise NotImplementedError
+
     def disconnect(self, code: CloseCode) -> None:
         self.asked.append(code)
 

@@ -21,6 +21,9 @@ class Someone:
     def member(self, name: str) -> ClientInfo:
         raise NotImplementedError
 
+    def shutdown(self) -> None:
+        raise NotImplementedError
+
     def disconnect(self, code: CloseCode) -> None:
         assert self.clients is not None
         self.clients.remove(self)

@@ -1,0 +1,172 @@
+"""Latest values on one node: what is read, what is passed on, and when."""
+
+import pytest
+
+from gateway.errors import INTERNAL, RequestError
+from gateway.messages import Channel, HistoryPage, Latest, Position, Publication
+from gateway.metrics import Metrics
+from gateway.node.latest import LatestChannel, LatestJoiner, ValuesDone
+from gateway.scheduler import Scheduler
+from tests.fakes import ManualScheduler
+
+DASH = Channel("default", "dash:a")
+LATEST = Latest(tag="key", keys=10, ttl=60, interval=1.0)
+
+
+def value(offset: int, key: str, data: str, *, epoch: str = "e", time: float = 0.0) -> Publication:
+    return Publication(DASH, data.encode(), offset=offset, epoch=epoch, tags={"key": key}, time=int(time * 1000))
+
+
+class Around:
+    """A node whose reads are answered by hand."""
+
+    def __init__(self) -> None:
+        self.time = ManualScheduler()
+        self.scheduler: Scheduler = self.time
+        self.metrics = Metrics()
+        self.asked: list[ValuesDone] = []
+        self.delivered: dict[Channel, list[tuple[str, bytes]]] = {}
+
+    def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> None:
+        self.asked.append(done)
+
+    def deliver(self, channel: Channel, publications: object) -> None:
+        assert isinstance(publications, list)
+        got = self.delivered.setdefault(channel, [])
+        got += [((each.tags or {}).get("key", ""), each.data) for each in publications]
+
+    def answer(self, *publications: Publication, top: Position | RequestError) -> None:
+        self.asked.pop(0)(top if isinstance(top, RequestError) else HistoryPage(list(publications), top))
+
+    def now(self, offset: int, key: str, data: str, epoch: str = "e") -> Publication:
+        return value(offset, key, data, time=self.time.time(), epoch=epoch)
+
+
+@pytest.fixture
+def around() -> Around:
+    return Around()
+
+
+def entered(channel: LatestChannel, interval: float = 1.0) -> tuple[LatestJoiner, list[bytes]]:
+    """A subscriber that has joined, and what it got first."""
+    joiner = channel.join(interval, lambda error: None)
+    joiner.start()
+    joined = joiner.finish()
+    channel.entered(joiner.lane)
+    return joiner, [each.data for each in joined.publications]
+
+
+def test_who_comes_before_the_values_waits_for_them(around: Around) -> None:
+    """What arrives during the read counts if it is newer; a late answer helps nobody who left."""
+    channel = LatestChannel(DASH, LATEST, around)
+    told: list[RequestError | None] = []
+    joiner = channel.join(1.0, told.append)
+    gone = channel.join(1.0, told.append)
+    joiner.start()
+    gone.start()
+    gone.cancel()
+    assert (joiner.ready, told) == (False, [])
+    channel.receive([around.now(3, "a", "new")])
+    channel.receive([around.now(1, "z", "old", epoch="before")])
+    around.answer(around.now(1, "a", "1"), around.now(2, "b", "2"), top=Position(2, "e"))
+    assert (joiner.ready, told) == (True, [None])
+    assert [each.data for each in joiner.finish().publications] == [b"2", b"new"]
+
+
+def test_each_lane_gets_the_newest_at_its_own_pace(around: Around) -> None:
+    """The first at once; then at most one publication of a key in an interval, together."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    slow, _ = entered(channel)
+    quick, _ = entered(channel, 0.0)
+    for offset in range(1, 6):
+        channel.receive([around.now(offset, "ab"[offset % 2], str(offset))])
+        around.time.advance(0.1)
+    assert around.delivered[quick.lane] == [(key, str(n).encode()) for n, key in enumerate("babab", 1)]
+    assert around.delivered[slow.lane] == [("b", b"1")]
+    around.time.advance(1.0)
+    assert around.delivered[slow.lane] == [("b", b"1"), ("a", b"4"), ("b", b"5")]
+    # 2 and 3 were overtaken in the slow lane.
+    assert around.metrics.latest_skipped.value == 2
+    around.time.advance(5.0)
+    assert len(around.delivered[slow.lane]) == 3
+
+
+def test_who_joins_a_lane_does_not_get_its_values_twice(around: Around) -> None:
+    """What waits goes to those who are there already."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    first, _ = entered(channel)
+    channel.receive([around.now(1, "a", "1")])
+    around.time.run()
+    channel.receive([around.now(2, "a", "2")])
+    _, got = entered(channel)
+    assert got == [b"2"]
+    assert around.delivered[first.lane] == [("a", b"1"), ("a", b"2")]
+    around.time.advance(5.0)
+    assert len(around.delivered[first.lane]) == 2
+
+
+def test_a_hole_or_another_epoch_makes_it_read_again(around: Around) -> None:
+    """Newer values are passed on, those that are gone end; the same is not told again."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(around.now(1, "a", "1"), around.now(2, "b", "2"), top=Position(2, "e"))
+    joiner, _ = entered(channel, 0.0)
+    channel.receive([around.now(4, "a", "4")])
+    around.answer(around.now(2, "b", "2"), around.now(3, "c", "3"), around.now(4, "a", "4"), top=Position(4, "e"))
+    around.time.run()
+    assert around.delivered[joiner.lane] == [("c", b"3"), ("a", b"4")]
+    channel.receive([around.now(1, "a", "new", epoch="f")])
+    around.answer(around.now(1, "a", "new", epoch="f"), top=Position(1, "f"))
+    around.time.run()
+    assert around.delivered[joiner.lane][2:] == [("b", b"null"), ("c", b"null"), ("a", b"new")]
+
+
+def test_a_check_while_reading_is_another_read(around: Around) -> None:
+    channel = LatestChannel(DASH, LATEST, around)
+    channel.check()
+    assert len(around.asked) == 1
+    around.answer(top=Position(0, "e"))
+    assert len(around.asked) == 1
+    around.answer(top=Position(0, "e"))
+    assert around.asked == []
+
+
+def test_a_read_that_fails_is_repeated(around: Around) -> None:
+    """More and more slowly; who waits is told."""
+    channel = LatestChannel(DASH, LATEST, around)
+    told: list[RequestError | None] = []
+    channel.join(1.0, told.append).start()
+    error = RequestError(INTERNAL)
+    around.answer(top=error)
+    assert told == [error]
+    for delay in (0.05, 0.1, 0.2):
+        around.time.advance(delay * 0.9)
+        assert around.asked == []
+        around.time.advance(delay * 0.2)
+        around.answer(top=error)
+    channel.close()
+    around.time.advance(10)
+    assert around.asked == []
+
+
+def test_old_values_are_not_given_to_anybody(around: Around) -> None:
+    """After `ttl` seconds."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(around.now(1, "a", "1"), top=Position(1, "e"))
+    around.time.advance(59)
+    assert entered(channel)[1] == [b"1"]
+    around.time.advance(2)
+    assert entered(channel)[1] == []
+
+
+def test_it_is_used_while_somebody_is_there(around: Around) -> None:
+    channel = LatestChannel(DASH, LATEST, around)
+    joiner = channel.join(1.0, lambda error: None)
+    assert channel.is_used
+    around.answer(top=Position(0, "e"))
+    joiner.finish()
+    channel.entered(joiner.lane)
+    assert (channel.is_used, channel.members) == (True, 1)
+    channel.leave(joiner.lane)
+    assert (channel.is_used, channel.members) == (False, 0)
