@@ -4,8 +4,23 @@ import asyncio
 import platform
 import resource
 import sys
+from collections.abc import Callable, Coroutine
 
-from tests.benchmarks.measures import MEASURES
+from tests.benchmarks import measures, streams
+from tests.benchmarks.measures import Row
+
+MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
+    "delivery": measures.delivery,
+    "throughput": measures.throughput,
+    "websocket_publish": measures.websocket_publish,
+    "http_publish": measures.http_publish,
+    "connections": measures.connections,
+    "loop_lag": measures.loop_lag,
+    "recovery": streams.recovery,
+    "presence": streams.presence,
+    "latest": streams.latest,
+    "stopped_redis": streams.stopped_redis,
+}
 
 
 def main(names: list[str]) -> int:

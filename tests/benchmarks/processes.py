@@ -40,6 +40,10 @@ class Node(NamedTuple):
     pid: int
     ready: dict[str, Any]
 
+    @property
+    def redis_pid(self) -> int:
+        return int(self.ready["redis_pid"])
+
 
 @contextmanager
 def node(*, auth: bool = False, settings: dict[str, str] | None = None) -> Iterator[Node]:
@@ -56,6 +60,9 @@ def node(*, auth: bool = False, settings: dict[str, str] | None = None) -> Itera
                 "GATEWAY_LIMITS__COMMANDS_PER_SECOND": "0",
                 "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
                 "GATEWAY_LIMITS__UNAUTHENTICATED": "20000",
+                # What is open is recoverable and has presence, unless something else is said.
+                "GATEWAY_CHANNELS__DELIVERY": "live",
+                "GATEWAY_CHANNELS__PRESENCE": "false",
                 **(settings or {}),
             },
         )
