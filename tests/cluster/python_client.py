@@ -40,7 +40,7 @@ class SubscriptionEvents(centrifuge.SubscriptionEventHandler):  # type: ignore[m
         say("unsubscribed", channel=self.channel, code=ctx.code, reason=ctx.reason)
 
     async def on_publication(self, ctx: centrifuge.PublicationContext) -> None:
-        say("publication", channel=self.channel, data=ctx.pub.data)
+        say("publication", channel=self.channel, data=ctx.pub.data, tags=ctx.pub.tags or None)
 
 
 async def main(url: str, token: str) -> None:
@@ -53,7 +53,8 @@ async def main(url: str, token: str) -> None:
         message = json.loads(line)
         match message:
             case {"subscribe": channel}:
-                await client.new_subscription(channel, events=SubscriptionEvents(channel)).subscribe()
+                delta = centrifuge.DeltaType.FOSSIL if message.get("delta") else None
+                await client.new_subscription(channel, events=SubscriptionEvents(channel), delta=delta).subscribe()
             case {"publish": channel, "data": data}:
                 try:
                     await client.publish(channel, data)

@@ -54,9 +54,9 @@ class Client:
             pass
         raise AssertionError(f"no {event} {fields}; instead: {self.seen[start:]}")
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str, **options: str) -> None:
         """Subscribe, and wait until it is done."""
-        self.tell(subscribe=channel)
+        self.tell(subscribe=channel, **options)
         self.expect("subscribed", channel=channel)
 
     def close(self) -> None:

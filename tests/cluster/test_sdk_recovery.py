@@ -1,20 +1,17 @@
 """The SDKs lose their connection while somebody publishes, come back on another node, and have missed nothing."""
 
-import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any
-from urllib.parse import urlsplit
 
 import cent
 import pytest
 
 from tests.cluster.sdk import PATIENCE, Client, npm_client, python_client
+from tests.cluster.way import Way
 from tests.clusters import Cluster, ClusterNode, running_cluster
-from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 
@@ -30,46 +27,6 @@ MISSED = 50
 def cluster() -> Iterator[Cluster]:
     with running_cluster("--no-auth", nodes=3) as running:
         yield running
-
-
-class Way:
-    """The way from a client to a node, as over a balancer: it leads to one node, and to another when it is told."""
-
-    def __init__(self, node: ClusterNode) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._proxy = Proxy(port(node))
-        self._run(self._proxy.start())
-        self.url = f"ws://127.0.0.1:{self._proxy.port}"
-
-    def _run(self, action: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(action, self._loop).result(PATIENCE)
-
-    def close_to_new(self) -> None:
-        """Refuse connections from now on; those that there are stay."""
-        self._proxy.refusing = True
-
-    def cut(self) -> None:
-        """Break the connections."""
-        self._loop.call_soon_threadsafe(self._proxy.cut)
-
-    def open_to(self, node: ClusterNode) -> None:
-        """Let new connections pass, to this node."""
-        self._proxy.target = port(node)
-        self._proxy.refusing = False
-
-    def close(self) -> None:
-        self._run(self._proxy.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-def port(node: ClusterNode) -> int:
-    found = urlsplit(node.url).port
-    assert found
-    return found
 
 
 class Publisher:
@@ -106,7 +63,8 @@ class Publisher:
 @contextmanager
 def clients_of(way: Way) -> Iterator[list[Client]]:
     """One of each SDK, subscribed."""
-    with npm_client(way.url) as npm, python_client(way.url) as python:
+    url = f"ws://{way.address}"
+    with npm_client(url) as npm, python_client(url) as python:
         for client in (npm, python):
             client.subscribe(CHANNEL)
         yield [npm, python]

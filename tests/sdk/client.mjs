@@ -1,6 +1,6 @@
 // The unmodified npm SDK as a process. Commands on stdin and events on stdout, one JSON object a line.
 //   usage: node client.mjs URL TOKEN
-//   in:  {"subscribe": "channel"} | {"publish": "channel", "data": ...} | {"close": true}
+//   in:  {"subscribe": "channel", "token": ..., "delta": "fossil"} | {"deltas": "channel"} | {"publish": "channel", "data": ...} | {"close": true}
 //   out: {"event": "connected" | "subscribed" | "publication" | "published" | "error" | ..., ...}
 import readline from "node:readline";
 import { Centrifuge } from "centrifuge";
@@ -16,14 +16,19 @@ client.on("error", ({ error }) => say("error", { code: error?.code, message: err
 client.on("publication", ({ channel, data }) => say("publication", { channel, data, server: true }));
 client.on("subscribed", ({ channel }) => say("subscribed", { channel, server: true }));
 
+const subscriptions = {};
 const handlers = {
-  subscribe({ subscribe: channel, token: subscriptionToken }) {
-    const subscription = client.newSubscription(channel, subscriptionToken ? { token: subscriptionToken } : {});
+  subscribe({ subscribe: channel, token: subscriptionToken, delta }) {
+    const subscription = client.newSubscription(channel, {
+      ...(subscriptionToken ? { token: subscriptionToken } : {}),
+      ...(delta ? { delta } : {}),
+    });
+    subscriptions[channel] = subscription;
     subscription.on("subscribed", ({ wasRecovering: recovering, recovered }) => say("subscribed", { channel, recovering, recovered }));
     subscription.on("subscribing", ({ code, reason }) => say("subscribing", { channel, code, reason }));
     subscription.on("unsubscribed", ({ code, reason }) => say("unsubscribed", { channel, code, reason }));
     subscription.on("error", ({ error }) => say("error", { channel, code: error?.code, message: error?.message }));
-    subscription.on("publication", ({ data, info }) => say("publication", { channel, data, user: info?.user }));
+    subscription.on("publication", ({ data, tags, info }) => say("publication", { channel, data, tags, user: info?.user }));
     subscription.subscribe();
   },
   async publish({ publish: channel, data }) {
@@ -40,6 +45,9 @@ const handlers = {
     } catch (error) {
       say("error", { code: error.code, message: error.message });
     }
+  },
+  deltas({ deltas: channel }) {
+    say("deltas", { count: subscriptions[channel].deltaStats().numDeltaPayloads });
   },
   close() {
     client.disconnect();
