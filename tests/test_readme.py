@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cent import Client, PresenceStatsRequest, PublishRequest
 
 from tests.cluster.sdk import PATIENCE, SDK_FOLDER, need_node
+from tests.cluster.way import Way
 from tests.clusters import Cluster, running_cluster
 from tests.readme import README, with_table
 from tests.servers import free_port, valkey_server
@@ -57,6 +60,8 @@ RUN_HERE = (
     "gateway serve",
     "from gateway.tokens",
     'curl http://127.0.0.1:8000/api/publish -H "X-API-Key',
+    "// Prints each order once",
+    "# Prints each order once",
 )
 
 
@@ -100,6 +105,11 @@ class Running:
                 return line
             seen.append(line)
         raise AssertionError(f"no {text!r}; instead: {seen}")
+
+    def next_line(self) -> str:
+        """The next line, without its end."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
 
 
 @contextmanager
@@ -172,7 +182,7 @@ def here(code: str, cluster: Cluster) -> str:
 def test_publish_with_curl(cluster: Cluster, watching: Running, tmp_path: Path) -> None:
     code = here(block("curl http://127.0.0.1:8000/api/publish -H 'X-Centrifugo").code, cluster)
     answer = finished(code, environment(), tmp_path)
-    assert json.loads(answer) == {"result": {}}
+    assert json.loads(answer)["result"]["offset"] == 1
     assert watching.expect("from curl")
 
 
@@ -184,13 +194,60 @@ def test_publish_from_python(cluster: Cluster, watching: Running) -> None:
 
 @pytest.mark.slow
 def test_publish_from_javascript(cluster: Cluster, watching: Running) -> None:
-    """Where Node.js is older than 22, with the WebSocket class that it lacks."""
-    prelude = 'import WebSocket from "ws"; globalThis.WebSocket ??= WebSocket;\n'
-    code = prelude + here(block("import { Centrifuge }").code, cluster)
-    node = need_node()
-    with started(f"{node} --input-type=module -e {shell_quoted(code)}", environment(), SDK_FOLDER) as running:
+    command = in_javascript(here(block("import { Centrifuge }").code, cluster))
+    with started(command, environment(), SDK_FOLDER) as running:
         assert running.expect("from JavaScript")
         assert watching.expect("from JavaScript")
+
+
+def in_javascript(code: str) -> str:
+    """The command that runs it; where Node.js is older than 22, with the WebSocket class that it lacks."""
+    prelude = 'import WebSocket from "ws"; globalThis.WebSocket ??= WebSocket;\n'
+    return f"{need_node()} --input-type=module -e {shell_quoted(prelude + code)}"
+
+
+@pytest.mark.slow
+def test_recovery_in_javascript(cluster: Cluster) -> None:
+    recover(cluster, "// Prints each order once", in_javascript, "orders-js")
+
+
+@pytest.mark.slow
+def test_recovery_in_python(cluster: Cluster) -> None:
+    recover(cluster, "# Prints each order once", in_python, "orders-python")
+
+
+def in_python(code: str) -> str:
+    return f"{sys.executable} -c {shell_quoted(code)}"
+
+
+def recover(cluster: Cluster, start: str, command: Callable[[str], str], channel: str) -> None:
+    """The example gets what was published while its connection was cut, on another node."""
+    first, second, third = cluster.nodes
+    backend = Client(f"{third.url}/api", api_key="none")
+
+    def publish(data: str) -> None:
+        backend.publish(PublishRequest(channel=channel, data=data))
+
+    with closing(Way(first)) as way:
+        code = block(start).code.replace(ADDRESS, way.address).replace('"orders"', f'"{channel}"')
+        with started(command(code), environment(), SDK_FOLDER) as running:
+            wait_for_subscriber(backend, channel)
+            publish("one")
+            running.expect("order one")
+            way.close_to_new()
+            way.cut()
+            publish("two")
+            publish("three")
+            way.open_to(second)
+            for expected in ("two", "three"):
+                assert running.next_line() == f"order {expected}"
+
+
+def wait_for_subscriber(backend: Client, channel: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not backend.presence_stats(PresenceStatsRequest(channel=channel)).num_clients:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -261,7 +318,7 @@ def test_for_real(tmp_path: Path) -> None:
             publish = block('curl http://127.0.0.1:8000/api/publish -H "X-API-Key').code.replace(ADDRESS, address)
             with started(subscribe, env, tmp_path) as watching:
                 watching.expect("subscribed to chat:lobby")
-                assert json.loads(finished(publish, env, tmp_path)) == {"result": {}}
+                assert json.loads(finished(publish, env, tmp_path))["result"]["offset"] == 1
                 assert watching.expect("hello")
 
 
