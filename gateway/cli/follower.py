@@ -94,10 +94,20 @@ class _Push(msgspec.Struct):
     unsubscribe: _Unsubscribe | None = None
 
 
+class _Subscribed(msgspec.Struct):
+    recoverable: bool = False
+    epoch: str = ""
+    offset: int = 0
+    was_recovering: bool = False
+    recovered: bool = False
+    publications: list[dict[str, Any]] = []
+
+
 class _Reply(msgspec.Struct):
     id: int = 0
     error: _Error | None = None
     connect: _Connected | None = None
+    subscribe: _Subscribed | None = None
     push: _Push | None = None
 
 
@@ -114,6 +124,8 @@ class Follower:
         self._left = count
         # Channel of each subscribe command, by its id.
         self._asked: dict[int, str] = {}
+        # Epoch and offset up to which everything was printed, by channel.
+        self._positions: dict[str, tuple[str, int]] = {}
         self._patience = OPEN_TIMEOUT
 
     def follow(self, target: Target) -> None:
@@ -149,8 +161,13 @@ class Follower:
     def _subscribe(self, channel: str) -> str:
         id = CONNECT + 1 + len(self._asked)
         self._asked[id] = channel
-        token = self._tokens.subscription(channel)
-        return json.dumps({"id": id, "subscribe": {"channel": channel, **({"token": token} if token else {})}})
+        body: dict[str, Any] = {"channel": channel}
+        if token := self._tokens.subscription(channel):
+            body["token"] = token
+        if channel in self._positions:
+            epoch, offset = self._positions[channel]
+            body |= {"recover": True, "epoch": epoch, "offset": offset}
+        return json.dumps({"id": id, "subscribe": body})
 
     def _handle(self, connection: ClientConnection, frame: str | bytes) -> None:
         for line in frame.split("\n") if isinstance(frame, str) else frame.split(b"\n"):
@@ -175,18 +192,37 @@ class Follower:
             )
         if reply.connect is not None:
             self._patience = reply.connect.ping + PING_GRACE
-        elif channel is not None:
+        elif channel is not None and reply.subscribe is not None:
             click.echo(f"subscribed to {channel}", err=True)
+            self._handle_subscribed(channel, reply.subscribe)
+
+    def _handle_subscribed(self, channel: str, result: _Subscribed) -> None:
+        if result.was_recovering and not result.recovered:
+            click.echo(f"publications of {channel} are missing here: the history does not hold them", err=True)
+        if result.recoverable:
+            self._positions[channel] = (result.epoch, result.offset)
+        for publication in result.publications:
+            self._print(channel, publication)
+
+    def _print(self, channel: str, publication: dict[str, Any]) -> None:
+        if self._left is not None:
+            if not self._left:
+                return
+            self._left -= 1
+        if channel in self._positions:
+            epoch, offset = self._positions[channel]
+            self._positions[channel] = (epoch, publication.get("offset", offset))
+        self._write(_printable({"channel": channel, **publication}))
 
     def _handle_push(self, connection: ClientConnection, push: _Push) -> None:
-        if push.pub is not None and (self._left is None or self._left > 0):
-            self._write(_printable({"channel": push.channel, **push.pub}))
-            self._left = None if self._left is None else self._left - 1
+        if push.pub is not None:
+            self._print(push.channel, push.pub)
         elif push.unsubscribe is not None:
             reason = f"{push.unsubscribe.code} {escape(push.unsubscribe.reason)}"
             if push.unsubscribe.code < RESUBSCRIBE:
                 raise SubscribeError(f"the gateway ended the subscription to {escape(push.channel)}: {reason}")
-            click.echo(f"publications of {escape(push.channel)} may be missing here: {reason}", err=True)
+            if push.channel not in self._positions:
+                click.echo(f"publications of {escape(push.channel)} may be missing here: {reason}", err=True)
             connection.send(self._subscribe(push.channel))
 
 

@@ -203,6 +203,33 @@ def test_a_gap_is_told_and_the_channel_subscribed_again(run: Run) -> None:
     assert (result.exit_code, result.stdout) == (0, '{"channel": "a", "data": 1}\n')
 
 
+@pytest.mark.parametrize("recovered", [True, False])
+def test_what_was_missed_is_asked_for(run: Run, recovered: bool) -> None:
+    """On channels with history: from behind the last one that was printed; what is gone is told."""
+    again: list[Any] = []
+    stream = {"recoverable": True, "positioned": True, "epoch": "e"}
+
+    def script(connection: ServerConnection, commands: list[dict[str, Any]]) -> None:
+        accept(connection, commands[:1])
+        connection.send(json.dumps({"id": 2, "subscribe": {**stream, "offset": 6}}))
+        push(connection, {"channel": "a", "pub": {"data": 7, "offset": 7}})
+        push(connection, {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}})
+        again.append(json.loads(connection.recv()))
+        missed = {"recovered": True, "publications": [{"data": 8, "offset": 8}]} if recovered else {}
+        reply = {**stream, "offset": 7 if recovered else 9, "was_recovering": True, **missed}
+        connection.send(json.dumps({"id": 3, "subscribe": reply}))
+        push(connection, {"channel": "a", "pub": {"data": 9, "offset": 9 if recovered else 10}})
+        connection.recv()
+
+    with gateway(script) as url:
+        result = run("subscribe", "a", "--count", "3" if recovered else "2", "--url", url)
+    assert again == [{"id": 3, "subscribe": {"channel": "a", "recover": True, "epoch": "e", "offset": 7}}]
+    printed = [json.loads(line)["data"] for line in result.stdout.splitlines()]
+    assert printed == ([7, 8, 9] if recovered else [7, 9])
+    assert ("the history does not hold them" in result.stderr) is not recovered
+    assert "may be missing" not in result.stderr
+
+
 # Tokens
 
 
