@@ -49,9 +49,20 @@ async def main(url: str, token: str) -> None:
     )
     await client.connect()
     loop = asyncio.get_running_loop()
+    positions: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def state(channel: str) -> centrifuge.StreamPosition:
+        say("state", channel=channel)
+        return centrifuge.StreamPosition(**await positions.get())
+
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         message = json.loads(line)
         match message:
+            case {"subscribe": channel, "state": True}:
+                subscription = client.new_subscription(channel, events=SubscriptionEvents(channel), get_state=state)
+                await subscription.subscribe()
+            case {"position": position}:
+                await positions.put(position)
             case {"subscribe": channel}:
                 delta = centrifuge.DeltaType.FOSSIL if message.get("delta") else None
                 await client.new_subscription(channel, events=SubscriptionEvents(channel), delta=delta).subscribe()

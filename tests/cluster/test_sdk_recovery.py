@@ -109,3 +109,34 @@ def test_a_cut_connection_is_recovered_on_another_node(cluster: Cluster) -> None
 def test_a_killed_node_is_replaced_by_another(cluster: Cluster) -> None:
     """SIGKILL: it closes nothing and says nothing to anybody."""
     move(cluster, lambda _, node: os.kill(node.pid, signal.SIGKILL))
+
+
+def test_a_snapshot_and_the_stream_have_no_hole_between_them(cluster: Cluster) -> None:
+    """What came after the position was read arrives; a position that is lost is asked for again."""
+    first, second, third = cluster.nodes
+    backend = cent.Client(f"{third.url}/api", api_key="none")
+    with ExitStack() as stack:
+        way = stack.enter_context(closing(Way(first)))
+        url = f"ws://{way.address}"
+        clients = [stack.enter_context(npm_client(url)), stack.enter_context(python_client(url))]
+        for client in clients:
+            client.tell(subscribe=CHANNEL, state=True)
+            give_position(client, backend, "between")
+            client.expect("publication", data="between")
+        way.close_to_new()
+        way.cut()
+        backend.publish(cent.PublishRequest(channel=CHANNEL, data="missed"))
+        backend.history_remove(cent.HistoryRemoveRequest(channel=CHANNEL))
+        way.open_to(second)
+        for client in clients:
+            give_position(client, backend, "afterwards")
+            client.expect("publication", data="afterwards")
+            assert {"event": "publication", "channel": CHANNEL, "data": "missed"} not in client.seen
+
+
+def give_position(client: Client, backend: cent.Client, data: str) -> None:
+    """Answer the client's question with where the stream stood before something was published."""
+    client.expect("state")
+    position = backend.history(cent.HistoryRequest(channel=CHANNEL))
+    backend.publish(cent.PublishRequest(channel=CHANNEL, data=data))
+    client.tell(position={"offset": position.offset, "epoch": position.epoch})

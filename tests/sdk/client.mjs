@@ -1,6 +1,7 @@
 // The unmodified npm SDK as a process. Commands on stdin and events on stdout, one JSON object a line.
 //   usage: node client.mjs URL TOKEN
 //   in:  {"subscribe": "channel", "token": ..., "delta": "fossil"} | {"deltas": "channel"} | {"publish": "channel", "data": ...} | {"close": true}
+//        {"subscribe": "channel", "state": true} asks with the event "state" for {"position": {"offset", "epoch"}}
 //   out: {"event": "connected" | "subscribed" | "publication" | "published" | "error" | ..., ...}
 import readline from "node:readline";
 import { Centrifuge } from "centrifuge";
@@ -17,11 +18,14 @@ client.on("publication", ({ channel, data }) => say("publication", { channel, da
 client.on("subscribed", ({ channel }) => say("subscribed", { channel, server: true }));
 
 const subscriptions = {};
+let positioned = null;
 const handlers = {
-  subscribe({ subscribe: channel, token: subscriptionToken, delta }) {
+  subscribe({ subscribe: channel, token: subscriptionToken, delta, state }) {
+    const getState = () => new Promise((resolve) => { positioned = resolve; say("state", { channel }); });
     const subscription = client.newSubscription(channel, {
       ...(subscriptionToken ? { token: subscriptionToken } : {}),
       ...(delta ? { delta } : {}),
+      ...(state ? { getState } : {}),
     });
     subscriptions[channel] = subscription;
     subscription.on("subscribed", ({ wasRecovering: recovering, recovered }) => say("subscribed", { channel, recovering, recovered }));
@@ -31,6 +35,7 @@ const handlers = {
     subscription.on("publication", ({ data, tags, info }) => say("publication", { channel, data, tags, user: info?.user }));
     subscription.subscribe();
   },
+  position({ position }) { positioned(position); },
   async publish({ publish: channel, data }) {
     try {
       await client.publish(channel, data);
