@@ -61,12 +61,6 @@ def _is_whole(since: int, page: HistoryPage) -> bool:
 
 def following(position: Position, publications: Sequence[Publication]) -> tuple[Sequence[Publication], bool]:
     """Those of `publications` that follow the position without a hole, and whether a hole (or an epoch) ended them."""
-    first, last = publications[0], publications[-1]
-    count = len(publications)
-    ends = first.offset == position.offset + 1 and last.offset == position.offset + count
-    if ends and first.epoch == last.epoch == position.epoch:
-        # What the bus brings, nearly always. Offsets of one epoch only grow, so the ends speak for the rest.
-        return publications, False
     fresh: list[Publication] = []
     offset = position.offset
     for publication in publications:
