@@ -177,7 +177,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, gc=False):
     limit: int = 0
     since: Position | None = None
     reverse: bool = False
-    # Payload bytes: reading ends before the publication that would exceed them.
+    # Bytes as they are kept: reading ends before the publication that would exceed them.
     max_bytes: int = 4 * 1024 * 1024
 
 

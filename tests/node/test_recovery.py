@@ -66,9 +66,11 @@ def histories(draw: st.DrawFn) -> tuple[Position, HistoryPage, list[Publication]
     since = draw(st.integers(0, 13))
     kept_from = draw(st.integers(1, 13))
     read = [offset for offset in range(1, top + 1) if offset > since and offset >= kept_from]
-    if read and draw(st.booleans()):
+    cut: bool = draw(st.booleans())
+    if read and cut:
         read = read[: draw(st.integers(0, len(read)))]
-    if len(read) > 1 and draw(st.booleans()):
+    hole: bool = draw(st.booleans())
+    if len(read) > 1 and hole:
         del read[draw(st.integers(0, len(read) - 1))]
     end = top + draw(st.integers(0, 5))
     live: list[Publication] = []

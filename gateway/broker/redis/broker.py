@@ -150,12 +150,17 @@ class RedisBroker:
         started = self._loop.time()
 
         def replied(reply: Any) -> None:
-            if not isinstance(reply, Exception):
-                metrics.published.add()
-                metrics.publish_latency.observe(self._loop.time() - started)
-                done(PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED)
-            else:
+            if isinstance(reply, Exception):
                 done(self._failure(reply))
+                return
+            result = PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED
+            if result.epoch and not result.offset:
+                metrics.publish_errors.add("too many keys")
+                done(RequestError(LIMIT_EXCEEDED, "the channel has as many keys as it may have", "latest_keys"))
+                return
+            metrics.published.add()
+            metrics.publish_latency.observe(self._loop.time() - started)
+            done(result)
 
         link.send(self._publish_command(publication, options, link), replied)
 
@@ -187,8 +192,6 @@ class RedisBroker:
         if text.startswith("UNSENT"):
             self._metrics.publish_errors.add("unknown outcome")
             return OutcomeUnknown(f"stored, and not sent to the subscribers: {text}")
-        if text.startswith("FULL"):
-            return RequestError(LIMIT_EXCEEDED, text, "latest_keys")
         # An error of Redis itself (out of memory, read only, loading): the command was not carried out.
         self._metrics.publish_errors.add("refused by redis")
         self._after_error(self._publisher, text)

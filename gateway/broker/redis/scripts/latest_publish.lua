@@ -4,7 +4,7 @@
 -- KEYS[3] result    "offset:epoch" of an idempotent publish, expires after the window; absent without a key
 -- ARGV    bus channel, head of the message, body, generation, epoch to begin with, ttl (s), key, keys at most,
 --         window (s), 1 to remove the value
--- Returns {offset, epoch}.
+-- Returns {offset, epoch}, with offset 0 when the channel has as many keys as it may have.
 local window = tonumber(ARGV[9])
 if window > 0 then
     local known = redis.call('GET', KEYS[3])
@@ -22,7 +22,7 @@ if not epoch or string.sub(epoch, 1, #ARGV[4]) ~= ARGV[4] then
 end
 if ARGV[10] ~= '1' and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8])
     and redis.call('HEXISTS', KEYS[2], ARGV[7]) == 0 then
-    return redis.error_reply('FULL the channel has as many keys as it may have')
+    return {'0', epoch}
 end
 local text = string.format('%.0f', offset + 1)
 redis.call('HSET', KEYS[1], 'e', epoch, 's', text)

@@ -1,0 +1,307 @@
+"""What every engine guarantees of streams and latest values (broker/base.py)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import structs
+
+from gateway.broker.streams import Streams
+from gateway.errors import LIMIT_EXCEEDED, RequestError
+from gateway.messages import (
+    REMOVED,
+    Channel,
+    HistoryPage,
+    HistoryQuery,
+    Latest,
+    Position,
+    Publication,
+    PublishOptions,
+    PublishResult,
+    Retention,
+)
+from tests.broker.members import PATIENCE, Engine, Member
+
+ROOM = Channel("default", "chat:room")
+OTHER = Channel("default", "chat:other")
+KEPT = Retention(size=5, ttl=60, meta_ttl=600)
+LATEST = Latest(tag="key", keys=2, ttl=60, interval=0.0)
+
+
+async def publish(
+    member: Member, data: str, channel: Channel = ROOM, history: Retention = KEPT, **options: Any
+) -> PublishResult:
+    version = options.pop("version", 0)
+    publication = Publication(channel, data.encode(), time=1, version=version)
+    outcome = await member.start_publish(publication, PublishOptions(history=history, **options))
+    assert isinstance(outcome, PublishResult), outcome
+    return outcome
+
+
+async def read(member: Member, channel: Channel = ROOM, **query: Any) -> HistoryPage:
+    future: asyncio.Future[HistoryPage | RequestError] = asyncio.get_running_loop().create_future()
+    member.broker.read(channel, KEPT, HistoryQuery(**query), future.set_result)
+    async with asyncio.timeout(PATIENCE):
+        page = await future
+    assert isinstance(page, HistoryPage), page
+    return page
+
+
+async def values(member: Member, channel: Channel = ROOM) -> HistoryPage:
+    future: asyncio.Future[HistoryPage | RequestError] = asyncio.get_running_loop().create_future()
+    member.broker.values(channel, LATEST, future.set_result)
+    async with asyncio.timeout(PATIENCE):
+        page = await future
+    assert isinstance(page, HistoryPage), page
+    return page
+
+
+def data(publications: Sequence[Publication]) -> list[str]:
+    return [publication.data.decode() for publication in publications]
+
+
+def test_offsets_are_the_order_of_delivery(engine: Engine) -> None:
+    """On every node, whoever published; the stream holds what was delivered, with all its fields."""
+
+    async def scenario() -> None:
+        async with engine.members(3) as members:
+            for member in dict.fromkeys(members):
+                await member.subscribe(ROOM)
+            results = await asyncio.gather(
+                *(publish(member, f"{sender}.{number}") for number in range(3) for sender, member in enumerate(members))
+            )
+            assert sorted(result.offset for result in results) == list(range(1, 10))
+            assert len({result.epoch for result in results}) == 1
+            for member in members:
+                await member.inbox.until(lambda inbox=member.inbox: len(inbox.publications) == 9)  # type: ignore[misc]
+                assert [each.offset for each in member.inbox.publications] == list(range(1, 10))
+                assert {each.epoch for each in member.inbox.publications} == {results[0].epoch}
+            page = await read(members[0], limit=-1)
+            assert page.publications == members[1].inbox.publications[4:]
+            assert page.top == (9, results[0].epoch)
+
+    asyncio.run(scenario())
+
+
+def test_a_page_is_what_was_asked_for(engine: Engine) -> None:
+    """Limit, direction, start and bytes; the stream keeps the newest five."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            for number in range(1, 9):
+                epoch = (await publish(here, str(number))).epoch
+            for query, expected in (
+                ({}, ""),
+                ({"limit": -1}, "45678"),
+                ({"limit": 2}, "45"),
+                ({"limit": 2, "reverse": True}, "87"),
+                ({"limit": 9, "since": Position(6, epoch)}, "78"),
+                ({"limit": 1, "since": Position(6, epoch)}, "7"),
+                ({"limit": 9, "since": Position(6, "")}, "78"),
+                ({"limit": 9, "since": Position(6, epoch), "reverse": True}, "54"),
+                ({"limit": 9, "since": Position(8, epoch)}, ""),
+                ({"limit": 9, "since": Position(2**62, epoch)}, ""),
+                ({"limit": 9, "since": Position(0, epoch)}, "45678"),
+                ({"limit": 9, "since": Position(6, "another")}, ""),
+            ):
+                page = await read(there, **query)
+                assert ("".join(data(page.publications)), page.top) == (expected, (8, epoch)), query
+
+    asyncio.run(scenario())
+
+
+def test_a_page_has_no_more_bytes_than_asked_for(engine: Engine) -> None:
+    """It ends before the publication that would exceed them."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            for number in range(4):
+                await publish(member, str(number) * 1000)
+            page = await read(member, limit=-1, max_bytes=2500)
+            assert [each[0] for each in data(page.publications)] == ["0", "1"]
+            page = await read(member, limit=-1, reverse=True, max_bytes=1500)
+            assert [each[0] for each in data(page.publications)] == ["3"]
+            assert (await read(member, limit=-1, max_bytes=0)).publications == []
+
+    asyncio.run(scenario())
+
+
+def test_a_long_stream_is_read_whole(engine: Engine) -> None:
+    """Longer than what the server looks at in one go."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            history = structs.replace(KEPT, size=1000)
+            await asyncio.gather(*(publish(member, str(number), history=history) for number in range(350)))
+            assert data((await read(member, limit=-1)).publications) == [str(number) for number in range(350)]
+            assert len((await read(member, limit=250)).publications) == 250
+            reverse = await read(member, limit=101, reverse=True)
+            assert data(reverse.publications) == [str(number) for number in range(349, 248, -1)]
+
+    asyncio.run(scenario())
+
+
+def test_reading_begins_a_stream(engine: Engine) -> None:
+    """Its position holds: who subscribed before the first publication can tell that it missed nothing."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            before = await read(here)
+            assert before.publications == []
+            assert before.top.offset == 0
+            assert await read(there) == before
+            assert await publish(there, "1") == (1, before.top.epoch)
+
+    asyncio.run(scenario())
+
+
+def test_repeating_a_publish_gives_its_first_position(engine: Engine) -> None:
+    """Even when others came in between."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            first = await publish(here, "1", idempotency_key="k")
+            await publish(here, "2")
+            assert await publish(there, "again", idempotency_key="k") == first
+            assert (await publish(there, "3", idempotency_key="other")).offset == 3
+            assert data((await read(here, limit=-1)).publications) == ["1", "2", "3"]
+
+    asyncio.run(scenario())
+
+
+def test_older_versions_are_not_published(engine: Engine) -> None:
+    """They are answered with where the stream ends; another epoch of versions begins anew; 0 is none."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            await here.subscribe(ROOM)
+            assert (await publish(here, "v2", version=2)).offset == 1
+            assert (await publish(there, "v1", version=1)).offset == 1
+            assert (await publish(there, "v2 again", version=2)).offset == 1
+            assert (await publish(there, "none")).offset == 2
+            assert (await publish(there, "v3", version=3)).offset == 3
+            assert (await publish(there, "b1", version=1, version_epoch="b")).offset == 4
+            await here.inbox.until(lambda: len(here.inbox.data) == 4)
+            assert here.inbox.data == [b"v2", b"none", b"v3", b"b1"]
+            assert [each.version for each in here.inbox.publications] == [2, 0, 3, 1]
+
+    asyncio.run(scenario())
+
+
+def test_clearing_keeps_the_position(engine: Engine) -> None:
+    """So that whoever missed something of it is told."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            await publish(member, "1")
+            await publish(member, "2")
+            before = (await read(member)).top
+            await member.broker.clear(ROOM)
+            assert await read(member, limit=-1) == ([], before)
+            assert (await publish(member, "3")).offset == 3
+            assert data((await read(member, limit=-1)).publications) == ["3"]
+
+    asyncio.run(scenario())
+
+
+def test_streams_are_apart(engine: Engine) -> None:
+    """Channels, apps of the same channel name, and what is published without history."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            await member.subscribe(ROOM)
+            stranger = Channel("another", ROOM.name)
+            assert (await publish(member, "1")).offset == 1
+            assert (await publish(member, "2", OTHER)).offset == 1
+            assert (await publish(member, "3", stranger)).offset == 1
+            await member.publish(ROOM, b"passing")
+            await member.inbox.until(lambda: len(member.inbox.data) == 2)
+            assert [each.offset for each in member.inbox.publications] == [1, 0]
+            assert data((await read(member, limit=-1)).publications) == ["1"]
+            assert data((await read(member, stranger, limit=-1)).publications) == ["3"]
+
+    asyncio.run(scenario())
+
+
+def test_the_newest_value_of_each_key_is_kept(engine: Engine) -> None:
+    """Up to a number of keys; removals are told and end a value; repeating with a key changes nothing."""
+
+    async def set_value(
+        member: Member, key: str, value: str, idempotency_key: str = "", **tags: str
+    ) -> PublishResult | RequestError:
+        publication = Publication(ROOM, value.encode(), time=1, tags={"key": key, **tags})
+        return await member.start_publish(publication, PublishOptions(idempotency_key, latest=LATEST))
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            empty = await values(there)
+            assert (empty.publications, empty.top.offset) == ([], 0)
+            await there.subscribe(ROOM)
+            epoch = empty.top.epoch
+            assert await set_value(here, "a", "1", "once") == (1, epoch)
+            assert await set_value(here, "b", "2") == (2, epoch)
+            assert await set_value(there, "a", "3") == (3, epoch)
+            assert await set_value(there, "a", "late", "once") == (1, epoch)
+            refused = await set_value(here, "c", "4")
+            assert isinstance(refused, RequestError)
+            assert refused.error == LIMIT_EXCEEDED
+            page = await values(here)
+            found = sorted((each.offset, each.data.decode()) for each in page.publications)
+            assert (found, page.top) == ([(2, "2"), (3, "3")], (3, epoch))
+            assert await set_value(here, "b", "null", **{REMOVED: "true"}) == (4, epoch)
+            assert await set_value(here, "c", "5") == (5, epoch)
+            await there.inbox.until(lambda: len(there.inbox.data) == 5)
+            assert [each.offset for each in there.inbox.publications] == [1, 2, 3, 4, 5]
+            assert sorted(data((await values(there)).publications)) == ["3", "5"]
+
+    asyncio.run(scenario())
+
+
+def test_without_its_server_it_reads_nothing(engine: Engine) -> None:
+    """The error comes at once, and never raises."""
+
+    async def scenario() -> None:
+        member = engine.new_member()
+        outcomes: list[Any] = []
+        member.broker.read(ROOM, KEPT, HistoryQuery(), outcomes.append)
+        member.broker.values(ROOM, LATEST, outcomes.append)
+        assert [type(outcome).__name__ for outcome in outcomes] == ["BrokerUnavailable"] * 2
+
+    asyncio.run(scenario())
+
+
+# Time, where the clock can be moved
+
+
+def test_streams_in_memory_end_with_time() -> None:
+    """Publications after their ttl, the position after its own; one that nothing was published to soon."""
+    now = [0.0]
+    streams = Streams(lambda: now[0])
+
+    def append(text: str) -> Position:
+        streams.append(Publication(ROOM, text.encode()), KEPT, "")
+        return streams.top(ROOM)
+
+    unused = streams.read(ROOM, KEPT, HistoryQuery()).top
+    now[0] += 601
+    first = append("1")
+    assert first.epoch != unused.epoch
+    now[0] += 59
+    assert len(streams.read(ROOM, KEPT, HistoryQuery(-1)).publications) == 1
+    now[0] += 2
+    assert streams.read(ROOM, KEPT, HistoryQuery(-1)) == ([], first)
+    assert append("2") == (2, first.epoch)
+    now[0] += 601
+    assert append("3").epoch != first.epoch
+
+
+def test_streams_in_memory_are_forgotten() -> None:
+    """Channels that nobody asks for any more do not stay for ever."""
+    now = [0.0]
+    streams = Streams(lambda: now[0])
+    for number in range(500):
+        streams.top(Channel("default", f"a{number}"))
+    now[0] += 10_000
+    for number in range(1_000):
+        streams.top(Channel("default", f"b{number}"))
+    assert len(streams._streams) <= 1_000
