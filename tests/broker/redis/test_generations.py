@@ -1,0 +1,222 @@
+"""Epochs and the generations of a real server: what looks like continuity is continuity."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from gateway.broker.redis import generation
+from gateway.broker.redis.keys import Keys
+from gateway.errors import BrokerUnavailable, OutcomeUnknown
+from gateway.messages import Channel, HistoryQuery, Publication, PublishOptions, PublishResult, Retention
+from tests.broker.members import PATIENCE, Member, redis_member
+from tests.broker.redis.nodes import ROOM, settings, until_health
+from tests.servers import ValkeyServer, valkey_server
+
+KEPT = Retention(size=100, ttl=60, meta_ttl=600)
+KEYS = Keys("gw", 16)
+
+
+async def publish(member: Member, data: str, channel: Channel = ROOM) -> PublishResult:
+    publication = Publication(channel, data.encode(), time=1)
+    async with asyncio.timeout(PATIENCE):
+        outcome = await member.start_publish(publication, PublishOptions(history=KEPT))
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def reconnects(member: Member) -> int:
+    return sum(member.metrics.broker_reconnects.values.values())
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_restart_begins_a_new_epoch_unless_the_server_is_durable(durable: bool) -> None:
+    """Though it still has its data: nobody knows whether they are all of them."""
+
+    async def scenario(server: ValkeyServer) -> None:
+        async with redis_member(settings(server.url, durable=durable), "a") as member:
+            before = await publish(member, "1")
+            assert await publish(member, "2") == (2, before.epoch)
+            server.restart()
+            await until_health(member, False)
+            await until_health(member, True)
+            after = await publish(member, "3")
+            assert (after == (3, before.epoch)) is durable
+            assert (after.offset == 1) is not durable
+
+    with valkey_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        asyncio.run(scenario(server))
+
+
+def test_reading_is_enough_to_find_out(server: ValkeyServer) -> None:
+    """A channel that nobody has published to since: its epoch of another generation is not given out any more."""
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a") as member:
+            before = await publish(member, "1")
+            with redis.Redis.from_url(server.url) as client:
+                # As it stands in the data of a server that took over.
+                client.hset(KEYS.meta(ROOM), "e", "000000000000" + before.epoch[12:])
+            future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            member.broker.read(ROOM, KEPT, HistoryQuery(-1), future.set_result)
+            publications, top = await future  # type: ignore[misc]
+            assert (publications, top.offset) == ([], 0)  # type: ignore[has-type]
+            assert top.epoch.startswith(before.epoch[:12])  # type: ignore[has-type]
+            assert top.epoch != before.epoch  # type: ignore[has-type]
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_is_no_primary_any_more_is_left(server: ValkeyServer) -> None:
+    """It keeps its connections. Nodes notice, and when it is promoted again, all begin the same new generation."""
+
+    async def scenario() -> None:
+        with valkey_server() as other, redis.Redis.from_url(server.url) as client:
+            async with (
+                redis_member(settings(server.url), "a") as here,
+                redis_member(settings(server.url), "b") as there,
+            ):
+                before = await publish(here, "1")
+                client.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+                for member in (here, there):
+                    assert "not a primary" in (await until_health(member, False)).reason
+                with pytest.raises(BrokerUnavailable):
+                    await publish(here, "2")
+                client.execute_command("REPLICAOF", "NO", "ONE")
+                for member in (here, there):
+                    await until_health(member, True)
+                after = [await publish(member, "3") for member in (here, there, here)]
+                assert [each.offset for each in after] == [1, 2, 3]
+                assert len({each.epoch for each in after}) == 1
+                assert after[0].epoch != before.epoch
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_changes_nothing(server: ValkeyServer) -> None:
+    """The first one gives the server another replication id, and nothing is lost by that."""
+
+    async def scenario() -> None:
+        with valkey_server("--replicaof", "127.0.0.1", str(server.port)), redis.Redis.from_url(server.url) as client:
+            async with redis_member(settings(server.url), "a") as member:
+                before = await publish(member, "1")
+                await eventually(lambda: client.info("replication")["connected_slaves"] == 1)
+                assert await publish(member, "2") == (2, before.epoch)
+                assert reconnects(member) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_lost_everything_begins_anew_for_all(server: ValkeyServer) -> None:
+    """FLUSHALL: the nodes agree again, and no epoch comes back."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as client:
+            async with (
+                redis_member(settings(server.url), "a") as here,
+                redis_member(settings(server.url), "b") as there,
+            ):
+                before = await publish(here, "1")
+                client.flushall()
+                await eventually(lambda: reconnects(here) > 0 and reconnects(there) > 0)
+                for member in (here, there):
+                    await until_health(member, True)
+                after = [await publish(member, "2") for member in (here, there, here)]
+                assert [each.offset for each in after] == [1, 2, 3]
+                assert {each.epoch for each in after} == {after[0].epoch}
+                assert after[0].epoch != before.epoch
+
+    asyncio.run(scenario())
+
+
+def test_forgotten_scripts_are_loaded_again(server: ValkeyServer) -> None:
+    """SCRIPT FLUSH: what meets it fails for certain, what comes next works."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as client:
+            async with redis_member(settings(server.url), "a") as member:
+                before = await publish(member, "1")
+                client.script_flush()
+                with pytest.raises(BrokerUnavailable, match="NOSCRIPT"):
+                    await publish(member, "2")
+                assert await publish(member, "3") == (2, before.epoch)
+                client.script_flush()
+                outcomes: list[object] = []
+                for count in (1, 2):
+                    member.broker.read(ROOM, KEPT, HistoryQuery(), outcomes.append)
+                    await eventually(lambda count=count: len(outcomes) == count)  # type: ignore[misc]
+                assert isinstance(outcomes[0], BrokerUnavailable)
+                assert outcomes[1] == ([], (2, before.epoch))
+
+    asyncio.run(scenario())
+
+
+def test_what_is_stored_and_not_sent_is_an_unknown_outcome(server: ValkeyServer) -> None:
+    """The user of the node may write, and not publish: it stays in the stream, and who comes later gets it."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL SETUSER ada on >geheim ~* +@all allchannels")
+            url = f"redis://ada:geheim@127.0.0.1:{server.port}/0"
+            async with redis_member(settings(url), "a") as member:
+                await publish(member, "1")
+                client.execute_command("ACL SETUSER ada resetchannels &gw:{0}:node* &gw:{0}:control*")
+                with pytest.raises(OutcomeUnknown, match="stored, and not sent"):
+                    await publish(member, "2")
+                client.execute_command("ACL SETUSER ada allchannels")
+                assert (await publish(member, "3")).offset == 3
+                assert client.xlen(KEYS.stream(ROOM)) == 3
+
+    asyncio.run(scenario())
+
+
+def test_an_entry_of_another_version_is_an_error_of_the_read(server: ValkeyServer) -> None:
+    """Not a crash, and not a hole."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as client:
+            async with redis_member(settings(server.url), "a") as member:
+                await publish(member, "1")
+                client.xadd(KEYS.stream(ROOM), {"d": b"\xc1"}, id="2-0")
+                future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+                member.broker.read(ROOM, KEPT, HistoryQuery(-1), future.set_result)
+                assert "cannot read" in str(await future)
+                assert member.metrics.broker_invalid.value == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_does_not_tell_is_not_used(server: ValkeyServer) -> None:
+    """INFO is needed, or the word of the operator."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as client:
+            client.execute_command("ACL SETUSER ada on >geheim ~* +@all -info allchannels")
+        url = f"redis://ada:geheim@127.0.0.1:{server.port}/0"
+        with pytest.raises(BrokerUnavailable, match=r"redis\.durable"):
+            async with redis_member(settings(url), "a"):
+                pass
+        async with redis_member(settings(url, durable=True), "b") as member:
+            assert (await publish(member, "1")).epoch.startswith(generation.DURABLE)
+
+    asyncio.run(scenario())
+
+
+def test_promotions_are_told_apart() -> None:
+    """From what INFO replication says; a server without one says zeros."""
+    info = "# Replication\r\nrole:{}\r\nmaster_replid2:{}\r\nsecond_repl_offset:{}\r\n"
+    assert generation.promotion(info.format("master", "0" * 40, -1)) == ""
+    first = generation.promotion(info.format("master", "ab" * 20, 7).encode())
+    assert first
+    assert generation.promotion(info.format("master", "ab" * 20, 8)) != first
+    for reply in (info.format("slave", "0", -1), "", b"role:sentinel"):
+        with pytest.raises(BrokerUnavailable, match="not a primary"):
+            generation.promotion(reply)
