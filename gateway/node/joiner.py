@@ -94,7 +94,7 @@ class Joiner:
 
     def advance(self) -> None:
         """The stream has changed: tell when ready, and read again when what was read cannot lead anywhere."""
-        if not self._stream.live:
+        if not self._stream.live or not self._stream.waits_for(self):
             return
         if self._outcome() is not None:
             self._changed(None)

@@ -1,0 +1,264 @@
+"""Streams on one node: where subscribers stand, how others join them, and what a gap does."""
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.messages import Channel, HistoryQuery, Position, Publication, Retention
+from gateway.node import stream as module
+from gateway.node.joiner import Joined
+from gateway.node.streams import IDLE_INTERVAL, READS
+from tests.node.world import KEPT, ROOM, Reader, World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_subscriber_joins_where_the_node_stands(world: World) -> None:
+    """Nobody there yet: at the top of the stream; what the bus still brings from before is passed over."""
+    world.publish(3)
+    reader = world.reader().come()
+    assert reader.joined == Joined(world.top)
+    world.deliver()
+    assert reader.got == []
+    world.publish(2)
+    world.deliver()
+    assert reader.got == [4, 5]
+
+
+def test_who_comes_back_gets_what_it_missed_once(world: World) -> None:
+    """From the stream and from the bus; others who are there notice nothing."""
+    early = world.reader().come()
+    world.publish(2)
+    world.deliver()
+    back = world.top
+    world.publish(3)
+    world.deliver()
+    late = world.reader().come(back)
+    assert late.joined is not None
+    assert (late.joined.recovered, late.got) == (True, [3, 4, 5])
+    world.publish()
+    world.deliver()
+    assert early.got == [1, 2, 3, 4, 5, 6]
+    assert late.got == [3, 4, 5, 6]
+    assert world.metrics.recoveries.value == world.metrics.recoveries_asked.value == 1
+    assert world.metrics.recovered_publications.value == 3
+
+
+def test_a_joiner_that_is_ahead_waits_for_the_bus(world: World) -> None:
+    """It has read what the bus has not brought yet: others get it live, the joiner with its reply."""
+    early = world.reader().come()
+    world.publish()
+    world.deliver()
+    world.publish(2)
+    late = world.reader().come(Position(0, world.top.epoch))
+    assert late.joined is None
+    world.deliver(1)
+    assert (early.got, late.joined) == ([1, 2], None)
+    world.deliver()
+    assert (early.got, late.got) == ([1, 2, 3], [1, 2, 3])
+    world.publish()
+    world.deliver()
+    assert (early.got, late.got) == ([1, 2, 3, 4], [1, 2, 3, 4])
+
+
+def test_what_the_bus_never_brings_is_read(world: World) -> None:
+    """The joiner has seen more than the node: after a second the node looks itself."""
+    early = world.reader().come()
+    world.publish()
+    world.deliver()
+    world.publish(2)
+    late = world.reader().come(Position(0, world.top.epoch))
+    world.bus.clear()
+    world.scheduler.advance(1.1)
+    assert (early.got, late.got, world.metrics.refills.value) == ([1, 2, 3], [1, 2, 3], 1)
+
+
+def test_a_hole_is_filled_without_anybody_noticing(world: World) -> None:
+    """What comes behind it waits."""
+    reader = world.reader().come()
+    world.publish(5)
+    world.deliver(1)
+    del world.bus[:2]
+    world.broker.hold = True
+    world.deliver(1)
+    world.publish()
+    world.deliver()
+    assert reader.got == [1]
+    world.broker.release()
+    assert reader.got == [1, 2, 3, 4, 5, 6]
+    assert (reader.gaps, world.metrics.refills.value) == (0, 1)
+    assert world.metrics.refilled_publications.value == 5
+
+
+@pytest.mark.parametrize("lost", ["trimmed", "too many", "another epoch"])
+def test_what_cannot_be_filled_is_told(world: World, lost: str) -> None:
+    """To everybody who has joined; who comes afterwards begins where the stream is."""
+    readers = [world.reader().come() for _ in range(3)]
+    world.publish()
+    world.deliver()
+    if lost == "another epoch":
+        world.reset()
+    world.publish(60 if lost == "trimmed" else 25)
+    del world.bus[:-1]
+    world.deliver()
+    assert [reader.gaps for reader in readers] == [1, 1, 1]
+    assert world.metrics.gaps.value == 3
+    again = world.reader().come()
+    assert again.joined == Joined(world.top)
+
+
+@pytest.mark.parametrize(("since", "reason"), [(-1, "future"), (0, "epoch"), (1, "range")])
+def test_what_is_gone_is_not_recovered(world: World, since: int, reason: str) -> None:
+    """A position in the future, of another epoch, or before what is kept."""
+    world.publish(55)
+    world.bus.clear()
+    at = {-1: Position(99, world.top.epoch), 0: Position(55, "other"), 1: Position(2, world.top.epoch)}[since]
+    reader = world.reader().come(at)
+    assert reader.joined == Joined(world.top, recovered=False)
+    assert world.metrics.recovery_failures.values == {reason: 1}
+
+
+def test_the_newest_one_in_cache_mode(world: World) -> None:
+    """Nothing when it is known; not recovered when it is not kept any more."""
+    world.publish(3)
+    world.bus.clear()
+    epoch = world.top.epoch
+    assert world.reader().come(Position(1, epoch), cache=True).got == [3]
+    assert world.reader().come(Position(0, ""), cache=True).got == [3]
+    assert world.reader().come(world.top, cache=True).got == []
+    world.broker.streams.clear(ROOM)
+    reader = world.reader().come(Position(1, epoch), cache=True)
+    assert reader.joined == Joined(world.top, recovered=False)
+
+
+def test_who_leaves_on_the_way_in_leaves_nothing(world: World) -> None:
+    """Late answers help nobody, and harm nobody."""
+    first = world.reader().come()
+    world.publish()
+    world.deliver()
+    world.broker.hold = True
+    reader = world.reader().come(Position(0, ""))
+    first.leave()
+    assert world.node.streams.find(ROOM) is not None
+    reader.leave()
+    assert world.node.streams.find(ROOM) is None
+    world.broker.release()
+    assert (reader.joined, reader.failed) == (None, None)
+
+
+def test_reads_that_fail_are_told_and_repeated(world: World) -> None:
+    """Who wants to join gets the error; who is there is served once Redis is back."""
+    early = world.reader().come()
+    world.publish(3)
+    del world.bus[0]
+    world.reads_fail = True
+    world.deliver()
+    late = world.reader().come()
+    refused = world.reader().come(Position(0, ""))
+    assert (early.got, late.joined) == ([], None)
+    assert refused.failed is not None
+    world.reads_fail = False
+    world.scheduler.advance(0.2)
+    assert early.got == [1, 2, 3]
+    assert late.joined == Joined(world.top)
+
+
+def test_a_gap_of_the_link_makes_the_node_look(world: World) -> None:
+    """Also when it comes while it is looking already."""
+    reader = world.reader().come()
+    world.publish(2)
+    world.bus.clear()
+    world.broker.hold = True
+    world.node.on_gap([ROOM])
+    world.publish(2)
+    world.bus.clear()
+    world.node.on_gap([ROOM])
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.run()
+    assert reader.got == [1, 2, 3, 4]
+
+
+def test_an_idle_channel_is_compared_with_its_stream(world: World) -> None:
+    """Something was lost and nothing came since: noticed within the interval; a busy channel is not asked."""
+    reader = world.reader().come()
+    world.scheduler.advance(IDLE_INTERVAL)
+    world.publish(2)
+    world.bus.clear()
+    world.scheduler.advance(2 * IDLE_INTERVAL)
+    assert reader.got == [1, 2]
+    reader.leave()
+    world.scheduler.advance(2 * IDLE_INTERVAL)
+    assert world.node.streams.find(ROOM) is None
+
+
+def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no more than a number of them are under way."""
+    asked: list[HistoryQuery] = []
+    read = world.broker.read
+
+    def counting(channel: Channel, history: Retention, query: HistoryQuery, done: Callable[..., None]) -> None:
+        asked.append(query)
+        read(channel, history, query, done)
+
+    monkeypatch.setattr(world.broker, "read", counting)
+    world.reader().come()
+    world.publish(4)
+    world.deliver()
+    asked.clear()
+    world.broker.hold = True
+    readers = [Reader(world, number) for number in range(200)]
+    for index, reader in enumerate(readers):
+        since = Position(index % 2, world.top.epoch)
+        reader.joiner = world.node.streams.join(ROOM, KEPT, since, reader.changed, cache=False)
+        world.node.acquire(ROOM, lambda error: None)
+        reader.joiner.start()
+    assert len(asked) == 2
+    world.broker.release()
+    assert all(reader.got == [1, 2, 3, 4][index % 2 :] for index, reader in enumerate(readers))
+    other = [Channel("default", f"kept:{number}") for number in range(READS + 10)]
+    world.scheduler.run()
+    asked.clear()
+    for channel in other:
+        world.node.streams.read(channel, KEPT, HistoryQuery(1), lambda outcome: None)
+    assert len(asked) == READS
+    world.broker.release()
+    world.broker.release()
+    assert len(asked) == READS + 10
+
+
+def test_more_than_can_be_kept_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read takes long while much arrives."""
+    monkeypatch.setattr(module, "RECENT_LIMIT", 3)
+    early = world.reader().come()
+    world.publish(2)
+    world.deliver()
+    world.broker.hold = True
+    late = world.reader().come(Position(0, world.top.epoch))
+    world.publish(6)
+    world.deliver()
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.advance(1)
+    assert early.got == late.got == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_what_has_no_position_passes_by(world: World) -> None:
+    """Published with skip_history, in between."""
+    reader = world.reader().come()
+    world.publish(2)
+    passing = Publication(ROOM, b"99", time=1)
+    world.node.on_events(ROOM, [world.bus[0], passing, world.bus[1]])
+    assert reader.got == [1, 99, 2]
+
+
+def test_publications_that_the_hub_had_to_drop_are_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than may wait behind a large fan-out: subscribers are told, and recover by themselves."""
+    reader = world.reader().come()
+    monkeypatch.setattr(world.node.hub, "deliver", lambda channel, events: 1)
+    world.publish()
+    world.deliver()
+    assert reader.gaps == 1
