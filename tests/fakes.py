@@ -133,7 +133,7 @@ class ManualBroker:
         if not self.up:
             done(BrokerUnavailable("down"))
             return
-        self._complete(lambda: self._publish(publication, options, done))
+        self.complete(lambda: self._publish(publication, options, done))
 
     def _publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         self.published.append((publication, options))
@@ -153,13 +153,13 @@ class ManualBroker:
         if not self.up:
             done(BrokerUnavailable("down"))
             return
-        self._complete(lambda: done(self.streams.read(channel, history, query)))
+        self.complete(lambda: done(self.streams.read(channel, history, query)))
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
         if not self.up:
             done(BrokerUnavailable("down"))
             return
-        self._complete(lambda: done(self.streams.values(channel)))
+        self.complete(lambda: done(self.streams.values(channel)))
 
     async def clear(self, channel: Channel) -> None:
         self.streams.clear(channel)
@@ -174,7 +174,7 @@ class ManualBroker:
                 self.subscribed.add(channel)
             done(None if self.up else BrokerUnavailable("down"))
 
-        self._complete(complete)
+        self.complete(complete)
 
     def unsubscribe(self, channel: Channel) -> None:
         self.subscribed.remove(channel)
@@ -192,7 +192,7 @@ class ManualBroker:
         for complete in held:
             complete()
 
-    def _complete(self, complete: Callable[[], object]) -> None:
+    def complete(self, complete: Callable[[], object]) -> None:
         if self.hold:
             self.held.append(complete)
         else:

@@ -41,7 +41,8 @@ def arrive(subscription: Subscription, since: Position | None) -> SubscribeResul
     """What the client is told of a subscription that joins now."""
     joiner, subscription.joiner = subscription.joiner, None
     if joiner is None:
-        return SubscribeResult()
+        # Without a history nobody can know what the client missed.
+        return SubscribeResult(recovered=None if since is None else False)
     joined = joiner.finish()
     if isinstance(joiner, LatestJoiner):
         # Without a position: the client gets the newest values again when it comes back.
