@@ -145,6 +145,10 @@ class ManualBroker:
                 done(result)
                 return
             publication = stored
+        if options.latest is not None:
+            value = self.streams.set_value(publication, options.latest)
+            assert value is not None
+            publication, result = value, PublishResult(value.offset, value.epoch)
         done(result)
         if publication.channel in self.subscribed and self.receiver is not None:
             self.receiver.on_events(publication.channel, [publication])
