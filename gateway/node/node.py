@@ -222,9 +222,9 @@ class Node:
 
     def leave(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder) -> None:
         """End what `join` and its `acquire` began."""
+        self.hub.remove(lane, client, encoder)
         if self._channels.resolve(channel.app, channel.name).presence is not None:
             self.presence.leave(channel, client.client)
-        self.hub.remove(lane, client, encoder)
         stream = self.streams.find(channel)
         if isinstance(stream, LatestChannel):
             stream.leave(lane)
