@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from fakeredis import TcpFakeServer
 from pydantic import SecretStr
 
-from gateway.broker.base import Broker, Registry
+from gateway.broker.base import Broker, Presence, Registry
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.broker.redis.broker import RedisBroker
 from gateway.broker.redis.keys import Keys
@@ -74,6 +74,7 @@ class Member(NamedTuple):
 
     broker: Broker
     registry: Registry
+    presence: Presence
     inbox: Inbox
     metrics: Metrics
     uid: NodeId
@@ -134,7 +135,8 @@ class MemoryEngine:
 
     def new_member(self) -> Member:
         metrics = Metrics()
-        return Member(MemoryBroker(metrics), MemoryRegistry(), Inbox(), metrics, NodeId("n1"))
+        broker = MemoryBroker(metrics)
+        return Member(broker, MemoryRegistry(), broker.presence, Inbox(), metrics, NodeId("n1"))
 
 
 class RedisEngine:
@@ -185,7 +187,7 @@ def make_redis_member(settings: RedisSettings, uid: str, registry_settings: Redi
     metrics, keys = Metrics(), Keys(settings.prefix, settings.partitions)
     registry = RedisRegistry(registry_settings or settings, NodeId(uid), keys)
     broker = RedisBroker(settings, NodeId(uid), keys, registry, metrics)
-    return Member(broker, registry, Inbox(), metrics, NodeId(uid))
+    return Member(broker, registry, broker.presence, Inbox(), metrics, NodeId(uid))
 
 
 @contextmanager

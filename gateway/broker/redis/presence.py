@@ -85,12 +85,17 @@ class RedisPresence:
             if error is not None:
                 done(error)
                 return
-            try:
-                done([decoded(value) for value in reply])
-            except EnvelopeError as unreadable:
-                done(BrokerUnavailable(f"an entry that this version cannot read: {unreadable}"))
+            done(list(self._readable(reply)))
 
         self._ask(pack("HVALS", self._keys.presence(channel)), replied)
+
+    def _readable(self, entries: list[bytes]) -> Iterator[ClientInfo]:
+        """Without those of another version: for as long as nodes of two versions run, they are not seen everywhere."""
+        for entry in entries:
+            try:
+                yield decoded(entry)
+            except EnvelopeError:
+                self._metrics.broker_invalid.add()
 
     def counts(self, channel: Channel, done: CountsDone) -> None:
         self._enter_waiting()
