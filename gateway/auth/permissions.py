@@ -55,7 +55,7 @@ def may_publish(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
 
 
 def may_read_history(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
-    """Whether `user` (empty: anonymous) may read the history; `subscribed` as for publishing.
+    """Whether `user` (empty: anonymous) may read the history, if there is one; `subscribed` as for publishing.
 
     `$` and `#` ask for a subscription in addition to allow_history.
     """

@@ -76,7 +76,15 @@ def _print_client(client: Client) -> None:
 
 
 def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
-    from gateway.auth.permissions import Verdict, may_publish, may_subscribe
+    from gateway.auth.permissions import (
+        Verdict,
+        history_setting,
+        may_publish,
+        may_read_history,
+        may_read_presence,
+        may_subscribe,
+        presence_setting,
+    )
 
     subscribe = may_subscribe(spec, client.user, bool(client.granted))
     if client.granted:
@@ -87,9 +95,16 @@ def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
         "publish": may_publish(spec, client.user, subscribed=False),
         "publish when subscribed": may_publish(spec, client.user, subscribed=True),
     }
+    no_history = Verdict(False, "the channel has no history", history_setting(spec))
+    no_presence = Verdict(False, "the channel has no presence", presence_setting(spec))
+    for suffix, subscribed in (("", False), (" when subscribed", True)):
+        history = may_read_history(spec, client.user, subscribed)
+        presence = may_read_presence(spec, client.user, subscribed)
+        verdicts[f"history{suffix}"] = history if spec.history is not None else no_history
+        verdicts[f"presence{suffix}"] = presence if spec.options.presence else no_presence
     click.echo()
     for operation, verdict in verdicts.items():
-        line = f"{operation:<24}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}"
+        line = f"{operation:<26}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}"
         click.echo(line + (f"; would be allowed by {verdict.setting}" if verdict.setting else ""))
 
 

@@ -1,10 +1,12 @@
 """Every protected kind of channel x identity x operation: what the table says, and nothing else, is allowed."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.auth.permissions import Verdict, may_publish, may_subscribe
+from gateway.auth.permissions import Verdict, may_publish, may_read_history, may_read_presence, may_subscribe
 from gateway.channels import Channels
 from gateway.config.settings import NamespaceSettings, ServerSettings, Who
 from gateway.errors import RequestError
@@ -188,3 +190,44 @@ def test_following_the_setting_allows_it() -> None:
             options = NamespaceSettings.model_validate({option: [who]})
             changed = Channels(ServerSettings(namespaces={"closed": options}))
             assert verdicts(changed, "closed:room", user)[operation].allowed
+
+
+# History and presence: channel -> who may read them without a subscription, and with one. o: who has no user id.
+READERS = {
+    "read:room": ("", "17 99 o"),
+    "$read:room": ("", "17 99 o"),
+    "read:room#17": ("", "17 99 o"),
+    "all:room": ("17 99 o", "17 99 o"),
+    "$all:room": ("", "17 99 o"),
+    "all:room#17": ("", "17 99 o"),
+    "ids:room": ("17 99", "17 99"),
+    "$ids:room": ("", "17 99"),
+    "nobody:room": ("", ""),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("subscribed", [False, True])
+@pytest.mark.parametrize("read", [may_read_history, may_read_presence])
+def test_who_may_read_what_is_kept(name: str, subscribed: bool, read: Callable[..., Verdict]) -> None:
+    """Protection wins over every permission: without a subscription nobody reads of a channel with $ or #."""
+    kinds: dict[str, tuple[Who, ...]] = {
+        "read": ("subscriber",),
+        "all": ("client", "subscriber", "anonymous"),
+        "ids": ("client",),
+        "nobody": (),
+    }
+    channels = Channels(
+        ServerSettings(
+            namespaces={
+                kind: NamespaceSettings(delivery="recoverable", presence=True, allow_history=who, allow_presence=who)
+                for kind, who in kinds.items()
+            }
+        )
+    )
+    allowed = READERS[name][subscribed].split()
+    spec = channels.resolve(DEFAULT_APP, name)
+    for user in ("17", "99", ""):
+        verdict = read(spec, user, subscribed)
+        assert verdict.allowed is ((user or "o") in allowed), (user, verdict)
+        assert bool(verdict.setting) is not verdict.allowed

@@ -34,7 +34,7 @@ def verdicts(run: Run, *args: str, **environ: str) -> dict[str, str]:
     result = run("explain", *args, **environ)
     assert result.exit_code == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if ": " in line and "=" not in line]
-    return {line[:24].strip(): line[24:] for line in lines}
+    return {line[:26].strip(): line[26:] for line in lines}
 
 
 def test_the_channel_and_its_options_are_shown(run: Run) -> None:
@@ -60,13 +60,20 @@ def test_the_channel_and_its_options_are_shown(run: Run) -> None:
 def test_each_operation_has_its_rule_and_the_setting_that_would_allow_it(run: Run) -> None:
     """The same words as in the log line of the refusal."""
     by = "would be allowed by"
+    none = {
+        f"{what}{when}": f"REFUSED: the channel has no {what}; {by} namespaces.chat.{setting}"
+        for what, setting in (("history", "history_size"), ("presence", "presence"))
+        for when in ("", " when subscribed")
+    }
     assert verdicts(run, "--channel", "chat:a") == {
+        **none,
         "connect": f"REFUSED: clients need a token; {by} auth.anonymous",
         "subscribe": f"REFUSED: anonymous clients may not subscribe; {by} namespaces.chat.allow_subscribe",
         "publish": f"REFUSED: anonymous clients may not publish; {by} namespaces.chat.allow_publish",
         "publish when subscribed": "allowed: subscribers may publish",
     }
     assert verdicts(run, "--channel", "chat:a", "--user", "42") == {
+        **none,
         "connect": "allowed: with a connection token of this user",
         "subscribe": "allowed: clients with a user id may subscribe",
         "publish": f"REFUSED: clients may not publish; {by} namespaces.chat.allow_publish",
@@ -74,6 +81,23 @@ def test_each_operation_has_its_rule_and_the_setting_that_would_allow_it(run: Ru
     }
     assert "is not among those listed" in verdicts(run, "--channel", "team:a#17", "--user", "42")["subscribe"]
     assert verdicts(run, "--channel", "team:a#42", "--user", "42")["subscribe"] == "allowed: the user is listed after #"
+
+
+def test_who_may_read_what_is_kept(run: Run) -> None:
+    """History and presence, by the same words as everything else."""
+    kept = {
+        "GATEWAY_NAMESPACES__chat__DELIVERY": "recoverable",
+        "GATEWAY_NAMESPACES__chat__PRESENCE": "true",
+        "GATEWAY_NAMESPACES__chat__ALLOW_PRESENCE": "client",
+    }
+    told = verdicts(run, "--channel", "chat:a", "--user", "42", **kept)
+    by = "would be allowed by"
+    assert told["history"] == f"REFUSED: clients may not read the history; {by} namespaces.chat.allow_history"
+    assert told["history when subscribed"] == "allowed: subscribers may read the history"
+    assert told["presence"] == "allowed: clients with a user id may read the presence"
+    told = verdicts(run, "--channel", "$chat:a", "--user", "42", **kept)
+    assert told["presence"].startswith("REFUSED: only subscribers read the presence of channels with $ or #")
+    assert told["history"].startswith("REFUSED: only subscribers read the history of channels with $ or #")
 
 
 def test_a_connection_token_tells_who_the_client_is(run: Run) -> None:
