@@ -190,9 +190,7 @@ class Node:
 
     async def publish_and_wait(self, publication: Publication, options: PublishOptions) -> PublishResult:
         """Publish and wait for the broker's acceptance. Raises BrokerUnavailable or OutcomeUnknown."""
-        future: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
-        self._broker.publish(publication, options, partial(_settle, future))
-        return await future
+        return await _outcome(partial(self._broker.publish, publication, options))
 
     def acquire(self, channel: Channel, done: SubscribeDone) -> None:
         """Let publications of the channel reach this node; `done` may be called at once. Pairs with `release`."""
@@ -233,27 +231,19 @@ class Node:
 
     async def read(self, channel: Channel, history: Retention, query: HistoryQuery) -> HistoryPage:
         """Read a stream. Raises BrokerUnavailable."""
-        future: asyncio.Future[HistoryPage] = asyncio.get_running_loop().create_future()
-        self.streams.read(channel, history, query, partial(_settle, future))
-        return await future
+        return await _outcome(partial(self.streams.read, channel, history, query))
 
     async def members(self, channel: Channel) -> list[ClientInfo]:
         """Who is in a channel. Raises BrokerUnavailable."""
-        future: asyncio.Future[list[ClientInfo]] = asyncio.get_running_loop().create_future()
-        self.presence.members(channel, partial(_settle, future))
-        return await future
+        return await _outcome(partial(self.presence.members, channel))
 
     async def member_counts(self, channel: Channel) -> MemberCounts:
         """How many are in a channel. Raises BrokerUnavailable."""
-        future: asyncio.Future[MemberCounts] = asyncio.get_running_loop().create_future()
-        self.presence.counts(channel, partial(_settle, future))
-        return await future
+        return await _outcome(partial(self.presence.counts, channel))
 
     async def values(self, channel: Channel, latest: Latest) -> HistoryPage:
         """The newest values of a channel. Raises BrokerUnavailable."""
-        future: asyncio.Future[HistoryPage] = asyncio.get_running_loop().create_future()
-        self.streams.values(channel, latest, partial(_settle, future))
-        return await future
+        return await _outcome(partial(self.streams.values, channel, latest))
 
     async def clear(self, channel: Channel) -> None:
         """As Broker.clear."""
@@ -385,11 +375,17 @@ class Node:
 T = TypeVar("T")
 
 
-def _settle(future: "asyncio.Future[T]", outcome: T | RequestError) -> None:
-    """Hand an outcome to who waits for it, unless it was cancelled."""
-    if future.done():
-        return
-    if isinstance(outcome, RequestError):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+async def _outcome(start: Callable[[Callable[[T | RequestError], None]], None]) -> T:
+    """Start something that is told when it is done, and wait for it. Raises what it ends with."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: T | RequestError) -> None:
+        if future.done():
+            return  # the waiter was cancelled
+        if isinstance(outcome, RequestError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    start(done)
+    return await future

@@ -1,6 +1,8 @@
 """History and presence: what a client may read of a channel. One at a time, since an answer may be large."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from gateway import errors
 from gateway.auth.permissions import (
@@ -12,14 +14,13 @@ from gateway.auth.permissions import (
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
     Channel,
-    ClientInfo,
     History,
     HistoryPage,
     HistoryQuery,
-    MemberCounts,
     Presence,
     PresenceStats,
 )
+from gateway.protocols.base import Message
 from gateway.session.session import Session
 from gateway.session.state import State
 
@@ -46,48 +47,24 @@ def handle_history(session: Session, request: History) -> None:
 
 
 def _history_read(session: Session, request: History, outcome: HistoryPage | RequestError) -> None:
-    if session.state is not State.CONNECTED:
-        return
     epoch = request.since.epoch if request.since is not None else ""
-    if isinstance(outcome, RequestError):
-        session.answer(request, outcome)
-    elif epoch not in ("", outcome.top.epoch):
-        session.answer(request, RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now"))
-    else:
-        session.send(session.encoder.protocol.history(request.id, outcome))
-    session.unblock()
+    if isinstance(outcome, HistoryPage) and epoch not in ("", outcome.top.epoch):
+        outcome = RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now")
+    _answer(session, request, session.encoder.protocol.history, outcome)
 
 
 def handle_presence(session: Session, request: Presence) -> None:
     channel = _with_presence(session, request.channel)
     session.block()
-    session.services.node.presence.members(channel, partial(_members_read, session, request))
-
-
-def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
-    if session.state is not State.CONNECTED:
-        return
-    if isinstance(outcome, RequestError):
-        session.answer(request, outcome)
-    else:
-        session.send(session.encoder.protocol.presence(request.id, outcome))
-    session.unblock()
+    show = session.encoder.protocol.presence
+    session.services.node.presence.members(channel, partial(_answer, session, request, show))
 
 
 def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
     session.block()
-    session.services.node.presence.counts(channel, partial(_counts_read, session, request))
-
-
-def _counts_read(session: Session, request: PresenceStats, outcome: MemberCounts | RequestError) -> None:
-    if session.state is not State.CONNECTED:
-        return
-    if isinstance(outcome, RequestError):
-        session.answer(request, outcome)
-    else:
-        session.send(session.encoder.protocol.presence_stats(request.id, outcome))
-    session.unblock()
+    show = session.encoder.protocol.presence_stats
+    session.services.node.presence.counts(channel, partial(_answer, session, request, show))
 
 
 def _with_presence(session: Session, name: str) -> Channel:
@@ -101,3 +78,22 @@ def _with_presence(session: Session, name: str) -> Channel:
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     return spec.channel
+
+
+T = TypeVar("T")
+
+
+def _answer(
+    session: Session,
+    request: History | Presence | PresenceStats,
+    show: Callable[[int, T], Sequence[Message]],
+    outcome: T | RequestError,
+) -> None:
+    """The answer to what blocked the session."""
+    if session.state is not State.CONNECTED:
+        return
+    if isinstance(outcome, RequestError):
+        session.answer(request, outcome)
+    else:
+        session.send(show(request.id, outcome))
+    session.unblock()

@@ -6,7 +6,7 @@ from gateway.broker import envelope
 from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import pack
-from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_PUBLISH, STREAM_READ
+from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_PUBLISH, STREAM_READ, Script
 from gateway.messages import (
     Channel,
     HistoryPage,
@@ -28,18 +28,8 @@ UNUSED_TTL = 600
 def publish_command(
     keys: Keys, publication: Publication, history: Retention, options: PublishOptions, generation: str
 ) -> bytes:
-    channel = publication.channel
-    names = [keys.meta(channel), keys.stream(channel)]
-    if options.idempotency_key:
-        names.append(keys.result(channel, options.idempotency_key))
     return pack(
-        "EVALSHA",
-        STREAM_PUBLISH.sha,
-        len(names),
-        *names,
-        keys.bus(channel),
-        envelope.HEAD,
-        envelope.encode(publication),
+        *_publish(STREAM_PUBLISH, keys, keys.stream(publication.channel), publication, options),
         generation,
         new_epoch(generation),
         history.size,
@@ -49,6 +39,18 @@ def publish_command(
         publication.version,
         options.version_epoch,
     )
+
+
+def _publish(
+    script: Script, keys: Keys, place: bytes, publication: Publication, options: PublishOptions
+) -> list[str | bytes | int]:
+    """What both scripts begin with; the publication is kept at `place`."""
+    channel = publication.channel
+    names = [keys.meta(channel), place]
+    if options.idempotency_key:
+        names.append(keys.result(channel, options.idempotency_key))
+    message = (keys.bus(channel), envelope.HEAD, envelope.encode(publication))
+    return ["EVALSHA", script.sha, len(names), *names, *message]
 
 
 def read_command(keys: Keys, channel: Channel, history: Retention, query: HistoryQuery, generation: str) -> bytes:
@@ -74,18 +76,8 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
 def latest_command(
     keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, generation: str
 ) -> bytes:
-    channel = publication.channel
-    names = [keys.meta(channel), keys.values(channel)]
-    if options.idempotency_key:
-        names.append(keys.result(channel, options.idempotency_key))
     return pack(
-        "EVALSHA",
-        LATEST_PUBLISH.sha,
-        len(names),
-        *names,
-        keys.bus(channel),
-        envelope.HEAD,
-        envelope.encode(publication),
+        *_publish(LATEST_PUBLISH, keys, keys.values(publication.channel), publication, options),
         generation,
         new_epoch(generation),
         latest.ttl,
