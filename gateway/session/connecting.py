@@ -19,7 +19,7 @@ def handle_connect(session: Session, request: Connect) -> None:
         raise Disconnect(errors.BAD_COMMAND, "second connect")
     services = session.services
     session.state = State.CONNECTING
-    session.block()
+    session.inbox.block()
     if request.token:
         verify = services.verifier.either if request.by_grant else services.verifier.connection
         verify(request.token, partial(_verified, session, request))
@@ -47,7 +47,7 @@ def _answer_refusal(session: Session, request: Connect, error: RequestError) -> 
     session.answer(request, error)
     if session.state is State.CONNECTING:
         session.refused()
-        session.unblock()
+        session.inbox.unblock()
 
 
 def _admit(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
@@ -152,7 +152,7 @@ def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]
         # The first may be one whose end closes the connection, and with it the others.
         if session.state is State.CONNECTED:
             session.join(subscription)
-    session.unblock()
+    session.inbox.unblock()
 
 
 def handle_refresh(session: Session, request: Refresh) -> None:

@@ -14,6 +14,7 @@ from gateway.auth.permissions import (
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
     Channel,
+    ClientInfo,
     History,
     HistoryPage,
     HistoryQuery,
@@ -37,7 +38,7 @@ def handle_history(session: Session, request: History) -> None:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     most = services.limits.history
     limit = request.limit if 0 <= request.limit <= most else most
-    session.block()
+    session.inbox.block()
     services.node.streams.read(
         spec.channel,
         spec.history,
@@ -50,19 +51,26 @@ def _history_read(session: Session, request: History, outcome: HistoryPage | Req
     epoch = request.since.epoch if request.since is not None else ""
     if isinstance(outcome, HistoryPage) and epoch not in ("", outcome.top.epoch):
         outcome = RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now")
+    if isinstance(outcome, HistoryPage):
+        session.inbox.rest(len(outcome.publications))
     _answer(session, request, session.encoder.protocol.history, outcome)
 
 
 def handle_presence(session: Session, request: Presence) -> None:
     channel = _with_presence(session, request.channel)
-    session.block()
-    show = session.encoder.protocol.presence
-    session.services.node.presence.members(channel, partial(_answer, session, request, show))
+    session.inbox.block()
+    session.services.node.presence.members(channel, partial(_members_read, session, request))
+
+
+def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
+    if isinstance(outcome, list):
+        session.inbox.rest(len(outcome))
+    _answer(session, request, session.encoder.protocol.presence, outcome)
 
 
 def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
-    session.block()
+    session.inbox.block()
     show = session.encoder.protocol.presence_stats
     session.services.node.presence.counts(channel, partial(_answer, session, request, show))
 
@@ -96,4 +104,4 @@ def _answer(
         session.answer(request, outcome)
     else:
         session.send(show(request.id, outcome))
-    session.unblock()
+    session.inbox.unblock()

@@ -40,7 +40,7 @@ class SessionServices:
     scheduler: Scheduler
     metrics: Metrics
     refusals: Refusals
-    # Carries out one request; False when it has to wait for one that is under way (see Session.unblock).
+    # Carries out one request; False when it has to wait for one that is under way (see Inbox.unblock).
     handle: "Callable[[Session, Work], bool]"
     # Of the connections that are congested now.
     outboxes: set[Outbox] = field(default_factory=set)

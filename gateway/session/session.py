@@ -32,7 +32,6 @@ class Session:
     """One client. Implements the Connection port of the transports and the Client port of the node."""
 
     __slots__ = (
-        "_inbox",
         "_initial",
         "_outbox",
         "_ping_at",
@@ -44,6 +43,7 @@ class Session:
         "encoder",
         "home",
         "identity",
+        "inbox",
         "publishes",
         "services",
         "state",
@@ -52,7 +52,7 @@ class Session:
 
     _transport: Transport
     _write: Write
-    _inbox: Inbox
+    inbox: Inbox
 
     def __init__(
         self, services: SessionServices, encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
@@ -83,11 +83,11 @@ class Session:
         self._transport = transport
         self._write = transport.write
         bucket = TokenBucket.of(self.services.limits.commands_per_second)
-        self._inbox = Inbox(transport, self.services.scheduler, bucket, self._run)
+        self.inbox = Inbox(transport, self.services.scheduler, bucket, self._run)
         self.services.metrics.accepted.add()
         self.services.wheel.schedule(self, self.services.heartbeat.connect_timeout)
         initial, self._initial = self._initial, ()
-        self._inbox.put(initial)
+        self.inbox.put(initial)
 
     def received(self, data: bytes, *, binary: bool) -> None:
         if self.state is State.CLOSED:
@@ -103,8 +103,8 @@ class Session:
         except Disconnect as error:
             self.refuse(error)
             return
-        if self._inbox.charge(len(requests)):
-            self._inbox.put(requests)
+        if self.inbox.charge(len(requests)):
+            self.inbox.put(requests)
         else:
             self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
 
@@ -150,10 +150,10 @@ class Session:
         self._transport.close(code)
 
     def subscribe_by_server(self, message: SubscribeUser) -> None:
-        self._inbox.put((message,))
+        self.inbox.put((message,))
 
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
-        withdrawn = self._inbox.withdraw(name)
+        withdrawn = self.inbox.withdraw(name)
         names = {name} & self.subs.keys() if name else list(self.subs)
         ended = [self._end_subscription(self.subs[each], code) for each in names]
         return withdrawn or any(ended)
@@ -291,17 +291,9 @@ class Session:
         self.reschedule()
 
     def refused(self) -> None:
-        """The connect was answered with an error: the client is expected to leave."""
+        """The connect was answered with an error; the client should leave."""
         self.state = State.REFUSED
         self.services.wheel.schedule(self, REFUSED_DELAY)
-
-    def block(self) -> None:
-        """The requests that follow wait until `unblock`."""
-        self._inbox.block()
-
-    def unblock(self) -> None:
-        """What blocked is done."""
-        self._inbox.unblock()
 
     # Requests
 
@@ -353,7 +345,7 @@ class Session:
         now = self.services.scheduler.now()
         heartbeat = self.services.heartbeat
         if self._pong_by and now >= self._pong_by:
-            if not self._inbox.held:
+            if not self.inbox.held:
                 self.disconnect(errors.NO_PONG)
                 return
             # The answer may wait in the socket that is not being read.
@@ -394,4 +386,4 @@ class Session:
         for subscription in list(self.subs.values()):
             self.leave(subscription)
         self._drop_outbox()
-        self._inbox.close()
+        self.inbox.close()

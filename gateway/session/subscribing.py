@@ -59,7 +59,7 @@ def _granted(
         session.answer(request, error)
     except Disconnect as error:
         session.refuse(error)
-    session.unblock()
+    session.inbox.unblock()
 
 
 def _check_grant(session: Session, channel: str, outcome: Grant | RequestError | Disconnect) -> Grant:
@@ -91,7 +91,7 @@ def _subscribed(session: Session, request: Subscribe, subscription: Subscription
         return
     if error is not None:
         session.answer(request, error)
-        session.unblock()
+        session.inbox.unblock()
         return
     changed = partial(_positioned, session, request, subscription)
     approach(session, subscription, request.since, changed)
@@ -113,6 +113,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
         spec = session.services.channels.resolve(session.services.app, request.channel)
         if request.delta and spec.options.delta and spec.latest is None:
             subscription.encoder = session.encoder.delta
+        session.inbox.rest(len(result.publications))
         result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.encoder is not None)
         try:
             session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
@@ -120,7 +121,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
             session.refuse(close)
             return
         session.join(subscription)
-    session.unblock()
+    session.inbox.unblock()
 
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
@@ -164,7 +165,7 @@ def _subscribed_by_server(
             session.refuse(close)
             return
         session.join(subscription)
-    session.unblock()
+    session.inbox.unblock()
 
 
 def _too_many_channels() -> RequestError:

@@ -396,3 +396,21 @@ def test_kept(world: World) -> None:
     publish(world, "kept:a", 1)
     (_, options) = world.broker.published[-1]
     assert options == PublishOptions(history=Retention(5, 300, 2_592_000))
+
+
+def test_large_answers_have_their_time(make_world: MakeWorld) -> None:
+    """A client that reads and reads is not read from meanwhile; small answers cost nothing."""
+    world = make_world(channels={**OPEN, "delivery": "recoverable"}, limits={"publishes_per_second": 0})
+    publish(world, "news", *range(500))
+    client = world.subscriber("news")
+    client.send({"id": 5, "history": {"channel": "news", "limit": 99}})
+    assert client.transport.reading
+    client.send({"id": 6, "history": {"channel": "news", "limit": 500}})
+    held = client.transport.reading
+    world.scheduler.advance(0.049)
+    still = client.transport.reading
+    world.scheduler.advance(0.002)
+    assert (held, still, client.transport.reading) == (False, False, True)
+    back = world.connect()
+    subscribe(back, "news", recover=True)
+    assert not back.transport.reading
