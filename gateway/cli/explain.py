@@ -63,8 +63,13 @@ def _print_channel(spec: "ChannelSpec") -> None:
     users = "no" if spec.users is None else f"to {', '.join(sorted(spec.users)) or 'nobody'}"
     click.echo(f"user-limited  {users}\n")
     click.echo(f"[{section}]")
+    # What the defaults of these two come to depends on other options.
+    effective = {
+        "history_size": spec.history.size if spec.history is not None else 0,
+        "presence": bool(spec.options.presence),
+    }
     for name in type(spec.options).model_fields:
-        value = getattr(spec.options, name)
+        value = effective.get(name, getattr(spec.options, name))
         click.echo(f"{name} = {', '.join(value) or '(nobody)' if isinstance(value, tuple) else value}")
 
 

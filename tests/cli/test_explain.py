@@ -48,6 +48,8 @@ def test_the_channel_and_its_options_are_shown(run: Run) -> None:
         "[namespaces.team]",
         "delivery = live",
         "allow_subscribe = (nobody)",
+        "history_size = 0",
+        "presence = False",
         "user_limited = True",
         "user          (anonymous), without a token",
     ]:
@@ -90,6 +92,7 @@ def test_who_may_read_what_is_kept(run: Run) -> None:
         "GATEWAY_NAMESPACES__chat__PRESENCE": "true",
         "GATEWAY_NAMESPACES__chat__ALLOW_PRESENCE": "client",
     }
+    assert "history_size = 1000\n" in run("explain", "--channel", "chat:a", **kept).stdout
     told = verdicts(run, "--channel", "chat:a", "--user", "42", **kept)
     by = "would be allowed by"
     assert told["history"] == f"REFUSED: clients may not read the history; {by} namespaces.chat.allow_history"
