@@ -10,6 +10,8 @@ from tests.faults.run import Run, folder
 from tests.faults.site import SHORT
 
 SEED = 7
+# Characters of each process's log that a failure shows.
+LOG_TAIL = 3_000
 
 
 @pytest.mark.slow
@@ -27,6 +29,9 @@ def test_a_durable_valkey_keeps_the_streams() -> None:
 def perform(run: Run, names: list[str]) -> None:
     with folder() as place, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run.run(names, 0.0, place))
+        if run.failures:
+            for log in sorted(place.rglob("*.log")):
+                print(f"--- {log.name}", log.read_text(errors="replace")[-LOG_TAIL:], sep="\n")
     print(run.table())
     assert run.failures == []
     assert set(run.rows) == set(names)
