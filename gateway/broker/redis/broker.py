@@ -166,9 +166,9 @@ class RedisBroker:
 
     def _publish_command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
         if options.history is not None:
-            return streams.publish_command(self._keys, publication, options.history, options, link.generation)
+            return streams.publish_command(self._keys, publication, options.history, options, link)
         if options.latest is not None:
-            return streams.latest_command(self._keys, publication, options.latest, options, link.generation)
+            return streams.latest_command(self._keys, publication, options.latest, options, link)
         bus = self._keys.bus(publication.channel)
         message = envelope.live(publication)
         if options.idempotency_key:
@@ -199,7 +199,7 @@ class RedisBroker:
 
     def _after_error(self, link: KeptLink, text: str) -> None:
         """What an error of Redis says of the server behind the link."""
-        if text.startswith("READONLY"):
+        if text.startswith(("READONLY", "STALE")):
             self._server_changed(text)
         elif text.startswith("NOSCRIPT") and link.current is not None:
             # SCRIPT FLUSH. This command has failed for certain.
@@ -208,13 +208,13 @@ class RedisBroker:
     # Streams
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
-        self._read(channel, lambda now: streams.read_command(self._keys, channel, history, query, now), done)
+        self._read(channel, lambda link: streams.read_command(self._keys, channel, history, query, link), done)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
-        self._read(channel, lambda now: streams.values_command(self._keys, channel, latest, now), done)
+        self._read(channel, lambda link: streams.values_command(self._keys, channel, latest, link), done)
 
-    def _read(self, channel: Channel, command: Callable[[str], bytes], done: HistoryDone) -> None:
-        """`command` makes it from the generation."""
+    def _read(self, channel: Channel, command: Callable[[Link], bytes], done: HistoryDone) -> None:
+        """`command` makes it for a link."""
         link = self._reader.current
         if link is None or not link.writable:
             done(BrokerUnavailable(_trouble(self._reader)))
@@ -230,7 +230,7 @@ class RedisBroker:
             else:
                 done(self._page(channel, reply))
 
-        link.send(command(link.generation), replied)
+        link.send(command(link), replied)
 
     def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
         try:

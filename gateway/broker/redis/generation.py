@@ -23,6 +23,8 @@ from gateway.errors import BrokerUnavailable
 
 # Stands for every generation of a server that loses nothing. Others are hexadecimal.
 DURABLE = "_"
+# Stands for every promotion of such a server.
+UNWATCHED = "-"
 # Characters of a name: enough that no two of one installation are equal.
 LENGTH = 12
 # Bytes of what tells one epoch of a generation from another.
@@ -34,7 +36,7 @@ REPLICATION = pack("INFO", "replication")
 async def learn(link: Link, key: bytes, *, durable: bool) -> None:
     """Let the link know the generation of its server. Raises BrokerUnavailable or OutcomeUnknown."""
     if durable:
-        link.generation = DURABLE
+        link.generation, link.promotion = DURABLE, UNWATCHED
         return
     try:
         run = _fields(await link.ask("INFO", "server")).get("run_id")
@@ -57,7 +59,7 @@ def promotion(reply: Any) -> str:
     if info.get("role") != "master":
         raise BrokerUnavailable(f"this server is a {info.get('role', 'server without a role')}, not a primary")
     before = info.get("master_replid2", "")
-    return f"{before}:{info.get('second_repl_offset')}" if before.strip("0") else ""
+    return before if before.strip("0") else ""
 
 
 def new_epoch(generation: str) -> str:

@@ -14,20 +14,22 @@ class Script(NamedTuple):
     sha: str
 
 
-def _script(name: str) -> Script:
-    text = files("gateway.broker.redis").joinpath("scripts", f"{name}.lua").read_text()
+def _script(*names: str) -> Script:
+    """A script of one or more files, one behind the other."""
+    folder = files("gateway.broker.redis").joinpath("scripts")
+    text = "".join(folder.joinpath(f"{name}.lua").read_text() for name in names)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 PUBLISH_ONCE = _script("publish_once")
-STREAM_PUBLISH = _script("stream_publish")
-STREAM_READ = _script("stream_read")
+STREAM_PUBLISH = _script("guard", "stream_publish")
+STREAM_READ = _script("guard", "stream_read")
 PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
 PRESENCE_GONE = _script("presence_gone")
 GENERATION = _script("generation")
-LATEST_PUBLISH = _script("latest_publish")
-LATEST_READ = _script("latest_read")
+LATEST_PUBLISH = _script("guard", "latest_publish")
+LATEST_READ = _script("guard", "latest_read")
 OCCUPY = _script("occupy")
 
 # What each of the two links has to know.

@@ -5,7 +5,7 @@ from typing import Any
 from gateway.broker import envelope
 from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
-from gateway.broker.redis.link import pack
+from gateway.broker.redis.link import Link, pack
 from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_PUBLISH, STREAM_READ, Script
 from gateway.messages import (
     Channel,
@@ -26,18 +26,19 @@ UNUSED_TTL = 600
 
 
 def publish_command(
-    keys: Keys, publication: Publication, history: Retention, options: PublishOptions, generation: str
+    keys: Keys, publication: Publication, history: Retention, options: PublishOptions, server: Link
 ) -> bytes:
     return pack(
         *_publish(STREAM_PUBLISH, keys, keys.stream(publication.channel), publication, options),
-        generation,
-        new_epoch(generation),
+        server.generation,
+        new_epoch(server.generation),
         history.size,
         history.ttl,
         history.meta_ttl,
         options.idempotency_ttl if options.idempotency_key else 0,
         publication.version,
         options.version_epoch,
+        server.promotion,
     )
 
 
@@ -53,7 +54,7 @@ def _publish(
     return ["EVALSHA", script.sha, len(names), *names, *message]
 
 
-def read_command(keys: Keys, channel: Channel, history: Retention, query: HistoryQuery, generation: str) -> bytes:
+def read_command(keys: Keys, channel: Channel, history: Retention, query: HistoryQuery, server: Link) -> bytes:
     since = query.since
     return pack(
         "EVALSHA",
@@ -61,8 +62,8 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
         2,
         keys.meta(channel),
         keys.stream(channel),
-        generation,
-        new_epoch(generation),
+        server.generation,
+        new_epoch(server.generation),
         history.meta_ttl,
         min(UNUSED_TTL, history.meta_ttl),
         query.limit,
@@ -70,34 +71,37 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
         "" if since is None else since.epoch,
         int(query.reverse),
         query.max_bytes,
+        server.promotion,
     )
 
 
 def latest_command(
-    keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, generation: str
+    keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, server: Link
 ) -> bytes:
     return pack(
         *_publish(LATEST_PUBLISH, keys, keys.values(publication.channel), publication, options),
-        generation,
-        new_epoch(generation),
+        server.generation,
+        new_epoch(server.generation),
         latest.ttl,
         latest_key(publication, latest),
         latest.keys,
         options.idempotency_ttl if options.idempotency_key else 0,
         int(is_removal(publication)),
+        server.promotion,
     )
 
 
-def values_command(keys: Keys, channel: Channel, latest: Latest, generation: str) -> bytes:
+def values_command(keys: Keys, channel: Channel, latest: Latest, server: Link) -> bytes:
     return pack(
         "EVALSHA",
         LATEST_READ.sha,
         2,
         keys.meta(channel),
         keys.values(channel),
-        generation,
-        new_epoch(generation),
+        server.generation,
+        new_epoch(server.generation),
         latest.ttl,
+        server.promotion,
     )
 
 

@@ -101,6 +101,42 @@ def test_a_server_that_is_no_primary_any_more_is_left(server: ValkeyServer) -> N
     asyncio.run(scenario())
 
 
+def test_no_position_is_given_out_twice(server: ValkeyServer) -> None:
+    """Demoted, and promoted again before any node has looked, without the newest writes: the epoch ends at once."""
+
+    async def scenario() -> None:
+        with valkey_server() as other, redis.Redis.from_url(server.url) as client:
+            # Nobody looks in this time.
+            slow = settings(server.url, heartbeat_interval=60)
+            async with redis_member(slow, "a") as here, redis_member(slow, "b") as there:
+                before = [await publish(here, str(number)) for number in range(3)]
+                with redis.Redis.from_url(other.url) as lagging:
+                    for key in client.scan_iter("gw:*"):
+                        lagging.restore(key, 0, client.dump(key))
+                    # What had not reached the replica.
+                    lagging.hset(KEYS.meta(ROOM), "s", 1)
+                    lagging.xtrim(KEYS.stream(ROOM), maxlen=0)
+                client.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+                await eventually(lambda: client.info("replication").get("master_link_status") == "up")
+                client.execute_command("REPLICAOF", "NO", "ONE")
+                outcomes: list[object] = []
+                there.broker.read(ROOM, KEPT, HistoryQuery(), outcomes.append)
+                with pytest.raises(BrokerUnavailable, match="STALE"):
+                    await publish(here, "lost?")
+                await eventually(lambda: len(outcomes) == 1)
+                assert isinstance(outcomes[0], BrokerUnavailable)
+                for member in (here, there):
+                    await until_health(member, True)
+                    await eventually(lambda member=member: reconnects(member) >= 2)  # type: ignore[misc]
+                    await until_health(member, True)
+                after = [await publish(member, "new") for member in (here, there)]
+                assert [each.offset for each in after] == [1, 2]
+                assert len({each.epoch for each in after}) == 1
+                assert after[0].epoch != before[0].epoch
+
+    asyncio.run(scenario())
+
+
 def test_a_replica_changes_nothing(server: ValkeyServer) -> None:
     """The first one gives the server another replication id, and nothing is lost by that."""
 
@@ -216,7 +252,7 @@ def test_promotions_are_told_apart() -> None:
     assert generation.promotion(info.format("master", "0" * 40, -1)) == ""
     first = generation.promotion(info.format("master", "ab" * 20, 7).encode())
     assert first
-    assert generation.promotion(info.format("master", "ab" * 20, 8)) != first
+    assert generation.promotion(info.format("master", "ac" * 20, 7)) != first
     for reply in (info.format("slave", "0", -1), "", b"role:sentinel"):
         with pytest.raises(BrokerUnavailable, match="not a primary"):
             generation.promotion(reply)

@@ -3,8 +3,11 @@
 -- KEYS[2] values    hash: key -> "OFFSET;" and the body
 -- KEYS[3] result    "offset:epoch" of an idempotent publish, expires after the window; absent without a key
 -- ARGV    bus channel, head of the message, body, generation, epoch to begin with, ttl (s), key, keys at most,
---         window (s), 1 to remove the value
+--         window (s), 1 to remove the value, promotion
 -- Returns {offset, epoch}, with offset 0 when the channel has as many keys as it may have.
+if is_stale(ARGV[11]) then
+    return redis.error_reply('STALE the server was not the primary for a while')
+end
 local window = tonumber(ARGV[9])
 if window > 0 then
     local known = redis.call('GET', KEYS[3])

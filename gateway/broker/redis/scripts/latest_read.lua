@@ -1,8 +1,11 @@
 -- Reads the values of a channel, and begins an epoch where there is none.
 -- KEYS[1] meta      hash: e epoch, s offset of the newest publication
 -- KEYS[2] values    hash: key -> "OFFSET;" and the body
--- ARGV    generation, epoch to begin with, ttl (s)
+-- ARGV    generation, epoch to begin with, ttl (s), promotion
 -- Returns {offset, epoch, {offset, body, ...}}, in no order.
+if is_stale(ARGV[4]) then
+    return redis.error_reply('STALE the server was not the primary for a while')
+end
 local meta = redis.call('HMGET', KEYS[1], 'e', 's')
 local epoch, offset = meta[1], meta[2] or '0'
 if not epoch or string.sub(epoch, 1, #ARGV[1]) ~= ARGV[1] then

@@ -4,8 +4,11 @@
 -- KEYS[2] stream     entries OFFSET-0 with the field d, the body
 -- KEYS[3] result     "offset:epoch" of an idempotent publish, expires after the window; absent without a key
 -- ARGV    bus channel, head of the message, body, generation, epoch to begin with, size, ttl (s), meta ttl (s),
---         window (s), version (0: none), version epoch
+--         window (s), version (0: none), version epoch, promotion
 -- Returns {offset, epoch}.
+if is_stale(ARGV[12]) then
+    return redis.error_reply('STALE the server was not the primary for a while')
+end
 local window = tonumber(ARGV[9])
 if window > 0 then
     local known = redis.call('GET', KEYS[3])

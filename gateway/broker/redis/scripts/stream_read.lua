@@ -3,8 +3,11 @@
 -- KEYS[2] stream     entries OFFSET-0 with the field d, the body
 -- ARGV    generation, epoch to begin with, meta ttl (s), ttl of a position that nothing was published to (s),
 --         limit (0: none, -1: all), offset to read from (empty: the start, or the end in reverse), its epoch,
---         1 for reverse, bytes at most
+--         1 for reverse, bytes at most, promotion
 -- Returns {offset, epoch, {offset, body, ...}}; no bodies when the epoch is another one.
+if is_stale(ARGV[10]) then
+    return redis.error_reply('STALE the server was not the primary for a while')
+end
 local meta = redis.call('HMGET', KEYS[1], 'e', 's')
 local epoch, offset = meta[1], meta[2] or '0'
 -- An epoch of another generation may have lost publications, whose offsets would be given out again.
