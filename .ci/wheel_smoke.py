@@ -19,13 +19,16 @@ def main(gateway: str) -> None:
         ready = json.loads(line.removeprefix("ready "))
         first, second = ready["nodes"][0]["url"], ready["nodes"][1]["url"]
         with connect(second.replace("http", "ws", 1) + "/ws/demo:wheel") as reader:
+            # Its own message comes back once it is subscribed.
+            reader.send("ready?")
+            assert reader.recv(timeout=10) == "ready?"
             request = urllib.request.Request(
                 first + "/api/publish",
                 json.dumps({"channel": "demo:wheel", "data": {"hello": "wheel"}}).encode(),
                 {"X-API-Key": ready["api_key"] or "", "Content-Type": "application/json"},
             )
             with urllib.request.urlopen(request) as answer:
-                assert json.load(answer)["result"]["offset"] == 1
+                assert json.load(answer)["result"]["offset"] == 2
             assert json.loads(reader.recv(timeout=10)) == {"hello": "wheel"}
         with urllib.request.urlopen(first + "/") as page:
             assert b"gateway demo chat" in page.read()
