@@ -137,6 +137,13 @@ class Fanout(Generic[S]):
         del self._waiting[:dropped]
         return dropped
 
+    def discard(self) -> int:
+        """Forget what waits; the number of events. What is being written goes on."""
+        count = len(self._waiting)
+        self._waiting.clear()
+        self.waiting_bytes = 0
+        return count
+
     def begin(self) -> Sequence[Event]:
         """Turn the backlog, which is returned, into runs over today's members."""
         events, self._waiting = self._waiting, []

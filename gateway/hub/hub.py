@@ -91,6 +91,14 @@ class Hub(Generic[S]):
         self._count(fanout.write_all(events))
         return 0
 
+    def discard(self, channel: Channel) -> None:
+        """Do not deliver what waits for the subscribers of a channel."""
+        fanout = self._fanouts.get(channel)
+        if fanout is not None and fanout.busy:
+            self._metrics.fanout_dropped.add(fanout.discard())
+            if not fanout.busy:
+                self._queue.remove(fanout)
+
     def _schedule_turn(self) -> None:
         if not self._turn_scheduled:
             self._turn_scheduled = True

@@ -8,7 +8,18 @@ from typing import Protocol
 from msgspec import structs
 
 from gateway.errors import RequestError
-from gateway.messages import AGE, REMOVED, Channel, HistoryPage, Latest, Position, Publication, is_removal, latest_key
+from gateway.messages import (
+    AGE,
+    REMOVED,
+    Channel,
+    Event,
+    HistoryPage,
+    Latest,
+    Position,
+    Publication,
+    is_removal,
+    latest_key,
+)
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joined
 from gateway.scheduler import Scheduler
@@ -31,7 +42,7 @@ class Surroundings(Protocol):
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> object:
         """Read all values."""
 
-    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> object:
+    def deliver(self, channel: Channel, events: Sequence[Event]) -> object:
         """Write to all who have joined a lane."""
 
 
@@ -120,11 +131,6 @@ class LatestChannel:
         return bool(self._joiners) or self.members > 0
 
     @property
-    def targets(self) -> Iterable[Channel]:
-        """Where in the hub the subscribers are."""
-        return list(self._lanes)
-
-    @property
     def members(self) -> int:
         """Subscribers that have joined."""
         return sum(lane.members for lane in self._lanes.values())
@@ -180,6 +186,11 @@ class LatestChannel:
                 self.check()
                 return
             self._apply(publication)
+
+    def pass_on(self, events: Sequence[Event]) -> None:
+        """What the bus brought that has no position."""
+        for lane in list(self._lanes):
+            self._around.deliver(lane, events)
 
     def _apply(self, publication: Publication) -> None:
         if publication.offset <= self._position.offset:

@@ -306,6 +306,8 @@ class Node:
 
     def _tell(self, channel: Channel, done: Callable[[], None]) -> None:
         """As in Surroundings."""
+        # What waits may stand behind what was missed: a client that has it would go on from there.
+        self.hub.discard(channel)
 
         def steps() -> Iterator[None]:
             yield from self._told(channel)

@@ -1,12 +1,12 @@
 """One channel with history on this node: where its subscribers stand, and how others join them."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 from gateway.errors import RequestError
-from gateway.messages import Channel, HistoryPage, HistoryQuery, Position, Publication, Retention
+from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joiner, PageDone, Read
 from gateway.node.recovery import Failure, Merged, following, merge
@@ -37,7 +37,7 @@ class Surroundings(Protocol):
     ) -> None:
         """Read when it is its turn; `issued` is called when the read is on its way."""
 
-    def deliver(self, channel: Channel, publications: Sequence[Publication]) -> bool:
+    def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         """Write to all who have joined. False when some could not be kept for later, and were dropped."""
 
     def tell(self, channel: Channel, done: Callable[[], None]) -> None:
@@ -89,11 +89,6 @@ class Stream:
         return self._check is None and not self._telling and self.position is not None
 
     @property
-    def targets(self) -> Iterable[Channel]:
-        """Where in the hub the subscribers are."""
-        return (self.channel,)
-
-    @property
     def is_used(self) -> bool:
         """Whether somebody is about to join."""
         return bool(self._joiners)
@@ -138,6 +133,11 @@ class Stream:
             self.check()
         else:
             self._wake()
+
+    def pass_on(self, events: Sequence[Event]) -> None:
+        """What the bus brought that has no position. To make room for it, the hub may have dropped what has one."""
+        if not self.around.deliver(self.channel, events) and not self._telling:
+            self._lose()
 
     def _deliver(self, publications: Sequence[Publication]) -> None:
         last = publications[-1]
@@ -272,6 +272,9 @@ class Stream:
 
     def _lose(self) -> None:
         """The subscribers are told; those who come afterwards begin where the stream is then."""
+        if self._check is not None:
+            self.end(self._check)
+            self._check = None
         self.position = None
         self._telling = True
         self.around.tell(self.channel, self._told)

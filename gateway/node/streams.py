@@ -119,9 +119,7 @@ class Streams:
             if positioned:
                 stream.receive(cast(Sequence[Publication], tuple(group)))
             else:
-                passing = tuple(group)
-                for target in stream.targets:
-                    self.deliver(target, passing)
+                stream.pass_on(tuple(group))
 
     def values(self, channel: Channel, latest: Latest, done: PageDone) -> None:
         """As in the surroundings of a LatestChannel."""

@@ -221,6 +221,44 @@ def test_a_channel_that_falls_behind_drops_its_oldest_and_counts(
     assert members[0].got() == [b"cc", b"dd"]
 
 
+def test_what_waits_can_be_taken_back(hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics) -> None:
+    """What is being written goes on; what comes afterwards is delivered as ever."""
+    members = readers(hub, plain_encoder(), TURN_WRITES + 1)
+    hub.deliver(NEWS, [publication("a")])
+    scheduler.turn()
+    hub.deliver(NEWS, [publication("b"), publication("c")])
+    hub.discard(NEWS)
+    scheduler.run()
+    assert {tuple(reader.got()) for reader in members} == {(b"a",)}
+    hub.deliver(NEWS, [publication("d")])
+    hub.discard(NEWS)
+    hub.discard(NEWS)
+    hub.discard(SPORT)
+    hub.deliver(NEWS, [publication("e")])
+    scheduler.run()
+    assert {tuple(reader.got()) for reader in members} == {(b"a", b"e")}
+    assert (metrics.fanout_dropped.value, metrics.fanout_waiting.read()) == (3, 0)
+
+
+def test_who_leaves_and_comes_back_between_turns_gets_nothing_twice(
+    hub: Hub[Reader], scheduler: ManualScheduler
+) -> None:
+    """It begins with what is delivered after it came back: what was on its way went to it, or it asks for it."""
+    encoder = plain_encoder()
+    members = readers(hub, encoder, TURN_WRITES * 2)
+    first, last = members[0], members[-1]
+    hub.deliver(NEWS, [publication("a")])
+    scheduler.turn()
+    hub.deliver(NEWS, [publication("b")])
+    for reader in (first, last):
+        hub.remove(NEWS, reader, encoder)
+        hub.add(NEWS, reader, encoder, reader.blocks.append)
+    hub.deliver(NEWS, [publication("c")])
+    scheduler.run()
+    assert (first.got(), last.got()) == ([b"a", b"c"], [b"c"])
+    assert {tuple(reader.got()) for reader in members[1:-1]} == {(b"a", b"b", b"c")}
+
+
 def test_exclusions_do_not_multiply_the_writes_of_a_turn(
     hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics
 ) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.hub import hub
+from gateway.hub.fanout import OVERHEAD
+from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Channel, HistoryQuery, Position, Publication, Retention
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
@@ -262,3 +265,46 @@ def test_publications_that_the_hub_had_to_drop_are_a_gap(world: World, monkeypat
     world.publish()
     world.deliver()
     assert reader.gaps == 1
+
+
+def test_nothing_comes_from_behind_what_was_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that had it would go on from there, and never ask for what it missed."""
+    readers = [world.reader().come() for _ in range(TURN_WRITES * 2)]
+    world.scheduler.run()
+    monkeypatch.setattr(hub, "WAITING_LIMIT", 2 * (OVERHEAD + 1))
+    world.publish(6)
+    for publication in world.bus[:1]:
+        world.node.on_events(ROOM, [publication])
+    world.scheduler.turn()
+    for publication in world.bus[1:]:
+        world.node.on_events(ROOM, [publication])
+    world.bus.clear()
+    world.scheduler.run()
+    assert {(tuple(reader.got), reader.gaps) for reader in readers} <= {((1,), 1), ((), 1)}
+    epoch = world.top.epoch
+    for reader in (readers[0], readers[-1]):
+        again = world.reader().come(Position(len(reader.got), epoch))
+        assert reader.got + again.got == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("checking", [False, True])
+def test_what_has_no_position_may_drop_what_has_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, checking: bool
+) -> None:
+    """To make room: joins and leaves of a large channel. It is told, also while the node looks at the stream."""
+    readers = [world.reader().come() for _ in range(TURN_WRITES + 1)]
+    world.scheduler.run()
+    monkeypatch.setattr(hub, "WAITING_LIMIT", 2 * (OVERHEAD + 2))
+    world.publish(3)
+    world.node.on_events(ROOM, world.bus[:2])
+    world.broker.hold = checking
+    if checking:
+        world.node.on_gap([ROOM])
+    passing = Publication(ROOM, b"99", time=1)
+    world.node.on_events(ROOM, [passing])
+    world.node.on_events(ROOM, world.bus[2:])
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.run()
+    assert {(tuple(reader.got), reader.gaps) for reader in readers} == {((), 1)}
+    assert world.reader().come(Position(0, world.top.epoch)).got == [1, 2, 3]
