@@ -94,9 +94,9 @@ class Hub(Generic[S]):
     def discard(self, channel: Channel) -> None:
         """Do not deliver what waits for the subscribers of a channel."""
         fanout = self._fanouts.get(channel)
-        if fanout is not None and fanout.busy:
-            self._metrics.fanout_dropped.add(fanout.discard())
-            if not fanout.busy:
+        if fanout is not None and (dropped := fanout.discard()):
+            self._metrics.fanout_dropped.add(dropped)
+            if not fanout.running:
                 self._queue.remove(fanout)
 
     def _schedule_turn(self) -> None:
