@@ -9,6 +9,7 @@ from msgspec import structs
 from gateway.broker.streams import Streams
 from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
+    PUBLISHED,
     REMOVED,
     Channel,
     HistoryPage,
@@ -102,6 +103,9 @@ def test_a_page_is_what_was_asked_for(engine: Engine) -> None:
                 ({"limit": 9, "since": Position(8, epoch)}, ""),
                 ({"limit": 9, "since": Position(2**62, epoch)}, ""),
                 ({"limit": 9, "since": Position(0, epoch)}, "45678"),
+                ({"limit": 9, "since": Position(0, epoch), "reverse": True}, ""),
+                ({"limit": 9, "since": Position(2**63 - 1, epoch), "reverse": True}, "87654"),
+                ({"limit": 9, "since": Position(2**63 - 1, epoch)}, ""),
                 ({"limit": 9, "since": Position(6, "another")}, ""),
             ):
                 page = await read(there, **query)
@@ -165,6 +169,21 @@ def test_repeating_a_publish_gives_its_first_position(engine: Engine) -> None:
             assert await publish(there, "again", idempotency_key="k") == first
             assert (await publish(there, "3", idempotency_key="other")).offset == 3
             assert data((await read(here, limit=-1)).publications) == ["1", "2", "3"]
+
+    asyncio.run(scenario())
+
+
+def test_a_key_is_one_publish_however_it_is_kept(engine: Engine) -> None:
+    """A namespace may get a history, or lose it, between a publish and its repetition."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            assert await here.publish(ROOM, b"1", "passing") == PUBLISHED
+            assert await publish(there, "again", idempotency_key="passing") == PUBLISHED
+            kept = await publish(here, "2", idempotency_key="kept")
+            assert kept.offset == 1
+            assert await there.publish(ROOM, b"again", "kept") == kept
+            assert data((await read(there, limit=-1)).publications) == ["2"]
 
     asyncio.run(scenario())
 

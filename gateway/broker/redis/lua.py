@@ -21,14 +21,14 @@ def _script(*names: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-PUBLISH_ONCE = _script("publish_once")
-STREAM_PUBLISH = _script("guard", "stream_publish")
+PUBLISH_ONCE = _script("first_result", "publish_once")
+STREAM_PUBLISH = _script("guard", "first_result", "stream_publish")
 STREAM_READ = _script("guard", "stream_read")
 PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
 PRESENCE_GONE = _script("presence_gone")
 GENERATION = _script("generation")
-LATEST_PUBLISH = _script("guard", "latest_publish")
+LATEST_PUBLISH = _script("guard", "first_result", "latest_publish")
 LATEST_READ = _script("guard", "latest_read")
 OCCUPY = _script("occupy")
 

@@ -9,7 +9,7 @@ import redis
 from gateway.broker.redis import generation
 from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
-from gateway.messages import Channel, HistoryQuery, Publication, PublishOptions, PublishResult, Retention
+from gateway.messages import HistoryQuery, Publication, PublishOptions, PublishResult, Retention
 from tests.broker.members import PATIENCE, Member, redis_member
 from tests.broker.redis.nodes import ROOM, settings, until_health
 from tests.servers import ValkeyServer, valkey_server
@@ -18,10 +18,10 @@ KEPT = Retention(size=100, ttl=60, meta_ttl=600)
 KEYS = Keys("gw", 16)
 
 
-async def publish(member: Member, data: str, channel: Channel = ROOM) -> PublishResult:
-    publication = Publication(channel, data.encode(), time=1)
+async def publish(member: Member, data: str, idempotency_key: str = "") -> PublishResult:
+    publication = Publication(ROOM, data.encode(), time=1)
     async with asyncio.timeout(PATIENCE):
-        outcome = await member.start_publish(publication, PublishOptions(history=KEPT))
+        outcome = await member.start_publish(publication, PublishOptions(idempotency_key, history=KEPT))
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -196,7 +196,7 @@ def test_forgotten_scripts_are_loaded_again(server: ValkeyServer) -> None:
 
 
 def test_what_is_stored_and_not_sent_is_an_unknown_outcome(server: ValkeyServer) -> None:
-    """The user of the node may write, and not publish: it stays in the stream, and who comes later gets it."""
+    """The user of the node may write, and not publish: it stays in the stream, once, and who comes later gets it."""
 
     async def scenario() -> None:
         with redis.Redis.from_url(server.url) as client:
@@ -206,8 +206,9 @@ def test_what_is_stored_and_not_sent_is_an_unknown_outcome(server: ValkeyServer)
                 await publish(member, "1")
                 client.execute_command("ACL SETUSER ada resetchannels &gw:{0}:node* &gw:{0}:control*")
                 with pytest.raises(OutcomeUnknown, match="stored, and not sent"):
-                    await publish(member, "2")
+                    await publish(member, "2", idempotency_key="k")
                 client.execute_command("ACL SETUSER ada allchannels")
+                assert (await publish(member, "2", idempotency_key="k")).offset == 2
                 assert (await publish(member, "3")).offset == 3
                 assert client.xlen(KEYS.stream(ROOM)) == 3
 

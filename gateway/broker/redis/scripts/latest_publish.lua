@@ -9,12 +9,9 @@ if is_stale(ARGV[11]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
 local window = tonumber(ARGV[9])
-if window > 0 then
-    local known = redis.call('GET', KEYS[3])
-    if known then
-        local colon = string.find(known, ':', 1, true)
-        return {string.sub(known, 1, colon - 1), string.sub(known, colon + 1)}
-    end
+local first = window > 0 and first_result(KEYS[3])
+if first then
+    return first
 end
 local meta = redis.call('HMGET', KEYS[1], 'e', 's')
 local epoch, offset = meta[1], tonumber(meta[2] or '0')

@@ -10,12 +10,9 @@ if is_stale(ARGV[12]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
 local window = tonumber(ARGV[9])
-if window > 0 then
-    local known = redis.call('GET', KEYS[3])
-    if known then
-        local colon = string.find(known, ':', 1, true)
-        return {string.sub(known, 1, colon - 1), string.sub(known, colon + 1)}
-    end
+local first = window > 0 and first_result(KEYS[3])
+if first then
+    return first
 end
 local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'v', 've')
 local epoch, offset = meta[1], tonumber(meta[2] or '0')
@@ -26,11 +23,9 @@ if not epoch or string.sub(epoch, 1, #ARGV[4]) ~= ARGV[4] then
     redis.call('DEL', KEYS[1], KEYS[2])
     redis.call('HSET', KEYS[1], 'e', epoch)
 end
-local text
-if ARGV[10] ~= '0' and meta[3] and meta[4] == ARGV[11] and tonumber(meta[3]) >= tonumber(ARGV[10]) then
-    text = string.format('%.0f', offset)
-else
-    text = string.format('%.0f', offset + 1)
+local suppressed = ARGV[10] ~= '0' and meta[3] and meta[4] == ARGV[11] and tonumber(meta[3]) >= tonumber(ARGV[10])
+local text = string.format('%.0f', suppressed and offset or offset + 1)
+if not suppressed then
     redis.call('HSET', KEYS[1], 's', text)
     if ARGV[10] ~= '0' then
         redis.call('HSET', KEYS[1], 'v', ARGV[10], 've', ARGV[11])
@@ -38,13 +33,15 @@ else
     redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[6], text .. '-0', 'd', ARGV[3])
     redis.call('EXPIRE', KEYS[2], ARGV[7])
     redis.call('EXPIRE', KEYS[1], ARGV[8])
-    local sent = redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. text .. ':' .. epoch .. ';' .. ARGV[3])
-    if type(sent) == 'table' and sent.err then
-        -- It stays in the stream: taking it out would leave a hole, or give its offset out again.
-        return redis.error_reply('UNSENT ' .. sent.err)
-    end
 end
 if window > 0 then
     redis.call('SET', KEYS[3], text .. ':' .. epoch, 'EX', window)
+end
+if not suppressed then
+    local sent = redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. text .. ':' .. epoch .. ';' .. ARGV[3])
+    if type(sent) == 'table' and sent.err then
+        -- It stays in the stream, and its key known: taking it out would leave a hole, or give its offset out again.
+        return redis.error_reply('UNSENT ' .. sent.err)
+    end
 end
 return {text, epoch}

@@ -21,6 +21,10 @@ local found = {}
 if ARGV[5] == '0' or offset == '0' or (ARGV[7] ~= '' and ARGV[7] ~= epoch) then
     return {offset, epoch, found}
 end
+-- Redis takes an interval that ends before 0-0 for an error.
+if ARGV[8] == '1' and ARGV[6] == '0' then
+    return {offset, epoch, found}
+end
 local command, from, to = 'XRANGE', '-', '+'
 if ARGV[8] == '1' then
     command, from, to = 'XREVRANGE', '+', '-'
