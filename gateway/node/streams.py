@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import cast
+from typing import NamedTuple, cast
 
 from gateway.broker.base import Broker
 from gateway.errors import RequestError
@@ -21,11 +21,17 @@ READS = 64
 IDLE_INTERVAL = 30.0
 TICK = 1.0
 
-_Waiting = tuple[Channel, Retention, HistoryQuery, PageDone, Callable[[], None]]
-
 
 def _nothing() -> None:
     pass
+
+
+class _Read(NamedTuple):
+    """All who wait for the same read."""
+
+    history: Retention
+    done: list[PageDone]
+    issued: list[Callable[[], None]]
 
 
 def _is_positioned(event: Event) -> bool:
@@ -55,10 +61,10 @@ class Streams:
         self.max_publications = max_publications
         self.max_bytes = max_bytes
         self._streams: dict[Channel, Stream | LatestChannel] = {}
+        # Reads under way, and those that wait; who asks for what already waits gets the answer of that.
         self._reads = 0
-        self._waiting: deque[_Waiting] = deque()
-        # Reads of one turn that ask the same are one read.
-        self._same: dict[tuple[Channel, HistoryQuery], list[PageDone]] = {}
+        self._waiting: dict[tuple[Channel, HistoryQuery], _Read] = {}
+        self._issuing = False
         # In the order in which they are looked at.
         self._idle: deque[Stream | LatestChannel] = deque()
         self._ticking = False
@@ -134,33 +140,32 @@ class Streams:
         issued: Callable[[], None] = _nothing,
     ) -> None:
         """As in Surroundings."""
-        self._waiting.append((channel, history, query, done, issued))
-        self._read_next()
+        read = self._waiting.setdefault((channel, query), _Read(history, [], []))
+        read.done.append(done)
+        read.issued.append(issued)
+        self._issue_soon()
 
-    def _read_next(self) -> None:
+    def _issue_soon(self) -> None:
+        """Not at once: those who ask the same in this turn join, and a broker that refuses at once is no recursion."""
+        if self._waiting and not self._issuing:
+            self._issuing = True
+            self.scheduler.call_soon(self._issue)
+
+    def _issue(self) -> None:
+        self._issuing = False
         while self._waiting and self._reads < READS:
-            channel, history, query, done, issued = self._waiting.popleft()
-            issued()
-            key = (channel, query)
-            same = self._same.get(key)
-            if same is not None:
-                same.append(done)
-                continue
-            if not self._same:
-                self.scheduler.call_soon(self._same.clear)
-            waiters = self._same[key] = [done]
+            channel, query = key = next(iter(self._waiting))
+            read = self._waiting.pop(key)
             self._reads += 1
-            self._broker.read(channel, history, query, partial(self._answered, key, waiters))
+            for issued in read.issued:
+                issued()
+            self._broker.read(channel, read.history, query, partial(self._answered, read))
 
-    def _answered(
-        self, key: tuple[Channel, HistoryQuery], waiters: list[PageDone], outcome: HistoryPage | RequestError
-    ) -> None:
-        if self._same.get(key) is waiters:
-            del self._same[key]
+    def _answered(self, read: _Read, outcome: HistoryPage | RequestError) -> None:
         self._reads -= 1
-        for done in waiters:
+        self._issue_soon()
+        for done in read.done:
             done(outcome)
-        self._read_next()
 
     def _tick(self) -> None:
         """A share of all streams, so that each has its turn within the interval."""

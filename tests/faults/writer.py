@@ -24,6 +24,8 @@ class Writer:
         self._checker = checker
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, HttpConnection] = {}
+        # Why there was no answer, the last time.
+        self._trouble = ""
 
     def close(self) -> None:
         for connection in self._connections.values():
@@ -47,7 +49,7 @@ class Writer:
             if answer is not None and answer.result is not None:
                 return Top(answer.result.epoch, answer.result.offset)
             await asyncio.sleep(PAUSE)
-        raise ProcessError(f"port {port} does not tell the top of {channel}: {answer}")
+        raise ProcessError(f"port {port} does not tell the top of {channel}: {answer or self._trouble}")
 
     async def _ask(self, port: int, method: str, body: bytes) -> Answer | None:
         try:
@@ -55,6 +57,7 @@ class Writer:
             if connection is None or connection.closed:
                 connection = self._connections[port] = await HttpConnection.connect(port)
             _, text = await connection.ask("POST", f"/api/{method}", body, SECONDS)
-        except WireError:
+        except WireError as error:
+            self._trouble = str(error) or repr(error)
             return None
         return _decode(text)

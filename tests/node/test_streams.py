@@ -219,6 +219,7 @@ def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.Mo
         reader.joiner = world.node.streams.join(ROOM, KEPT, since, reader.changed, cache=False)
         world.node.acquire(ROOM, lambda error: None)
         reader.joiner.start()
+    world.scheduler.turn()
     assert len(asked) == 2
     world.broker.release()
     assert all(reader.got == [1, 2, 3, 4][index % 2 :] for index, reader in enumerate(readers))
@@ -227,10 +228,29 @@ def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.Mo
     asked.clear()
     for channel in other:
         world.node.streams.read(channel, KEPT, HistoryQuery(1), lambda outcome: None)
+    world.scheduler.run()
     assert len(asked) == READS
     world.broker.release()
+    world.scheduler.run()
     world.broker.release()
     assert len(asked) == READS + 10
+
+
+def test_any_number_of_reads_may_fail_at_once(world: World) -> None:
+    """A link that breaks answers all that is under way, and then refuses what waits, without a turn between."""
+    outcomes: list[object] = []
+    world.broker.hold = True
+    for number in range(5000):
+        world.node.streams.read(Channel("default", f"kept:{number}"), KEPT, HistoryQuery(1), outcomes.append)
+    world.scheduler.run()
+    world.reads_fail = True
+    world.broker.release()
+    world.scheduler.run()
+    assert len(outcomes) == 5000
+    world.reads_fail = world.broker.hold = False
+    world.node.streams.read(ROOM, KEPT, HistoryQuery(1), outcomes.append)
+    world.scheduler.run()
+    assert len(outcomes) == 5001
 
 
 def test_more_than_can_be_kept_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

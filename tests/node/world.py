@@ -42,6 +42,7 @@ class Reader(FakeClient):
             self.joiner.start()
 
         self.world.node.acquire(ROOM, acquired)
+        self.world.scheduler.turn()
         return self
 
     def changed(self, error: RequestError | None) -> None:

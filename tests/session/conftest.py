@@ -93,9 +93,12 @@ class Client:
         self.session = Session(world.services, encoder, **options)
         self.transport.connection = self.session
         self.session.opened(self.transport)
+        self._scheduler = world.scheduler
+        self._scheduler.turn()
 
     def raw(self, data: bytes, *, binary: bool = False) -> None:
         self.session.received(data, binary=binary)
+        self._scheduler.turn()
 
     def send(self, *commands: dict[str, Any]) -> list[Any]:
         """Send commands in one frame; what came back."""

@@ -200,6 +200,7 @@ def test_the_server_subscribes_from_a_position(world: World) -> None:
     epoch = publish(world, "kept:a", 1, 2, 3)
     client = world.connect("ann")
     world.node.on_control(SubscribeUser("default", "ann", "kept:a", data=b'"d"', since=Position(1, epoch)))
+    world.scheduler.turn()
     push, *publications = client.got()
     assert push["push"]["subscribe"] == {
         "recoverable": True, "positioned": True, "epoch": epoch, "offset": 1, "data": "d",
