@@ -1,0 +1,244 @@
+"""The command `gateway-loadtest`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from loadtest import __version__, compare, report, result, scenarios, summary
+from loadtest.errors import PreflightError, UsageError
+from loadtest.live import Display
+from loadtest.plan import PROTOCOLS, Plan, StagePlan
+from loadtest.result import Outcome, Result
+from loadtest.run import run as run_plan
+
+# Exit status by outcome; 2 is wrong usage.
+STATUS: dict[Outcome, int] = {"passed": 0, "lost": 1, "invalid": 3, "unreachable": 4, "interrupted": 130}
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COMMON = (
+    click.option("--target", "targets", multiple=True, required=True, metavar="URL",
+                 help="ws://HOST:PORT of a node, or of a balancer; several times for several nodes."),
+    click.option("--protocol", type=click.Choice(PROTOCOLS), default="centrifuge", show_default=True,
+                 help="centrifuge: Centrifugo and the gateway. raw: {channel} in the target, frames are messages."),
+    click.option("--token-secret", envvar="LOADTEST_TOKEN_SECRET", default="", metavar="SECRET",
+                 help="HMAC secret of the server: every client gets a token of its own. Env: LOADTEST_TOKEN_SECRET."),
+    click.option("--prefix", "--channel-prefix", "prefix", default="load:", show_default=True,
+                 help="Channels are named PREFIX0, PREFIX1, ..."),
+    click.option("--seconds", type=click.FloatRange(0), default=None, help="How long it lasts."),
+    click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: one per core but one."),
+    click.option("--connect-rate", type=click.FloatRange(1), default=500.0, show_default=True,
+                 help="Connections opened per second."),
+    click.option("--connect-timeout", type=click.FloatRange(1), default=60.0, show_default=True,
+                 help="Seconds for those that are late."),
+    click.option("--grace", type=click.FloatRange(0), default=10.0, show_default=True,
+                 help="Seconds of silence after which what is missing is lost."),
+    click.option("--source", "sources", multiple=True, metavar="ADDRESS", help="Connect from it; several times."),
+    click.option("--pid", "pids", type=int, multiple=True, help="A server process here; else found by its port."),
+    click.option("--metrics", multiple=True, metavar="URL", help="A /metrics page of a server; several times."),
+    click.option("--redis", default="", metavar="URL", help="The Redis between the nodes, to look at."),
+    click.option("--max-loss", type=click.IntRange(0), default=0, show_default=True,
+                 help="Deliveries that may be lost, doubled or out of order."),
+    click.option("--seed", type=int, default=1, show_default=True, help="All that is random follows from it."),
+    click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result."),
+    click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."),
+    click.option("--quiet", is_flag=True, help="Only the summary."),
+)  # fmt: skip
+
+
+def common(command: F) -> F:
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+def load(*, channels: int, members: int, rate: float) -> Callable[[F], F]:
+    """The options of a scenario that publishes, with its defaults."""
+    options = (
+        click.option("--channels", type=click.IntRange(1), default=channels, show_default=True),
+        click.option("--members", type=click.IntRange(1), default=members, show_default=True,
+                     help="Subscribers of each channel."),
+        click.option("--channels-per-connection", type=click.IntRange(1), default=1, show_default=True),
+        click.option("--rate", type=click.FloatRange(0), default=rate, show_default=True,
+                     help="Publications per channel and second."),
+        click.option("--payload", type=click.IntRange(1), default=128, show_default=True, help="Bytes of each."),
+    )  # fmt: skip
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gateway-loadtest")
+def main() -> None:
+    """Load-test a WebSocket pub/sub backend: latency from the moment a message was due, and every message counted.
+
+    Exit status: 0 all well; 1 messages were lost, doubled or out of order; 2 wrong usage; 3 this tool was the
+    bottleneck, so the figures say little of the server; 4 a target could not be reached or refused; 130 Ctrl-C.
+    """
+
+
+@main.command()
+@click.option("--connections", type=click.IntRange(1), default=1000, show_default=True)
+@common
+def idle(connections: int, **options: Any) -> None:
+    """Hold connections that do nothing: memory and CPU of each."""
+    _go("idle", options, scenarios.idle(_seconds(options, 10.0)), idle=connections)
+
+
+@main.command()
+@load(channels=1, members=500, rate=10.0)
+@common
+def fanout(**options: Any) -> None:
+    """One channel with many subscribers."""
+    _go("fanout", options, scenarios.steady(_seconds(options, 15.0)))
+
+
+@main.command()
+@load(channels=100, members=10, rate=1.0)
+@common
+def rooms(**options: Any) -> None:
+    """Many channels with some members each."""
+    _go("rooms", options, scenarios.steady(_seconds(options, 15.0)))
+
+
+@main.command()
+@load(channels=50, members=1, rate=2.0)
+@common
+def latency(**options: Any) -> None:
+    """Little load: how long one message takes."""
+    _go("latency", options, scenarios.steady(_seconds(options, 15.0)))
+
+
+@main.command()
+@load(channels=50, members=10, rate=1.0)
+@click.option("--drop", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share that is cut at once.")
+@click.option("--back-within", type=click.FloatRange(0), default=1.0, show_default=True,
+              help="Seconds over which they come back.")  # fmt: skip
+@common
+def storm(drop: float, **options: Any) -> None:
+    """Many lose their connection at once and come back."""
+    _go("storm", options, scenarios.storm(_seconds(options, 15.0), drop))
+
+
+@main.command()
+@load(channels=50, members=10, rate=1.0)
+@click.option("--command", "commands", multiple=True, required=True, help="Restarts one node; several times.")
+@click.option("--pause", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds between commands.")
+@common
+def rolling(commands: tuple[str, ...], pause: float, **options: Any) -> None:
+    """Nodes are restarted one after the other by the commands given."""
+    _go("rolling", options, scenarios.rolling(_seconds(options, 30.0), commands, pause))
+
+
+@main.command()
+@load(channels=10, members=50, rate=10.0)
+@click.option("--stop", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share that stops reading.")
+@common
+def slow(stop: float, **options: Any) -> None:
+    """Some subscribers stop reading for a while."""
+    _go("slow", options, scenarios.slow(_seconds(options, 20.0), stop))
+
+
+@main.command()
+@load(channels=100, members=10, rate=1.0)
+@common
+def soak(**options: Any) -> None:
+    """As rooms, for long: whether memory and latency stay where they are."""
+    _go("soak", options, scenarios.steady(_seconds(options, 3600.0)))
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@common
+def mix(file: Path, **options: Any) -> None:
+    """A scenario from a TOML file, with stages of its own."""
+    if options.pop("seconds") is not None:
+        raise click.UsageError("the stages in the file say how long they last, not --seconds")
+    out = _outputs(options)
+    try:
+        plan = scenarios.of_file(file, {**options, "scenario": f"mix {file.name}"})
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    _run(plan, *out)
+
+
+@main.command(name="report")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there.")
+def report_command(file: Path, html_file: Path | None) -> None:
+    """Show a result again, or make its report."""
+    found = _read(file)
+    summary.show(found, Console())
+    if html_file is not None:
+        _write(lambda: html_file.write_text(report.render(found)), html_file)
+
+
+@main.command(name="compare")
+@click.argument("before", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("after", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--max-regression", default="10%", show_default=True, help="How much worse a figure may be.")
+def compare_command(before: Path, after: Path, max_regression: str) -> None:
+    """Compare two results; exit status 1 when a figure became worse by more than allowed."""
+    share = max_regression.strip().removesuffix("%")
+    try:
+        limit = float(share) / 100
+    except ValueError:
+        raise click.BadParameter(f"{max_regression!r} is no percentage", param_hint="--max-regression") from None
+    comparison = compare.compare(_read(before), _read(after), limit)
+    compare.show(comparison, Console())
+    sys.exit(comparison.status)
+
+
+def _seconds(options: dict[str, Any], default: float) -> float:
+    seconds = options.pop("seconds")
+    return default if seconds is None else float(seconds)
+
+
+def _outputs(options: dict[str, Any]) -> tuple[Path | None, Path | None, bool]:
+    return options.pop("json_file"), options.pop("html_file"), options.pop("quiet")
+
+
+def _go(scenario: str, options: dict[str, Any], stages: tuple[StagePlan, ...], **more: Any) -> None:
+    out = _outputs(options)
+    try:
+        plan = Plan(scenario=scenario, stages=stages, **options, **more)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    _run(plan, *out)
+
+
+def _run(plan: Plan, json_file: Path | None, html_file: Path | None, quiet: bool) -> None:
+    errors = Console(stderr=True)
+    with Display(plan, errors, quiet=quiet) as display:
+        try:
+            found = run_plan(plan, display.show)
+        except PreflightError as error:
+            raise click.UsageError(str(error)) from None
+    summary.show(found, Console())
+    if json_file is not None:
+        _write(lambda: result.write(found, json_file), json_file)
+    if html_file is not None:
+        _write(lambda: html_file.write_text(report.render(found)), html_file)
+    sys.exit(STATUS[found.outcome])
+
+
+def _write(write: Callable[[], object], path: Path) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+
+
+def _read(path: Path) -> Result:
+    try:
+        return result.read(path)
+    except result.ResultError as error:
+        raise click.UsageError(str(error)) from None

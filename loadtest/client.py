@@ -1,0 +1,302 @@
+"""One connection of the load: it connects, subscribes, receives, and comes back when it was cut."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Protocol
+
+from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+
+from loadtest.ledger import Subscription
+from loadtest.marks import Marks
+from loadtest.plan import ClientPlan
+from loadtest.tally import Tally
+from loadtest.wire.base import (
+    Acknowledged,
+    Answer,
+    Event,
+    Failed,
+    Opened,
+    Subscribed,
+    Unsubscribed,
+    Wire,
+)
+
+# Seconds for a TCP connection with its WebSocket upgrade.
+OPEN_TIMEOUT = 10.0
+# Bytes: buffers grow when they have to, and 50,000 of the usual size would fill a machine.
+READ_BUFFER = 1024
+# Seconds before a lost connection is opened again, doubled each time it fails; each is drawn from 0 to that.
+FIRST_DELAY, LAST_DELAY = 1.0, 8.0
+# Seconds before a subscription that the server ended is asked for again.
+RESUBSCRIBE_DELAY = 0.2
+# Later than any due time, nanoseconds.
+NEVER = 2**63
+# Closed by a server that does not want this client back (client protocol of Centrifugal Labs; 1008 is RFC 6455's
+# policy violation).
+TERMINAL_CODES = (range(3500, 4000), range(4500, 5000), range(1008, 1009))
+
+
+class Surroundings(Protocol):
+    """What a client needs of its worker."""
+
+    tally: Tally
+    marks: Marks
+    targets: tuple[str, ...]
+    first_delay: float
+
+    def random(self) -> float: ...
+
+    def channel(self, index: int) -> str: ...
+
+    def source(self) -> Callable[[object], socket.socket] | None:
+        """Makes sockets that are bound to an address."""
+
+    def spawn(self, client: "Client") -> None:
+        """Let the client open its connection."""
+
+    def ready(self, client: "Client") -> None:
+        """It has connected and subscribed, for the first time."""
+
+    def acknowledged(self, client: "Client", number: int, error: str) -> None: ...
+
+    def lost(self, client: "Client") -> None:
+        """Publishes without an answer will not get one."""
+
+
+class Client(WSListener):
+    """As a subscriber, a publisher, or neither."""
+
+    def __init__(self, around: Surroundings, plan: ClientPlan, wire: Wire, *, subscribes: bool) -> None:
+        self.around = around
+        self.wire = wire
+        self.target = plan.target
+        self.plan = plan
+        self.subscriptions = {channel: Subscription() for channel in plan.channels} if subscribes else {}
+        self._indices = {around.channel(channel): channel for channel in self.subscriptions}
+        # Publishes without an answer: number -> (channel, number in the channel, due).
+        self.pending: dict[int, tuple[int, int, int]] = {}
+        self.transport: WSTransport | None = None
+        self.opened = False
+        self.over = False
+        self._was_ready = False
+        self._standing: set[str] = set()
+        self._stood: set[str] = set()
+        self._asked_at: dict[str, int] = {}
+        self._began = 0
+        self._lost_at = 0
+        self._delay = around.first_delay
+        self._close_code = 1006
+        self._fragments = b""
+        self._fair_from = 0
+
+    # Life
+
+    async def open(self) -> None:
+        """One attempt; another follows by itself when it fails."""
+        self._began = monotonic_ns()
+        around = self.around
+        channels = [around.channel(index) for index in self.plan.channels]
+        url = self.wire.url(around.targets[self.target], channels)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT):
+                await ws_connect(
+                    lambda: self,
+                    url,
+                    websocket_handshake_timeout=OPEN_TIMEOUT,
+                    read_buffer_init_size=READ_BUFFER,
+                    socket_factory=around.source(),
+                    use_aiofastnet=False,
+                )
+        except (WSError, OSError, TimeoutError, ssl.SSLError) as error:
+            around.tally.connects_failed += 1
+            around.tally.errors[f"connect: {_text(error)}"] += 1
+            if not self.over:
+                # Whoever has several nodes does not insist on a dead one.
+                self.target = (self.target + 1) % len(around.targets)
+                self._again()
+
+    def _again(self) -> None:
+        delay = self._delay * self.around.random()
+        self._delay = min(max(self._delay, FIRST_DELAY) * 2, LAST_DELAY)
+        asyncio.get_running_loop().call_later(delay, self.around.spawn, self)
+
+    def end(self) -> None:
+        """Disconnect, and stay away."""
+        self.over = True
+        if self.transport is not None:
+            self.transport.disconnect(graceful=False)
+
+    def cut(self) -> None:
+        """As if the network had broken: it comes back."""
+        if self.transport is not None:
+            self.transport.disconnect(graceful=False)
+
+    def read(self, reading: bool) -> None:
+        """Stop, or go on, reading from the socket. What was due meanwhile says nothing of the server's latency."""
+        self._fair_from = monotonic_ns() if reading else NEVER
+        transport = self.transport.underlying_transport if self.transport is not None else None
+        if transport is not None and not transport.is_closing():
+            (transport.resume_reading if reading else transport.pause_reading)()
+
+    def send(self, frame: bytes) -> None:
+        assert self.transport is not None
+        self.transport.send(WSMsgType.BINARY if self.wire.binary else WSMsgType.TEXT, frame)
+
+    # What picows calls
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        self._close_code = 1006
+        if self.over:
+            transport.disconnect(graceful=False)
+            return
+        self.around.tally.connections += 1
+        frames = self.wire.opening()
+        for frame in frames:
+            self.send(frame)
+        if not frames:
+            self._on_opened()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self.transport is not transport:
+            return
+        tally = self.around.tally
+        self.transport = None
+        self.opened = False
+        self._fragments = b""
+        self._standing.clear()
+        tally.connections -= 1
+        self.around.lost(self)
+        if self.over:
+            return
+        tally.disconnects += 1
+        tally.errors[f"connection lost: {self._close_code}"] += 1
+        if any(self._close_code in codes for codes in TERMINAL_CODES):
+            self._fail(f"closed with {self._close_code}")
+            return
+        self._lost_at = self._lost_at or monotonic_ns()
+        self._again()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind is WSMsgType.CLOSE:
+            # An enum for the codes of RFC 6455, an int for others.
+            code: WSCloseCode | int = frame.get_close_code()
+            self._close_code = code if isinstance(code, int) else code.value
+            transport.disconnect()
+            return
+        if kind is WSMsgType.PING or kind is WSMsgType.PONG:
+            return
+        data = frame.get_payload_as_bytes()
+        if not frame.fin or self._fragments:
+            self._fragments += data
+            if not frame.fin:
+                return
+            data, self._fragments = self._fragments, b""
+        try:
+            events = self.wire.received(data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.around.tally.errors[f"a frame that is none of the protocol: {error!r:.80}"] += 1
+            self._fail("the other end speaks another protocol")
+            return
+        for event in events:
+            self._handle(event)
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        found = self.around.marks.find(data)
+        if not found:
+            return
+        now = monotonic_ns()
+        tally = self.around.tally
+        subscriptions = self.subscriptions
+        for channel, number, due in found:
+            subscription = subscriptions.get(int(channel))
+            if subscription is not None:
+                subscription.arrive(int(number))
+                if int(due) >= self._fair_from:
+                    tally.delivery.add(now - int(due))
+        tally.delivered += len(found)
+
+    # Events
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Answer(frame):
+                if self.transport is not None:
+                    self.send(frame)
+            case Acknowledged(number, error):
+                self.around.acknowledged(self, number, error)
+            case Subscribed(channel, recovered):
+                self._on_subscribed(channel, recovered)
+            case Unsubscribed(channel, reason):
+                self.around.tally.errors[reason] += 1
+                self._standing.discard(channel)
+                self._lost_at = self._lost_at or monotonic_ns()
+                asyncio.get_running_loop().call_later(RESUBSCRIBE_DELAY, self._subscribe, channel)
+            case Opened():
+                self._on_opened()
+            case Failed(reason):
+                self._fail(reason)
+
+    def _on_opened(self) -> None:
+        self.around.tally.connect.add(monotonic_ns() - self._began)
+        self.opened = True
+        self._delay = self.around.first_delay
+        for channel in self._indices:
+            self._subscribe(channel)
+        if not self._indices:
+            self._stands()
+
+    def _subscribe(self, channel: str) -> None:
+        if self.transport is None or not self.opened or channel in self._standing:
+            return
+        self._asked_at[channel] = monotonic_ns()
+        frames = self.wire.subscribe(channel)
+        for frame in frames:
+            self.send(frame)
+        if not frames:
+            self._on_subscribed(channel, None)
+
+    def _on_subscribed(self, channel: str, recovered: bool | None) -> None:
+        tally = self.around.tally
+        asked_at = self._asked_at.pop(channel, 0)
+        if asked_at:
+            tally.subscribe.add(monotonic_ns() - asked_at)
+        if channel in self._stood:
+            if recovered:
+                tally.recovered += 1
+            else:
+                tally.not_recovered += 1
+                self.subscriptions[self._indices[channel]].rebase = True
+        self._stood.add(channel)
+        self._standing.add(channel)
+        if len(self._standing) == len(self._indices):
+            self._stands()
+
+    def _stands(self) -> None:
+        """Connected, with all subscriptions."""
+        if self._lost_at:
+            self.around.tally.recovery.add(monotonic_ns() - self._lost_at)
+            self.around.tally.reconnects += 1
+            self._lost_at = 0
+        if not self._was_ready:
+            self._was_ready = True
+            self.around.ready(self)
+
+    def _fail(self, reason: str) -> None:
+        self.around.tally.failures[reason] += 1
+        self.end()
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, WSHandshakeError) and error.response is not None:
+        return f"the server answered {int(error.response.status)} to the upgrade"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {OPEN_TIMEOUT:g} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or repr(error)

@@ -1,0 +1,197 @@
+"""Puts together what the workers and the servers showed, and judges it."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from loadtest import figures
+from loadtest.ledger import Published, merge
+from loadtest.plan import Plan
+from loadtest.preflight import Prepared
+from loadtest.publishing import LATE_AFTER
+from loadtest.result import Costs, Generator, Latencies, Moment, Outcome, Pair, Result, Spread, Stage, Totals
+from loadtest.tally import KINDS, Sums, Tick
+from loadtest.watch import BEGIN, CONNECTED, END, Record, processor_seconds
+from loadtest.worker import Reckoned
+
+# Above these the generator, not the server, may be what was measured: the share of a core that its busiest worker
+# used on average while publishing, the share of publications that were late, and how late its loops were (ms, p99).
+CPU_LIMIT = 0.9
+LATE_LIMIT = 0.01
+LAG_LIMIT = 50.0
+# Stages that are no stages of the plan.
+CONNECTING, SETTLING = "connect", "settle"
+
+
+class Findings:
+    """Of one run, as it goes on."""
+
+    def __init__(self, prepared: Prepared, records: Sequence[Record]) -> None:
+        self.plan: Plan = prepared.plan
+        self.remarks = list(prepared.remarks)
+        self._workers = prepared.workers
+        self._records = records
+        self._began = time.monotonic()
+        self._ticks: dict[int, Tick] = {}
+        self._new: list[Tick] = []
+        self._busiest: list[float] = []
+        self._timeline: list[Moment] = []
+        self._stages: list[Stage] = []
+        self._published: Mapping[int, Published] = {}
+        self.stage = ""
+        self.delivered = 0
+        self.ready = 0
+
+    def enter(self, stage: str) -> None:
+        """A stage begins, and the one before ends."""
+        now = time.monotonic() - self._began
+        if self._stages:
+            self._stages[-1] = Stage(self._stages[-1].name, self._stages[-1].begin, now)
+        self._stages.append(Stage(stage, now, now))
+        self.stage = stage
+
+    def tick(self, worker: int, tick: Tick) -> None:
+        self._ticks[worker] = tick
+        self._new.append(tick)
+        self.delivered += tick.delivered
+        self.ready = sum(each.ready for each in self._ticks.values())
+
+    def moment(self) -> Moment | None:
+        """The second that has passed; None before the first."""
+        if not self._ticks:
+            return None
+        new, self._new = self._new, []
+        durations: Counter[int] = Counter()
+        for each in new:
+            durations.update(each.durations)
+        busiest = max((each.cpu for each in new), default=0.0)
+        if self.stage not in (CONNECTING, SETTLING):
+            self._busiest.append(busiest)
+        moment = Moment(
+            at=round(time.monotonic() - self._began, 3),
+            connections=sum(each.connections for each in self._ticks.values()),
+            published=sum(each.published for each in new),
+            delivered=sum(each.delivered for each in new),
+            errors=sum(each.errors for each in new),
+            p50=figures.quantile(durations, 0.5),
+            p99=figures.quantile(durations, 0.99),
+            max=figures.quantile(durations, 1.0),
+            generator_cpu=busiest,
+            server_cpu=[each.cores for each in self._records],
+        )
+        self._timeline.append(moment)
+        return moment
+
+    def finished(self, published: Mapping[int, Published]) -> None:
+        """Nothing more is published, and what was to arrive has arrived."""
+        self._published = published
+
+    def result(self, started: str, outcome: Outcome, reckoned: Sequence[Reckoned]) -> Result:
+        now = time.monotonic() - self._began
+        if self._stages:
+            self._stages[-1] = Stage(self._stages[-1].name, self._stages[-1].begin, now)
+        sums = [each.sums for each in reckoned]
+        pairs = self._pairs(reckoned)
+        totals = self._totals(sums, pairs)
+        generator = self._generator(sums)
+        errors: Counter[str] = Counter()
+        for each in sums:
+            errors.update(each.errors)
+            errors.update({f"gave up: {text}": count for text, count in each.failures.items()})
+        return Result(
+            scenario=self.plan.scenario,
+            options=self.plan.options,
+            targets=list(self.plan.targets),
+            started=started,
+            seconds=now,
+            outcome=self._judge(outcome, totals, generator),
+            remarks=self.remarks,
+            totals=totals,
+            latencies=Latencies(**{name: self._spread(sums, name) for name in KINDS}),
+            pairs=pairs,
+            stages=self._stages,
+            timeline=self._timeline,
+            servers=[each.server() for each in self._records],
+            costs=self._costs(totals),
+            generator=generator,
+            errors=dict(errors.most_common()),
+        )
+
+    def _pairs(self, reckoned: Sequence[Reckoned]) -> list[Pair]:
+        accounts = merge(each.accounts for each in reckoned)
+        targets = self.plan.targets
+        return [accounts[key].pair(targets[key[0]], targets[key[1]]) for key in sorted(accounts)]
+
+    def _totals(self, sums: Sequence[Sums], pairs: Sequence[Pair]) -> Totals:
+        counts: Counter[str] = Counter()
+        for each in sums:
+            counts.update(each.counts)
+        seconds = sum(each.end - each.begin for each in self._stages if each.name not in (CONNECTING, SETTLING))
+        delivered = counts.pop("delivered", 0)
+        of_pairs = ("expected", "received", "lost", "duplicated", "misordered", "gaps", "missed_and_told")
+        return Totals(
+            connections=self.ready,
+            delivery_rate=delivered / seconds if seconds else 0.0,
+            publish_rate=counts["published"] / seconds if seconds else 0.0,
+            **{name: sum(getattr(pair, name) for pair in pairs) for name in of_pairs},
+            **counts,
+        )
+
+    def _spread(self, sums: Sequence[Sums], name: str) -> Spread:
+        return figures.spread(figures.merged([each.durations[name] for each in sums]))
+
+    def _generator(self, sums: Sequence[Sums]) -> Generator:
+        lag = figures.spread(figures.merged([each.lag for each in sums]))
+        slots = sum(each.slots for each in sums)
+        late = sum(each.late_slots for each in sums)
+        cpu = sum(self._busiest) / len(self._busiest) if self._busiest else 0.0
+        invalid = []
+        if cpu > CPU_LIMIT:
+            invalid.append(f"the busiest worker used {cpu:.0%} of a core: give it more workers, or less to do")
+        if slots and late / slots > LATE_LIMIT:
+            invalid.append(
+                f"{late:,} of {slots:,} publications were sent more than {LATE_AFTER:g} ms after they were due"
+            )
+        if lag.p99 > LAG_LIMIT:
+            invalid.append(f"the generator's event loops were {lag.p99:.0f} ms late (p99): the machine is too busy")
+        return Generator(
+            workers=self._workers,
+            cpu=cpu,
+            cpu_max=max(self._busiest, default=0.0),
+            lag=lag,
+            slots=slots,
+            late_slots=late,
+            late_after=LATE_AFTER,
+            invalid=invalid,
+        )
+
+    def _costs(self, totals: Totals) -> Costs:
+        records = self._records
+        publishing = processor_seconds(records, CONNECTED, END, of_redis=False)
+        connecting = processor_seconds(records, BEGIN, CONNECTED, of_redis=False)
+        grown = sum(each.rss(CONNECTED) - each.rss(BEGIN) for each in records if each.kind != "redis")
+        of_redis = processor_seconds(records, CONNECTED, END, of_redis=True)
+        return Costs(
+            per_delivery=_share(publishing * 1e6, totals.received),
+            per_publish=_share(publishing * 1e6, totals.acknowledged),
+            per_connect=_share(connecting * 1e6, totals.connections),
+            memory_per_connection=max(_share(grown, totals.connections), 0.0),
+            redis_per_publish=_share(of_redis * 1e6, totals.acknowledged),
+        )
+
+    def _judge(self, outcome: Outcome, totals: Totals, generator: Generator) -> Outcome:
+        wrong = totals.lost + totals.duplicated + totals.misordered
+        if wrong:
+            self.remarks.append(
+                f"{totals.lost:,} lost, {totals.duplicated:,} duplicated, {totals.misordered:,} out of order "
+                f"of {totals.expected:,} expected deliveries"
+            )
+        if outcome != "passed":
+            return outcome
+        if wrong > self.plan.max_loss:
+            return "lost"
+        return "invalid" if generator.invalid else "passed"
+
+
+def _share(sum_: float, count: int) -> float:
+    return sum_ / count if count else 0.0

@@ -1,0 +1,162 @@
+"""What a run does: who connects where, what is published, and what happens meanwhile."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from loadtest.errors import UsageError
+
+Protocol = Literal["centrifuge", "raw", "nats", "socketio"]
+PROTOCOLS: tuple[Protocol, ...] = ("centrifuge", "raw", "nats", "socketio")
+# Bytes that a mark needs at most: a run of 6 characters, three numbers and their separators.
+SMALLEST_PAYLOAD = 64
+# Channels that share one publishing connection, so that a channel's publications keep their order.
+PUBLISHERS_PER_TARGET = 16
+
+
+class StagePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stretch of the run."""
+
+    name: str
+    seconds: float
+    # Publications per channel and second; None: as in the plan.
+    rate: float | None = None
+    # Share of the subscribers, 0 to 1, whose connections are cut when it begins.
+    drop: float = 0.0
+    # Share of the subscribers, 0 to 1, that read nothing until it ends.
+    slow: float = 0.0
+    # Run one after the other by the shell, each when the one before has ended, `pause` seconds between them.
+    commands: tuple[str, ...] = ()
+    pause: float = 0.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A run. All that is random follows from `seed`."""
+
+    scenario: str
+    targets: tuple[str, ...]
+    protocol: Protocol = "centrifuge"
+    stages: tuple[StagePlan, ...]
+    # Rooms, and subscribers in each.
+    channels: int = 0
+    members: int = 0
+    # Channels that one connection is subscribed to.
+    channels_per_connection: int = 1
+    # Connections that do nothing but stay.
+    idle: int = 0
+    # Publications per channel and second.
+    rate: float = 1.0
+    # Bytes of a publication.
+    payload: int = 128
+    prefix: str = "load:"
+    token_secret: str = ""
+    workers: int = 0
+    # Connections opened per second, by all workers together.
+    connect_rate: float = 500.0
+    connect_timeout: float = 60.0
+    # Seconds in which those that were cut come back.
+    back_within: float = 1.0
+    # Seconds without a delivery after which nothing more is waited for.
+    grace: float = 10.0
+    # Addresses of this machine to connect from; none: the system chooses.
+    sources: tuple[str, ...] = ()
+    max_loss: int = 0
+    seed: int = 1
+    # Where to look at the servers; local processes that listen on a target's port are found without.
+    pids: tuple[int, ...] = ()
+    metrics: tuple[str, ...] = ()
+    redis: str = ""
+
+    def __post_init__(self) -> None:
+        self._check(bool(self.targets), "at least one target")
+        for target in self.targets:
+            self._check(target.startswith(("ws://", "wss://")), f"a target as ws://host:port, not {target!r}")
+            if self.protocol == "raw":
+                self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {target!r}")
+        self._check(self.protocol in PROTOCOLS, f"a protocol of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
+        for name in ("channels", "members", "idle", "workers", "max_loss", "rate", "grace", "back_within"):
+            self._check(getattr(self, name) >= 0, f"{name} of at least 0")
+        self._check(self.connect_rate > 0 and self.connect_timeout > 0, "a connect rate and timeout above 0")
+        self._check(self.channels * self.members + self.idle > 0, "at least one connection")
+        self._check(self.payload >= SMALLEST_PAYLOAD, f"a payload of at least {SMALLEST_PAYLOAD} bytes")
+        self._check(self.channels_per_connection > 0, "at least one channel per connection")
+        self._check(bool(self.stages), "at least one stage")
+        for stage in self.stages:
+            self._check(stage.seconds >= 0, f"stage {stage.name!r}: seconds of at least 0")
+            self._check(0 <= stage.drop <= 1 and 0 <= stage.slow <= 1, f"stage {stage.name!r}: shares between 0 and 1")
+
+    def _check(self, holds: bool, needed: str) -> None:
+        if not holds:
+            raise UsageError(f"a run needs {needed}")
+
+    @property
+    def connections(self) -> int:
+        """Of subscribers and idle ones; publishers come on top."""
+        return self._chunks * self.members + self.idle
+
+    @property
+    def _chunks(self) -> int:
+        return -(-self.channels // self.channels_per_connection)
+
+    @property
+    def publishers(self) -> int:
+        return len(publishers(self)) if self.publishes else 0
+
+    @property
+    def publishes(self) -> bool:
+        return self.channels > 0 and any(self.rate_of(stage) > 0 for stage in self.stages)
+
+    def rate_of(self, stage: StagePlan) -> float:
+        return self.rate if stage.rate is None else stage.rate
+
+    def channel(self, index: int) -> str:
+        return f"{self.prefix}{index}"
+
+    def publisher_target(self, channel: int) -> int:
+        return channel % len(self.targets)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For the result: without the secret."""
+        options: dict[str, Any] = msgspec.to_builtins(self)
+        options["token_secret"] = "***" if self.token_secret else ""  # noqa: S105 - it is hidden
+        return options
+
+
+class ClientPlan(NamedTuple):
+    """One connection: where, and what it is subscribed to."""
+
+    target: int
+    channels: Sequence[int]
+
+
+def subscribers(plan: Plan, worker: int, workers: int) -> Iterator[ClientPlan]:
+    """The share of one worker. Subscribers of a channel are spread over all targets, and begin at another than its
+    publisher's."""
+    step = plan.channels_per_connection
+    number = 0
+    for member in range(plan.members):
+        for chunk in range(plan._chunks):
+            if number % workers == worker:
+                channels = range(chunk * step, min((chunk + 1) * step, plan.channels))
+                yield ClientPlan((chunk + member + 1) % len(plan.targets), channels)
+            number += 1
+    for index in range(plan.idle):
+        if (number + index) % workers == worker:
+            yield ClientPlan(index % len(plan.targets), ())
+
+
+def publishers(plan: Plan) -> list[ClientPlan]:
+    """The publishing connections: every channel has one."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for channel in range(plan.channels):
+        target = plan.publisher_target(channel)
+        slot = channel // len(plan.targets) % PUBLISHERS_PER_TARGET
+        groups.setdefault((target, slot), []).append(channel)
+    return [ClientPlan(target, channels) for (target, _), channels in groups.items()]
+
+
+def dice(plan: Plan, *purpose: object) -> random.Random:
+    return random.Random(f"{plan.seed}:{purpose}")  # noqa: S311 - repeatable, not secret

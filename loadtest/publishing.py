@@ -1,0 +1,146 @@
+"""Publishes on a fixed schedule, whatever becomes of the publications before."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from loadtest.client import Client
+from loadtest.ledger import Published
+from loadtest.marks import Mark, Marks
+from loadtest.tally import Tally
+
+# Milliseconds after which a slot counts as late: the generator did not keep up.
+LATE_AFTER = 10.0
+# Publications sent in one turn of the loop: receiving must not starve.
+BURST = 100
+
+
+class Pacer:
+    """Calls back at a moment, to some 100 us; timers of event loops keep whole milliseconds only."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="pacer", daemon=True)
+        self._turned = asyncio.Event()
+        self._thread.start()
+
+    async def until(self, due: int) -> None:
+        """Wait until CLOCK_MONOTONIC has this value, nanoseconds."""
+        self._turned.clear()
+        self._due.put(due)
+        await self._turned.wait()
+
+    def close(self) -> None:
+        self._due.put(None)
+
+    def _run(self) -> None:
+        while (due := self._due.get()) is not None:
+            delay = due - time.monotonic_ns()
+            if delay > 0:
+                time.sleep(delay / 1e9)
+            try:
+                self._loop.call_soon_threadsafe(self._turned.set)
+            except RuntimeError:
+                # The loop has ended.
+                return
+
+
+class Publishing:
+    """The publications of one worker: its channels one after the other, evenly over time."""
+
+    def __init__(self, clients: Mapping[int, Client], order: Sequence[int], marks: Marks, tally: Tally) -> None:
+        """`clients`: which connection publishes into a channel; `order`: the channels in their turn."""
+        self._clients = clients
+        self._order = order
+        self._marks = marks
+        self._tally = tally
+        self._turn = 0
+        self._number = 0
+        self.published = {channel: Published() for channel in order}
+        self._stopped = False
+        self._answered = asyncio.Event()
+        self._pacer = Pacer()
+
+    async def run(self, begin: int, seconds: float, rate: float) -> None:
+        """Publish `rate` times a second into each channel, from `begin` on (CLOCK_MONOTONIC, nanoseconds)."""
+        per_second = rate * len(self._order)
+        slots = round(per_second * seconds)
+        slot = 0
+        while slot < slots and not self._stopped:
+            due = begin + int(slot * 1e9 / per_second)
+            now = time.monotonic_ns()
+            if now < due:
+                await self._pacer.until(due)
+                continue
+            last = min(slot + BURST, slots)
+            while slot < last and due <= now:
+                self._publish(due, now)
+                slot += 1
+                due = begin + int(slot * 1e9 / per_second)
+            await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def close(self) -> None:
+        self._pacer.close()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for the answers that are missing; those that do not come are unknown."""
+        clients = set(self._clients.values())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(client.pending for client in clients):
+                    self._answered.clear()
+                    await self._answered.wait()
+        for client in clients:
+            self.lost(client)
+
+    def acknowledged(self, client: Client, number: int, error: str) -> None:
+        pending = client.pending.pop(number, None)
+        if pending is None:
+            return
+        self._answered.set()
+        channel, place, due = pending
+        if error:
+            self._tally.refused += 1
+            self._tally.errors[error] += 1
+            self.published[channel].excluded.add(place)
+        else:
+            self._tally.acknowledged += 1
+            self._tally.acknowledgement.add(time.monotonic_ns() - due)
+
+    def lost(self, client: Client) -> None:
+        """What has no answer will not get one: it may have been published."""
+        for channel, place, _ in client.pending.values():
+            self._tally.unknown += 1
+            self.published[channel].excluded.add(place)
+        client.pending.clear()
+        self._answered.set()
+
+    def _publish(self, due: int, now: int) -> None:
+        channel = self._order[self._turn]
+        self._turn = (self._turn + 1) % len(self._order)
+        tally = self._tally
+        tally.slots += 1
+        if now - due > LATE_AFTER * 1e6:
+            tally.late_slots += 1
+        client = self._clients[channel]
+        if client.transport is None or not client.opened:
+            tally.refused += 1
+            tally.errors["publish: not connected"] += 1
+            return
+        record = self.published[channel]
+        record.last += 1
+        self._number += 1
+        payload = self._marks.payload(Mark(channel, record.last, due))
+        if client.wire.acknowledges:
+            client.pending[self._number] = (channel, record.last, due)
+        else:
+            tally.acknowledged += 1
+        client.send(client.wire.publish(client.around.channel(channel), payload, self._number))
+        tally.published += 1

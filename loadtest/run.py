@@ -1,0 +1,275 @@
+"""Runs a plan: starts the workers, leads them through the stages, and puts together what they found."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from loadtest import worker
+from loadtest.findings import Findings
+from loadtest.ledger import Published
+from loadtest.plan import Plan, StagePlan
+from loadtest.preflight import Prepared, prepare
+from loadtest.result import Moment, Outcome, Result
+from loadtest.watch import BEGIN, CONNECTED, END, Record, probes
+from loadtest.worker import Broken, Connect, Finish, Finished, Reckon, Reckoned, Stage
+
+# Seconds for a worker to answer, beyond what it waits for by itself.
+PATIENCE = 30.0
+# Seconds between the order and the begin of a stage: all workers have heard of it by then.
+LEAD = 0.2
+# Seconds of silence before the memory of all connections is read.
+REST = 1.0
+
+Progress = Callable[[str, Moment], None]
+
+
+class WorkerError(Exception):
+    """A worker failed or ended: the run cannot go on."""
+
+
+class _Member:
+    """One worker as the coordinator sees it."""
+
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
+        self.process = process
+        self.pipe = pipe
+        self.finished: Finished | None = None
+        self.reckoned: Reckoned | None = None
+
+
+class Run:
+    """One run."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        """`progress` is called every second with the stage and how it stands. Raises PreflightError."""
+        self._prepared: Prepared = prepare(plan)
+        self._plan = self._prepared.plan
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+        self._records = [Record(each) for each in probes(plan)]
+        self._findings = Findings(self._prepared, self._records)
+        self._members: list[_Member] = []
+        self._interrupted = asyncio.Event()
+        self._trouble: str = ""
+        self._changed = asyncio.Event()
+
+    async def run(self) -> Result:
+        """From the first connection to the result."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._interrupted.set)
+        watching = self._loop.create_task(self._watch())
+        outcome: Outcome = "passed"
+        try:
+            self._start()
+            await self._look(BEGIN)
+            if await self._connect():
+                await self._stages()
+            else:
+                outcome = "unreachable"
+            await self._finish()
+        except WorkerError as error:
+            self._findings.remarks.append(str(error))
+            outcome = "invalid"
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._loop.remove_signal_handler(number)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await self._stop()
+        if self._interrupted.is_set():
+            outcome = "interrupted"
+        return self._findings.result(started, outcome, [each.reckoned for each in self._members if each.reckoned])
+
+    # Workers
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        run = secrets.token_hex(3)
+        count = self._prepared.workers
+        for index in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=worker.main,
+                args=(theirs, self._plan, run, index, count),
+                name=f"loadtest-{index}",
+                daemon=True,
+            )
+            process.start()
+            theirs.close()
+            member = _Member(process, ours)
+            self._members.append(member)
+            self._loop.add_reader(ours.fileno(), self._hear, index, member)
+
+    def _hear(self, index: int, member: _Member) -> None:
+        try:
+            message = member.pipe.recv()
+        except (EOFError, OSError):
+            self._loop.remove_reader(member.pipe.fileno())
+            if member.reckoned is None:
+                self._fail(f"worker {index} ended by itself")
+            return
+        match message:
+            case Finished():
+                member.finished = message
+            case Reckoned():
+                member.reckoned = message
+            case Broken(text):
+                self._fail(f"worker {index} failed: {text}")
+            case _:
+                self._findings.tick(index, message)
+        self._changed.set()
+
+    def _fail(self, trouble: str) -> None:
+        self._trouble = self._trouble or trouble
+        self._changed.set()
+
+    def _tell(self, message: Connect | Stage | Finish | Reckon) -> None:
+        for member in self._members:
+            with contextlib.suppress(OSError):
+                member.pipe.send(message)
+
+    async def _until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Raises WorkerError when a worker ends meanwhile."""
+        deadline = self._loop.time() + seconds
+        while not holds():
+            if self._trouble:
+                raise WorkerError(self._trouble)
+            left = deadline - self._loop.time()
+            if left <= 0:
+                return False
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, 0.5)):
+                    await self._changed.wait()
+        return True
+
+    async def _stop(self) -> None:
+        for member in self._members:
+            self._loop.remove_reader(member.pipe.fileno())
+            member.pipe.close()
+        for member in self._members:
+            await asyncio.to_thread(member.process.join, PATIENCE / 10)
+            if member.process.is_alive():
+                member.process.kill()
+                await asyncio.to_thread(member.process.join)
+
+    # The run
+
+    async def _connect(self) -> bool:
+        """Until all connections stand; False when some do not."""
+        plan = self._plan
+        self._enter("connect")
+        self._tell(Connect())
+        wanted = plan.connections + plan.publishers
+        seconds = wanted / plan.connect_rate + plan.connect_timeout
+        stand = await self._until(lambda: self._findings.ready >= wanted or self._interrupted.is_set(), seconds)
+        if self._interrupted.is_set():
+            return True
+        if stand:
+            await self._pause(REST)
+            await self._look(CONNECTED)
+            return True
+        self._findings.remarks.append(
+            f"{self._findings.ready:,} of {wanted:,} connections were ready after {seconds:.0f} s"
+        )
+        return False
+
+    async def _stages(self) -> None:
+        for stage in self._plan.stages:
+            if self._interrupted.is_set():
+                return
+            self._enter(stage.name)
+            begin = time.monotonic_ns() + int(LEAD * 1e9)
+            self._tell(Stage(stage, self._plan.rate_of(stage), begin))
+            commands = self._loop.create_task(self._commands(stage))
+            await self._pause(LEAD + stage.seconds)
+            if not self._interrupted.is_set():
+                await commands
+            commands.cancel()
+            await asyncio.gather(commands, return_exceptions=True)
+
+    async def _commands(self, stage: StagePlan) -> None:
+        """One after the other; the stage lasts until the last has ended."""
+        for number, command in enumerate(stage.commands):
+            if number:
+                await asyncio.sleep(stage.pause)
+            process = await asyncio.create_subprocess_shell(
+                command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+            )
+            try:
+                status = await process.wait()
+            except asyncio.CancelledError:
+                process.terminate()
+                raise
+            if status:
+                self._findings.remarks.append(f"the command ended with status {status}: {command}")
+
+    async def _finish(self) -> None:
+        """Let everything arrive, and have it accounted for."""
+        self._enter("settle")
+        self._tell(Finish())
+        if not await self._until(lambda: all(each.finished for each in self._members), PATIENCE):
+            raise WorkerError("a worker does not say what it has published")
+        published: dict[int, Published] = {}
+        for each in self._members:
+            assert each.finished is not None
+            published |= each.finished.published
+        if not self._interrupted.is_set():
+            await self._arrive(sum(each.accepted for each in published.values()) * self._plan.members)
+        await self._look(END)
+        self._findings.finished(published)
+        self._tell(Reckon(published))
+        if not await self._until(lambda: all(each.reckoned for each in self._members), PATIENCE):
+            raise WorkerError("a worker does not account for what it has received")
+
+    async def _arrive(self, expected: int) -> None:
+        """Until as much has been delivered as is expected, or nothing has come for a while."""
+        seen, since = -1, self._loop.time()
+        while self._findings.delivered < expected and not self._interrupted.is_set():
+            if self._findings.delivered != seen:
+                seen, since = self._findings.delivered, self._loop.time()
+            if self._loop.time() - since > self._plan.grace:
+                return
+            await self._pause(0.5)
+
+    async def _pause(self, seconds: float) -> None:
+        """Ends early when interrupted. Raises WorkerError."""
+        await self._until(self._interrupted.is_set, seconds)
+
+    # Looking
+
+    def _enter(self, stage: str) -> None:
+        self._findings.enter(stage)
+
+    async def _look(self, moment: str = "") -> None:
+        now = self._loop.time()
+        for record in self._records:
+            await asyncio.to_thread(record.look, now, moment)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            await self._look()
+            moment = self._findings.moment()
+            if moment is not None:
+                self._progress(self._findings.stage, moment)
+
+
+def run(plan: Plan, progress: Progress = lambda stage, moment: None) -> Result:
+    """Run a plan in this process and others. Raises PreflightError."""
+
+    async def work() -> Result:
+        return await Run(plan, progress).run()
+
+    result: Any = asyncio.run(work())
+    assert isinstance(result, Result)
+    return result

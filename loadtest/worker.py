@@ -1,0 +1,265 @@
+"""One process of the generator: its share of the connections and of the publications."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import uvloop
+
+from loadtest.client import Client
+from loadtest.ledger import Account, Published
+from loadtest.marks import Marks
+from loadtest.plan import ClientPlan, Plan, StagePlan, dice, publishers, subscribers
+from loadtest.publishing import Publishing
+from loadtest.tally import Sums, Tally, Tick
+from loadtest.wire.base import Wire
+from loadtest.wires import make_wire
+
+# Seconds between looks at the lateness of the loop.
+LAG_INTERVAL = 0.05
+# Seconds for which acknowledgements are waited for at the end.
+SETTLE = 5.0
+# Linux: a bound socket gets its port when it connects, so that ports are shared between destinations.
+IP_BIND_ADDRESS_NO_PORT = 24
+# Attempts to connect that one worker has under way.
+CONNECTING = 200
+
+
+# What the coordinator says.
+
+
+class Connect(NamedTuple):
+    """Open all connections."""
+
+
+class Stage(NamedTuple):
+    """Publish, and do what the stage says, from `begin` on (CLOCK_MONOTONIC, nanoseconds)."""
+
+    plan: StagePlan
+    rate: float
+    begin: int
+
+
+class Finish(NamedTuple):
+    """Publish nothing more, and tell what was published."""
+
+
+class Reckon(NamedTuple):
+    """Account for everything, disconnect and end."""
+
+    published: dict[int, Published]
+
+
+# What a worker says: Tick (every second), Finished, Reckoned, or Broken.
+
+
+class Finished(NamedTuple):
+    published: dict[int, Published]
+
+
+class Reckoned(NamedTuple):
+    """`accounts` by (publisher's target, subscriber's target)."""
+
+    accounts: dict[tuple[int, int], Account]
+    sums: Sums
+
+
+class Broken(NamedTuple):
+    """The worker itself failed."""
+
+    text: str
+
+
+class Worker:
+    """Surroundings of its clients."""
+
+    def __init__(self, pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> None:
+        self._pipe = pipe
+        self._plan = plan
+        self._index = index
+        self._workers = workers
+        self._loop = asyncio.get_running_loop()
+        self._dice = dice(plan, "worker", index)
+        self.random = self._dice.random
+        self.channel = plan.channel
+        self.tally = Tally()
+        self.marks = Marks(run, plan.payload)
+        self.targets = plan.targets
+        self.first_delay = plan.back_within
+        self._connecting = asyncio.Semaphore(CONNECTING)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._subscribers = [self._client(each, subscribes=True) for each in subscribers(plan, index, workers)]
+        self._publishers = (
+            [self._client(each, subscribes=False) for each in publishers(plan)[index::workers]]
+            if plan.publishes
+            else []
+        )
+        clients = {channel: client for client in self._publishers for channel in client.plan.channels}
+        order = sorted(clients)
+        self._dice.shuffle(order)
+        self._publishing = Publishing(clients, order, self.marks, self.tally)
+        self._over = asyncio.Event()
+
+    # Life
+
+    async def run(self) -> None:
+        self._loop.add_reader(self._pipe.fileno(), self._read)
+        self._start(self._beat())
+        self._start(self._watch_lag())
+        await self._over.wait()
+        self._loop.remove_reader(self._pipe.fileno())
+        self._publishing.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._tell(Broken(repr(task.exception())))
+            self._over.set()
+
+    def _read(self) -> None:
+        try:
+            message = self._pipe.recv()
+        except EOFError:
+            # The coordinator is gone.
+            self._over.set()
+            return
+        match message:
+            case Connect():
+                self._start(self._connect())
+            case Stage():
+                self._start(self._act(message))
+            case Finish():
+                self._start(self._finish())
+            case Reckon(published):
+                self._reckon(published)
+
+    def _tell(self, message: Tick | Finished | Reckoned | Broken) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError:
+            self._over.set()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(1 - time.monotonic() % 1)
+            self._tell(self.tally.tick())
+
+    async def _watch_lag(self) -> None:
+        due = time.monotonic_ns()
+        while True:
+            due += int(LAG_INTERVAL * 1e9)
+            await asyncio.sleep(max(due - time.monotonic_ns(), 0) / 1e9)
+            now = time.monotonic_ns()
+            self.tally.lag.add(max(now - due, 0))
+            self.tally.flush()
+            due = max(due, now - int(LAG_INTERVAL * 1e9))
+
+    # What is asked
+
+    async def _connect(self) -> None:
+        """At an even rate, which all workers share."""
+        interval = self._workers / self._plan.connect_rate
+        begin = self._loop.time()
+        for number, client in enumerate([*self._publishers, *self._subscribers]):
+            await asyncio.sleep(max(begin + number * interval - self._loop.time(), 0))
+            self.spawn(client)
+
+    async def _act(self, stage: Stage) -> None:
+        await asyncio.sleep(max(stage.begin - time.monotonic_ns(), 0) / 1e9)
+        for client in self._some(stage.plan.drop):
+            client.cut()
+        slow = self._some(stage.plan.slow)
+        for client in slow:
+            client.read(False)
+        if self._publishers and stage.rate > 0:
+            await self._publishing.run(stage.begin, stage.plan.seconds, stage.rate)
+        end = stage.begin + int(stage.plan.seconds * 1e9)
+        await asyncio.sleep(max(end - time.monotonic_ns(), 0) / 1e9)
+        for client in slow:
+            client.read(True)
+
+    def _some(self, share: float) -> list[Client]:
+        return self._dice.sample(self._subscribers, round(share * len(self._subscribers)))
+
+    async def _finish(self) -> None:
+        self._publishing.stop()
+        await self._publishing.settle(SETTLE)
+        self._tell(Finished(self._publishing.published))
+
+    def _reckon(self, published: dict[int, Published]) -> None:
+        accounts: dict[tuple[int, int], Account] = {}
+        for client in self._subscribers:
+            for channel, subscription in client.subscriptions.items():
+                key = (self._plan.publisher_target(channel), client.plan.target)
+                accounts.setdefault(key, Account()).add(subscription.account(published.get(channel, Published())))
+        self._tell(Reckoned(accounts, self.tally.sums()))
+        for client in (*self._subscribers, *self._publishers):
+            client.end()
+        self._over.set()
+
+    # Surroundings of a client
+
+    def spawn(self, client: Client) -> None:
+        if not client.over:
+            self._start(self._open(client))
+
+    async def _open(self, client: Client) -> None:
+        async with self._connecting:
+            await client.open()
+
+    def source(self) -> Callable[[object], socket.socket] | None:
+        sources = self._plan.sources
+        if not sources:
+            return None
+        return partial(_bound, self._dice.choice(sources))
+
+    def ready(self, client: Client) -> None:
+        self.tally.ready += 1
+
+    def acknowledged(self, client: Client, number: int, error: str) -> None:
+        self._publishing.acknowledged(client, number, error)
+
+    def lost(self, client: Client) -> None:
+        self._publishing.lost(client)
+
+    def _client(self, plan: ClientPlan, *, subscribes: bool) -> Client:
+        return Client(self, plan, self._wire(), subscribes=subscribes)
+
+    def _wire(self) -> Wire:
+        return make_wire(self._plan.protocol, self._plan.token_secret)
+
+
+def _bound(address: str, _: object) -> socket.socket:
+    """A socket that connects from an address."""
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    made.setblocking(False)
+    # Elsewhere than on Linux the port is chosen now.
+    with contextlib.suppress(OSError):
+        made.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    made.bind((address, 0))
+    return made
+
+
+def main(pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> None:
+    """The process."""
+    # Ctrl-C reaches the whole group: the coordinator decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def work() -> None:
+        await Worker(pipe, plan, run, index, workers).run()
+
+    uvloop.run(work())
