@@ -91,6 +91,10 @@ class Client(WSListener):
         self._close_code = 1006
         self._fragments = b""
         self._fair_from = 0
+        # At hand, for what is done most often.
+        self._tally = around.tally
+        self._find = around.marks.find
+        self._add_delivery = around.tally.delivery.add
 
     # Life
 
@@ -183,19 +187,26 @@ class Client(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
         if kind is WSMsgType.CLOSE:
-            # An enum for the codes of RFC 6455, an int for others.
-            code: WSCloseCode | int = frame.get_close_code()
-            self._close_code = code if isinstance(code, int) else code.value
-            transport.disconnect()
-            return
-        if kind is WSMsgType.PING or kind is WSMsgType.PONG:
-            return
-        data = frame.get_payload_as_bytes()
-        if not frame.fin or self._fragments:
-            self._fragments += data
-            if not frame.fin:
+            self._on_close(frame)
+        elif kind is not WSMsgType.PING and kind is not WSMsgType.PONG:
+            data = frame.get_payload_as_bytes()
+            if frame.fin and not self._fragments:
+                self._receive(data)
                 return
-            data, self._fragments = self._fragments, b""
+            self._fragments += data
+            if frame.fin:
+                data, self._fragments = self._fragments, b""
+                self._receive(data)
+
+    def _on_close(self, frame: WSFrame) -> None:
+        # An enum for the codes of RFC 6455, an int for others.
+        code: WSCloseCode | int = frame.get_close_code()
+        self._close_code = code if isinstance(code, int) else code.value
+        if self.transport is not None:
+            self.transport.disconnect()
+
+    def _receive(self, data: bytes) -> None:
+        """A message."""
         try:
             events = self.wire.received(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -204,22 +215,18 @@ class Client(WSListener):
             return
         for event in events:
             self._handle(event)
-        self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
-        found = self.around.marks.find(data)
+        found = self._find(data)
         if not found:
             return
         now = monotonic_ns()
-        tally = self.around.tally
-        subscriptions = self.subscriptions
-        for channel, number, due in found:
-            subscription = subscriptions.get(int(channel))
+        for channel, number, due_text in found:
+            subscription = self.subscriptions.get(int(channel))
             if subscription is not None:
                 subscription.arrive(int(number))
-                if int(due) >= self._fair_from:
-                    tally.delivery.add(now - int(due))
-        tally.delivered += len(found)
+                due = int(due_text)
+                if due >= self._fair_from:
+                    self._add_delivery(now - due)
+        self._tally.delivered += len(found)
 
     # Events
 

@@ -121,7 +121,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def options(self) -> dict[str, Any]:
         """For the result: without the secret."""
         options: dict[str, Any] = msgspec.to_builtins(self)
-        options["token_secret"] = "***" if self.token_secret else ""  # noqa: S105 - it is hidden
+        options["token_secret"] = "***" if self.token_secret else ""
         return options
 
 

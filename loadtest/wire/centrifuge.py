@@ -14,6 +14,7 @@ CONNECT_ID = 1
 FIRST_PUBLISH_ID = 2**20
 PING = b"{}"
 _PUSH = b'{"push":{"channel":"'
+_PUSH_LENGTH = len(_PUSH)
 # What can stand only in a push that is no publication.
 _UNSUBSCRIBE = b'"unsubscribe":{'
 PATH = "/connection/websocket"
@@ -63,17 +64,23 @@ class Centrifuge:
         )
 
     def received(self, frame: bytes) -> Sequence[Event]:
-        if frame == PING:
-            return (Answer(PING),)
+        if b"\n" not in frame and frame.startswith(_PUSH) and _UNSUBSCRIBE not in frame:
+            # By far the most frequent: one publication.
+            self._remember(frame)
+            return ()
         events: list[Event] = []
         for line in frame.split(b"\n"):
             if line.startswith(_PUSH) and _UNSUBSCRIBE not in line:
-                channel = line[len(_PUSH) : line.index(b'"', len(_PUSH))]
-                if channel in self._latest:
-                    self._latest[channel] = line
+                self._remember(line)
             elif line:
                 self._control(json.loads(line), events)
         return events
+
+    def _remember(self, push: bytes) -> None:
+        """The newest of a channel that can be recovered; it is read when it is needed."""
+        channel = push[_PUSH_LENGTH : push.index(b'"', _PUSH_LENGTH)]
+        if channel in self._latest:
+            self._latest[channel] = push
 
     def _control(self, message: Any, events: list[Event]) -> None:
         if not isinstance(message, dict):
