@@ -76,6 +76,14 @@ class Channels:
         self._has_personal = personal.enabled
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._resolve)
 
+    def adopt(self, other: "Channels") -> None:
+        """Be as the other from now on."""
+        self._default = other._default
+        self._namespaces = other._namespaces
+        self._personal = other._personal
+        self._has_personal = other._has_personal
+        self._remembered.cache_clear()
+
     def resolve(self, app: str, name: str) -> ChannelSpec:
         """What the name means in this app.
 

@@ -231,3 +231,20 @@ def test_without_them_there_is_no_demo_namespace() -> None:
     assert channels.resolve(APP, "room").options == NamespaceSettings()
     with pytest.raises(RequestError):
         channels.resolve(APP, "demo:room")
+
+
+def test_rules_can_be_those_of_others() -> None:
+    """From one moment to the next, for names that were asked for before too."""
+    channels = Channels(ServerSettings(namespaces={"chat": CHAT}))
+    assert channels.resolve(APP, "chat:a").options == CHAT
+    assert channels.personal(APP, "42") is None
+    other = Channels(
+        ServerSettings(
+            channels=DEFAULT, namespaces={"news": CHAT}, personal=PersonalSettings(enabled=True, namespace="news")
+        )
+    )
+    channels.adopt(other)
+    assert isinstance(outcome(channels, APP, "chat:a"), RequestError)
+    assert channels.resolve(APP, "a").options == DEFAULT
+    assert channels.resolve(APP, "news:a").options == CHAT
+    assert channels.personal(APP, "42") == Channel(APP, "news:#42")

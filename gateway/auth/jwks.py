@@ -102,16 +102,24 @@ class UrlKeys:
         self._client: httpx.AsyncClient | None = None
         self._fetching: asyncio.Task[None] | None = None
 
+    def is_like(self, other: "UrlKeys") -> bool:
+        """Whether the other fetches the same, as often."""
+        return (self._url, self._ttl) == (other._url, other._ttl)
+
     def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
         """As KeySet.find, among the keys known now."""
         return self._keys.find(key_id, algorithm) if self._keys is not None else ()
 
     async def start(self) -> None:
         """Fetch the keys for the first time. An endpoint that fails is reported and tried again; it stops nothing."""
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        self._client = httpx.AsyncClient(headers=headers, follow_redirects=False, timeout=FETCH_TIMEOUT)
+        self._client = _client()
         succeeded = not await self._fetch(self._client)
         self._fetching = asyncio.create_task(self._fetch_forever(self._client, succeeded))
+
+    def begin(self) -> None:
+        """As `start`, without waiting: tokens that come before the keys wait for them."""
+        self._client = _client()
+        self._fetching = asyncio.create_task(self._fetch_from_now(self._client))
 
     async def stop(self) -> None:
         """Stop fetching. Safe to call twice, and before start."""
@@ -122,7 +130,7 @@ class UrlKeys:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
-        self._answer(len(self._waiting), "the node stops")
+        self._answer(len(self._waiting), "the key set is not fetched any more")
 
     def ask(self, fetched: Fetched) -> None:
         """Fetch soon, since a token names an unknown key; `fetched` is called when that is done."""
@@ -131,6 +139,12 @@ class UrlKeys:
             return
         self._waiting.append(fetched)
         self._wanted.set()
+
+    async def _fetch_from_now(self, client: httpx.AsyncClient) -> None:
+        problem = await self._fetch(client)
+        # Also those who came meanwhile: the keys are there, or the next fetch is not soon.
+        self._answer(len(self._waiting), problem)
+        await self._fetch_forever(client, not problem)
 
     async def _fetch_forever(self, client: httpx.AsyncClient, succeeded: bool) -> None:
         while True:
@@ -180,3 +194,8 @@ class UrlKeys:
                 if len(document) > MAX_BYTES:
                     raise ValueError(f"more than {MAX_BYTES} bytes")
         return bytes(document)
+
+
+def _client() -> httpx.AsyncClient:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return httpx.AsyncClient(headers=headers, follow_redirects=False, timeout=FETCH_TIMEOUT)

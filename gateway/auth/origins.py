@@ -55,6 +55,13 @@ class OriginPolicy:
             else:
                 self._exact.add(origin)
 
+    def adopt(self, other: "OriginPolicy") -> None:
+        """Be as the other from now on."""
+        self._required = other._required
+        self._everybody = other._everybody
+        self._exact = other._exact
+        self._suffixes = other._suffixes
+
     def check(self, origin: str | None) -> str | None:
         """Why the origin is refused, None when it is not. `origin` is the header as it was sent, None without one."""
         if origin is None:

@@ -5,6 +5,7 @@ and subs, or channel and client. Types are strict: ids are strings of at most 25
 1970. What is wrong is refused, never taken for absent.
 """
 
+import asyncio
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -124,6 +125,8 @@ class TokenVerifier:
         self._keys = configured_keys(settings)
         self._file = FileKeys(settings.jwks_file) if settings.jwks_file is not None else None
         self._url = UrlKeys(settings.jwks_url, settings.jwks_ttl) if settings.jwks_url is not None else None
+        # The end of key sets that others took the place of.
+        self._ending: asyncio.Future[list[object]] | None = None
 
     async def start(self) -> None:
         """Fetch the key set for the first time, if there is a URL. An endpoint that fails is tried again later."""
@@ -134,6 +137,21 @@ class TokenVerifier:
         """Stop fetching; tokens that wait are answered with an error. Safe to call twice, and before start."""
         if self._url is not None:
             await self._url.stop()
+        if self._ending is not None:
+            await self._ending
+
+    def adopt(self, other: "TokenVerifier") -> None:
+        """Check as the other, which was not started, from now on. A key set at the same URL is not fetched again."""
+        self._settings = other._settings
+        self._keys = other._keys
+        self._file = other._file
+        if self._url is not None and other._url is not None and self._url.is_like(other._url):
+            return
+        if self._url is not None:
+            self._ending = asyncio.gather(self._url.stop(), *filter(None, [self._ending]))
+        self._url = other._url
+        if self._url is not None:
+            self._url.begin()
 
     # `done` is called once: before the method returns, or later on the event loop when the key set has to be fetched.
     # Besides what each method names, that can end in RequestError(INTERNAL), which is temporary.

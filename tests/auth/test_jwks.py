@@ -193,7 +193,7 @@ def test_fetches_keep_their_distance() -> None:
         assert len(server.requests) == 1
         assert not any(task.done() for task in waiting)
         await keys.stop()
-        assert set(await asyncio.gather(*waiting)) == {"the node stops"}
+        assert set(await asyncio.gather(*waiting)) == {"the key set is not fetched any more"}
 
     with_server(test, interval=NEVER)
 

@@ -140,3 +140,13 @@ def test_an_entry_that_can_never_match_stops_the_start(entry: str) -> None:
     """Better than a policy that silently refuses what was meant to be allowed."""
     with pytest.raises(ConfigError, match=r"origins\.allowed"):
         policy("https://example.com", entry)
+
+
+def test_rules_can_be_those_of_others() -> None:
+    """All of them at once."""
+    rules = policy("*")
+    rules.adopt(policy("https://example.com", "https://*.example.org", required=True))
+    assert rules.check("https://evil.com") is not None
+    assert rules.check(None) is not None
+    assert rules.check("https://example.com") is None
+    assert rules.check("https://a.example.org") is None

@@ -549,3 +549,75 @@ def test_start_and_stop_without_a_url(desk: Desk) -> None:
         await desk.verifier.stop()
 
     asyncio.run(run())
+
+
+# Other keys while it runs
+
+
+def verifier_of(**auth: Any) -> TokenVerifier:
+    return TokenVerifier(AuthSettings.model_validate(auth), Revocations(), lambda: float(NOW))
+
+
+def test_keys_can_be_those_of_others(desk: Desk) -> None:
+    """The key before is good for nothing, unless it is kept as the previous one."""
+    fresh = "another secret of thirty-two bytes"
+    old, new = sign({"sub": "42"}), sign({"sub": "42"}, fresh)
+    desk.verifier.adopt(verifier_of(hmac_secret=fresh, hmac_secret_previous=SECRET))
+    assert isinstance(desk.connection(old), Identity)
+    assert isinstance(desk.connection(new), Identity)
+    desk.verifier.adopt(verifier_of(hmac_secret=fresh, audience="a"))
+    assert is_invalid(desk.connection(old), "no key here")
+    assert is_invalid(desk.connection(new), "audience")
+    desk.verifier.adopt(verifier_of())
+    assert is_invalid(desk.connection(new), "no key here")
+
+
+def test_a_key_set_at_the_same_url_stays() -> None:
+    """It is not fetched again, and what waits for it goes on waiting."""
+
+    async def run() -> None:
+        async with KeyServer(OLD_SET) as server, Remote(server) as remote:
+            waiting = asyncio.create_task(remote.connection(token_of()))
+            await server.turns()
+            remote.desk.verifier.adopt(verifier_of(jwks_url=server.url, hmac_secret=SECRET))
+            assert isinstance(remote.desk.connection(sign({"sub": "42"})), Identity)
+            assert isinstance(remote.desk.connection(token_of(private_key("P-256"), kid="old")), Identity)
+            await server.turns()
+            assert len(server.requests) == 1
+            assert not waiting.done()
+            await remote.desk.verifier.stop()
+            assert is_error(await waiting, INTERNAL)
+
+    asyncio.run(run())
+
+
+def test_a_key_set_can_come_from_another_url() -> None:
+    """Tokens that come before it wait; those that wait for the one before are told to come again."""
+
+    async def run() -> None:
+        async with KeyServer(OLD_SET) as server, KeyServer(NEW_SET) as other, Remote(server) as remote:
+            before = asyncio.create_task(remote.connection(token_of()))
+            await server.turns()
+            remote.desk.verifier.adopt(verifier_of(jwks_url=other.url))
+            assert await remote.connection(token_of()) == Identity(DEFAULT_APP, "42")
+            assert is_error(await before, INTERNAL)
+            assert is_invalid(remote.desk.connection(sign({"sub": "42"})), "no key here")
+            # And to none.
+            remote.desk.verifier.adopt(verifier_of(hmac_secret=SECRET))
+            assert is_invalid(remote.desk.connection(token_of()), "no key here")
+
+    asyncio.run(run())
+
+
+def test_a_key_set_behind_a_url_can_come_later(desk: Desk) -> None:
+    """In place of none."""
+
+    async def run() -> None:
+        async with KeyServer(NEW_SET) as server:
+            desk.verifier.adopt(verifier_of(jwks_url=server.url))
+            found = asyncio.get_running_loop().create_future()
+            desk.verifier.connection(token_of(), found.set_result)
+            assert await found == Identity(DEFAULT_APP, "42")
+            await desk.verifier.stop()
+
+    asyncio.run(run())

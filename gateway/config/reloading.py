@@ -1,0 +1,115 @@
+"""Settings that are read again while a node runs: which may change then, and what nodes have to agree in."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import SecretStr
+
+from gateway.config.settings import NamespaceSettings, Section, ServerSettings
+
+# Everything else is part of listeners, links and timers that exist since the start.
+SECTIONS = ("auth", "origins", "limits", "channels", "namespaces", "personal")
+API = ("keys", "insecure")
+
+# How a channel is delivered. Subscribers count on it: of those that joined a stream, none can stay where there is no
+# stream any more.
+DELIVERY = ("delivery", "history_size", "latest_key")
+# What differs between machines of different sizes.
+OF_ONE_NODE = {"connections", "unauthenticated", "connections_per_user", "connections_per_address"}
+
+# Characters of a digest: enough to tell settings apart, too few to confirm a guess at a secret.
+DIGEST = 8
+DEMO = "demo"
+
+
+def changes(old: Section, new: Section, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings in which two sections of the same kind differ."""
+    for name in type(old).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(before, Section):
+            yield from changes(before, after, f"{prefix}{name}.")
+        elif isinstance(before, dict):
+            for key in sorted(before.keys() | after.keys()):
+                if key in before and key in after:
+                    yield from changes(before[key], after[key], f"{prefix}{name}.{key}.")
+                else:
+                    yield f"{prefix}{name}.{key}"
+        elif before != after:
+            yield prefix + name
+
+
+class Reloads:
+    """Takes of fresh settings what may change while a node runs."""
+
+    __slots__ = ("_known", "_opened", "settings")
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """`settings`: those that the node was started with, and after each `take` those in force."""
+        self.settings = settings
+        # By name, empty for channels without one. Also those that are gone: they may still have subscribers.
+        self._known = {"": settings.channels, **settings.namespaces}
+        opened = settings.no_auth or settings.demo
+        self._opened = {"": settings.no_auth, DEMO: opened}
+        if opened:
+            # It exists without being configured.
+            self._known.setdefault(DEMO, NamespaceSettings())
+
+    def merged(self, fresh: ServerSettings) -> ServerSettings:
+        """The settings in force, with what may change as it is in `fresh`."""
+        update: dict[str, Any] = {name: getattr(fresh, name) for name in SECTIONS}
+        update["channels"] = self._delivered_as_before("", fresh.channels)
+        update["namespaces"] = {
+            name: self._delivered_as_before(name, options) for name, options in fresh.namespaces.items()
+        }
+        update["api"] = self.settings.api.model_copy(update={name: getattr(fresh.api, name) for name in API})
+        return self.settings.model_copy(update=update)
+
+    def take(self, merged: ServerSettings) -> None:
+        """These are in force from now on."""
+        self.settings = merged
+        self._known |= {"": merged.channels, **merged.namespaces}
+
+    def _delivered_as_before(self, name: str, fresh: NamespaceSettings) -> NamespaceSettings:
+        known = self._known.get(name)
+        opened = self._opened.get(name, False)
+        if known is None or _delivery(known, opened=opened) == _delivery(fresh, opened=opened):
+            return fresh
+        kept: dict[str, Any] = {option: getattr(known, option) for option in DELIVERY}
+        # In so many words, since what nobody set is another one where channels are opened.
+        kept["delivery"] = _delivered(known, opened=opened)
+        return fresh.model_copy(update=kept)
+
+
+def _delivered(options: NamespaceSettings, *, opened: bool) -> str:
+    return "recoverable" if opened and "delivery" not in options.model_fields_set else options.delivery
+
+
+def _delivery(options: NamespaceSettings, *, opened: bool) -> tuple[str, str]:
+    """What must stay as it is: whether there is a stream, and by which key the newest values are told apart."""
+    delivered = _delivered(options, opened=opened)
+    if delivered == "latest":
+        return delivered, options.latest_key
+    size = options.history_size
+    return "stream" if size or (size is None and delivered == "recoverable") else "live", ""
+
+
+def digests(settings: ServerSettings) -> dict[str, str]:
+    """What all nodes of a cluster have to agree in, by section: short digests, the same for the same settings."""
+    sections: dict[str, Any] = {name: getattr(settings, name).model_dump() for name in SECTIONS if name != "namespaces"}
+    sections["limits"] = {name: value for name, value in sections["limits"].items() if name not in OF_ONE_NODE}
+    sections["namespaces"] = {name: options.model_dump() for name, options in settings.namespaces.items()}
+    sections["api"] = {name: getattr(settings.api, name) for name in API}
+    sections["redis"] = {"durable": settings.redis.durable}
+    sections |= {name: getattr(settings, name) for name in ("demo", "no_auth")}
+    return {name: _digest(section) for name, section in sorted(sections.items())}
+
+
+def _digest(section: Any) -> str:
+    text = json.dumps(section, default=_plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
+
+
+def _plain(value: Any) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
