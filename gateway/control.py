@@ -1,5 +1,6 @@
 """What nodes say to each other, and of themselves."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, NewType
 
 import msgspec
@@ -66,7 +67,29 @@ class DrainNode(msgspec.Struct, frozen=True, tag="drain"):
     uid: NodeId
 
 
-Control = DrainNode | DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+class ReloadSettings(msgspec.Struct, frozen=True, tag="reload"):
+    """Read the settings again: on one node, or on all when `uid` is empty."""
+
+    uid: NodeId = NodeId("")
+
+
+Control = DrainNode | ReloadSettings | DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What became of a reload on one node."""
+
+    uid: NodeId
+    # Why everything is as it was before, empty when it is not.
+    error: str = ""
+    # Dotted names of settings that are others now.
+    changed: list[str] = []
+    # Of those that are others in the sources, and that a node takes only when it starts.
+    needs_restart: list[str] = []
+
+
+# What a node answers to a control message: connections it acted on, or what became of a reload that it was meant for.
+Answer = int | Reloaded
 
 
 class ControlResult(NamedTuple):
@@ -75,6 +98,12 @@ class ControlResult(NamedTuple):
     nodes: int
     replies: int
     affected: int
+    reloaded: Sequence[Reloaded] = ()
+
+    @classmethod
+    def of(cls, nodes: int, answers: Sequence[Answer]) -> "ControlResult":
+        reloaded = tuple(answer for answer in answers if isinstance(answer, Reloaded))
+        return cls(nodes, len(answers), sum(answer for answer in answers if isinstance(answer, int)), reloaded)
 
 
 class NodeInfo(msgspec.Struct, frozen=True):
@@ -95,6 +124,10 @@ class NodeInfo(msgspec.Struct, frozen=True):
     num_channels: int = 0
     # It sends its clients away.
     draining: bool = False
+    # Version of the messages on the bus; 0 when it does not say.
+    bus: int = 0
+    # Digests of the settings that all nodes have to agree in, by section.
+    settings: dict[str, str] = {}
     # CPU time used since the start (s) and resident memory (bytes).
     cpu_seconds: float = 0.0
     rss: int = 0

@@ -189,7 +189,7 @@ class ManualBroker:
 
     async def control(self, message: Control) -> ControlResult:
         assert self.receiver is not None
-        return ControlResult(1, 1, self.receiver.on_control(message))
+        return ControlResult.of(1, [self.receiver.on_control(message)])
 
     def health(self) -> Health:
         return Health(self.up, "" if self.up else "down")

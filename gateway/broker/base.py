@@ -6,7 +6,7 @@ Every implementation passes the contract suite in tests/broker/.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.control import ChannelPage, Control, ControlResult, NodeInfo, Revocation
+from gateway.control import Answer, ChannelPage, Control, ControlResult, NodeInfo, Revocation
 from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
@@ -46,8 +46,8 @@ class Receiver(Protocol):
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
         """What came to one subscribed channel in the order of the broker, all that arrived together at once."""
 
-    def on_control(self, message: Control) -> int:
-        """A control message for this node, its own included. Returns how many connections it acted on."""
+    def on_control(self, message: Control) -> Answer:
+        """A control message for this node, its own included."""
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Publications of these subscribed channels may have been missed. They are subscribed again by now."""

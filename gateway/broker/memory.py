@@ -100,7 +100,7 @@ class MemoryBroker:
     async def control(self, message: Control) -> ControlResult:
         if self._receiver is None:
             raise BrokerUnavailable("the broker is stopped")
-        return ControlResult(1, 1, self._receiver.on_control(message))
+        return ControlResult.of(1, [self._receiver.on_control(message)])
 
     def health(self) -> Health:
         return Health(True) if self._receiver is not None else Health(False, "the broker is stopped")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar, assert_never
@@ -11,8 +11,10 @@ from typing import TypeVar, assert_never
 from gateway import __version__
 from gateway.auth.revocations import Revocations
 from gateway.broker.base import Broker, Health, Presence, PublishDone, Registry, SubscribeDone
-from gateway.channels import Channels
+from gateway.broker.envelope import VERSION
+from gateway.channels import Channels, ChannelSpec
 from gateway.control import (
+    Answer,
     ChannelPage,
     Control,
     ControlResult,
@@ -21,6 +23,8 @@ from gateway.control import (
     NodeId,
     NodeInfo,
     RefreshUser,
+    Reloaded,
+    ReloadSettings,
     Revocation,
     RevokeTokens,
     SubscribeUser,
@@ -45,6 +49,7 @@ from gateway.messages import (
     User,
 )
 from gateway.metrics import Metrics
+from gateway.node.announcements import Announcements
 from gateway.node.clients import Client, Clients
 from gateway.node.interests import Interests
 from gateway.node.latest import LatestChannel
@@ -54,9 +59,6 @@ from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
-ANNOUNCE_INTERVAL = 3.0  # seconds; a lease lives several of them
-# Revocations reach a node by control message at once; reading them again covers what it missed while cut off.
-REVOCATIONS_EVERY = 10  # announcements
 # Channels looked at, and subscriptions told, in one turn of the loop after a gap.
 GAP_SLICE = 200
 
@@ -93,6 +95,9 @@ class Node:
         self._revocations = revocations
         self._scheduler = scheduler
         self._metrics = metrics
+        # What a reload does, and what of the settings all nodes have to agree in; set by who knows the settings.
+        self.on_reload: Callable[[], Reloaded] = lambda: Reloaded(self.uid, "this node cannot read its settings again")
+        self.settings: Mapping[str, str] = {}
         # What a drain of this node does; set by who knows the listeners.
         self.on_drain: Callable[[], None] = lambda: None
         self.draining = False
@@ -107,8 +112,7 @@ class Node:
             max_bytes=max_bytes,
         )
         self._started_at = int(time.time())
-        self._announcing: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._announcements = Announcements(registry, revocations, self.info)
         self._lag: LoopLag | None = None
 
     # Life
@@ -117,28 +121,17 @@ class Node:
         """Join the cluster. Raises BrokerUnavailable."""
         await self._broker.start(self)
         try:
-            await self._learn()
+            await self._announcements.start()
         except BaseException:
             await self._broker.stop()
             raise
         self._lag = LoopLag(self._metrics)
-        self._stopping = False
-        self._announcing = asyncio.create_task(self._announce_forever())
 
     async def stop(self) -> None:
         """Leave the cluster. The clients are gone by now; Redis is left last."""
-        # The registry may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.
-        self._stopping = True
-        if self._announcing is not None:
-            self._announcing.cancel()
-            await asyncio.gather(self._announcing, return_exceptions=True)
-            self._announcing = None
         if self._lag is not None:
             self._lag.stop()
-        try:
-            await self._registry.withdraw()
-        except RequestError as error:
-            logger.warning("the lease of this node ends by its time limit: %s", error)
+        await self._announcements.stop()
         await self._broker.stop()
 
     def health(self) -> Health:
@@ -159,28 +152,11 @@ class Node:
             num_subs=self.hub.num_subscriptions,
             num_channels=self.hub.num_channels,
             draining=self.draining,
+            bus=int.from_bytes(VERSION),
+            settings=dict(self.settings),
             cpu_seconds=cpu_seconds(),
             rss=resident_bytes(),
         )
-
-    async def _learn(self) -> None:
-        """Learn what the cluster knows, tell it what it forgot, and say that this node is there."""
-        for forgotten in self._revocations.merge(await self._registry.revocations()):
-            await self._registry.revoke(forgotten)
-        await self._registry.announce(self.info())
-
-    async def _announce_forever(self) -> None:
-        rounds = 0
-        while not self._stopping:
-            await asyncio.sleep(ANNOUNCE_INTERVAL)
-            rounds += 1
-            try:
-                if rounds % REVOCATIONS_EVERY:
-                    await self._registry.announce(self.info())
-                else:
-                    await self._learn()
-            except RequestError as error:
-                logger.warning("this node's lease could not be renewed: %s", error)
 
     # Publish and subscribe
 
@@ -208,9 +184,9 @@ class Node:
         stream = self.streams.find(channel)
         if isinstance(stream, LatestChannel):
             stream.entered(lane)
-        rules = self._channels.resolve(channel.app, channel.name).presence
-        if rules is not None:
-            self.presence.enter(channel, client.member(channel.name), rules)
+        spec = self._spec(channel)
+        if spec is not None and spec.presence is not None:
+            self.presence.enter(channel, client.member(channel.name), spec.presence)
         self._registry.set_occupancy(channel, self.count(channel))
 
     def count(self, channel: Channel) -> int:
@@ -221,8 +197,8 @@ class Node:
     def leave(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder) -> None:
         """End what `join` and its `acquire` began."""
         self.hub.remove(lane, client, encoder)
-        if self._channels.resolve(channel.app, channel.name).presence is not None:
-            self.presence.leave(channel, client.client)
+        # Whatever the rules are by now: who was never entered is ignored.
+        self.presence.leave(channel, client.client)
         stream = self.streams.find(channel)
         if isinstance(stream, LatestChannel):
             stream.leave(lane)
@@ -263,10 +239,12 @@ class Node:
         logger.warning("publications may have been missed on %d channels", len(channels))
         self._go_on(self._after_gap(channels))
 
-    def on_control(self, message: Control) -> int:
+    def on_control(self, message: Control) -> Answer:
         match message:
             case DrainNode():
                 return self._drain(message)
+            case ReloadSettings():
+                return self.reload() if message.uid in ("", self.uid) else 0
             case DisconnectUser():
                 return self._disconnect(message)
             case SubscribeUser():
@@ -293,9 +271,16 @@ class Node:
             stream = self.streams.find(channel)
             if stream is not None:
                 stream.check()
-            elif self._channels.resolve(channel.app, channel.name).options.announce_gaps:
+            elif (spec := self._spec(channel)) is None or spec.options.announce_gaps:
                 yield from self._told(channel)
             yield
+
+    def _spec(self, channel: Channel) -> ChannelSpec | None:
+        """None when a reload has taken the namespace away since the channel was subscribed to."""
+        try:
+            return self._channels.resolve(channel.app, channel.name)
+        except RequestError:
+            return None
 
     def _told(self, channel: Channel) -> Iterator[None]:
         """Tells of a gap, a subscription a step."""
@@ -323,6 +308,12 @@ class Node:
         """A slice of the steps now, the rest in the next turns of the loop."""
         if sum(1 for _ in islice(steps, GAP_SLICE)) == GAP_SLICE:
             self._scheduler.call_soon(lambda: self._go_on(steps))
+
+    def reload(self) -> Reloaded:
+        """Read the settings again, and let the others know by which ones this node runs."""
+        reloaded = self.on_reload()
+        self._announcements.announce_soon()
+        return reloaded
 
     def _drain(self, message: DrainNode) -> int:
         if message.uid != self.uid or self.draining:

@@ -86,6 +86,8 @@ class Streams:
         if not isinstance(stream, Stream):
             stream = Stream(channel, history, self)
             self._add(channel, stream)
+        # A reload may have changed it.
+        stream.history = history
         return stream.join(since, cache=cache, changed=changed)
 
     def join_latest(
@@ -100,6 +102,8 @@ class Streams:
         if not isinstance(stream, LatestChannel):
             stream = LatestChannel(channel, latest, self)
             self._add(channel, stream)
+        # A reload may have changed it.
+        stream.latest = latest
         return stream.join(interval, changed)
 
     def _add(self, channel: Channel, stream: Stream | LatestChannel) -> None:

@@ -20,7 +20,12 @@ def approach(
     `changed` is called, possibly at once and more than once, when `arrive` may be, or with the error that ends it.
     """
     channel = subscription.channel
-    spec = session.services.channels.resolve(channel.app, channel.name)
+    try:
+        spec = session.services.channels.resolve(channel.app, channel.name)
+    except RequestError as error:
+        # A reload has taken the namespace away since, or only other nodes have it.
+        changed(error)
+        return
     streams = session.services.node.streams
     if spec.latest is not None:
         grant = subscription.grant

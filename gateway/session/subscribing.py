@@ -82,6 +82,8 @@ def _subscribe(
     verdict = may_subscribe(spec, session.user.name, granted)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+    if request.delta and spec.options.delta and spec.latest is None:
+        subscription.encoder = session.encoder.delta
     session.subs[request.channel] = subscription
     session.services.node.acquire(spec.channel, partial(_subscribed, session, request, subscription))
 
@@ -110,9 +112,6 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
         session.answer(request, error)
     else:
         expires, ttl = session.services.expiry(subscription.expire_at)
-        spec = session.services.channels.resolve(session.services.app, request.channel)
-        if request.delta and spec.options.delta and spec.latest is None:
-            subscription.encoder = session.encoder.delta
         session.inbox.rest(len(result.publications))
         result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.encoder is not None)
         try:

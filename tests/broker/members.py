@@ -16,7 +16,7 @@ from gateway.broker.redis.broker import RedisBroker
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.config.settings import RedisSettings
-from gateway.control import Control, NodeId, NodeInfo
+from gateway.control import Answer, Control, NodeId, NodeInfo
 from gateway.errors import RequestError
 from gateway.messages import NO_OPTIONS, Channel, Event, Membership, Publication, PublishOptions, PublishResult
 from gateway.metrics import Metrics
@@ -29,7 +29,7 @@ class Inbox:
     """A receiver that remembers, and answers control messages with `affected`."""
 
     def __init__(self) -> None:
-        self.affected = 1
+        self.affected: Answer = 1
         self.publications: list[Publication] = []
         self.memberships: list[Membership] = []
         # How many came together.
@@ -48,7 +48,7 @@ class Inbox:
         self.batches.append(len(events))
         self._changed.set()
 
-    def on_control(self, message: Control) -> int:
+    def on_control(self, message: Control) -> Answer:
         self.controls.append(message)
         self._changed.set()
         return self.affected

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.control import DisconnectUser, SubscribeUser
+from gateway.control import ControlResult, DisconnectUser, NodeId, Reloaded, ReloadSettings, SubscribeUser
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import PUBLISHED, Channel, ClientInfo, Kind, Publication, PublishOptions
 from tests.broker.members import Engine
@@ -276,9 +276,30 @@ def test_a_control_message_reaches_every_node_and_is_counted(engine: Engine) -> 
                 member.inbox.affected = 2
             result = await members[0].broker.control(DisconnectUser("default", "42", reason="bye"))
             count = len(members) if engine.many else 1
-            assert result == (count, count, 2 * count)
+            assert result == ControlResult(count, count, 2 * count)
             for member in members:
                 assert member.inbox.controls == [DisconnectUser("default", "42", reason="bye")]
+
+    asyncio.run(scenario())
+
+
+def test_what_became_of_a_reload_comes_back(engine: Engine) -> None:
+    """From each node that it was meant for."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as members:
+            told = [
+                Reloaded(NodeId("a"), changed=["auth.hmac_secret"], needs_restart=["listen"]),
+                Reloaded(NodeId("b"), error="not TOML: \N{EARTH GLOBE EUROPE-AFRICA}"),
+            ][: len(members) if engine.many else 1]
+            for member, reloaded in zip(members, told, strict=False):
+                member.inbox.affected = reloaded
+            result = await members[0].broker.control(ReloadSettings())
+            assert (result.nodes, result.replies, result.affected) == (len(told), len(told), 0)
+            assert sorted(result.reloaded, key=str) == sorted(told, key=str)
+            members[0].inbox.affected = 0
+            result = await members[0].broker.control(ReloadSettings(NodeId("b")))
+            assert list(result.reloaded) == told[1:]
 
     asyncio.run(scenario())
 
@@ -291,7 +312,7 @@ def test_control_messages_under_way_together_keep_their_answers(engine: Engine) 
             asked = [SubscribeUser("default", str(number), "news", data=b"{}") for number in range(20)]
             results = await asyncio.gather(*(here.broker.control(message) for message in asked))
             count = 2 if engine.many else 1
-            assert results == [(count, count, count)] * 20
+            assert results == [ControlResult(count, count, count)] * 20
             assert sorted(there.inbox.controls, key=str) == sorted(asked, key=str)
 
     asyncio.run(scenario())

@@ -10,8 +10,12 @@ from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.config.settings import ServerSettings
 from gateway.control import (
     Control,
+    ControlResult,
     DisconnectUser,
+    NodeId,
     RefreshUser,
+    Reloaded,
+    ReloadSettings,
     Revocation,
     RevokeTokens,
     SubscribeUser,
@@ -19,7 +23,7 @@ from gateway.control import (
 )
 from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
 from gateway.messages import NO_OPTIONS, PUBLISHED, Publication, User
-from gateway.node import node as module
+from gateway.node import announcements
 from tests.node.site import ROOM, FakeClient, Site, joined, make_node
 
 # Publish and subscribe
@@ -123,13 +127,40 @@ def test_anonymous_clients_are_nobodys(site: Site) -> None:
     assert len(site.node.clients) == 0
 
 
+def test_a_reload_is_for_one_node_or_all(site: Site) -> None:
+    """What it does is set by who knows the settings; without it the answer says so."""
+    assert site.node.on_control(ReloadSettings(NodeId("other"))) == 0
+    answer = site.node.on_control(ReloadSettings())
+    assert isinstance(answer, Reloaded)
+    assert "cannot read its settings again" in answer.error
+    site.node.on_reload = lambda: Reloaded(site.node.uid, changed=["limits.channels"])
+    for message in (ReloadSettings(), ReloadSettings(site.node.uid)):
+        assert site.node.on_control(message) == Reloaded(site.node.uid, changed=["limits.channels"])
+
+
 # The cluster
+
+
+def test_a_reload_is_announced_at_once(site: Site) -> None:
+    """Others compare the settings of all nodes."""
+
+    async def scenario() -> None:
+        await site.node.start()
+        assert [(info.bus, info.settings) for info in await site.node.nodes()] == [(1, {})]
+        site.node.settings = {"auth": "1"}
+        site.node.reload()
+        async with asyncio.timeout(20):
+            while [info.settings for info in await site.node.nodes()] != [{"auth": "1"}]:
+                await asyncio.sleep(0)
+        await site.node.stop()
+
+    asyncio.run(scenario())
 
 
 def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """It learns what is revoked, tells what it is, renews that, and is gone after its stop."""
-    monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
-    monkeypatch.setattr(module, "REVOCATIONS_EVERY", 2)
+    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
+    monkeypatch.setattr(announcements, "REVOCATIONS_EVERY", 2)
 
     async def scenario() -> None:
         site.registry.revoked = [Revocation("default", jti="old")]
@@ -174,7 +205,7 @@ def test_a_node_that_cannot_join_leaves_nothing_behind(monkeypatch: pytest.Monke
 
 def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """Neither while it runs nor when it leaves."""
-    monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
+    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
 
     async def scenario() -> None:
         await site.node.start()
@@ -198,7 +229,7 @@ def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyP
 
 def test_a_lost_cancellation_does_not_keep_a_node_from_stopping(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """What the registry uses may lose it (`asyncio.wait_for` before Python 3.12 does)."""
-    monkeypatch.setattr(module, "ANNOUNCE_INTERVAL", 0.01)
+    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
 
     async def scenario() -> None:
         await site.node.start()
@@ -226,13 +257,13 @@ def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
         client = FakeClient(1)
         node.clients.add(client)
         result = await node.revoke(Revocation("default", jti="t1"))
-        assert result == (1, 1, 1)
+        assert result == ControlResult(1, 1, 1)
         assert client.asked == [INVALID_TOKEN]
         assert await registry.revocations() == [Revocation("default", jti="t1")]
         page = await node.occupied_channels("default", "", 10, "")
         assert page.channels == []
         assert node.health().ok
-        assert await node.control(RefreshUser("default", "42", expire_at=7)) == (1, 1, 1)
+        assert await node.control(RefreshUser("default", "42", expire_at=7)) == ControlResult(1, 1, 1)
         assert client.asked == [INVALID_TOKEN, (False, 7)]
         await node.stop()
         assert not node.health().ok

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.broker.base import Receiver
 from gateway.broker.envelope import VERSION, EnvelopeError
-from gateway.control import Control, ControlResult, NodeId
+from gateway.control import Answer, Control, ControlResult, NodeId
 
 logger = logging.getLogger(__name__)
 
@@ -30,18 +30,17 @@ class _Request(msgspec.Struct, frozen=True, array_like=True):
 class _Reply(msgspec.Struct, frozen=True, array_like=True):
     id: int
     node: NodeId
-    affected: int
+    answer: Answer
 
 
 class _Question:
     """A control message that is being answered."""
 
-    __slots__ = ("affected", "answered", "done", "expected")
+    __slots__ = ("answers", "done", "expected")
 
     def __init__(self, expected: set[NodeId], done: asyncio.Future[None]) -> None:
         self.expected = expected
-        self.answered: set[NodeId] = set()
-        self.affected = 0
+        self.answers: dict[NodeId, Answer] = {}
         self.done = done
 
 
@@ -68,27 +67,26 @@ class ControlMessages:
             async with asyncio.timeout(TIME_LIMIT):
                 await question.done
         except TimeoutError:
-            missing = ", ".join(sorted(nodes - question.answered))
+            missing = ", ".join(sorted(nodes - question.answers.keys()))
             logger.warning("no answer to a control message from: %s", missing)
         finally:
             del self._questions[id]
-        return ControlResult(len(nodes | question.answered), len(question.answered), question.affected)
+        return ControlResult.of(len(nodes | question.answers.keys()), list(question.answers.values()))
 
     def on_request(self, payload: bytes, receiver: Receiver) -> None:
         """A control message arrived. Raises EnvelopeError."""
         request = _decode(payload, REQUEST, _Request)
-        affected = receiver.on_control(request.message)
-        self._reply(request.sender, REPLY + msgspec.msgpack.encode(_Reply(request.id, self._uid, affected)))
+        answer = receiver.on_control(request.message)
+        self._reply(request.sender, REPLY + msgspec.msgpack.encode(_Reply(request.id, self._uid, answer)))
 
     def on_reply(self, payload: bytes) -> None:
         """An answer arrived. Raises EnvelopeError."""
         reply = _decode(payload, REPLY, _Reply)
         question = self._questions.get(reply.id)
-        if question is None or reply.node in question.answered:
+        if question is None or reply.node in question.answers:
             return
-        question.answered.add(reply.node)
-        question.affected += reply.affected
-        if question.expected <= question.answered and not question.done.done():
+        question.answers[reply.node] = reply.answer
+        if question.expected <= question.answers.keys() and not question.done.done():
             question.done.set_result(None)
 
 

@@ -11,7 +11,7 @@ from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import control as module
 from gateway.broker.redis.control import REPLY, REQUEST, ControlMessages
 from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.control import DisconnectUser, NodeId
+from gateway.control import ControlResult, DisconnectUser, NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from tests.broker.members import PATIENCE, Inbox, redis_member
 from tests.broker.redis.nodes import settings, two, until_health
@@ -52,7 +52,7 @@ def test_only_answers_to_the_question_count_and_each_node_once() -> None:
         exchange.answer("a", 2)
         exchange.answer("late", 1)
         async with asyncio.timeout(PATIENCE):
-            assert await asked == (4, 4, 7)
+            assert await asked == ControlResult(4, 4, 7)
         exchange.answer("b", 3)
 
     asyncio.run(scenario())
@@ -73,7 +73,7 @@ def test_a_node_that_does_not_answer_is_not_waited_for_long(
         exchange.answer("a", 1)
         exchange.answer("b", 1)
         async with asyncio.timeout(PATIENCE):
-            assert await asked == (3, 2, 2)
+            assert await asked == ControlResult(3, 2, 2)
         assert "no answer to a control message from: dead" in caplog.text
 
     asyncio.run(scenario())
@@ -116,13 +116,13 @@ def test_a_dead_node_counts_until_its_lease_ends(server: ValkeyServer, monkeypat
     async def scenario() -> None:
         async with redis_member(settings(server.url), "a") as here:
             async with redis_member(settings(server.url), "b") as there:
-                assert await here.broker.control(MESSAGE) == (2, 2, 2)
+                assert await here.broker.control(MESSAGE) == ControlResult(2, 2, 2)
                 assert there.inbox.controls == [MESSAGE]
             # Gone without a word.
-            assert await here.broker.control(MESSAGE) == (2, 1, 1)
+            assert await here.broker.control(MESSAGE) == ControlResult(2, 1, 1)
             with redis.Redis.from_url(server.url) as client:
                 client.delete(Keys("gw", 16).lease(LeaseId("b0000")))
-            assert await here.broker.control(MESSAGE) == (1, 1, 1)
+            assert await here.broker.control(MESSAGE) == ControlResult(1, 1, 1)
 
     asyncio.run(scenario())
 
