@@ -11,7 +11,7 @@ LAYERS = [
     {"errors"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
     {"control"},
-    {"listeners"},
+    {"listeners", "hangup"},
     {"channels"},
     {"protocols", "broker", "auth", "hooks"},
     {"hub"},

@@ -18,6 +18,10 @@ class Access:
 
     def __init__(self, keys: Sequence[SecretStr], *, insecure: bool) -> None:
         """`insecure` lets everybody in who sends no Origin."""
+        self.apply(keys, insecure=insecure)
+
+    def apply(self, keys: Sequence[SecretStr], *, insecure: bool) -> None:
+        """These keys count from now on."""
         self._keys = [key.get_secret_value().encode() for key in keys]
         self._insecure = insecure
 

@@ -1,6 +1,8 @@
 """Channels and info: what is where in the cluster, from the state that the nodes keep in the registry."""
 
+import hashlib
 import time
+from collections.abc import Mapping, Sequence
 
 from gateway.api.schemas import (
     ChannelInfo,
@@ -12,8 +14,12 @@ from gateway.api.schemas import (
     InfoResult,
     NodeResult,
     Process,
+    ReloadedNode,
+    ReloadRequest,
+    ReloadResult,
 )
-from gateway.control import DrainNode, NodeInfo
+from gateway.config.reloading import DIGEST
+from gateway.control import DrainNode, NodeId, NodeInfo, Reloaded, ReloadSettings
 from gateway.errors import BAD_REQUEST, INTERNAL, RequestError
 from gateway.messages import DEFAULT_APP
 from gateway.node.node import Node
@@ -45,23 +51,62 @@ class Cluster:
 
     async def info(self, request: InfoRequest) -> InfoResult:
         now = time.time()
-        return InfoResult([_node_result(info, now) for info in await self._node.nodes()])
+        nodes = await self._node.nodes()
+        usual = _usual(nodes)
+        return InfoResult([_node_result(info, now, usual) for info in nodes])
 
     async def drain(self, request: DrainRequest) -> DrainResult:
-        nodes = await self._node.nodes()
-        found = [each for each in nodes if request.node in (each.uid, each.name)]
-        if len(found) != 1:
-            names = ", ".join(each.name for each in nodes)
-            what = "several nodes have this name, give the uid" if found else f"no such node; there are: {names}"
-            raise RequestError(BAD_REQUEST, f"node {request.node!r}: {what}")
-        result = await self._node.control(DrainNode(found[0].uid))
+        result = await self._node.control(DrainNode(_found(await self._node.nodes(), request.node).uid))
         # The answers of the others do not matter, but without them nobody knows which one is missing.
         if result.replies < result.nodes:
             raise RequestError(INTERNAL, f"{result.replies} of {result.nodes} nodes answered; it may not drain")
         return DrainResult(result.affected)
 
+    async def reload(self, request: ReloadRequest) -> ReloadResult:
+        """Every node that is meant is in the answer, those too that gave none."""
+        meant = await self._node.nodes()
+        if request.node:
+            meant = [_found(meant, request.node)]
+        result = await self._node.control(ReloadSettings(meant[0].uid if request.node else NodeId("")))
+        answers = {each.uid: each for each in result.reloaded}
+        names = {each.uid: each.name for each in meant}
+        # One that came meanwhile has read them anyway.
+        silent = {uid: Reloaded(uid, "it did not answer; its settings may be as they were") for uid in names}
+        return ReloadResult(
+            [
+                ReloadedNode(names.get(uid, uid), uid, each.error, each.changed, each.needs_restart)
+                for uid, each in (silent | answers).items()
+            ]
+        )
 
-def _node_result(info: NodeInfo, now: float) -> NodeResult:
+
+def _found(nodes: Sequence[NodeInfo], wanted: str) -> NodeInfo:
+    """The node of this name or uid. Raises RequestError."""
+    found = [each for each in nodes if wanted in (each.uid, each.name)]
+    if len(found) != 1:
+        names = ", ".join(each.name for each in nodes)
+        what = "several nodes have this name, give the uid" if found else f"no such node; there are: {names}"
+        raise RequestError(BAD_REQUEST, f"node {wanted!r}: {what}")
+    return found[0]
+
+
+def _traits(info: NodeInfo) -> dict[str, str]:
+    """What nodes should have in common, as far as this one says."""
+    return {**info.settings, **({"bus": str(info.bus)} if info.bus else {})}
+
+
+def _usual(nodes: Sequence[NodeInfo]) -> dict[str, str]:
+    """What more than half of those nodes have that say anything; where there is no such thing, all of them differ."""
+    usual = {}
+    for name in {name for each in nodes for name in _traits(each)}:
+        values = [traits[name] for each in nodes if name in (traits := _traits(each))]
+        most = max(values, key=values.count)
+        usual[name] = most if 2 * values.count(most) > len(values) else ""
+    return usual
+
+
+def _node_result(info: NodeInfo, now: float, usual: Mapping[str, str]) -> NodeResult:
+    digest = hashlib.sha256("".join(info.settings.values()).encode()).hexdigest()[:DIGEST]
     return NodeResult(
         uid=info.uid,
         name=info.name,
@@ -72,6 +117,9 @@ def _node_result(info: NodeInfo, now: float) -> NodeResult:
         num_subs=info.num_subs,
         num_channels=info.num_channels,
         draining=info.draining,
+        bus=info.bus,
+        settings=digest if info.settings else "",
+        differs=sorted(name for name, value in _traits(info).items() if value != usual[name]),
         # Clocks of two machines differ.
         uptime=max(int(now) - info.started_at, 0),
         process=Process(cpu=round(info.cpu_seconds, 2), rss=info.rss),

@@ -47,7 +47,7 @@ class Publisher:
         """`message_size`: bytes of payload and tags at most."""
         self._node = node
         self._channels = channels
-        self._message_size = message_size
+        self.message_size = message_size
         self._max_channels = max_channels
 
     def start(self, request: PublishRequest, done: Done) -> int:
@@ -102,7 +102,7 @@ class Publisher:
         else:
             assert request.b64data is not UNSET
             kind, data = Kind.BINARY, decoded(request.b64data, "b64data")
-        check_size(len(data) + (len(encode(request.tags)) if request.tags else 0), self._message_size)
+        check_size(len(data) + (len(encode(request.tags)) if request.tags else 0), self.message_size)
         return kind, data
 
 

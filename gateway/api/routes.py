@@ -22,43 +22,63 @@ from gateway.metrics import Metrics
 from gateway.node.node import Node
 
 
-def api_routes(node: Node, channels: Channels, settings: ServerSettings, metrics: Metrics) -> list[BaseRoute]:
-    """`POST /api/{method}`, and what describes it."""
-    methods = api_methods(node, channels, settings)
-    described = msgspec.json.encode(document(methods))
+class Api:
+    """`POST /api/{method}`, and what describes it; for any number of listeners."""
 
-    async def openapi(request: Request) -> Response:
-        return Response(described, media_type="application/json")
+    def __init__(self, node: Node, channels: Channels, settings: ServerSettings, metrics: Metrics) -> None:
+        limits, max_batch = settings.limits, settings.api.max_batch
+        self._access = Access(settings.api.keys, insecure=settings.api.insecure)
+        self._publisher = Publisher(node, channels, limits.message_size, max_batch)
+        self._users = Users(node, channels, limits.message_size)
+        single = {
+            **self._writing(),
+            **_reading(node, channels),
+            **_operating(Cluster(node)),
+        }
+        batches = Batches(self._publisher, {name: each.call for name, each in single.items()}, max_batch)
+        self.methods = {**single, "batch": Method(schemas.BatchRequest, schemas.BatchResult, batches.run)}
+        described = msgspec.json.encode(document(self.methods))
 
-    access = Access(settings.api.keys, insecure=settings.api.insecure)
-    return [Route(DOCUMENT, openapi), Route("/api/{method}", ApiEndpoint(methods, access, metrics))]
+        async def openapi(request: Request) -> Response:
+            return Response(described, media_type="application/json")
+
+        endpoint = ApiEndpoint(self.methods, self._access, metrics)
+        self.routes: list[BaseRoute] = [Route(DOCUMENT, openapi), Route("/api/{method}", endpoint)]
+
+    def apply(self, settings: ServerSettings) -> None:
+        """These keys and limits hold from now on."""
+        self._access.apply(settings.api.keys, insecure=settings.api.insecure)
+        self._publisher.message_size = self._users.message_size = settings.limits.message_size
+
+    def _writing(self) -> dict[str, Method]:
+        publisher, users = self._publisher, self._users
+        return {
+            "publish": Method(schemas.PublishRequest, schemas.PublishResult, publisher.publish),
+            "broadcast": Method(schemas.BroadcastRequest, schemas.BroadcastResult, publisher.broadcast),
+            "subscribe": Method(schemas.SubscribeRequest, schemas.EmptyResult, users.subscribe),
+            "unsubscribe": Method(schemas.UnsubscribeRequest, schemas.EmptyResult, users.unsubscribe),
+            "disconnect": Method(schemas.DisconnectRequest, schemas.EmptyResult, users.disconnect),
+            "refresh": Method(schemas.RefreshRequest, schemas.EmptyResult, users.refresh),
+            "revoke": Method(schemas.RevokeRequest, schemas.EmptyResult, users.revoke),
+        }
 
 
-def api_methods(node: Node, channels: Channels, settings: ServerSettings) -> dict[str, Method]:
-    """All methods by name."""
-    publisher = Publisher(node, channels, settings.limits.message_size, settings.api.max_batch)
-    users = Users(node, channels, settings.limits.message_size)
-    histories = Histories(node, channels)
-    latest = LatestValues(node, channels)
-    members = Members(node, channels)
-    cluster = Cluster(node)
-    methods = {
-        "publish": Method(schemas.PublishRequest, schemas.PublishResult, publisher.publish),
-        "broadcast": Method(schemas.BroadcastRequest, schemas.BroadcastResult, publisher.broadcast),
-        "subscribe": Method(schemas.SubscribeRequest, schemas.EmptyResult, users.subscribe),
-        "unsubscribe": Method(schemas.UnsubscribeRequest, schemas.EmptyResult, users.unsubscribe),
-        "disconnect": Method(schemas.DisconnectRequest, schemas.EmptyResult, users.disconnect),
-        "refresh": Method(schemas.RefreshRequest, schemas.EmptyResult, users.refresh),
-        "revoke": Method(schemas.RevokeRequest, schemas.EmptyResult, users.revoke),
+def _reading(node: Node, channels: Channels) -> dict[str, Method]:
+    histories, latest, members = Histories(node, channels), LatestValues(node, channels), Members(node, channels)
+    return {
         "history": Method(schemas.HistoryRequest, schemas.HistoryResult, histories.read),
         "history_remove": Method(schemas.HistoryRemoveRequest, schemas.EmptyResult, histories.remove),
         "latest": Method(schemas.LatestRequest, schemas.LatestResult, latest.read),
         "latest_remove": Method(schemas.LatestRemoveRequest, schemas.EmptyResult, latest.remove),
         "presence": Method(schemas.PresenceRequest, schemas.PresenceResult, members.presence),
         "presence_stats": Method(schemas.PresenceStatsRequest, schemas.PresenceStatsResult, members.stats),
+    }
+
+
+def _operating(cluster: Cluster) -> dict[str, Method]:
+    return {
         "channels": Method(schemas.ChannelsRequest, schemas.ChannelsResult, cluster.channels),
         "info": Method(schemas.InfoRequest, schemas.InfoResult, cluster.info),
         "drain": Method(schemas.DrainRequest, schemas.DrainResult, cluster.drain),
+        "reload": Method(schemas.ReloadRequest, schemas.ReloadResult, cluster.reload),
     }
-    batches = Batches(publisher, {name: each.call for name, each in methods.items()}, settings.api.max_batch)
-    return {**methods, "batch": Method(schemas.BatchRequest, schemas.BatchResult, batches.run)}

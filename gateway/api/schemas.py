@@ -212,6 +212,12 @@ class DrainRequest(ApiRequest, frozen=True):
     node: Annotated[str, Meta(min_length=1, description="Name or uid of the node.")]
 
 
+class ReloadRequest(ApiRequest, frozen=True):
+    """Let nodes read their settings again; no connection is closed. Settings that are wrong change nothing."""
+
+    node: Annotated[str, Meta(description="Name or uid of the node. Empty: all of them.")] = ""
+
+
 class InfoRequest(ApiRequest, frozen=True):
     """List the nodes of the cluster."""
 
@@ -320,12 +326,32 @@ class NodeResult(msgspec.Struct, frozen=True):
     num_subs: int
     num_channels: int
     draining: Annotated[bool, Meta(description="It sends its clients away.")]
+    bus: Annotated[int, Meta(description="Version of the messages between nodes; 0 when it does not say.")]
+    settings: Annotated[str, Meta(description="Digest of the settings that all nodes have to agree in.")]
+    differs: Annotated[
+        list[str],
+        Meta(description="Sections in which its settings are not those of most nodes; `bus` for the version."),
+    ]
     uptime: Annotated[int, Meta(description="Seconds.")]
     process: Process
 
 
 class DrainResult(msgspec.Struct, frozen=True):
     num_clients: Annotated[int, Meta(description="Connections that are closed within the window (drain.window).")]
+
+
+class ReloadedNode(msgspec.Struct, frozen=True):
+    """What became of a reload on one node."""
+
+    name: str
+    uid: str
+    error: Annotated[str, Meta(description="Why its settings are as they were; empty when they are not.")]
+    changed: Annotated[list[str], Meta(description="Settings that are others from now on.")]
+    needs_restart: Annotated[list[str], Meta(description="Settings that are others and need a restart to count.")]
+
+
+class ReloadResult(msgspec.Struct, frozen=True):
+    nodes: list[ReloadedNode]
 
 
 class InfoResult(msgspec.Struct, frozen=True):
@@ -351,6 +377,7 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: ChannelsRequest | None = None
     info: InfoRequest | None = None
     drain: DrainRequest | None = None
+    reload: ReloadRequest | None = None
 
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -379,6 +406,7 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     channels: ChannelsResult | None = None
     info: InfoResult | None = None
     drain: DrainResult | None = None
+    reload: ReloadResult | None = None
     error: ApiError | None = None
 
 

@@ -35,7 +35,7 @@ class Users:
         """`message_size`: bytes of what is delivered with a subscription at most."""
         self._node = node
         self._channels = channels
-        self._message_size = message_size
+        self.message_size = message_size
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
         since = request.recover_since
@@ -88,7 +88,7 @@ class Users:
             text = checked_json(decoded(base64, name))
         else:
             text = b"" if value is UNSET else compact(bytes(value))
-        check_size(len(text), self._message_size)
+        check_size(len(text), self.message_size)
         return text
 
 

@@ -140,6 +140,10 @@ class TokenVerifier:
         if self._ending is not None:
             await self._ending
 
+    def like(self, settings: AuthSettings) -> "TokenVerifier":
+        """One for the same tokens by other settings. Raises ConfigError."""
+        return TokenVerifier(settings, self._revocations, self._time, app=self._app)
+
     def adopt(self, other: "TokenVerifier") -> None:
         """Check as the other, which was not started, from now on. A key set at the same URL is not fetched again."""
         self._settings = other._settings

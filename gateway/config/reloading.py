@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
 from gateway.config.settings import NamespaceSettings, Section, ServerSettings
+from gateway.errors import ConfigError
 
 # Everything else is part of listeners, links and timers that exist since the start.
 SECTIONS = ("auth", "origins", "limits", "channels", "namespaces", "personal")
@@ -113,3 +114,50 @@ def _digest(section: Any) -> str:
 
 def _plain(value: Any) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+class Source(NamedTuple):
+    """Where a node reads its settings again."""
+
+    # Raises ConfigError.
+    read: Callable[[], ServerSettings]
+    # What `read` would have returned when the node was started.
+    first: ServerSettings
+    # What the one who started it has added: keys and origins of a cluster that is started without any.
+    complete: Callable[[ServerSettings], ServerSettings] = lambda settings: settings
+
+
+class Change(NamedTuple):
+    """Settings that are to be in force, with the dotted names of those that changed and those that cannot."""
+
+    settings: ServerSettings
+    changed: list[str]
+    needs_restart: list[str]
+
+
+class Reloading:
+    """Reads the settings of a node again."""
+
+    __slots__ = ("_running", "_source", "_sources")
+
+    def __init__(self, settings: ServerSettings, source: Source | None) -> None:
+        """`settings`: those that the node is started with."""
+        self._source = source
+        self._running = Reloads(settings)
+        # Compared with each other, since a node of several has a few of its own that the sources do not know.
+        self._sources = Reloads(settings if source is None else source.first)
+
+    def read(self) -> Change:
+        """What is different now. Nothing has changed yet. Raises ConfigError."""
+        if self._source is None:
+            raise ConfigError("this node was not started from settings that it could read again")
+        fresh = self._source.read()
+        merged = self._running.merged(self._source.complete(fresh))
+        waiting = changes(self._sources.merged(fresh), fresh)
+        return Change(merged, list(changes(self._running.settings, merged)), list(waiting))
+
+    def take(self, change: Change) -> None:
+        """The change is in force from now on."""
+        self._running.take(change.settings)
+        # Of what may change the sources only keep how channels were delivered.
+        self._sources.take(self._sources.merged(change.settings))

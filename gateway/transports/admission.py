@@ -53,9 +53,7 @@ class Admission:
 
     def __init__(self, limits: AdmissionLimits, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         """Without a limit of its own the descriptor limit counts, which the server raises to its hard value."""
-        self.limit = limits.connections or max(descriptor_limit() - RESERVED_DESCRIPTORS, 1)
-        self._unauthenticated_limit = limits.unauthenticated
-        self._address_limit = limits.connections_per_address
+        self.apply(limits)
         self._refused = metrics.refused
         self._clock = clock
         self._logged: dict[str, float] = {}
@@ -68,6 +66,12 @@ class Admission:
         self.draining = False
         metrics.connections.read = lambda: self.clients
         metrics.unauthenticated.read = lambda: self.unauthenticated
+
+    def apply(self, limits: AdmissionLimits) -> None:
+        """These limits hold for those who come from now on."""
+        self.limit = limits.connections or max(descriptor_limit() - RESERVED_DESCRIPTORS, 1)
+        self._unauthenticated_limit = limits.unauthenticated
+        self._address_limit = limits.connections_per_address
 
     def enter(self) -> "Place":
         """A connection arrives."""

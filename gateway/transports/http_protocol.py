@@ -71,6 +71,11 @@ class HttpOptions:
         self.max_body = max_body
         self._sockets: SocketOptions | None = None
 
+    def apply(self, limits: HttpLimits) -> None:
+        """These limits hold from now on, for WebSockets for those that open from now on."""
+        self.limits = limits
+        self._sockets = None
+
     def sockets(self, connections: set[Any]) -> SocketOptions:
         """What all WebSockets of the server with this set of connections share."""
         if self._sockets is None or self._sockets.connections is not connections:

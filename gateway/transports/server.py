@@ -18,9 +18,7 @@ from uvicorn.server import ServerState
 from gateway import listeners
 from gateway.config.settings import DrainSettings, ServerSettings
 from gateway.listeners import BACKLOG
-from gateway.metrics import Metrics
-from gateway.transports.admission import Admission, raise_descriptor_limit
-from gateway.transports.drain import Drain
+from gateway.transports.admission import raise_descriptor_limit
 from gateway.transports.http_protocol import HttpOptions, http_protocol
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.tls import TlsAcceptor, tls_context
@@ -82,7 +80,7 @@ class Listener:
             return factory(config=self.config, server_state=self.state, app_state=app_state, _loop=loop)
 
         if self._tls is not None:
-            self._acceptor = self._tls_acceptor(self._tls, make_protocol)
+            self._acceptor = TlsAcceptor(self._tls, make_protocol, self._options)
         for listener in self._sockets:
             listener.setblocking(False)
             create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
@@ -93,17 +91,6 @@ class Listener:
                     self._servers.append(await create(make_protocol, sock=listener, backlog=BACKLOG))
             except OSError as error:
                 raise listeners.refused(listeners.shown(listener, "http"), self._setting, error) from error
-
-    def _tls_acceptor(self, context: ssl.SSLContext, make_protocol: Callable[[], Any]) -> TlsAcceptor:
-        options = self._options
-        assert options.admission is not None
-        return TlsAcceptor(
-            context,
-            make_protocol,
-            admission=options.admission,
-            timeout=options.limits.header_timeout,
-            protocol_errors=options.metrics.protocol_errors,
-        )
 
     def stop_accepting(self) -> None:
         """New connections are refused by the system, those that are open stay."""
@@ -232,9 +219,8 @@ async def serve(
     internal: Any | None,
     settings: ServerSettings,
     *,
-    admission: Admission,
-    drain: Drain,
-    metrics: Metrics,
+    options: HttpOptions,
+    internal_options: HttpOptions,
     public_sockets: Sequence[socket.socket] | None = None,
     internal_sockets: Sequence[socket.socket] | None = None,
     on_started: Callable[[], object] = lambda: None,
@@ -245,7 +231,6 @@ async def serve(
     Sockets that are given are served instead of the addresses in the settings, and closed at the end.
     """
     raise_descriptor_limit()
-    limits, max_body = settings.limits, settings.api.max_body
     tls = tls_context(settings.tls)
     with ExitStack() as unless_bound:
         if public_sockets is None:
@@ -256,10 +241,8 @@ async def serve(
             bound = internal is not None and settings.internal_listen
             internal_sockets = [listeners.bind(settings.internal_listen, "internal_listen")] if bound else []
         unless_bound.pop_all()
-    options = HttpOptions(limits, drain=drain, metrics=metrics, admission=admission, max_body=max_body)
     clients = Listener(public, options, public_sockets, "listen", tls)
-    options = HttpOptions(limits, drain=drain, metrics=metrics, max_body=max_body)
-    operators = Listener(internal, options, internal_sockets, "internal_listen")
+    operators = Listener(internal, internal_options, internal_sockets, "internal_listen")
 
     def started() -> None:
         _spare_collector()

@@ -9,9 +9,8 @@ from contextlib import suppress
 
 from gateway.config.settings import TlsSettings
 from gateway.errors import ConfigError
-from gateway.metrics import LabelledCounter
-from gateway.transports.admission import FULL, Admission, Place
-from gateway.transports.http_protocol import GatewayHttpProtocol
+from gateway.transports.admission import FULL, Place
+from gateway.transports.http_protocol import GatewayHttpProtocol, HttpOptions
 
 # Connections accepted in one turn of the loop at most.
 BATCH = 64
@@ -30,17 +29,14 @@ class TlsAcceptor:
         self,
         context: ssl.SSLContext,
         make_protocol: Callable[[], GatewayHttpProtocol],
-        *,
-        admission: Admission,
-        timeout: float,
-        protocol_errors: LabelledCounter,
+        options: HttpOptions,
     ) -> None:
-        """`timeout`: seconds for a handshake."""
+        """The options need an admission; a handshake may take as long as a request's head."""
+        assert options.admission is not None
         self._context = context
         self._make_protocol = make_protocol
-        self._admission = admission
-        self._timeout = timeout
-        self._protocol_errors = protocol_errors
+        self._admission = options.admission
+        self._options = options
         self._listeners: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
 
@@ -90,16 +86,17 @@ class TlsAcceptor:
         protocol = self._make_protocol()
         protocol.place = place
         secured = False
+        timeout = self._options.limits.header_timeout
         try:
             # SSLError is an OSError, and so are a reset and the timeout.
             with suppress(OSError):
                 await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: protocol, client, ssl=self._context, ssl_handshake_timeout=self._timeout
+                    lambda: protocol, client, ssl=self._context, ssl_handshake_timeout=timeout
                 )
                 secured = True
         finally:
             if not secured:
-                self._protocol_errors.add("tls")
+                self._options.metrics.protocol_errors.add("tls")
                 place.leave()
 
 

@@ -11,8 +11,8 @@ import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import Gateway
+from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
-from gateway.transports.http_protocol import HttpOptions
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 
@@ -71,23 +71,18 @@ class Site:
 
 
 @contextmanager
-def running(settings: ServerSettings) -> Iterator[Site]:
+def running(settings: ServerSettings, source: Source | None = None) -> Iterator[Site]:
     """The node; returns once both listeners accept."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     site = Site(*sockets)
     ready = threading.Event()
 
     async def main() -> None:
-        gateway = site.gateway = Gateway(settings)
+        gateway = site.gateway = Gateway(settings, source)
         site.loop = asyncio.get_running_loop()
-        limits, body = settings.limits, settings.api.max_body
-        options = HttpOptions(
-            limits, drain=gateway.drain, metrics=gateway.metrics, admission=gateway.admission, max_body=body
-        )
-        operators = HttpOptions(limits, drain=gateway.drain, metrics=gateway.metrics, max_body=body)
         site.server = GatewayServer(
-            Listener(gateway.public, options, sockets[:1], "listen"),
-            Listener(gateway.internal, operators, sockets[1:], "internal_listen"),
+            Listener(gateway.public, gateway.options, sockets[:1], "listen"),
+            Listener(gateway.internal, gateway.internal_options, sockets[1:], "internal_listen"),
             Lifespan(gateway.public),
             settings.drain,
             on_started=ready.set,

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.api import schemas
-from gateway.api.routes import api_methods
+from gateway.api import routes, schemas
 from gateway.channels import Channels
 from tests.api.clients import native, settled
 from tests.api.conftest import Api
@@ -166,7 +165,9 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
 
     async def carry_out() -> None:
         gateway = site.gateway
-        call = api_methods(gateway.node, Channels(gateway.settings), gateway.settings)[method].call
+        call = (
+            routes.Api(gateway.node, Channels(gateway.settings), gateway.settings, gateway.metrics).methods[method].call
+        )
         counting = asyncio.create_task(count_turns())
         await call(request)
         counting.cancel()

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from gateway.config.settings import ServerSettings
 from gateway.errors import GatewayError
+from gateway.transports.http_protocol import HttpOptions
 from gateway.transports.server import serve
 from tests.transports.conftest import Site
 
@@ -34,13 +35,13 @@ class Node(Site):
         public.router.routes += [Route("/slow", _slow), Route("/never", _never)]
         internal = Starlette(routes=[Route("/health", lambda request: PlainTextResponse("fine"))])
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        limits = self.settings.limits
         await serve(
             public,
             internal,
             self.settings,
-            admission=self.admission,
-            drain=self.drain,
-            metrics=self.metrics,
+            options=HttpOptions(limits, drain=self.drain, metrics=self.metrics, admission=self.admission),
+            internal_options=HttpOptions(limits, drain=self.drain, metrics=self.metrics),
             public_sockets=sockets[:1],
             internal_sockets=sockets[1:],
             on_started=lambda: say(public=sockets[0].getsockname(), internal=sockets[1].getsockname()),

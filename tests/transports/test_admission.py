@@ -128,3 +128,27 @@ def test_the_soft_descriptor_limit_is_raised_to_the_hard_one() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptor_limit()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_limits_can_change() -> None:
+    """For those who come; those who are there stay, and are counted."""
+    counted = admission(connections=3)
+    places = [counted.enter() for _ in range(3)]
+    for place in places:
+        place.authenticated()
+    counted.apply(LimitSettings(connections=1, unauthenticated=1, connections_per_address=1))
+    newest = counted.enter()
+    assert newest.check("192.0.2.1") is FULL
+    assert counted.clients == 0
+    newest.leave()
+    counted.apply(LimitSettings(connections=9, unauthenticated=1, connections_per_address=1))
+    one, other = counted.enter(), counted.enter()
+    assert one.check("192.0.2.1") is UNAUTHENTICATED
+    one.authenticated()
+    assert one.check("192.0.2.1") is None
+    assert other.check("192.0.2.1") is ADDRESS
+    counted.apply(LimitSettings())
+    assert other.check("192.0.2.1") is None
+    one.leave()
+    other.leave()
+    assert counted.total == 3

@@ -252,16 +252,15 @@ def test_it_works_embedded_in_a_plain_uvicorn_server() -> None:
 
 def run(settings: ServerSettings, app: Any, internal: Any = None) -> None:
     """Serve until the application's lifespan, or a listener, fails."""
-    metrics = Metrics()
+    metrics, drain, limits = Metrics(), Drain(0), settings.limits
 
     async def main() -> None:
         await serve(
             app,
             internal,
             settings,
-            admission=Admission(settings.limits, metrics),
-            drain=Drain(0),
-            metrics=metrics,
+            options=HttpOptions(limits, drain=drain, metrics=metrics, admission=Admission(limits, metrics)),
+            internal_options=HttpOptions(limits, drain=drain, metrics=metrics),
             on_started=lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
 

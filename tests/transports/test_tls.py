@@ -17,6 +17,8 @@ from websockets.sync.client import connect as websocket_connect
 from gateway.config.settings import LimitSettings
 from gateway.metrics import Metrics
 from gateway.transports.admission import Admission
+from gateway.transports.drain import Drain
+from gateway.transports.http_protocol import HttpOptions
 from gateway.transports.tls import TlsAcceptor
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient
@@ -167,9 +169,7 @@ def test_a_system_without_descriptors_is_asked_again_later(
         acceptor = TlsAcceptor(
             certificate,
             lambda: pytest.fail("no handshake succeeds here"),
-            admission=admission,
-            timeout=1.0,
-            protocol_errors=metrics.protocol_errors,
+            HttpOptions(LimitSettings(header_timeout=1.0), drain=Drain(0), metrics=metrics, admission=admission),
         )
         with Exhausted() as listener:
             listener.bind(("127.0.0.1", 0))

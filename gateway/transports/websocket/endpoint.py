@@ -108,7 +108,7 @@ class WebSocketEndpoint:
         self._open_connection = open_connection
         self._trusted_proxies = trusted_proxies
         self._metrics = metrics
-        self._message_size = message_size
+        self.message_size = message_size
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """One handshake, and on plain ASGI the whole life of its connection."""
@@ -163,7 +163,7 @@ class WebSocketEndpoint:
         if detachment is not None:
             detachment["detach"](connection, place)
             return True
-        transport = AsgiTransport(connection, send, place, self._message_size, self._metrics.protocol_errors)
+        transport = AsgiTransport(connection, send, place, self.message_size, self._metrics.protocol_errors)
         await transport.run(receive)
         return False
 
