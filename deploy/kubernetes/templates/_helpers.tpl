@@ -25,10 +25,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- define "gateway.secretName" -}}
-{{- .Values.secret.name | default (printf "%s-secrets" (include "gateway.fullname" .)) }}
-{{- end }}
-
 {{/* The settings that come from the Secret: by name in secret.keys the variable. */}}
 {{- define "gateway.secretVariables" -}}
 redisUrl: GATEWAY_REDIS__URL

@@ -1,0 +1,54 @@
+{{/* Values that are right one by one and wrong together, or in the wrong place. Each text names what to change. */}}
+{{- define "gateway.refusals" -}}
+{{- $settings := .Values.settings }}
+{{- $own := dict
+  "listen" "the chart listens on listenHost:8000; service.port is the one of clients"
+  "internal_listen" "the chart listens on listenHost:9000"
+  "workers" "a pod is one node; set replicas or autoscaling"
+  "node_name" "a node has the name of its pod"
+}}
+{{- range $name, $instead := $own }}
+{{- if hasKey $settings $name }}
+{{- fail (printf "settings.%s: set by the chart: %s" $name $instead) }}
+{{- end }}
+{{- end }}
+{{- $secret := list (list "redis" "url" "redisUrl") (list "auth" "hmac_secret" "hmacSecret") (list "auth" "hmac_secret_previous" "hmacSecretPrevious") (list "api" "keys" "apiKeys") }}
+{{- range $secret }}
+{{- if hasKey (index $settings (index . 0) | default dict) (index . 1) }}
+{{- fail (printf "settings.%s.%s: secrets do not belong in a ConfigMap; name the key of a Secret in secret.keys.%s" (index . 0) (index . 1) (index . 2)) }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if hasPrefix "GATEWAY_" .name }}
+{{- fail (printf "extraEnv: %s: settings stand in settings, secrets in secret.keys; from here they would change what the chart computes with" .name) }}
+{{- end }}
+{{- end }}
+{{- $several := or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) }}
+{{- if and $several (not .Values.secret.keys.redisUrl) }}
+{{- fail "secret.keys.redisUrl is empty: several nodes need a Redis between them, without one messages stay on the node they came to; set it, or replicas to 1" }}
+{{- end }}
+{{- if .Values.secret.create }}
+{{- include "gateway.secretRefusals" . }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas = %d: more than maxReplicas = %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- fail "ingress.enabled, but ingress.hosts is empty: name the host of the gateway" }}
+{{- end }}
+{{- end }}
+
+{{- define "gateway.secretRefusals" -}}
+{{- $data := .Values.secret.data }}
+{{- range $name, $key := .Values.secret.keys }}
+{{- if and $key (not (index $data $name)) }}
+{{- fail (printf "secret.create, but secret.data.%s is empty: set it, or secret.keys.%s to \"\" if it is not used" $name $name) }}
+{{- end }}
+{{- end }}
+{{- range $name := list "hmacSecret" "hmacSecretPrevious" }}
+{{- $value := index $data $name }}
+{{- if and $value (lt (len $value) 32) }}
+{{- fail (printf "secret.data.%s: expected 32 bytes or more (RFC 7518); `openssl rand -hex 32` makes one" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
