@@ -1,6 +1,6 @@
 """The part of the chart's values.schema.json that is about the gateway's settings, made from the settings themselves.
 
-`python -m tests.kubernetes.values_schema` writes it, so that `helm install` refuses a misspelt setting before a pod does.
+`python -m tests.kubernetes.values_schema` writes it, so that `helm install` refuses a misspelt setting, not a pod.
 """
 
 import json
