@@ -237,10 +237,10 @@ class Worker:
         self._publishing.lost(client)
 
     def _client(self, plan: ClientPlan, *, subscribes: bool) -> Client:
-        return Client(self, plan, self._wire(), subscribes=subscribes)
+        return Client(self, plan, self._wire(subscribes=subscribes), subscribes=subscribes)
 
-    def _wire(self) -> Wire:
-        return make_wire(self._plan.protocol, self._plan.token_secret)
+    def _wire(self, *, subscribes: bool) -> Wire:
+        return make_wire(self._plan.protocol, self._plan.token_secret, subscribes=subscribes)
 
 
 def _bound(address: str, _: object) -> socket.socket:
