@@ -5,7 +5,21 @@ from typing import Any
 import click
 
 from gateway import __version__
-from gateway.cli import check, cluster, drain, explain, nodes, publish, revoke, serve, subscribe, token, url, version
+from gateway.cli import (
+    check,
+    cluster,
+    drain,
+    explain,
+    nodes,
+    publish,
+    reload,
+    revoke,
+    serve,
+    subscribe,
+    token,
+    url,
+    version,
+)
 from gateway.errors import GatewayError
 
 # What a shell reports for a process that SIGINT ended.
@@ -46,6 +60,7 @@ for command in (
     subscribe.subscribe,
     revoke.revoke,
     drain.drain,
+    reload.reload,
     nodes.nodes,
     version.version,
 ):

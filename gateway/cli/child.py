@@ -2,16 +2,20 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gateway
+from gateway.cli.additions import Additions
+from gateway.cli.options import Sources
 from gateway.cli.processes import Child, Family
 
 if TYPE_CHECKING:
+    from gateway.config.reloading import Source
     from gateway.config.settings import ServerSettings
 
 _STDOUT, _STDERR = 1, 2
@@ -25,10 +29,29 @@ sys.exit(main(name))
 """
 
 
+class ChildSource(NamedTuple):
+    """Where a child reads its settings again: where its parent got them."""
+
+    sources: Sources
+    # What the parent got when it started.
+    first: "ServerSettings"
+    additions: Additions = Additions()
+
+    def orders(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "config_file": str(self.sources.config_file) if self.sources.config_file is not None else None,
+            "flags": self.sources.flags,
+            "first": _dumped(self.first),
+            "additions": self.additions._asdict(),
+        }
+
+
 def start_node(
     family: Family,
     name: str,
     settings: "ServerSettings",
+    source: ChildSource,
     sockets: Sequence[socket.socket],
     internal_sockets: Sequence[socket.socket] | None = None,
 ) -> Child:
@@ -42,13 +65,24 @@ def start_node(
     folder = str(Path(gateway.__file__).parents[1])
     command = [sys.executable, "-P", "-c", _ENTRY, name, folder]
     orders = {
-        # What nobody set stays so: some defaults depend on it.
-        "settings": settings.model_dump(exclude_unset=True),
+        "settings": _dumped(settings),
+        "source": source.orders(),
         "sockets": _numbers(sockets),
         "internal_sockets": None if internal_sockets is None else _numbers(internal_sockets),
     }
     inherited = [*sockets, *(internal_sockets or ())]
-    return family.start(name, command, orders=json.dumps(orders, default=_plain).encode(), sockets=inherited)
+    text = json.dumps(orders, default=_plain).encode()
+    # The child inherits that it is blocked (execve(2)), and lets it through once it can read its settings again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        return family.start(name, command, orders=text, sockets=inherited)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _dumped(settings: "ServerSettings") -> dict[str, Any]:
+    """What nobody set stays so: some defaults depend on it."""
+    return settings.model_dump(exclude_unset=True)
 
 
 def _numbers(sockets: Sequence[socket.socket]) -> list[int]:
@@ -78,10 +112,21 @@ def main(name: str) -> int:
             sockets=_sockets(orders["sockets"]),
             internal_sockets=None if given is None else _sockets(given),
             on_ready=lambda: os.write(report, b"ready\n"),
+            source=_source(orders["source"]),
         )
     except GatewayError as error:
         print(f"Error: {name}: {error}", file=sys.stderr)
         return 1
+
+
+def _source(orders: dict[str, Any]) -> "Source":
+    from gateway.config.reloading import Source
+    from gateway.config.settings import ServerSettings
+
+    path = orders["config_file"]
+    sources = Sources(Path(path) if path is not None else None, orders["flags"])
+    additions = Additions(**orders["additions"])
+    return Source(sources.load, ServerSettings.model_validate(orders["first"]), additions.complete)
 
 
 def _sockets(numbers: Sequence[int]) -> list[socket.socket]:

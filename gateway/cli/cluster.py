@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gateway.cli import embedded
-from gateway.cli.child import start_node
+from gateway.cli.additions import Additions, needs_api_key, needs_secret
+from gateway.cli.child import ChildSource, start_node
 from gateway.cli.listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
@@ -56,15 +57,18 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     process ids and the keys that were made. Everything else goes to standard error.
 
     A node that dies is reported and not replaced, so that you can watch what its clients do. Ctrl-C ends everything.
+    On SIGHUP all nodes read the settings again, see `gateway reload`.
     For production see `gateway serve`.
     """
     # The internal listeners get ports of their own; what the settings say is for production.
-    loaded = sources.read({"workers": 1, "internal_listen": "127.0.0.1:0"})
+    sources = sources.found().given({"workers": 1, "internal_listen": "127.0.0.1:0"})
+    loaded = sources.read()
     with ExitStack() as stack:
         block = stack.enter_context(closing(_block(loaded, count)))
-        plan = _plan(loaded, block)
+        plan = _plan(loaded, block, sources)
         family = stack.enter_context(Family(None if plan.settings.redis.url else embedded.private_directory))
         nodes: list[Child] = []
+        family.on_hangup = lambda: _reload(nodes)
         try:
             if family.directory is not None:
                 plan = plan.with_valkey(embedded.start(family, family.directory))
@@ -88,9 +92,10 @@ class Plan(NamedTuple):
 
     settings: "ServerSettings"
     host: str
-    # Keys made for this run; empty when the settings hold some, or none are needed.
-    api_key: str | None
-    hmac_secret: str | None
+    additions: Additions
+    # As they were read: nodes read them again in the same way.
+    loaded: "ServerSettings"
+    sources: Sources
     valkey: Child | None = None
 
     def url(self, port: int) -> str:
@@ -105,30 +110,24 @@ class Plan(NamedTuple):
         return self._replace(valkey=valkey, settings=self.settings.model_copy(update={"redis": redis}))
 
 
-def _plan(loaded: "Loaded", block: Block) -> Plan:
-    from pydantic import SecretStr
-
+def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
     from gateway.config.addresses import parse
 
     settings = loaded.settings
-    auth, api, drain = settings.auth, settings.api, settings.drain
     host = parse(settings.listen).host
-    hmac_secret = api_key = None
-    if not settings.no_auth and not (auth.hmac_secret or auth.public_key or auth.jwks_file or auth.jwks_url):
-        hmac_secret = secrets.token_hex(32)
-        auth = auth.model_copy(update={"hmac_secret": SecretStr(hmac_secret)})
-    if not settings.no_auth and not (api.keys or api.insecure):
-        api_key = secrets.token_hex(32)
-        api = api.model_copy(update={"keys": (SecretStr(api_key),)})
-    if "drain.window" not in loaded.origins:
-        drain = drain.model_copy(update={"window": 0.0})
     # So that pages of the nodes themselves may connect, to any of them, with the origin check on.
     hosts = dict.fromkeys(["127.0.0.1", "localhost", _WILDCARDS.get(host, host)])
     ports = (block.port, *(place.port for place in block.places))
     own = [f"{_scheme(settings)}://{_authority(each, port)}" for each in hosts for port in ports]
-    origins = settings.origins.model_copy(update={"allowed": (*settings.origins.allowed, *own)})
-    update = {"auth": auth, "api": api, "drain": drain, "origins": origins}
-    return Plan(settings.model_copy(update=update), host, api_key, hmac_secret)
+    additions = Additions(
+        hmac_secret=secrets.token_hex(32) if needs_secret(settings) else "",
+        api_key=secrets.token_hex(32) if needs_api_key(settings) else "",
+        origins=tuple(own),
+    )
+    completed = additions.complete(settings)
+    if "drain.window" not in loaded.origins:
+        completed = completed.model_copy(update={"drain": settings.drain.model_copy(update={"window": 0.0})})
+    return Plan(completed, host, additions, settings, sources)
 
 
 def _scheme(settings: "ServerSettings") -> str:
@@ -168,7 +167,8 @@ def _start(family: Family, plan: Plan, name: str, place: Place) -> Child:
         "node_name": name,
         "node_url": plan.url(place.port),
     }
-    return start_node(family, name, plan.settings.model_copy(update=update), place.public, [place.internal])
+    source = ChildSource(plan.sources, plan.loaded, plan.additions)
+    return start_node(family, name, plan.settings.model_copy(update=update), source, place.public, [place.internal])
 
 
 def _await_ready(family: Family, waiting: dict[Child, int]) -> None:
@@ -201,6 +201,12 @@ def _ask(port: int) -> tuple[int, str]:
         connection.close()
 
 
+def _reload(nodes: list[Child]) -> None:
+    _say("the nodes read their settings again")
+    for node in nodes:
+        node.hang_up()
+
+
 def _watch(family: Family) -> None:
     """Report what dies, until Interrupted."""
     while True:
@@ -227,8 +233,8 @@ def _announce(plan: Plan, block: Block, nodes: list[Child]) -> None:
         ],
         "redis_url": mask_url(url.get_secret_value()) if url else None,
         "redis_pid": plan.valkey.pid if plan.valkey else None,
-        "api_key": plan.api_key,
-        "hmac_secret": plan.hmac_secret,
+        "api_key": plan.additions.api_key or None,
+        "hmac_secret": plan.additions.hmac_secret or None,
     }
     for warning in warnings(plan.settings):
         _say(f"warning: {warning}")
@@ -244,7 +250,7 @@ def _welcome(plan: Plan, ready: dict[str, Any]) -> None:
     data = {"name": "curl", "node": "backend", "text": "hello"} if settings.demo else "hello"
     headers = ["Content-Type: application/json", "X-Centrifugo-Error-Mode: transport"]
     if settings.api.keys:
-        headers.append(f"X-API-Key: {plan.api_key or '...'}")
+        headers.append(f"X-API-Key: {plan.additions.api_key or '...'}")
     publish = ["curl", f"{ready['url']}/api/publish", "-d", json.dumps({"channel": channel, "data": data})]
     for header in headers:
         publish += ["-H", header]

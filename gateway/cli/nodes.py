@@ -9,14 +9,18 @@ import click
 from gateway.cli.http_api import Api, ApiError, with_api
 from gateway.log import escape
 
-_HEADER = ("NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY", "")
+_HEADER = ("NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY", "SETTINGS", "")
 
 
 @click.command(short_help="List the nodes of a running cluster.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer of the API as it is.")
 @with_api
 def nodes(api: Api, as_json: bool) -> None:
-    """List the nodes of a running cluster, with what each of them carries."""
+    """List the nodes of a running cluster, with what each of them carries.
+
+    SETTINGS is a digest of those that all nodes have to agree in. Nodes that are not as most of them are say where they
+    differ; for the settings a `gateway reload` or a restart helps.
+    """
     result = api.call("info", {})
     listed = result.get("nodes")
     if not isinstance(listed, list) or not all(isinstance(node, dict) for node in listed):
@@ -33,7 +37,7 @@ def nodes(api: Api, as_json: bool) -> None:
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     """Texts to the left, numbers to the right."""
     cells = [
-        cell.ljust(width) if column < 2 else cell.rjust(width)
+        cell.ljust(width) if column < 2 or column == len(row) - 1 else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
     return "  ".join(cells).rstrip()
@@ -49,9 +53,20 @@ def _row(node: dict[str, Any]) -> tuple[str, ...]:
         *counts,
         f"{process.get('cpu', 0)} s",
         f"{process.get('rss', 0) // 2**20} MiB",
-        "draining" if node.get("draining") else "",
+        str(node.get("settings", "")),
+        _remarks(node),
     )
     return tuple(escape(str(cell)) for cell in cells)
+
+
+def _remarks(node: dict[str, Any]) -> str:
+    remarks = ["draining"] if node.get("draining") else []
+    differs = node.get("differs")
+    if isinstance(differs, list) and differs:
+        sections = [str(name) for name in differs if name != "bus"]
+        remarks += [f"settings differ: {', '.join(sections)}"] if sections else []
+        remarks += [f"bus version differs: {node.get('bus')}"] if "bus" in differs else []
+    return "; ".join(remarks)
 
 
 def _duration(seconds: int) -> str:

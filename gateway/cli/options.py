@@ -56,22 +56,32 @@ _FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
 
 
 class Sources(NamedTuple):
-    """Where a command gets its settings from. Nothing is read before `load` or `read`."""
+    """Where a command gets its settings from. Nothing is read before it is asked for."""
 
     config_file: Path | None
     # by dotted name, without those that were not given
     flags: Mapping[str, Any]
 
-    def load(self, overrides: Mapping[str, Any] | None = None) -> "ServerSettings":
-        """The settings; `overrides`, by dotted name, beat every source. Raises ConfigError."""
-        return self.read(overrides).settings
+    def load(self) -> "ServerSettings":
+        """The settings. Raises ConfigError."""
+        return self.read().settings
 
-    def read(self, overrides: Mapping[str, Any] | None = None) -> "Loaded":
+    def found(self) -> "Sources":
+        """With the file that is read now by its name: were it to vanish, reading again must not mean no file."""
+        from gateway.config.sources import settings_file
+
+        return self._replace(config_file=settings_file(self.config_file, os.environ))
+
+    def given(self, overrides: Mapping[str, Any]) -> "Sources":
+        """With these, by dotted name, which beat every source."""
+        return self._replace(flags={**self.flags, **overrides})
+
+    def read(self) -> "Loaded":
         """The settings and where each of them comes from. Raises ConfigError."""
         # Imported here: pydantic takes a tenth of a second, which `gateway --help` need not pay.
         from gateway.config import sources
 
-        return sources.read(self.config_file, {**self.flags, **(overrides or {})}, os.environ)
+        return sources.read(self.config_file, self.flags, os.environ)
 
 
 def with_settings(*flags: str) -> Callable[[Command[R]], Command[R]]:

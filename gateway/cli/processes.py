@@ -14,8 +14,9 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from gateway.errors import GatewayError
+from gateway.hangup import Terminal
 
-# Signals that ask this process to end. SIGHUP: the terminal was closed.
+# Signals that ask this process to end. SIGHUP: the terminal was closed, or settings are to be read again.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds that a second signal leaves the children.
 LAST_WORDS = 0.5
@@ -68,6 +69,10 @@ class Child:
     def terminate(self) -> None:
         self._process.terminate()
 
+    def hang_up(self) -> None:
+        """Ask it to read its settings again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def reap(self) -> None:
         """Wait for the end of a child that was killed."""
         self.code = self._process.wait()
@@ -101,6 +106,9 @@ class Family:
     def __init__(self, make_directory: Callable[[], Path] | None = None) -> None:
         """The `directory` that is made is removed when the family ends, however it ends."""
         self.directory: Path | None = None
+        # What SIGHUP asks for while there is a terminal, or there never was one. None: it ends the family all the same.
+        self.on_hangup: Callable[[], None] | None = None
+        self._terminal = Terminal()
         self._make_directory = make_directory
         self._children: list[Child] = []
         self._undo = ExitStack()
@@ -185,13 +193,18 @@ class Family:
         sources: list[socket.socket | Child] = [self._signals, *self._children]
         readable, _, _ = select.select(sources, [], [], seconds)
         if self._signals in readable:
-            self._signals.recv(64)
-            raise Interrupted
+            self._take(self._signals.recv(64))
         news = [child for child in self._children if child in readable]
         for child in news:
             child.read()
         self._children = [child for child in self._children if child.code is None]
         return news
+
+    def _take(self, numbers: bytes) -> None:
+        """Signals that came. Raises Interrupted."""
+        if self.on_hangup is None or self._terminal.is_closed or set(numbers) != {signal.SIGHUP}:
+            raise Interrupted
+        self.on_hangup()
 
     def stop(self, children: Iterable[Child], seconds: float) -> list[Child]:
         """Ask these children to end, wait for `seconds` at most, and return those that still run.

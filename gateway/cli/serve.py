@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from gateway.cli.child import start_node
+from gateway.cli.child import ChildSource, start_node
 from gateway.cli.listeners import SharedListener
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
 from gateway.errors import ConfigError, GatewayError
 
 if TYPE_CHECKING:
+    from gateway.config.reloading import Reloads
     from gateway.config.settings import ServerSettings
 
 # Seconds before a worker that died is started again; doubled each time it dies soon after, up to the most.
@@ -48,7 +49,7 @@ def serve(context: click.Context, sources: Sources) -> None:
     has an internal listener of its own, on the port of --internal-listen and the ones after it.
 
     SIGTERM or Ctrl-C drains: the node turns unready, then closes its connections over the seconds of drain.window,
-    and ends. A second signal ends it at once.
+    and ends. A second signal ends it at once. SIGHUP reads the settings again, see `gateway reload`.
 
     \b
     Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
@@ -56,12 +57,16 @@ def serve(context: click.Context, sources: Sources) -> None:
     from gateway import log
     from gateway.app import run_node
     from gateway.config.checks import warnings
+    from gateway.config.reloading import Source
 
+    sources = sources.found()
     settings = sources.load()
     log.configure(settings.log, sys.stderr, settings.node_name)
     for warning in warnings(settings):
         _logger.warning("%s", warning)
-    context.exit(run_node(settings) if settings.workers == 1 else run_workers(settings))
+    if settings.workers == 1:
+        context.exit(run_node(settings, source=Source(sources.load, settings)))
+    context.exit(run_workers(settings, sources))
 
 
 @dataclass(slots=True)
@@ -69,21 +74,25 @@ class _Worker:
     """A place for a process."""
 
     name: str
-    settings: "ServerSettings"
+    # Of what it is started with.
+    reloads: "Reloads"
     delay: float = RESTART_FIRST
     child: Child | None = None
     started: float = 0.0
     due: float = 0.0
 
 
-def run_workers(settings: "ServerSettings") -> int:
+def run_workers(settings: "ServerSettings", sources: Sources) -> int:
     """Run `settings.workers` nodes until a signal; returns the exit code.
 
     Raises GatewayError when they cannot be started.
     """
-    workers = [_Worker(f"worker {index + 1}", each) for index, each in enumerate(worker_settings(settings))]
+    from gateway.config.reloading import Reloads
+
+    workers = [_Worker(f"worker {index + 1}", Reloads(each)) for index, each in enumerate(worker_settings(settings))]
     with Family() as family:
-        supervisor = _Supervisor(family, _listener(settings), workers)
+        supervisor = _Supervisor(family, _listener(settings), workers, ChildSource(sources, settings))
+        family.on_hangup = supervisor.reload
         try:
             supervisor.start()
             supervisor.keep()
@@ -132,10 +141,11 @@ def _listener(settings: "ServerSettings") -> SharedListener:
 class _Supervisor:
     """Keeps workers running."""
 
-    def __init__(self, family: Family, listener: SharedListener, workers: list[_Worker]) -> None:
+    def __init__(self, family: Family, listener: SharedListener, workers: list[_Worker], source: ChildSource) -> None:
         self._family = family
         self._listener = listener
         self._workers = workers
+        self._source = source
 
     def start(self) -> None:
         """Start all; what a worker dies of before it ever served would kill it again, so that one ends the start."""
@@ -160,6 +170,13 @@ class _Supervisor:
                 if worker.due <= time.monotonic():
                     self._restart(worker)
 
+    def reload(self) -> None:
+        """Let all read their settings again; one that is starting does so as soon as it can."""
+        _logger.info("the workers read their settings again")
+        for worker in self._workers:
+            if worker.child is not None:
+                worker.child.hang_up()
+
     def stop(self, seconds: float) -> int:
         self._listener.close()
         left = self._family.stop([worker.child for worker in self._workers if worker.child is not None], seconds)
@@ -169,7 +186,7 @@ class _Supervisor:
 
     def _start(self, worker: _Worker) -> None:
         with self._listener.socket() as listening:
-            worker.child = start_node(self._family, worker.name, worker.settings, [listening])
+            worker.child = start_node(self._family, worker.name, worker.reloads.settings, self._source, [listening])
         _logger.info("%s started", worker.child)
         worker.started = time.monotonic()
 
@@ -184,6 +201,11 @@ class _Supervisor:
         self._schedule(worker)
 
     def _restart(self, worker: _Worker) -> None:
+        try:
+            # As the others would if they were asked to: it must not come back with keys that they have dropped.
+            worker.reloads.take(worker.reloads.merged(self._source.sources.load()))
+        except ConfigError as error:
+            _logger.error("the settings cannot be used, %s starts with those before: %s", worker.name, error)
         try:
             self._start(worker)
         except GatewayError as error:

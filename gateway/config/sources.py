@@ -87,7 +87,7 @@ def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mappin
     """As `load`, with the origins."""
     schema = Schema(ServerSettings)
     # highest precedence first
-    sources = [_flags(flags), _environment(schema, environ), _file(_config_file(config_file, environ))]
+    sources = [_flags(flags), _environment(schema, environ), _file(settings_file(config_file, environ))]
     problems = [problem for source in sources for problem in source.problems]
     settings: ServerSettings | None = None
     try:
@@ -141,7 +141,8 @@ def _flags(flags: Mapping[str, Any]) -> _Source:
     return source
 
 
-def _config_file(given: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
+def settings_file(given: FilePath | None, environ: Mapping[str, str]) -> FilePath | None:
+    """The file that is read, None for none. Raises ConfigError."""
     if given is not None:
         return given
     if "GATEWAY_CONFIG" in environ:

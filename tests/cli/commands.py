@@ -100,12 +100,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def command(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Command]:
+def command(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: int | None = None
+) -> Iterator[Command]:
     """`gateway ARGUMENTS` in a group of its own, with its log as JSON."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     started = Command(
         subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -218,6 +218,38 @@ def test_drain_names_a_node(run: Run, api: Double) -> None:
     assert [(request.path, request.body) for request in api.requests] == [("/api/drain", {"node": "gw-1"})]
 
 
+def reloaded(name: str, error: str = "", changed: tuple[str, ...] = (), waiting: tuple[str, ...] = ()) -> Any:
+    return {"name": name, "uid": "u", "error": error, "changed": changed, "needs_restart": waiting}
+
+
+def test_reload_says_what_became_of_it(run: Run, api: Double) -> None:
+    """On each node: what is new, what needs a restart, and why nothing is; the last ends the command with 1."""
+    nodes = [
+        reloaded("one", changed=("auth.hmac_secret", "namespaces.x\x1b[31m"), waiting=("listen",)),
+        reloaded("two", error="2 problems:\n  a\x1b[31m\n  b"),
+        reloaded("three"),
+    ]
+    api.answer = (200, json.dumps({"result": {"nodes": nodes}}).encode())
+    result = run("reload", "--url", api.url)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "node one: changed auth.hmac_secret, namespaces.x\\x1b[31m; needs a restart for listen",
+        "node three: nothing has changed",
+    ]
+    assert result.stderr.splitlines() == ["node two: nothing was changed: 2 problems:", "  a\\x1b[31m", "  b"]
+    api.answer = (200, json.dumps({"result": {"nodes": nodes[2:]}}).encode())
+    assert run("reload", "three", "--url", api.url).exit_code == 0
+    assert [(request.path, request.body) for request in api.requests] == [
+        ("/api/reload", {}),
+        ("/api/reload", {"node": "three"}),
+    ]
+    for wrong in (b'{"result":{}}', b'{"result":{"nodes":[]}}', b'{"result":{"nodes":[1]}}'):
+        api.answer = (200, wrong)
+        result = run("reload", "--url", api.url)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "did not answer with a list of nodes" in result.stderr
+
+
 def test_nodes_are_a_table(run: Run, api: Double) -> None:
     """One line per node, numbers to the right; what a node calls itself cannot drive the terminal."""
     node = {
@@ -229,15 +261,19 @@ def test_nodes_are_a_table(run: Run, api: Double) -> None:
         "num_subs": 4,
         "num_channels": 5,
         "draining": True,
+        "bus": 2,
+        "settings": "0123abcd",
+        "differs": ["auth", "bus", "name\x1bspaces"],
         "uptime": 90_061,
         "process": {"cpu": 1.5, "rss": 64 * 2**20},
     }
     answer = {"result": {"nodes": [node, {"name": "gw\x1b[31m", "uptime": 61}]}}
     api.answer = (200, json.dumps(answer).encode())
     result = run("nodes", "--url", api.url)
+    remarks = ["draining;", "settings", "differ:", "auth,", "name\\x1bspaces;", "bus", "version", "differs:", "2"]
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY"],
-        ["gw-1", "0.1.0", "1d", "01:01:01", "12000", "3", "4", "5", "1.5", "s", "64", "MiB", "draining"],
+        ["NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY", "SETTINGS"],
+        ["gw-1", "0.1.0", "1d", "01:01:01", "12000", "3", "4", "5", "1.5", "s", "64", "MiB", "0123abcd", *remarks],
         ["gw\\x1b[31m", "00:01:01", "0", "0", "0", "0", "0", "s", "0", "MiB"],
     ]
     assert json.loads(run("nodes", "--json", "--url", api.url).stdout) == answer["result"]

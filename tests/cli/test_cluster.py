@@ -17,7 +17,9 @@ import pytest
 import trustme
 
 import gateway
+from gateway.cli.additions import Additions
 from gateway.cli.cluster import Plan
+from gateway.cli.options import Sources
 from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
 from tests.cli.commands import PATIENCE, command, get, is_alive, wait_for
@@ -135,14 +137,17 @@ def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
 def test_a_signal_ends_all_of_it(tmp_path: Path, signum: signal.Signals) -> None:
     """Ctrl-C in a terminal signals the whole foreground group, and so does closing it. Nothing stays behind."""
     folder, env = temporary(tmp_path)
-    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env=env) as cluster:
+    terminal, stdin = os.openpty()
+    with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path, env=env, stdin=stdin) as cluster:
         ready = cluster.ready()
+        os.close(terminal)
         os.killpg(cluster.process.pid, signum)
         assert cluster.wait() == 0
         assert len(cluster.expect("shutting down", count=2)) == 2
         assert all_gone(everybody(ready))
         assert list(folder.iterdir()) == []
         assert "Traceback" not in "".join(cluster.errors)
+    os.close(stdin)
 
 
 def test_clients_that_answer_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
@@ -340,4 +345,5 @@ def test_nodes_run_the_package_that_their_parent_runs(tmp_path: Path) -> None:
 )
 def test_every_address_can_be_opened(host: str, url: str) -> None:
     """Nobody connects to a wildcard."""
-    assert Plan(ServerSettings(), host, None, None).url(8000) == url
+    settings = ServerSettings()
+    assert Plan(settings, host, Additions(), settings, Sources(None, {})).url(8000) == url

@@ -17,7 +17,7 @@ COMMANDS = sorted(main.commands)
 
 def test_every_command_is_there_and_explains_itself(run: Run) -> None:
     """A newcomer gets along with `--help` alone: each command and each option says what it does."""
-    named = "check cluster drain explain nodes publish revoke serve subscribe token url version"
+    named = "check cluster drain explain nodes publish reload revoke serve subscribe token url version"
     assert named.split() == COMMANDS
     listing = run("--help")
     assert listing.exit_code == 0

@@ -162,6 +162,51 @@ def test_nohup_is_respected() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_sighup_can_mean_something_else() -> None:
+    """As often as it comes, while the family runs and while it ends; with a signal that ends, it ends."""
+    with Family() as family:
+        hangups: list[int] = []
+        family.on_hangup = lambda: hangups.append(1)
+        for count in (1, 2):
+            signal_self(signal.SIGHUP)
+            assert family.wait(0) == []
+            assert len(hangups) == count
+        child = family.start("stubborn", STUBBORN)
+        until_ready(family, child)
+        signal_self(signal.SIGHUP)
+        assert family.stop([child], 0.1) == [child]
+        assert len(hangups) == 3
+        signal_self(signal.SIGHUP)
+        signal_self(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            family.wait(0)
+
+
+def test_a_closed_terminal_ends_the_family() -> None:
+    """Whatever else SIGHUP may mean."""
+    master, slave = os.openpty()
+    saved = os.dup(0)
+    others = [os.dup(each) for each in (1, 2)]
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(slave, 0)
+        # The terminal of the one who runs the tests stays open.
+        for each in (1, 2):
+            os.dup2(null, each)
+        with Family() as family:
+            family.on_hangup = lambda: pytest.fail("nobody is there")
+            os.close(master)
+            signal_self(signal.SIGHUP)
+            with pytest.raises(Interrupted):
+                family.wait(0)
+    finally:
+        for each, before in enumerate((saved, *others)):
+            os.dup2(before, each)
+            os.close(before)
+        os.close(slave)
+        os.close(null)
+
+
 def test_children_are_in_a_group_of_their_own() -> None:
     """The Ctrl-C of a terminal goes to its foreground group: the parent decides how they end."""
     with Family() as family:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway.cli.options import Sources
 from gateway.cli.serve import run_workers, worker_settings
 from gateway.config.settings import RedisSettings, ServerSettings
 from gateway.errors import ConfigError
@@ -158,9 +159,9 @@ def test_an_address_that_cannot_be_shared_is_refused() -> None:
     with socket.create_server((LOCAL, 0)) as taken:
         address = f"{LOCAL}:{taken.getsockname()[1]}"
         with pytest.raises(AddressInUse, match=f"{address} is in use by another process"):
-            run_workers(ServerSettings(workers=2, listen=address, redis=redis))
+            run_workers(ServerSettings(workers=2, listen=address, redis=redis), Sources(None, {}))
     with pytest.raises(ConfigError, match="listen = 'unix:/x': several workers share a port, expected HOST:PORT"):
-        run_workers(ServerSettings(workers=2, listen="unix:/x", redis=redis))
+        run_workers(ServerSettings(workers=2, listen="unix:/x", redis=redis), Sources(None, {}))
 
 
 def settings_of(internal_listen: str, node_name: str = "") -> ServerSettings:
