@@ -20,7 +20,7 @@ DELIVERY = ("delivery", "history_size", "latest_key")
 # What differs between machines of different sizes.
 OF_ONE_NODE = {"connections", "unauthenticated", "connections_per_user", "connections_per_address"}
 
-# Characters of a digest: enough to tell settings apart, too few to confirm a guess at a secret.
+# Characters of a digest: enough to tell settings apart. A guess at a secret can be tried against it, as against a token.
 DIGEST = 8
 DEMO = "demo"
 
