@@ -1,9 +1,8 @@
 """The client protocol of NATS in binary WebSocket frames, which need not end where a protocol line does.
 
 A publish is followed by a PING, the idiom behind the `flush` of every NATS client: the server works through a
-connection in order, so that the PONG says that the publication is with all subscriptions, and an error that comes before
-it is the publication's. `verbose` would cost the server as much (`+OK` for PONG) and answer the wrong moment of a refused
-one.
+connection in order, so that the PONG says that the publication is with all subscriptions, and an error that comes
+before it is the publication's. An answer to every line (`verbose`) would cost the server as much.
 
 Source: https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
