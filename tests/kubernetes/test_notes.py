@@ -37,9 +37,12 @@ def notes(tmp_path: Path) -> Notes:
 
 def test_notes_name_the_secret_and_its_keys(notes: Notes) -> None:
     """The first thing that is missing after an installation with the defaults."""
-    assert "Secret gateway-secrets in this namespace, with the keys api-keys hmac-secret redis-url." in notes({})
+    assert (
+        "wait for the Secret gateway-secrets in this namespace, with the keys api-keys hmac-secret redis-url."
+        in notes({})
+    )
     assert "redis-url" not in notes(VARIANTS["alone"])
-    assert "need the Secret" not in notes(VARIANTS["trial"])
+    assert "wait for the Secret" not in notes(VARIANTS["trial"])
 
 
 def test_notes_tell_where_clients_and_backends_connect(notes: Notes) -> None:

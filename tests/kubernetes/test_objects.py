@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.api.health import health_routes
 from gateway.metrics import Metrics
 from gateway.node.node import Node
-from tests.kubernetes.chart import OLDEST, Manifest, container_of, kinds, pod_of, render, the
+from tests.kubernetes.chart import CHART, OLDEST, Manifest, container_of, helm, kinds, pod_of, render, the
 from tests.kubernetes.variants import VARIANTS
 
 pytestmark = pytest.mark.slow
@@ -29,6 +29,13 @@ def test_objects_are_right_by_the_schemas_of_kubernetes(variant: str, version: s
     for manifest in render(VARIANTS[variant]):
         if manifest["kind"] not in FOREIGN:
             kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_helm_lint_has_nothing_to_say(variant: str) -> None:
+    done = helm("lint", "--strict", "--quiet", str(CHART), values=VARIANTS[variant])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("WARNING|ERROR", done.stdout + done.stderr)
 
 
 @pytest.mark.parametrize(
