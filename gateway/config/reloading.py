@@ -20,7 +20,7 @@ DELIVERY = ("delivery", "history_size", "latest_key")
 # What differs between machines of different sizes.
 OF_ONE_NODE = {"connections", "unauthenticated", "connections_per_user", "connections_per_address"}
 
-# Characters of a digest: enough to tell settings apart. A guess at a secret can be tried against it, as against a token.
+# Characters of a digest: enough to tell settings apart. Guesses at a secret can be tried at it, as they can at a token.
 DIGEST = 8
 DEMO = "demo"
 
@@ -61,9 +61,13 @@ class Reloads:
         """The settings in force, with what may change as it is in `fresh`."""
         update: dict[str, Any] = {name: getattr(fresh, name) for name in SECTIONS}
         update["channels"] = self._delivered_as_before("", fresh.channels)
-        update["namespaces"] = {
-            name: self._delivered_as_before(name, options) for name, options in fresh.namespaces.items()
-        }
+        named = dict(fresh.namespaces)
+        if self._opened[DEMO]:
+            # Where nobody names it any more, it is still there.
+            unnamed = NamespaceSettings()
+            if self._delivered_as_before(DEMO, unnamed) is not unnamed:
+                named.setdefault(DEMO, unnamed)
+        update["namespaces"] = {name: self._delivered_as_before(name, options) for name, options in named.items()}
         update["api"] = self.settings.api.model_copy(update={name: getattr(fresh.api, name) for name in API})
         return self.settings.model_copy(update=update)
 

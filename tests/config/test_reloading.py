@@ -139,6 +139,16 @@ def test_what_is_opened_is_recoverable_without_saying_so(flag: str, section: str
     assert Reloads(given()).merged(given(presence=False)) == given(presence=False)
 
 
+def test_a_demo_namespace_that_is_not_named_any_more_stays_as_it_was() -> None:
+    """It exists all the same."""
+    old = settings_of(demo=True, namespaces={"demo": {"delivery": "latest"}})
+    merged, changed, waiting = reloaded(old, settings_of(demo=True))
+    assert merged.namespaces["demo"].delivery == "latest"
+    assert (changed, waiting) == ([], ["namespaces.demo"])
+    old = settings_of(demo=True, namespaces={"demo": {"delivery": "recoverable", "history_ttl": 5}})
+    assert reloaded(old, settings_of(demo=True))[1:] == (["namespaces.demo"], [])
+
+
 def test_digests_are_of_what_nodes_share() -> None:
     """The same for the same settings, however they were given; of secrets they give nothing away that helps."""
     one = settings_of(auth={"hmac_secret": SECRET}, namespaces={"a": {}, "b": {}}, listen="127.0.0.1:1")
