@@ -1,0 +1,86 @@
+"""Who connects where, and plans that make no run."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.errors import UsageError
+from loadtest.plan import Plan, StagePlan, publishers, subscribers
+from loadtest.scenarios import steady
+
+STAGES = steady(1)
+
+
+def plan(**fields: Any) -> Plan:
+    defaults = {"scenario": "s", "targets": ("ws://a", "ws://b", "ws://c"), "stages": STAGES, "channels": 1, "members": 1}
+    return Plan(**{**defaults, **fields})
+
+
+@given(
+    channels=st.integers(0, 12),
+    members=st.integers(0, 5),
+    step=st.integers(1, 4),
+    idle=st.integers(1, 9),
+    workers=st.integers(1, 4),
+)
+def test_every_member_of_every_channel_has_a_connection(
+    channels: int, members: int, step: int, idle: int, workers: int
+) -> None:
+    """However many processes share them."""
+    it = plan(channels=channels, members=members, channels_per_connection=step, idle=idle)
+    shares = [list(subscribers(it, worker, workers)) for worker in range(workers)]
+    everybody = [client for share in shares for client in share]
+    counts = [sum(channel in client.channels for client in everybody) for channel in range(channels)]
+    assert counts == [members] * channels
+    assert len(everybody) == it.connections
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_subscribers_are_on_other_nodes_than_the_publisher() -> None:
+    """And on all of them, when there are enough."""
+    it = plan(channels=6, members=3)
+    for channel in range(6):
+        targets = [client.target for client in subscribers(it, 0, 1) if channel in client.channels]
+        assert sorted(targets) == [0, 1, 2]
+        assert targets[0] != it.publisher_target(channel)
+
+
+def test_every_channel_is_published_over_one_connection() -> None:
+    """So that its publications keep their order."""
+    it = plan(channels=500)
+    clients = publishers(it)
+    assert sorted(channel for client in clients for channel in client.channels) == list(range(500))
+    assert all(it.publisher_target(channel) == client.target for client in clients for channel in client.channels)
+    assert len(clients) == it.publishers < 60
+    raw = plan(channels=50, protocol="raw", targets=("ws://a/{channel}",))
+    assert len(publishers(raw)) == 50
+
+
+@pytest.mark.parametrize(
+    ("fields", "needed"),
+    [
+        ({"targets": ()}, "at least one target"),
+        ({"targets": ("http://a",)}, "not 'http://a'"),
+        ({"targets": ("ws://a",), "protocol": "raw"}, r"\{channel\} in the target"),
+        ({"protocol": "mqtt"}, "a protocol of centrifuge"),
+        ({"channels": 0}, "at least one connection"),
+        ({"channels": -1}, "channels of at least 0"),
+        ({"payload": 10}, "a payload of at least 64 bytes"),
+        ({"channels_per_connection": 0}, "at least one channel per connection"),
+        ({"connect_rate": 0}, "a connect rate"),
+        ({"stages": ()}, "at least one stage"),
+        ({"stages": (StagePlan("x", -1),)}, "stage 'x': seconds"),
+        ({"stages": (StagePlan("x", 1, drop=1.5),)}, "stage 'x': shares"),
+        ({"stages": (StagePlan("x", 1, rate=-1),)}, "stage 'x': a rate"),
+        ({"channels_per_connection": 2, "channels": 2, "protocol": "raw", "targets": ("ws://a/{channel}",)}, "one channel"),
+    ],
+)
+def test_what_makes_no_run_is_said(fields: dict[str, Any], needed: str) -> None:
+    with pytest.raises(UsageError, match=needed):
+        plan(**fields)
+
+
+def test_secrets_are_not_in_the_result() -> None:
+    assert "hush" not in str(plan(token_secret="hush", redis="redis://:hush@h").options)
