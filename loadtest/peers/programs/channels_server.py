@@ -6,7 +6,7 @@
 import os
 from typing import Any
 
-from django.conf import settings  # type: ignore[import-untyped,import-not-found,unused-ignore]  # of its own environment
+from django.conf import settings  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 settings.configure(
     CHANNEL_LAYERS={
@@ -19,8 +19,8 @@ settings.configure(
 )
 
 # ruff: noqa: E402 - channels reads the settings when it is imported
-from channels.generic.websocket import AsyncWebsocketConsumer  # type: ignore[import-not-found]
-from channels.routing import ProtocolTypeRouter, URLRouter  # type: ignore[import-not-found]
+from channels.generic.websocket import AsyncWebsocketConsumer  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from channels.routing import ProtocolTypeRouter, URLRouter  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from django.urls import re_path  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-import socketio  # type: ignore[import-not-found]  # of this peer's own environment
+import socketio  # type: ignore[import-untyped,import-not-found,unused-ignore]  # of this peer's own environment
 
 server = socketio.AsyncServer(
     async_mode="asgi",
@@ -13,11 +13,11 @@ server = socketio.AsyncServer(
 app = socketio.ASGIApp(server)
 
 
-@server.event  # type: ignore[untyped-decorator]  # untyped upstream
+@server.event  # type: ignore[misc,untyped-decorator,unused-ignore]  # untyped upstream
 async def subscribe(sid: str, channel: str) -> None:
     await server.enter_room(sid, channel)
 
 
-@server.event  # type: ignore[untyped-decorator]  # untyped upstream
+@server.event  # type: ignore[misc,untyped-decorator,unused-ignore]  # untyped upstream
 async def publish(sid: str, channel: str, text: str) -> None:
     await server.emit("message", text, room=channel)
