@@ -82,9 +82,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         self._check(self.channels * self.members + self.idle > 0, "at least one connection")
         self._check(self.payload >= SMALLEST_PAYLOAD, f"a payload of at least {SMALLEST_PAYLOAD} bytes")
         self._check(self.channels_per_connection > 0, "at least one channel per connection")
+        self._check(self.protocol != "raw" or self.channels_per_connection == 1, "one channel per connection in raw")
         self._check(bool(self.stages), "at least one stage")
         for stage in self.stages:
             self._check(stage.seconds >= 0, f"stage {stage.name!r}: seconds of at least 0")
+            self._check((stage.rate or 0) >= 0, f"stage {stage.name!r}: a rate of at least 0")
             self._check(0 <= stage.drop <= 1 and 0 <= stage.slow <= 1, f"stage {stage.name!r}: shares between 0 and 1")
 
     def _check(self, holds: bool, needed: str) -> None:
@@ -119,9 +121,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def options(self) -> dict[str, Any]:
-        """For the result: without the secret."""
+        """For the result: without secrets."""
         options: dict[str, Any] = msgspec.to_builtins(self)
-        options["token_secret"] = "***" if self.token_secret else ""
+        for name in ("token_secret", "redis"):
+            options[name] = "***" if options[name] else ""
         return options
 
 
@@ -153,7 +156,8 @@ def publishers(plan: Plan) -> list[ClientPlan]:
     groups: dict[tuple[int, int], list[int]] = {}
     for channel in range(plan.channels):
         target = plan.publisher_target(channel)
-        slot = channel // len(plan.targets) % PUBLISHERS_PER_TARGET
+        # In the protocol raw a connection is its channel.
+        slot = channel if plan.protocol == "raw" else channel // len(plan.targets) % PUBLISHERS_PER_TARGET
         groups.setdefault((target, slot), []).append(channel)
     return [ClientPlan(target, channels) for (target, _), channels in groups.items()]
 

@@ -1,0 +1,148 @@
+"""The result for the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loadtest.result import Outcome, Result, Spread
+
+HEADLINES: dict[Outcome, tuple[str, str]] = {
+    "passed": ("green", "Passed: everything that was accepted arrived, once and in order."),
+    "lost": ("red", "Failed: messages were lost, duplicated or out of order."),
+    "invalid": ("yellow", "Invalid: the generator was the bottleneck, so the figures say little of the server."),
+    "unreachable": ("red", "Failed: not everybody could connect and subscribe."),
+    "interrupted": ("yellow", "Interrupted: the figures are those until then."),
+}
+# Errors that are shown; the result has all.
+ERRORS = 12
+
+
+def headline(result: Result) -> str:
+    """The outcome in a sentence."""
+    if result.outcome == "passed" and not result.totals.expected:
+        return "Passed: everybody connected and stayed."
+    return HEADLINES[result.outcome][1]
+
+
+def milliseconds(value: float) -> str:
+    """Three digits are what was measured."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def size(value: float) -> str:
+    """Bytes, in the unit that reads best."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(value) < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} GiB"
+
+
+def show(result: Result, console: Console) -> None:
+    """Print it."""
+    color = HEADLINES[result.outcome][0]
+    console.print(Text(headline(result), style=f"bold {color}"))
+    for remark in (*result.remarks, *result.generator.invalid):
+        console.print(Text(f"  - {remark}"))
+    console.print(_totals(result))
+    if any(spread.count for _, spread in latencies(result)):
+        console.print(_latencies(result))
+    if result.pairs:
+        console.print(_pairs(result))
+    console.print(_servers(result))
+    if result.errors:
+        console.print(_errors(result))
+
+
+def latencies(result: Result) -> list[tuple[str, Spread]]:
+    """By name, in the order in which they happen."""
+    found = result.latencies
+    return [
+        ("connect", found.connect),
+        ("subscribe", found.subscribe),
+        ("publish acknowledged", found.acknowledgement),
+        ("delivered", found.delivery),
+        ("recovered after a loss", found.recovery),
+    ]
+
+
+def figures(result: Result) -> list[tuple[str, str]]:
+    """What matters most, as name and value."""
+    totals, costs = result.totals, result.costs
+    rows = [
+        ("connections", f"{totals.connections:,}"),
+        ("published", f"{totals.published:,} ({totals.publish_rate:,.0f}/s), {totals.acknowledged:,} accepted"),
+        ("refused, unknown", f"{totals.refused:,}, {totals.unknown:,}"),
+        ("delivered", f"{totals.received:,} of {totals.expected:,} ({totals.delivery_rate:,.0f}/s)"),
+        ("lost, duplicated, out of order", f"{totals.lost:,}, {totals.duplicated:,}, {totals.misordered:,}"),
+        ("missed and told so", f"{totals.missed_and_told:,}"),
+        ("connections lost, back, recovered, not",
+         f"{totals.disconnects:,}, {totals.reconnects:,}, {totals.recovered:,}, {totals.not_recovered:,}"),
+        ("CPU of the servers per delivery", f"{costs.per_delivery:.3g} us"),
+        ("per publish", f"{costs.per_publish:.3g} us"),
+        ("per connect", f"{costs.per_connect:.3g} us"),
+        ("memory per connection", size(costs.memory_per_connection)),
+        ("CPU of Redis per publish", f"{costs.redis_per_publish:.3g} us"),
+        ("generator", f"{result.generator.workers} workers, the busiest {result.generator.cpu:.0%} of a core, "
+                      f"{result.generator.late_slots:,} of {result.generator.slots:,} publications late"),
+    ]  # fmt: skip
+    return [(name, value) for name, value in rows if value not in ("0", "0 us", "0 B", "0, 0", "0, 0, 0, 0")]
+
+
+def _totals(result: Result) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in figures(result):
+        table.add_row(Text(name, style="dim"), Text(value))
+    return table
+
+
+def _latencies(result: Result) -> Table:
+    table = Table(title="milliseconds", title_justify="left", title_style="dim")
+    table.add_column("")
+    for name in ("count", "p50", "p90", "p99", "p99.9", "max"):
+        table.add_column(name, justify="right")
+    for name, spread in latencies(result):
+        if spread.count:
+            values = (spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
+            table.add_row(name, f"{spread.count:,}", *map(milliseconds, values))
+    return table
+
+
+def _pairs(result: Result) -> Table:
+    table = Table(title="publisher to subscriber", title_justify="left", title_style="dim")
+    for name in ("from", "to"):
+        table.add_column(name)
+    for name in ("expected", "received", "lost", "duplicated", "out of order", "gaps", "told"):
+        table.add_column(name, justify="right")
+    for pair in result.pairs:
+        counts = (pair.expected, pair.received, pair.lost, pair.duplicated, pair.misordered, pair.gaps)
+        wrong = pair.lost + pair.duplicated + pair.misordered
+        table.add_row(
+            Text(pair.publisher),
+            Text(pair.subscriber),
+            *(f"{count:,}" for count in (*counts, pair.missed_and_told)),
+            style="red" if wrong else "",
+        )
+    return table
+
+
+def _servers(result: Result) -> Table:
+    table = Table(title="servers", title_justify="left", title_style="dim")
+    for name in ("", "CPU, s", "memory before", "connected", "at the end", "output buffers"):
+        table.add_column(name, justify="right" if name else "left")
+    for each in result.servers:
+        sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
+        table.add_row(Text(each.name), f"{each.cpu_seconds:.1f}", *map(size, sizes))
+    if not result.servers:
+        table.add_row("none was found: --pid, --metrics or --redis name them", *[""] * 5)
+    return table
+
+
+def _errors(result: Result) -> Table:
+    table = Table(title="errors", title_justify="left", title_style="dim", show_header=False)
+    shown = sorted(result.errors.items(), key=lambda item: -item[1])
+    for text, count in shown[:ERRORS]:
+        table.add_row(Text(f"{count:,}", justify="right"), Text(text))
+    if len(shown) > ERRORS:
+        table.add_row("", f"and {len(shown) - ERRORS} others, in the result")
+    return table
