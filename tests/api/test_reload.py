@@ -9,11 +9,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.api.cluster import Cluster
-from gateway.api.schemas import InfoRequest
+from gateway.api.schemas import InfoRequest, ReloadRequest
 from gateway.config import sources
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
-from gateway.control import NodeId, NodeInfo
+from gateway.control import Control, ControlResult, NodeId, NodeInfo, Reloaded, ReloadSettings
 from gateway.errors import ConfigError
 from gateway.node.node import Node
 from gateway.tokens import connection_token
@@ -312,6 +312,26 @@ def test_a_command_of_a_batch(api: Api) -> None:
     """Like any other."""
     (reply,) = api.post("batch", {"commands": [{"reload": {}}]})["replies"]
     assert reply["reload"]["nodes"][0]["error"] == ""
+
+
+def test_a_node_that_does_not_answer_is_named(site: Site) -> None:
+    """Its name stands with the others; one that came meanwhile is there by its uid."""
+    known = [NodeInfo(NodeId(uid), f"node {uid}", "0", 0) for uid in "ab"]
+
+    class Half:
+        async def nodes(self) -> list[NodeInfo]:
+            return known
+
+        async def control(self, message: Control) -> ControlResult:
+            assert message == ReloadSettings()
+            return ControlResult.of(3, [Reloaded(NodeId("b"), changed=["listen"]), Reloaded(NodeId("c"))])
+
+    result = site.run(Cluster(cast(Node, Half())).reload(ReloadRequest()))
+    assert [(node.name, node.error[:14], node.changed) for node in result.nodes] == [
+        ("node a", "it did not ans", []),
+        ("node b", "", ["listen"]),
+        ("c", "", []),
+    ]
 
 
 # What differs

@@ -170,6 +170,25 @@ def test_a_node_whose_terminal_was_closed_ends(tmp_path: Path) -> None:
         assert process.end(signal.SIGHUP) == 0
 
 
+def test_nohup_is_respected(tmp_path: Path, run: Run) -> None:
+    """Who ignores the signal on purpose still has the command."""
+    write(tmp_path, OLD)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        started = node(tmp_path)
+        process, port = started.__enter__()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with ExitStack() as stack:
+        stack.push(started)
+        write(tmp_path, NEW)
+        process.process.send_signal(signal.SIGHUP)
+        assert is_admitted(port, OLD)
+        assert run("reload", "--url", f"http://{LOCAL}:{port}", "--api-key", KEY).exit_code == 0
+        assert is_admitted(port, NEW)
+        assert len(process.expect("read the settings again")) == 1
+
+
 def test_all_workers_read_their_settings_again(tmp_path: Path, run: Run) -> None:
     """On the signal to their parent, and on the command to any of them; one that dies comes back with the new ones."""
     with valkey_server() as valkey, ExitStack() as stack:
