@@ -19,11 +19,10 @@ NODE_REMEDY = "nodejs.org, or apt-get install nodejs npm"
 NODE_ENV = {"NODE_ENV": "production"}
 UVICORN = ("--loop", "uvloop", "--http", "httptools", "--ws-per-message-deflate", "false", "--no-access-log",
            "--log-level", "warning", "--backlog", "4096")  # fmt: skip
-# Open to everybody and without history, as the others are.
+# Open to everybody, without history, presence and limits, as the others are.
 GATEWAY = {
-    "GATEWAY_NAMESPACES__load__ALLOW_SUBSCRIBE": "client",
-    "GATEWAY_NAMESPACES__load__ALLOW_PUBLISH": "client",
-    "GATEWAY_NAMESPACES__load__DELIVERY": "live",
+    "GATEWAY_CHANNELS__DELIVERY": "live",
+    "GATEWAY_CHANNELS__PRESENCE": "false",
     "GATEWAY_LIMITS__COMMANDS_PER_SECOND": "0",
     "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
     "GATEWAY_LIMITS__UNAUTHENTICATED": "20000",
@@ -110,8 +109,16 @@ def _uvicorn(shed: Shed, program: str, redis_url: str) -> list[int]:
     env = {"REDIS_URL": redis_url, "PYTHONDONTWRITEBYTECODE": "1"}
     ports = [free_port() for _ in range(NODES)]
     for port in ports:
-        command = [folder / "venv/bin/python", "-m", "uvicorn", f"{program}:app", "--app-dir", PROGRAMS]
-        shed.start([*command, "--port", str(port), *UVICORN], port, env)
+        command: list[str | Path] = [
+            folder / "venv/bin/python",
+            "-m",
+            "uvicorn",
+            f"{program}:app",
+            "--app-dir",
+            PROGRAMS,
+            "--port",
+        ]
+        shed.start([*command, str(port), *UVICORN], port, env)
     return ports
 
 
