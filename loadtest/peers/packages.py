@@ -21,8 +21,9 @@ UVICORN = ("--loop", "uvloop", "--http", "httptools", "--ws-per-message-deflate"
            "--log-level", "warning", "--backlog", "4096")  # fmt: skip
 # Open to everybody, without history, presence and limits, as the others are.
 GATEWAY = {
-    "GATEWAY_CHANNELS__DELIVERY": "live",
-    "GATEWAY_CHANNELS__PRESENCE": "false",
+    "GATEWAY_NAMESPACES__load__DELIVERY": "live",
+    "GATEWAY_NAMESPACES__load__ALLOW_SUBSCRIBE": "client,anonymous",
+    "GATEWAY_NAMESPACES__load__ALLOW_PUBLISH": "client,anonymous",
     "GATEWAY_LIMITS__COMMANDS_PER_SECOND": "0",
     "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
     "GATEWAY_LIMITS__UNAUTHENTICATED": "20000",
@@ -109,16 +110,8 @@ def _uvicorn(shed: Shed, program: str, redis_url: str) -> list[int]:
     env = {"REDIS_URL": redis_url, "PYTHONDONTWRITEBYTECODE": "1"}
     ports = [free_port() for _ in range(NODES)]
     for port in ports:
-        command: list[str | Path] = [
-            folder / "venv/bin/python",
-            "-m",
-            "uvicorn",
-            f"{program}:app",
-            "--app-dir",
-            PROGRAMS,
-            "--port",
-        ]
-        shed.start([*command, str(port), *UVICORN], port, env)
+        options = ["--app-dir", str(PROGRAMS), "--port", str(port), *UVICORN]
+        shed.start([folder / "venv/bin/python", "-m", "uvicorn", f"{program}:app", *options], port, env)
     return ports
 
 
