@@ -67,57 +67,74 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def table(comparison: Comparison) -> str:
-    """For people: the figures, and in brackets how many times those of the C send loop they are."""
+    """For people: two tables, who was missing, and what to know of the figures."""
     limit = next((each for each in comparison.peers if each.name == LIMIT), None)
     fanouts = sorted({fanout.members for peer in comparison.peers for fanout in peer.fanouts})
-    head = [
-        "peer",
-        *(f"us/delivery @{members}" for members in fanouts),
-        *(f"deliveries/s/core @{members}" for members in fanouts),
-        "memory/conn",
-        "us/connect",
-        f"Redis us/publish @{fanouts[-1]}" if fanouts else "",
-        "lost",
+    blocks = [
+        [
+            f"{comparison.machine}; {comparison.subscribers} subscribers, {comparison.payload} bytes, "
+            f"{comparison.seconds:g} s each; {comparison.idle} connections, each with a subscription, for the memory",
+            f"us: CPU of all processes of a peer, Redis apart. (x): times the {LIMIT}. @: subscribers per channel.",
+        ],
+        _aligned([_cost_head(fanouts), *(_costs(peer, limit, fanouts) for peer in comparison.peers)]),
+        ["What that CPU time makes of one core, and how late publications were at the rate that was asked for:"],
+        _aligned([_rate_head(fanouts), *(_rates(peer, fanouts) for peer in comparison.peers)]),
+        [
+            f"{peer.name} @{fanout.members}: {remark}"
+            for peer in comparison.peers
+            for fanout in peer.fanouts
+            for remark in fanout.remarks
+        ],
+        [f"{peer.name}: {peer.version}" for peer in comparison.peers],
+        [f"missing: {name}: {reason}" for name, reason in comparison.missing.items()],
     ]
-    rows = [_row(peer, limit, fanouts) for peer in comparison.peers]
-    lines = _aligned([head, *rows])
-    lines[1:1] = ["-" * len(lines[0])]
-    about = (
-        f"{comparison.machine}; {comparison.subscribers} subscribers, {comparison.payload} bytes, "
-        f"{comparison.seconds:g} s each; memory with {comparison.idle} idle subscribed connections. "
-        f"us: CPU of all processes of the peer, Redis apart. (x): times the {LIMIT}. "
-        "deliveries/s/core: what that CPU time makes of one core."
-    )
-    missing = [f"missing: {name}: {reason}" for name, reason in comparison.missing.items()]
-    notes = [
-        f"{peer.name} @{fanout.members}: {remark}"
-        for peer in comparison.peers
-        for fanout in peer.fanouts
-        for remark in fanout.remarks
-    ]
-    versions = [f"{peer.name}: {peer.version}" for peer in comparison.peers]
-    return "\n".join([*lines, "", about, *versions, *notes, *missing])
+    return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _row(peer: Peer, limit: Peer | None, fanouts: Sequence[int]) -> list[str]:
-    costs, rates = [], []
+def _cost_head(fanouts: Sequence[int]) -> list[str]:
+    costs = [f"us/delivery @{members}" for members in fanouts]
+    return ["peer", *costs, "memory/connection", "us/connect", *(f"Redis us/publish @{each}" for each in fanouts[-1:])]
+
+
+def _costs(peer: Peer, limit: Peer | None, fanouts: Sequence[int]) -> list[str]:
+    cells = []
     for members in fanouts:
         mine, other = peer.fanout(members), limit.fanout(members) if limit else None
-        if mine is None or not mine.per_delivery:
-            costs.append("-")
-            rates.append("-")
-            continue
-        costs.append(f"{mine.per_delivery:.1f}{_ratio(mine.per_delivery, other.per_delivery if other else 0)}")
-        rates.append(f"{mine.per_core:,.0f}")
-    last = peer.fanout(fanouts[-1]) if fanouts else None
-    redis = f"{last.redis_per_publish:.0f}" if last and last.redis_per_publish else "-"
-    connect = f"{peer.per_connect:.0f}{_ratio(peer.per_connect, limit.per_connect if limit else 0)}"
-    lost = sum(each.lost for each in peer.fanouts)
-    return [peer.name, *costs, *rates, f"{peer.memory / 1024:.1f} KiB", connect, redis, f"{lost:,}"]
+        cells.append(_compared(mine.per_delivery if mine else 0.0, other.per_delivery if other else 0.0, 1))
+    of_redis = [peer.fanout(members) for members in fanouts[-1:]]
+    return [
+        peer.name,
+        *cells,
+        f"{peer.memory / 1024:.1f} KiB",
+        _compared(peer.per_connect, limit.per_connect if limit else 0.0, 0),
+        *(f"{each.redis_per_publish:.0f}" if each and each.redis_per_publish else "-" for each in of_redis),
+    ]
 
 
-def _ratio(mine: float, limit: float) -> str:
-    return f" ({mine / limit:.1f}x)" if limit else ""
+def _rate_head(fanouts: Sequence[int]) -> list[str]:
+    return [
+        "peer",
+        *(f"deliveries/s @{members}" for members in fanouts),
+        *(f"p99 ms @{members}" for members in fanouts),
+        "lost",
+    ]
+
+
+def _rates(peer: Peer, fanouts: Sequence[int]) -> list[str]:
+    found = [peer.fanout(members) for members in fanouts]
+    return [
+        peer.name,
+        *(f"{each.per_core:,.0f}" if each and each.per_core else "-" for each in found),
+        *(f"{each.p99:.1f}" if each else "-" for each in found),
+        f"{sum(each.lost for each in found if each):,}",
+    ]
+
+
+def _compared(mine: float, limit: float, digits: int) -> str:
+    """Zero is a figure that could not be had."""
+    if not mine:
+        return "-"
+    return f"{mine:.{digits}f} ({mine / limit:.1f}x)" if limit else f"{mine:.{digits}f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

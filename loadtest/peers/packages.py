@@ -14,6 +14,8 @@ from loadtest.peers.shed import PROGRAMS, MissingError, Shed, find, free_port, m
 from loadtest.peers.site import RAW_PATH, Site
 
 NODES = 2
+# In a folder of the cache when all of it is there.
+COMPLETE = "complete"
 NODE_REMEDY = "nodejs.org, or apt-get install nodejs npm"
 # One process a node in all of them; what their documentation calls production.
 NODE_ENV = {"NODE_ENV": "production"}
@@ -117,9 +119,8 @@ def _uvicorn(shed: Shed, program: str, redis_url: str) -> list[int]:
 
 def _installed(shed: Shed, name: str, wanted: Path, *commands: Sequence[str | Path]) -> Path:
     """A folder of the cache, filled by these commands, once for each content of the file that names the packages."""
-    key = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = shed.cache / f"{name}-{key}"
-    done = folder / "complete"
+    folder = _cached(shed, name, wanted)
+    done = folder / COMPLETE
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -129,6 +130,10 @@ def _installed(shed: Shed, name: str, wanted: Path, *commands: Sequence[str | Pa
             make([folder / first if first.parts[0] == "venv" else first, *command[1:]], folder)
         done.touch()
     return folder
+
+
+def _cached(shed: Shed, name: str, wanted: Path) -> Path:
+    return shed.cache / f"{name}-{hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()[:12]}"
 
 
 def _npm_version(node: Path, package: str) -> str:

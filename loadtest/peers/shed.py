@@ -1,6 +1,7 @@
 """Where servers are kept while they are measured: their files, their processes, and their end."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -92,10 +93,11 @@ class Shed:
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+    """From below those that the system gives to outgoing connections, of which there will be thousands."""
+    while True:
+        port = random.randrange(10_000, 30_000)  # noqa: S311 - not a secret
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def find(name: str, remedy: str, *more: Path) -> Path:
