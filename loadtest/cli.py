@@ -17,6 +17,8 @@ from loadtest.run import run as run_plan
 
 # Exit status by outcome; 2 is wrong usage.
 STATUS: dict[Outcome, int] = {"passed": 0, "lost": 1, "invalid": 3, "unreachable": 4, "interrupted": 130}
+# Columns where the output is no terminal.
+WIDTH = 140
 F = TypeVar("F", bound=Callable[..., Any])
 
 _COMMON = (
@@ -176,7 +178,7 @@ def mix(file: Path, **options: Any) -> None:
 def report_command(file: Path, html_file: Path | None) -> None:
     """Show a result again, or make its report."""
     found = _read(file)
-    summary.show(found, Console())
+    summary.show(found, _console())
     if html_file is not None:
         _write(lambda: html_file.write_text(report.render(found)), html_file)
 
@@ -193,8 +195,14 @@ def compare_command(before: Path, after: Path, max_regression: str) -> None:
     except ValueError:
         raise click.BadParameter(f"{max_regression!r} is no percentage", param_hint="--max-regression") from None
     comparison = compare.compare(_read(before), _read(after), limit)
-    compare.show(comparison, Console())
+    compare.show(comparison, _console())
     sys.exit(comparison.status)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal; where there is none, as wide as the widest table."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
 
 
 def _seconds(options: dict[str, Any], default: float) -> float:
@@ -216,13 +224,13 @@ def _go(scenario: str, options: dict[str, Any], stages: tuple[StagePlan, ...], *
 
 
 def _run(plan: Plan, json_file: Path | None, html_file: Path | None, quiet: bool) -> None:
-    errors = Console(stderr=True)
+    errors = _console(stderr=True)
     with Display(plan, errors, quiet=quiet) as display:
         try:
             found = run_plan(plan, display.show)
         except PreflightError as error:
             raise click.UsageError(str(error)) from None
-    summary.show(found, Console())
+    summary.show(found, _console())
     if json_file is not None:
         _write(lambda: result.write(found, json_file), json_file)
     if html_file is not None:

@@ -137,9 +137,10 @@ def _servers(result: Result) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return '<p class="none">none</p>'
-    head = "".join(f"<th>{escape(each)}</th>" for each in heads) if any(heads) else ""
+    head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>{f"<thead><tr>{head}</tr></thead>" if head else ""}<tbody>{body}</tbody></table></div>'
+    shown = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
+    return f'<div class="scroll"><table>{shown}<tbody>{body}</tbody></table></div>'
 
 
 def _text(value: object) -> str:

@@ -1,5 +1,6 @@
 """The result for the terminal."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -47,9 +48,12 @@ def show(result: Result, console: Console) -> None:
     console.print(_totals(result))
     if any(spread.count for _, spread in latencies(result)):
         console.print(_latencies(result))
-    if result.pairs:
+    if result.totals.expected:
         console.print(_pairs(result))
-    console.print(_servers(result))
+    if result.servers:
+        console.print(_servers(result))
+    else:
+        console.print(Text("No server was found to look at: --pid, --metrics and --redis name them.", style="dim"))
     if result.errors:
         console.print(_errors(result))
 
@@ -97,7 +101,7 @@ def _totals(result: Result) -> Table:
 
 
 def _latencies(result: Result) -> Table:
-    table = Table(title="milliseconds", title_justify="left", title_style="dim")
+    table = Table(box=box.SIMPLE_HEAD, title="milliseconds", title_justify="left", title_style="dim")
     table.add_column("")
     for name in ("count", "p50", "p90", "p99", "p99.9", "max"):
         table.add_column(name, justify="right")
@@ -109,7 +113,7 @@ def _latencies(result: Result) -> Table:
 
 
 def _pairs(result: Result) -> Table:
-    table = Table(title="publisher to subscriber", title_justify="left", title_style="dim")
+    table = Table(box=box.SIMPLE_HEAD, title="publisher to subscriber", title_justify="left", title_style="dim")
     for name in ("from", "to"):
         table.add_column(name)
     for name in ("expected", "received", "lost", "duplicated", "out of order", "gaps", "told"):
@@ -118,28 +122,30 @@ def _pairs(result: Result) -> Table:
         counts = (pair.expected, pair.received, pair.lost, pair.duplicated, pair.misordered, pair.gaps)
         wrong = pair.lost + pair.duplicated + pair.misordered
         table.add_row(
-            Text(pair.publisher),
-            Text(pair.subscriber),
+            Text(_address(pair.publisher)),
+            Text(_address(pair.subscriber)),
             *(f"{count:,}" for count in (*counts, pair.missed_and_told)),
             style="red" if wrong else "",
         )
     return table
 
 
+def _address(url: str) -> str:
+    return url.partition("://")[2]
+
+
 def _servers(result: Result) -> Table:
-    table = Table(title="servers", title_justify="left", title_style="dim")
+    table = Table(box=box.SIMPLE_HEAD, title="servers", title_justify="left", title_style="dim")
     for name in ("", "CPU, s", "memory before", "connected", "at the end", "output buffers"):
         table.add_column(name, justify="right" if name else "left")
     for each in result.servers:
         sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
         table.add_row(Text(each.name), f"{each.cpu_seconds:.1f}", *map(size, sizes))
-    if not result.servers:
-        table.add_row("none was found: --pid, --metrics or --redis name them", *[""] * 5)
     return table
 
 
 def _errors(result: Result) -> Table:
-    table = Table(title="errors", title_justify="left", title_style="dim", show_header=False)
+    table = Table(box=box.SIMPLE_HEAD, title="errors", title_justify="left", title_style="dim", show_header=False)
     shown = sorted(result.errors.items(), key=lambda item: -item[1])
     for text, count in shown[:ERRORS]:
         table.add_row(Text(f"{count:,}", justify="right"), Text(text))

@@ -27,7 +27,7 @@ def test_percentiles_are_those_of_the_values() -> None:
         assert abs(found - exact) <= exact * 0.01 + 0.01
     assert abs(spread.max - values[-1] / 1e6) <= values[-1] / 1e6 * 0.01 + 0.01
     recent = [part.take_recent() for part in parts]
-    assert sum(map(lambda counts: sum(counts.values()), recent)) == len(values)
+    assert sum(sum(counts.values()) for counts in recent) == len(values)
     assert parts[0].take_recent() == {}
 
 

@@ -14,7 +14,13 @@ STAGES = steady(1)
 
 
 def plan(**fields: Any) -> Plan:
-    defaults = {"scenario": "s", "targets": ("ws://a", "ws://b", "ws://c"), "stages": STAGES, "channels": 1, "members": 1}
+    defaults = {
+        "scenario": "s",
+        "targets": ("ws://a", "ws://b", "ws://c"),
+        "stages": STAGES,
+        "channels": 1,
+        "members": 1,
+    }
     return Plan(**{**defaults, **fields})
 
 
@@ -74,7 +80,10 @@ def test_every_channel_is_published_over_one_connection() -> None:
         ({"stages": (StagePlan("x", -1),)}, "stage 'x': seconds"),
         ({"stages": (StagePlan("x", 1, drop=1.5),)}, "stage 'x': shares"),
         ({"stages": (StagePlan("x", 1, rate=-1),)}, "stage 'x': a rate"),
-        ({"channels_per_connection": 2, "channels": 2, "protocol": "raw", "targets": ("ws://a/{channel}",)}, "one channel"),
+        (
+            {"channels_per_connection": 2, "channels": 2, "protocol": "raw", "targets": ("ws://a/{channel}",)},
+            "one channel",
+        ),
     ],
 )
 def test_what_makes_no_run_is_said(fields: dict[str, Any], needed: str) -> None:
