@@ -20,6 +20,8 @@ START, STOP = 30.0, 10.0
 INSTALL = 600.0
 # Seconds between two looks at whether a server listens.
 STEP = 0.05
+# Not in everybody's PATH.
+SERVER_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -102,7 +104,7 @@ def free_port() -> int:
 
 def find(name: str, remedy: str, *more: Path) -> Path:
     """A program of the PATH, of Debian's folders for servers, or one of these files. Raises MissingError."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin:/sbin")
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SERVER_FOLDERS]))
     for path in (Path(found) if found else None, *more):
         if path is not None and path.exists():
             return path
@@ -137,13 +139,16 @@ def _tail(log: Path) -> str:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """With its children, whether or not it cares for them."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        family = []
+    children: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=STOP)
-    for each in alive:
+    try:
+        process.wait(STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for each in children:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    process.wait()
+    psutil.wait_procs(children, timeout=STOP)
