@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 from rich.console import Console
 
-from loadtest import __version__, compare, report, result, scenarios, summary
+from loadtest import __version__, compare, peers, report, result, scenarios, summary
 from loadtest.errors import PreflightError, UsageError
 from loadtest.live import Display
 from loadtest.plan import PROTOCOLS, Plan, StagePlan
@@ -170,6 +171,24 @@ def mix(file: Path, **options: Any) -> None:
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     _run(plan, *out)
+
+
+@main.command(name="peers")
+@click.argument("names", nargs=-1)
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where npm and pip install the peers.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures.")
+def peers_command(names: tuple[str, ...], cache: Path | None, json_file: Path | None) -> None:
+    """Start, measure and stop servers side by side: the gateway, a bare C send loop, Node, NATS, Nchan and others.
+
+    With NAMES only those that contain one of them. What is not installed is named, with how to get it.
+    """
+    try:
+        found = peers.measure(names, cache=cache, say=lambda text: click.echo(text, err=True))
+    except (UsageError, PreflightError) as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(peers.table(found))
+    if json_file is not None:
+        _write(lambda: json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found))), json_file)
 
 
 @main.command(name="report")

@@ -65,3 +65,10 @@ def test_imports_point_down_and_core_does_no_io() -> None:
     files = sorted(PACKAGE.rglob("*.py"))
     assert files
     assert list(violations(files)) == []
+
+
+def test_the_load_test_tool_needs_nothing_of_the_gateway() -> None:
+    """It measures any backend, and must not share a mistake with the one it measures most."""
+    files = sorted((PACKAGE.parent / "loadtest").rglob("*.py"))
+    assert files
+    assert [path for path in files if any(name.partition(".")[0] == "gateway" for name in imports(path))] == []

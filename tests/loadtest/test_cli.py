@@ -1,0 +1,95 @@
+"""Wrong usage of the command, and what needs no server."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from loadtest import preflight, result
+from loadtest.cli import main
+from loadtest.errors import PreflightError
+from loadtest.plan import Plan
+from loadtest.scenarios import idle
+from tests.loadtest import results
+from tests.loadtest.results import lossy
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    found = CliRunner().invoke(main, arguments)
+    return found.exit_code, found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("rooms",), "Missing option '--target'"),
+        (("rooms", "--target", "http://a"), "a target as ws://host:port, not 'http://a'"),
+        (("rooms", "--target", "ws://a", "--payload", "5"), "a payload of at least 64 bytes"),
+        (("rooms", "--target", "ws://a", "--protocol", "mqtt"), "'mqtt' is not one of"),
+        (("storm", "--target", "ws://a", "--drop", "2"), "2.0 is not in the range 0<=x<=1"),
+        (("rolling", "--target", "ws://a"), "Missing option '--command'"),
+        (("mix", "/none.toml", "--target", "ws://a"), "does not exist"),
+        (("mix", __file__, "--target", "ws://a"), "test_cli.py: "),
+        (("mix", __file__, "--target", "ws://a", "--seconds", "1"), "not --seconds"),
+        (("peers", "no-such-server"), "no peer is named no-such-server"),
+        (("report", "/none"), "No such file"),
+        (("compare", "/none", "/none"), "No such file"),
+        (("compare", "a", "b", "--max-regression", "much"), "'much' is no percentage"),
+    ],
+)
+def test_wrong_usage_is_status_2_with_a_reason(arguments: tuple[str, ...], complaint: str) -> None:
+    status, output = call(*arguments)
+    assert (status, complaint in output) == (2, True), output
+
+
+def test_help_names_the_exit_statuses() -> None:
+    status, output = call("--help")
+    assert status == 0
+    assert "3 this tool was the" in output
+
+
+def test_reports_and_comparisons_of_files(tmp_path: Path) -> None:
+    good, bad, page = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "page.html"
+    result.write(results.result(), good)
+    result.write(lossy(), bad)
+    assert call("report", str(good), "--html", str(page))[0] == 0
+    assert "<svg" in page.read_text()
+    assert call("report", str(good), "--html", str(tmp_path / "no" / "page.html"))[0] == 1
+    assert call("compare", str(good), str(good), "--max-regression", "5%")[0] == 0
+    assert call("compare", str(good), str(bad))[0] == 1
+
+
+def plan(**fields: Any) -> Plan:
+    return Plan(scenario="idle", stages=idle(1), **{"targets": ("ws://127.0.0.1:1",), **fields})
+
+
+def test_more_processes_where_one_may_not_hold_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it says so."""
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 20_000))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limits: None)
+    prepared = preflight.prepare(plan(idle=50_000, workers=1))
+    assert prepared.workers == 3
+    assert "3 workers instead of 1: a process may open 20,000 files here" in prepared.remarks[0]
+    assert preflight.prepare(plan(idle=1, workers=4)).workers == 1
+    with pytest.raises(PreflightError, match="ulimit -n 65536"):
+        preflight.prepare(plan(idle=50_000_000))
+
+
+def test_more_addresses_where_one_has_too_few_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On loopback by itself; elsewhere it says what would help."""
+    monkeypatch.setattr(preflight, "ephemeral_ports", lambda: 1000)
+    prepared = preflight.prepare(plan(idle=2500))
+    assert prepared.plan.sources == ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+    assert "3 addresses of 127.0.0.0/8" in prepared.remarks[-1]
+    for fields in ({"targets": ("ws://example.org",)}, {"sources": ("127.0.0.1",)}):
+        with pytest.raises(PreflightError, match="give 3 source addresses"):
+            preflight.prepare(plan(idle=2500, **fields))
+
+
+def test_ports_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert preflight.ephemeral_ports() > 1000
+    monkeypatch.setattr(preflight, "PORT_RANGE", tmp_path / "none")
+    assert preflight.ephemeral_ports() == int((65535 - 49152 + 1) * preflight.USABLE)
+    assert preflight.loopback_ports(["ws://localhost", "wss://127.0.0.1/x", "ws://[::1]:5", "ws://a:1"]) == [80, 443, 5]

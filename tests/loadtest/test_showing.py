@@ -1,0 +1,137 @@
+"""What shows results: the terminal, the page, the comparison, and the file they are kept in."""
+
+import xml.etree.ElementTree as ElementTree
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from rich.console import Console
+
+from loadtest import compare, plots, report, result, summary
+from loadtest.plots import Curve
+from loadtest.result import Costs, Latencies, Moment, Result, ResultError, Totals
+from tests.loadtest import results
+from tests.loadtest.results import HOSTILE, lossy, spread, unreachable
+
+
+def shown(found: Result) -> str:
+    console = Console(width=140, record=True, file=StringIO())
+    summary.show(found, console)
+    return console.export_text()
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    result.write(lossy(), path)
+    assert result.read(path) == lossy()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "\xff"])
+def test_what_is_no_result_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(ResultError, match=r"r\.json is not a result of gateway-loadtest"):
+        result.read(path)
+    with pytest.raises(ResultError, match="No such file"):
+        result.read(tmp_path / "none")
+    result.write(structs.replace(lossy(), format=99), path)
+    with pytest.raises(ResultError, match="format 99; this version reads format 1"):
+        result.read(path)
+
+
+def test_the_terminal_shows_what_matters() -> None:
+    text = shown(results.result())
+    for expected in ("Passed", "20,000 of 20,000", "7.5 us", "4.688 KiB", "delivered", "a:1", "64 MiB"):
+        assert expected in text
+    text = shown(lossy())
+    for expected in ("Failed", "10 lost", "connection lost: 1006"):
+        assert expected in text
+    text = shown(unreachable())
+    for expected in ("not everybody", HOSTILE, "No server was found"):
+        assert expected in text
+    many = structs.replace(lossy(), errors={f"error {number}": number + 1 for number in range(20)})
+    assert "and 8 others" in shown(many)
+
+
+def test_units() -> None:
+    assert [summary.size(value) for value in (0, 1023, 2048, 3 * 2**20, 5 * 2**40)] == [
+        "0 B", "1023 B", "2 KiB", "3 MiB", "5120 GiB",
+    ]  # fmt: skip
+    assert [summary.milliseconds(value) for value in (0.1234, 99.94, 12345.6)] == ["0.123", "99.9", "12,346"]
+
+
+@pytest.mark.parametrize("found", [results.result(), lossy(), unreachable()])
+def test_the_page_stands_alone_and_escapes(found: Result) -> None:
+    """Nothing is fetched, and nothing that a server said becomes markup."""
+    page = report.render(found)
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "src=" not in page
+    assert summary.headline(found) in page
+    # Well formed, but for what HTML leaves open.
+    ElementTree.fromstring(
+        page.partition("<main>")[2].partition("</main>")[0].join(("<main>", "</main>")).replace("&micro;", "u")
+    )
+
+
+def test_plots_hold_their_values() -> None:
+    at = [1.0, 2.0, 3.0]
+    drawn = plots.over_time(at, [Curve("a", [1.0, None, 100.0])], [], unit="ms", logarithmic=True)
+    (line,) = [each for each in ElementTree.fromstring(drawn) if each.tag == "polyline"]
+    assert len(line.attrib["points"].split()) == 2
+    assert plots.over_time(at, [Curve("a", [0.0, 0.0, 0.0])], [], unit="ms") == ""
+    assert plots.over_time([1.0], [Curve("a", [1.0])], [], unit="ms") == ""
+    assert plots.histogram([]) == ""
+    bars = [
+        each for each in ElementTree.fromstring(plots.histogram([(1.0, 5), (2.0, 1), (800.0, 3)])) if each.tag == "rect"
+    ]
+    assert len(bars) == 3
+
+
+def test_a_page_of_one_second_has_no_plots() -> None:
+    moment = Moment(1.0, 5, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+    page = report.render(structs.replace(unreachable(), timeline=[moment]))
+    assert "<svg" not in page
+
+
+def test_the_same_is_no_regression() -> None:
+    comparison = compare.compare(results.result(), results.result(), 0.1)
+    assert (comparison.status, comparison.warnings) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "regressed"),
+    [
+        ({"latencies": Latencies(connect=spread(3), subscribe=spread(1), delivery=spread(3))}, "delivered, p50, ms"),
+        ({"costs": Costs(per_delivery=9.0, per_publish=75.0, per_connect=400.0)}, "CPU per delivery, us"),
+        ({"costs": Costs(per_delivery=7.5, memory_per_connection=6000.0)}, "memory per connection, bytes"),
+        ({"totals": Totals(expected=10, received=10, delivery_rate=800.0)}, "deliveries per second"),
+        ({"totals": Totals(expected=10, received=9, lost=1, delivery_rate=1000.0)}, "lost"),
+    ],
+)
+def test_what_became_worse_is_named(fields: dict[str, Any], regressed: str) -> None:
+    comparison = compare.compare(results.result(), results.result(**fields), 0.1)
+    assert comparison.status == 1
+    assert regressed in [line.name for line in comparison.lines if line.regressed]
+    better = compare.compare(results.result(**fields), results.result(), 0.1)
+    assert regressed not in [line.name for line in better.lines if line.regressed]
+    console = Console(width=140, record=True, file=StringIO())
+    compare.show(comparison, console)
+    compare.show(better, console)
+    assert f"Worse than allowed: {regressed}" in console.export_text()
+
+
+def test_little_is_noise() -> None:
+    """A fifth of a millisecond is no regression, whatever its share."""
+    before = results.result(latencies=Latencies(delivery=spread(0.05)), costs=Costs(per_delivery=1.0))
+    after = results.result(latencies=Latencies(delivery=spread(0.1)), costs=Costs(per_delivery=1.3))
+    assert compare.compare(before, after, 0.1).status == 0
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    other = structs.replace(results.result(), scenario="storm", outcome="invalid", options={"channels": 5, "seed": 2})
+    warnings = compare.compare(results.result(), other, 0.1).warnings
+    assert len(warnings) == 4
+    assert "the second run was invalid" in warnings[0]
