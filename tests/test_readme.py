@@ -57,6 +57,7 @@ RUN_HERE = (
     "wscat",
     "listen =",
     "gateway check",
+    "gateway-loadtest",
     "gateway serve",
     "from gateway.tokens",
     'curl http://127.0.0.1:8000/api/publish -H "X-API-Key',
@@ -268,6 +269,23 @@ def test_a_cluster_without_authentication_starts(tmp_path: Path) -> None:
     """The default port may be taken on this machine: the cluster then takes another and says so."""
     with started(block("gateway cluster --no-auth").code, environment(), tmp_path) as running:
         assert len(json.loads(running.expect("ready ").removeprefix("ready "))["nodes"]) == 3
+
+
+@pytest.mark.slow
+def test_a_cluster_without_authentication_is_load_tested(tmp_path: Path) -> None:
+    """The line as it stands, for two seconds, against the ports that the nodes have here."""
+    with started(block("gateway cluster --no-auth").code, environment(), tmp_path) as running:
+        nodes = json.loads(running.expect("ready ").removeprefix("ready "))["nodes"]
+        command = block("gateway-loadtest").code.strip()
+        for port, node in (("8001", nodes[0]), ("8002", nodes[1])):
+            command = command.replace(f"ws://127.0.0.1:{port}", node["url"].replace("http", "ws", 1))
+        shown = subprocess.run(
+            f"{command} --seconds 2", shell=True, env=environment(), cwd=tmp_path, capture_output=True, text=True
+        )
+        # Invalid, where this machine is too busy to send in time.
+        assert shown.returncode in (0, 3), shown.stdout + shown.stderr
+        assert "2,000 of 2,000" in shown.stdout
+        assert "<svg" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.slow
