@@ -39,6 +39,8 @@ class Peer(msgspec.Struct, frozen=True):
     name: str
     version: str
     nodes: int
+    # Whether it answers publishes, which costs it something.
+    acknowledges: bool
     # CPU microseconds to connect and subscribe; bytes of memory by connection that is subscribed and idle.
     per_connect: float
     memory: float
@@ -70,11 +72,14 @@ def table(comparison: Comparison) -> str:
     """For people: two tables, who was missing, and what to know of the figures."""
     limit = next((each for each in comparison.peers if each.name == LIMIT), None)
     fanouts = sorted({fanout.members for peer in comparison.peers for fanout in peer.fanouts})
+    acknowledge = [peer for peer in comparison.peers if peer.acknowledges]
     blocks = [
         [
             f"{comparison.machine}; {comparison.subscribers} subscribers, {comparison.payload} bytes, "
             f"{comparison.seconds:g} s each; {comparison.idle} connections, each with a subscription, for the memory",
-            f"us: CPU of all processes of a peer, Redis apart. (x): times the {LIMIT}. @: subscribers per channel.",
+            f"us: CPU of all processes of a peer, Redis apart; of a delivery with its share of the publication. "
+            f"(x): times the {LIMIT}. @: subscribers per channel. Memory: resident, of the processes.",
+            "Publications are acknowledged by: " + (", ".join(each.name for each in acknowledge) or "nobody"),
         ],
         _aligned([_cost_head(fanouts), *(_costs(peer, limit, fanouts) for peer in comparison.peers)]),
         ["What that CPU time makes of one core, and how late publications were at the rate that was asked for:"],

@@ -16,6 +16,7 @@ from loadtest.peers.site import Site
 from loadtest.plan import Plan
 from loadtest.result import Result
 from loadtest.run import run
+from loadtest.wires import make_wire
 
 PEERS: dict[str, Callable[[Shed], Site]] = {
     LIMIT: native.send_loop,
@@ -119,6 +120,7 @@ def _peer(name: str, site: Site, shed: Shed, load: Load) -> Peer:
         name=name,
         version=site.version,
         nodes=len(site.targets),
+        acknowledges=make_wire(site.protocol, "").acknowledges,
         per_connect=idle.costs.per_connect,
         memory=idle.costs.memory_per_connection,
         fanouts=[_fanout(site, shed, load, members) for members in RATES],

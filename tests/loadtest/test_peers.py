@@ -2,8 +2,11 @@
 
 import asyncio
 import base64
+import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -266,21 +269,25 @@ def test_servers_of_debian(start: Callable[[Shed], Site], protocol: str, place: 
 
 
 def test_peers_are_measured_and_the_missing_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other under the same load; one that cannot be measured keeps nobody from the others."""
+    """Under the same load, or less for those that are late; one that is missing keeps nobody from the others."""
 
     def nowhere(here: Shed) -> Site:
         raise MissingError("there is none; to get it: wait")
 
     monkeypatch.setattr(measuring, "PEERS", {"nowhere": nowhere, LIMIT: native.send_loop, "left out": nowhere})
-    monkeypatch.setattr(measuring, "RATES", {5: 500.0})
+    monkeypatch.setattr(measuring, "RATES", {5: 2000.0})
+    # Everything is too late.
+    monkeypatch.setattr(measuring, "LATE", -1.0)
+    monkeypatch.setattr(measuring, "ATTEMPTS", 2)
     said: list[str] = []
-    load = Load(idle=20, subscribers=20, payload=100, seconds=1.0)
+    load = Load(idle=20, subscribers=20, payload=100, seconds=0.5)
     comparison = measure(["C send", "nowhere"], load=load, cache=place, say=said.append)
     assert comparison.missing == {"nowhere": "there is none; to get it: wait"}
     (peer,) = comparison.peers
     (fanout,) = peer.fanouts
     assert (peer.name, peer.nodes, fanout.members, fanout.lost) == (LIMIT, 1, 5, 0)
-    assert fanout.asked == fanout.received == 500.0
+    assert fanout.asked == fanout.received == 2000.0 / measuring.LESS
+    assert fanout.remarks[0] == "could not keep up with 2,000 deliveries/s, was asked for 500"
     assert said == ["nowhere ...", "nowhere is missing: there is none; to get it: wait", f"{LIMIT} ..."]
     assert LIMIT in table(comparison)
 
@@ -300,6 +307,34 @@ def test_a_peer_that_keeps_nobody_connected_is_missing(place: Path, monkeypatch:
     assert "0 of 110 connections were ready" in comparison.missing["wrong"]
     assert "404" in comparison.missing["wrong"]
     assert "missing: wrong: " in table(comparison)
+
+
+def test_an_interrupted_peer_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the run, and leaves no server behind."""
+    pids: list[int] = []
+
+    def watched(here: Shed) -> Site:
+        site = native.send_loop(here)
+        pids.extend(here.pids())
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return site
+
+    monkeypatch.setattr(measuring, "PEERS", {"watched": watched})
+    with pytest.raises(KeyboardInterrupt):
+        measure(cache=place)
+    assert pids
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_the_gateway_is_a_peer(place: Path) -> None:
+    """As one node, and as two with a Redis between them."""
+    with Shed(place) as here:
+        alone, cluster = packages.gateway(here), packages.gateway_cluster(here)
+        assert (len(alone.targets), alone.redis) == (1, "")
+        assert len(cluster.targets) == 2
+        assert cluster.redis
+        assert alone.version == cluster.version
+        assert len(here.pids()) >= 3
 
 
 def test_peers_that_do_not_exist() -> None:
@@ -330,13 +365,16 @@ def comparison(*peers: Peer) -> Comparison:
 
 def test_table_compares_with_the_limit() -> None:
     """Ratios where there is something to compare with, and a dash for what could not be had."""
-    limit = Peer(LIMIT, "C", 1, 10.0, 100.0, [fanout(1, 20.0), fanout(100, 5.0)])
-    slow = Peer("slow", "1", 2, 400.0, 20480.0, [fanout(100, 50.0, redis_per_publish=99.0, lost=7, remarks=["late"])])
+    limit = Peer(LIMIT, "C", 1, False, 10.0, 100.0, [fanout(1, 20.0), fanout(100, 5.0)])
+    slow = Peer(
+        "slow", "1", 2, True, 400.0, 20480.0, [fanout(100, 50.0, redis_per_publish=99.0, lost=7, remarks=["late"])]
+    )
     text = table(comparison(limit, slow))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "slow - 50.0 (10.0x) 20.0 KiB 400 (40.0x) 99" in lines
     assert "slow - 20,000 - 2.0 7" in lines
     assert "slow @100: late" in lines
+    assert "Publications are acknowledged by: slow" in lines
     assert "missing: x: gone" in lines
     assert max(map(len, text.splitlines()[3:])) < 140
     alone = " ".join(table(comparison(slow)).split())
@@ -350,7 +388,7 @@ def test_table_of_nothing() -> None:
 
 def test_comparison_is_read_again() -> None:
     """From the JSON that it is written to."""
-    before = comparison(Peer(LIMIT, "C", 1, 10.0, 100.0, [fanout(1, 20.0)]))
+    before = comparison(Peer(LIMIT, "C", 1, False, 10.0, 100.0, [fanout(1, 20.0)]))
     assert msgspec.json.decode(msgspec.json.encode(before), type=Comparison) == before
 
 
