@@ -1,8 +1,12 @@
 """Options of the whole test run."""
 
+import signal
 from collections.abc import Generator
 
 import pytest
+
+# Under nohup it would be ignored, also by the processes of the tests, some of which show what it does.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
