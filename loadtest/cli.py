@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from loadtest import __version__, compare, peers, report, result, scenarios, summary
+from loadtest import __version__, capacity, compare, peers, report, result, scenarios, summary
 from loadtest.errors import PreflightError, UsageError
 from loadtest.live import Display
 from loadtest.plan import PROTOCOLS, Plan, StagePlan
@@ -200,6 +200,46 @@ def report_command(file: Path, html_file: Path | None) -> None:
     summary.show(found, _console())
     if html_file is not None:
         _write(lambda: html_file.write_text(report.render(found)), html_file)
+
+
+@main.command(name="capacity")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--connections", type=click.IntRange(1), required=True)
+@click.option("--publishes", type=click.FloatRange(0), required=True, help="Per second.")
+@click.option("--subscribers", type=click.FloatRange(0), required=True, help="That a publication reaches, on average.")
+@click.option(
+    "--back-within",
+    type=click.FloatRange(1),
+    default=60.0,
+    show_default=True,
+    help="Seconds in which all have to reconnect.",
+)
+@click.option(
+    "--headroom",
+    type=click.FloatRange(0.01, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of each core that may be used.",
+)
+@click.option("--node-memory", type=click.FloatRange(0.01), default=2.0, show_default=True,
+              help="GiB for the connections of a node.")  # fmt: skip
+def capacity_command(
+    file: Path, connections: int, publishes: float, subscribers: float, back_within: float, headroom: float,
+    node_memory: float,
+) -> None:  # fmt: skip
+    """How many nodes a load needs, by the costs in a result; docs/scaling.md has the model."""
+    load_ = capacity.Load(connections, publishes, subscribers, back_within)
+    try:
+        costs = capacity.costs_of(_read(file))
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    needed = capacity.capacity(load_, costs, headroom=headroom, node_memory=node_memory)
+    click.echo(f"nodes: {needed.nodes:,} (a core each; {needed.reason})")
+    click.echo(f"  for deliveries {needed.by_deliveries:,}, for memory {needed.by_connections:,}, "
+               f"for reconnects {needed.by_reconnects:,}")  # fmt: skip
+    click.echo(f"Redis: {needed.redis_cores:.2f} cores")
+    if needed.redis_instances > 1:
+        click.echo(f"  more than one instance takes: {needed.redis_instances:,} shards, which the gateway has not yet")
 
 
 @main.command(name="compare")

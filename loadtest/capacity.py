@@ -1,0 +1,83 @@
+"""How many nodes and how much Redis a load needs, from what was measured. The model is in docs/scaling.md."""
+
+import math
+from typing import NamedTuple
+
+from loadtest.errors import UsageError
+from loadtest.result import Result
+
+# CPU microseconds of Redis to pass one publication on to one node: 650,000 a second is what one instance has been seen
+# to deliver (Centrifugal Labs, June 2026, 256 bytes).
+REDIS_PER_MESSAGE = 1.5
+# Kernel memory of a TCP connection, bytes, which no figure of a process shows.
+KERNEL_PER_CONNECTION = 4096
+GIB = 2**30
+
+
+class Load(NamedTuple):
+    """What is to be carried."""
+
+    connections: int
+    # Publications per second, and subscribers that each reaches on average.
+    publishes: float
+    subscribers: float
+    # Seconds within which everybody has to be back after all were cut at once.
+    back_within: float = 60.0
+
+
+class Costs(NamedTuple):
+    """CPU microseconds, and bytes."""
+
+    per_delivery: float
+    per_connect: float
+    memory_per_connection: float
+    redis_per_publish: float
+
+
+class Capacity(NamedTuple):
+    """What it takes."""
+
+    # Processes, each on a core of its own, and what asks for so many.
+    nodes: int
+    reason: str
+    # By each reason alone.
+    by_deliveries: int
+    by_connections: int
+    by_reconnects: int
+    # Cores that Redis would use.
+    redis_cores: float
+    # Instances with the headroom that the nodes have; more than one needs sharding.
+    redis_instances: int
+
+
+def costs_of(result: Result) -> Costs:
+    """Raises UsageError where a result does not hold them."""
+    costs = result.costs
+    if not (costs.per_delivery and costs.per_connect and costs.memory_per_connection):
+        raise UsageError(
+            "the result has no costs per delivery, connect and connection: run `rooms` or `fanout` on this machine, "
+            "with nodes that were just started, or name them with --pid or --metrics"
+        )
+    return Costs(costs.per_delivery, costs.per_connect, costs.memory_per_connection, costs.redis_per_publish)
+
+
+def capacity(load: Load, costs: Costs, *, headroom: float = 0.5, node_memory: float = 2.0) -> Capacity:
+    """`headroom`: share of a core that may be used; `node_memory`: GiB for the connections of one node."""
+    cpu = 1e6 * headroom
+    by_deliveries = _whole(load.publishes * load.subscribers * costs.per_delivery / cpu)
+    each = costs.memory_per_connection + KERNEL_PER_CONNECTION
+    by_connections = _whole(load.connections * each / (node_memory * GIB))
+    by_reconnects = _whole(load.connections * costs.per_connect / (load.back_within * cpu))
+    nodes = max(by_deliveries, by_connections, by_reconnects)
+    reasons = {"deliveries": by_deliveries, "memory of connections": by_connections, "reconnects": by_reconnects}
+    reason = max(reasons, key=lambda name: reasons[name])
+    # A publication goes once to each node that has a subscriber.
+    messages = load.publishes * min(nodes, load.subscribers)
+    redis_cores = (load.publishes * costs.redis_per_publish + messages * REDIS_PER_MESSAGE) / 1e6
+    return Capacity(
+        nodes, reason, by_deliveries, by_connections, by_reconnects, redis_cores, _whole(redis_cores / headroom)
+    )
+
+
+def _whole(number: float) -> int:
+    return max(math.ceil(number), 1)

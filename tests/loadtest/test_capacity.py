@@ -1,0 +1,59 @@
+"""The capacity model, and the table in docs/scaling.md that it makes."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from msgspec import structs
+
+from loadtest import capacity, result
+from loadtest.capacity import Costs, Load
+from loadtest.cli import main
+from loadtest.errors import UsageError
+from loadtest.result import Costs as Measured
+from tests.loadtest import results
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "scaling.md"
+# Those of docs/scaling.md.
+COSTS = Costs(per_delivery=8.0, per_connect=400.0, memory_per_connection=4800.0, redis_per_publish=16.8)
+
+
+def test_what_is_scarce_decides() -> None:
+    few = capacity.capacity(Load(1000, 10, 10), COSTS)
+    assert (few.nodes, few.redis_instances) == (1, 1)
+    loud = capacity.capacity(Load(1000, 1000, 1000), COSTS)
+    assert (loud.nodes, loud.reason) == (16, "deliveries")
+    many = capacity.capacity(Load(5_000_000, 1, 1, back_within=3600), COSTS)
+    assert (many.nodes, many.reason) == (21, "memory of connections")
+    herd = capacity.capacity(Load(500_000, 1, 1, back_within=10), COSTS)
+    assert (herd.nodes, herd.reason) == (40, "reconnects")
+
+
+def test_redis_is_asked_once_and_tells_each_node() -> None:
+    needed = capacity.capacity(Load(1000, 10_000, 4), COSTS)
+    assert needed.redis_cores == pytest.approx((10_000 * 16.8 + 10_000 * min(needed.nodes, 4) * 1.5) / 1e6)
+
+
+def test_the_table_of_the_document_is_what_the_model_says() -> None:
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| ", DOCUMENT.read_text(), re.M)
+    assert len(rows) == 5
+    for row in rows:
+        connections, publishes, subscribers, nodes, cores = (float(each.replace(",", "")) for each in row)
+        needed = capacity.capacity(Load(int(connections), publishes, subscribers), COSTS)
+        assert (needed.nodes, round(needed.redis_cores, 2)) == (nodes, cores), row
+
+
+def test_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    result.write(results.result(), path)
+    load = ["--connections", "100000", "--publishes", "100000", "--subscribers", "10"]
+    found = CliRunner().invoke(main, ["capacity", str(path), *load])
+    assert found.exit_code == 0
+    assert "nodes: 15 (a core each; deliveries)" in found.output
+    assert "shards, which the gateway has not yet" in found.output
+    result.write(structs.replace(results.result(), costs=Measured()), path)
+    found = CliRunner().invoke(main, ["capacity", str(path), *load])
+    assert (found.exit_code, "the result has no costs" in found.output) == (2, True)
+    with pytest.raises(UsageError):
+        capacity.costs_of(results.unreachable())
