@@ -79,7 +79,7 @@ def table(comparison: Comparison) -> str:
             f"{comparison.seconds:g} s each; {comparison.idle} connections, each with a subscription, for the memory",
             f"us: CPU of all processes of a peer, Redis apart; of a delivery with its share of the publication. "
             f"(x): times the {LIMIT}. @: subscribers per channel. Memory: resident, of the processes.",
-            "Publications are acknowledged by: " + (", ".join(each.name for each in acknowledge) or "nobody"),
+            "Publications are acknowledged by: " + ("; ".join(each.name for each in acknowledge) or "nobody"),
         ],
         _aligned([_cost_head(fanouts), *(_costs(peer, limit, fanouts) for peer in comparison.peers)]),
         ["What that CPU time makes of one core, and how late publications were at the rate that was asked for:"],
