@@ -15,6 +15,9 @@ NOISE_US = 0.5
 # Options that do not change what is measured.
 _FREE = {"targets", "token_secret", "redis", "pids", "metrics", "seed", "max_loss", "sources", "workers"}
 
+# Outcomes whose figures say nothing: a comparison with them must not pass.
+_NO_MEASURE = {"invalid", "unreachable", "interrupted"}
+
 
 class Line(NamedTuple):
     """One figure before and after."""
@@ -31,22 +34,26 @@ class Comparison(NamedTuple):
     """What a comparison found."""
 
     lines: list[Line]
-    # What makes it less than it seems: other options, an invalid run.
+    # What makes it less than it seems: other options, an invalid run, a figure that is missing now.
     warnings: list[str]
+    # Whether both runs measured anything.
+    comparable: bool = True
 
     @property
     def status(self) -> int:
-        """Exit status: 1 when something became worse by more than allowed."""
-        return int(any(line.regressed for line in self.lines))
+        """Exit status: 1 when something became worse by more than allowed, or cannot be told."""
+        return int(not self.comparable or any(line.regressed for line in self.lines))
 
 
 def compare(before: Result, after: Result, max_regression: float) -> Comparison:
     """`max_regression`: how much worse a figure may become, as a share."""
-    lines = []
+    lines, missing = [], []
     for (name, was), (_, became) in zip(latencies(before), latencies(after), strict=True):
         if was.count and became.count:
             lines.append(_line(f"{name}, p50, ms", was.p50, became.p50, max_regression, NOISE_MS))
             lines.append(_line(f"{name}, p99, ms", was.p99, became.p99, max_regression, NOISE_MS))
+        elif was.count:
+            missing.append(name)
     for name, label in (
         ("per_delivery", "CPU per delivery, us"),
         ("per_publish", "CPU per publish, us"),
@@ -57,6 +64,8 @@ def compare(before: Result, after: Result, max_regression: float) -> Comparison:
         was_cost, became_cost = getattr(before.costs, name), getattr(after.costs, name)
         if was_cost and became_cost:
             lines.append(_line(label, was_cost, became_cost, max_regression, NOISE_US))
+        elif was_cost:
+            missing.append(label)
     rates = (before.totals.delivery_rate, after.totals.delivery_rate)
     if rates[0]:
         worse = 1 - rates[1] / rates[0]
@@ -64,7 +73,8 @@ def compare(before: Result, after: Result, max_regression: float) -> Comparison:
     for name in ("lost", "duplicated", "misordered"):
         was_count, became_count = getattr(before.totals, name), getattr(after.totals, name)
         lines.append(Line(name, was_count, became_count, float(became_count - was_count), became_count > was_count))
-    return Comparison(lines, _warnings(before, after))
+    warnings = _warnings(before, after) + [f"the second run did not measure: {name}" for name in missing]
+    return Comparison(lines, warnings, not {before.outcome, after.outcome} & _NO_MEASURE)
 
 
 def _line(name: str, before: float, after: float, allowed: float, noise: float) -> Line:
@@ -75,7 +85,7 @@ def _line(name: str, before: float, after: float, allowed: float, noise: float) 
 def _warnings(before: Result, after: Result) -> list[str]:
     warnings = []
     for name, each in (("first", before), ("second", after)):
-        if each.outcome in ("invalid", "unreachable", "interrupted"):
+        if each.outcome in _NO_MEASURE:
             warnings.append(f"the {name} run was {each.outcome}: its figures are no measure")
     if before.scenario != after.scenario:
         warnings.append(f"the scenarios differ: {before.scenario}, {after.scenario}")
@@ -103,7 +113,9 @@ def show(comparison: Comparison, console: Console) -> None:
     regressed = [line.name for line in comparison.lines if line.regressed]
     if regressed:
         console.print(Text(f"Worse than allowed: {'; '.join(regressed)}", style="bold red"))
-    else:
+    if not comparison.comparable:
+        console.print(Text("These runs cannot be compared.", style="bold red"))
+    elif not regressed:
         console.print(Text("Nothing became worse by more than allowed.", style="bold green"))
 
 

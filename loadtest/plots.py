@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import groupby
 from typing import NamedTuple
 
 from loadtest.result import Stage
 
 WIDTH, HEIGHT = 760, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 26
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
 TICKS = 5
 # One class of the style sheet for each curve of a plot.
 CURVES = 6
@@ -47,12 +48,21 @@ def over_time(
     ]
     for number, curve in enumerate(curves):
         points = [
-            f"{x(second):.1f},{scale(max(value, low)):.1f}"
+            None if value is None else f"{x(second):.1f},{scale(max(value, low)):.1f}"
             for second, value in zip(at, curve.values, strict=True)
-            if value is not None
         ]
-        parts.append(f'<polyline class="curve c{number % CURVES}" points="{" ".join(points)}"/>')
+        parts += [
+            f'<polyline class="curve c{number % CURVES}" points="{" ".join(stretch)}"/>'
+            for stretch in _stretches(points)
+        ]
     return _frame("".join(parts), f"{unit} over time: {', '.join(curve.name for curve in curves)}")
+
+
+def _stretches(points: Sequence[str | None]) -> list[list[str]]:
+    """What hangs together: a line drawn across an outage would hide it."""
+    stretches = [list(found) for some, found in groupby(points, key=lambda point: point is not None) if some]
+    # A point alone is drawn as a dot, since a line of one point is nothing.
+    return [[point for point in stretch if point] * (2 if len(stretch) == 1 else 1) for stretch in stretches]
 
 
 def legend(curves: Sequence[Curve]) -> str:
@@ -87,7 +97,7 @@ def histogram(bars: Sequence[tuple[float, int]]) -> str:
         before = edge
     parts += [
         f'<text class="tick" x="{x(each):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{each:g} ms</text>'
-        for each in _powers(low, high)
+        for each in _steps(low, high)
     ]
     return _frame("".join(parts), "deliveries by latency")
 
@@ -124,7 +134,8 @@ def _range(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
     if logarithmic:
         low = 10 ** math.floor(math.log10(min(values)))
         return low, max(10 ** math.ceil(math.log10(max(values))), low * 10)
-    return 0.0, max(values) * 1.05
+    # Room for the names of the stages above the curves.
+    return 0.0, max(values) * 1.18
 
 
 def _linear(low: float, high: float) -> Callable[[float], float]:
@@ -143,6 +154,14 @@ def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
 def _powers(low: float, high: float) -> list[float]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     return [10.0**power for power in range(first, last + 1)]
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Powers of ten, and 2 and 5 between them where they are few."""
+    if high / low > 1000:
+        return _powers(low, high)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    return [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
 
 
 def _nice(low: float, high: float) -> list[float]:

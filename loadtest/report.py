@@ -140,7 +140,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     shown = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
-    return f'<div class="scroll"><table>{shown}<tbody>{body}</tbody></table></div>'
+    # Names and sentences wrap; columns of figures scroll.
+    kind = "prose" if len(heads) == 2 else "counts"
+    return f'<div class="scroll"><table class="{kind}">{shown}<tbody>{body}</tbody></table></div>'
 
 
 def _text(value: object) -> str:

@@ -79,8 +79,10 @@ def test_the_page_stands_alone_and_escapes(found: Result) -> None:
 def test_plots_hold_their_values() -> None:
     at = [1.0, 2.0, 3.0]
     drawn = plots.over_time(at, [Curve("a", [1.0, None, 100.0])], [], unit="ms", logarithmic=True)
-    (line,) = [each for each in ElementTree.fromstring(drawn) if each.tag == "polyline"]
-    assert len(line.attrib["points"].split()) == 2
+    lines = [each.attrib["points"].split() for each in ElementTree.fromstring(drawn) if each.tag == "polyline"]
+    # Nothing is drawn across the second without a value; a point alone is a dot.
+    assert [len(set(points)) for points in lines] == [1, 1]
+    assert [len(points) for points in lines] == [2, 2]
     assert plots.over_time(at, [Curve("a", [0.0, 0.0, 0.0])], [], unit="ms") == ""
     assert plots.over_time([1.0], [Curve("a", [1.0])], [], unit="ms") == ""
     assert plots.histogram([]) == ""
@@ -88,6 +90,10 @@ def test_plots_hold_their_values() -> None:
         each for each in ElementTree.fromstring(plots.histogram([(1.0, 5), (2.0, 1), (800.0, 3)])) if each.tag == "rect"
     ]
     assert len(bars) == 3
+    near = ElementTree.fromstring(plots.histogram([(1.2, 5), (6.0, 1)]))
+    assert [each.text for each in near if (each.text or "").endswith(" ms")] == ["1 ms", "2 ms", "5 ms"]
+    far = ElementTree.fromstring(plots.histogram([(0.5, 5), (6000.0, 1)]))
+    assert [each.text for each in far if (each.text or "").endswith(" ms")] == ["1 ms", "10 ms", "100 ms", "1000 ms"]
 
 
 def test_a_page_of_one_second_has_no_plots() -> None:
@@ -132,6 +138,22 @@ def test_little_is_noise() -> None:
 
 def test_what_cannot_be_compared_is_said() -> None:
     other = structs.replace(results.result(), scenario="storm", outcome="invalid", options={"channels": 5, "seed": 2})
-    warnings = compare.compare(results.result(), other, 0.1).warnings
+    comparison = compare.compare(results.result(), other, 0.1)
+    warnings = comparison.warnings
     assert len(warnings) == 4
     assert "the second run was invalid" in warnings[0]
+    assert comparison.status == 1
+    console = Console(width=140, record=True, file=StringIO())
+    compare.show(comparison, console)
+    text = console.export_text()
+    assert "cannot be compared" in text
+    assert "Nothing became worse" not in text
+
+
+def test_an_idle_run_that_reached_nobody_does_not_pass() -> None:
+    """No figure is worse where there is none."""
+    idle = results.result(totals=Totals(connections=500), latencies=Latencies(connect=spread(3)))
+    comparison = compare.compare(idle, unreachable(), 0.1)
+    assert comparison.status == 1
+    assert "the second run did not measure: connect" in comparison.warnings
+    assert "the second run did not measure: memory per connection, bytes" in comparison.warnings
