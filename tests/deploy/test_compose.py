@@ -1,0 +1,95 @@
+"""The compose file and the balancer's configuration, without Docker."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # PyYAML has no types
+
+from gateway.config.sources import load
+
+REPOSITORY = Path(__file__).parents[2]
+HAPROXY = REPOSITORY / "deploy" / "haproxy" / "haproxy.cfg"
+NODES = ("node1", "node2", "node3")
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
+    return found
+
+
+def substituted(value: str) -> str:
+    """As compose does it: the default of a variable, or something for one that has to be given."""
+    value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+    return re.sub(r"\$\{\w+:\?[^}]*\}", "x" * 64, value)
+
+
+def test_profiles() -> None:
+    """Without a profile only the cluster starts."""
+    found = {name: tuple(service.get("profiles", ())) for name, service in services().items()}
+    plain = dict.fromkeys((*NODES, "redis", "balancer"), ())
+    assert found == {
+        **plain,
+        "prometheus": ("observability",),
+        "grafana": ("observability",),
+        "loadtest": ("loadtest",),
+    }
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_settings(node: str) -> None:
+    """Every variable of a node is a setting, drains end before Docker kills, and the load test is closed."""
+    service = services()[node]
+    environ = {name: substituted(value) for name, value in service["environment"].items()}
+    assert all(name.startswith("GATEWAY_") for name in environ)
+    settings = load(None, {}, environ)
+    assert settings.node_name == node
+    assert settings.drain.delay + settings.drain.window < float(service["stop_grace_period"].removesuffix("s"))
+    assert settings.namespaces["load"].allow_subscribe == ()
+    assert settings.namespaces["load"].allow_publish == ()
+
+
+def test_durable() -> None:
+    """The nodes take Redis for durable only since it syncs before it answers."""
+    found = services()
+    command = found["redis"]["command"]
+    assert found["node1"]["environment"]["GATEWAY_REDIS__DURABLE"] == "true"
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--appendfsync") + 1] == "always"
+
+
+def test_networks() -> None:
+    """Only nodes reach Redis, and what is published is published on loopback."""
+    found = services()
+    assert {name for name, service in found.items() if "back" in service["networks"]} == {*NODES, "redis"}
+    assert all(port.startswith("127.0.0.1:") for service in found.values() for port in service.get("ports", ()))
+
+
+def test_mounted_files_exist() -> None:
+    """Docker would make a folder of a file that is missing."""
+    mounts = [mount for service in services().values() for mount in service.get("volumes", ())]
+    paths = [REPOSITORY / mount.split(":")[0] for mount in mounts if mount.startswith("./")]
+    assert paths
+    assert all(path.exists() for path in paths)
+
+
+def test_balancer() -> None:
+    """It knows every node, asks for readiness, says the client's address itself and repeats no publish."""
+    text = HAPROXY.read_text()
+    assert re.findall(r"^ *server (\w+) (\S+)$", text, re.MULTILINE) == [(node, f"{node}:8000") for node in NODES]
+    assert "http-check send meth GET uri /health/ready" in text
+    assert "http-request set-header X-Forwarded-For %[src]" in text
+    assert "http-request disable-l7-retry unless METH_GET" in text
+
+
+def test_haproxy() -> None:
+    """HAProxy itself takes the configuration."""
+    haproxy = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
+    if haproxy is None:
+        pytest.skip("no haproxy (Debian: haproxy)")
+    done = subprocess.run([haproxy, "-c", "-f", HAPROXY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
