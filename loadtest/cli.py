@@ -1,5 +1,6 @@
 """The command `gateway-loadtest`."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +252,8 @@ def compare_command(before: Path, after: Path, max_regression: str) -> None:
     share = max_regression.strip().removesuffix("%")
     try:
         limit = float(share) / 100
+        if not (math.isfinite(limit) and limit >= 0):
+            raise ValueError
     except ValueError:
         raise click.BadParameter(f"{max_regression!r} is no percentage", param_hint="--max-regression") from None
     comparison = compare.compare(_read(before), _read(after), limit)

@@ -226,7 +226,9 @@ class Client(WSListener):
                 due = int(due_text)
                 if due >= self._fair_from:
                     self._add_delivery(now - due)
-        self._tally.delivered += len(found)
+        # A publisher of some protocols gets what it publishes: that is no delivery.
+        if self.subscriptions:
+            self._tally.delivered += len(found)
 
     # Events
 

@@ -37,6 +37,8 @@ def call(*arguments: str) -> tuple[int, str]:
         (("report", "/none"), "No such file"),
         (("compare", "/none", "/none"), "No such file"),
         (("compare", "a", "b", "--max-regression", "much"), "'much' is no percentage"),
+        (("compare", "a", "b", "--max-regression", "nan%"), "'nan%' is no percentage"),
+        (("compare", "a", "b", "--max-regression", "-5%"), "'-5%' is no percentage"),
     ],
 )
 def test_wrong_usage_is_status_2_with_a_reason(arguments: tuple[str, ...], complaint: str) -> None:
