@@ -1,13 +1,14 @@
 """Wrong usage of the command, and what needs no server."""
 
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from loadtest import preflight, result
+from loadtest import __main__, preflight, result
 from loadtest.cli import main
 from loadtest.errors import PreflightError
 from loadtest.plan import Plan
@@ -95,3 +96,13 @@ def test_ports_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(preflight, "PORT_RANGE", tmp_path / "none")
     assert preflight.ephemeral_ports() == int((65535 - 49152 + 1) * preflight.USABLE)
     assert preflight.loopback_ports(["ws://localhost", "wss://127.0.0.1/x", "ws://[::1]:5", "ws://a:1"]) == [80, 443, 5]
+
+
+def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway alone brings the command, and not what it needs."""
+    monkeypatch.setitem(sys.modules, "picows", None)
+    for name in [name for name in sys.modules if name.startswith("loadtest.") and name != "loadtest.__main__"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("loadtest.cli")
+    with pytest.raises(SystemExit, match=r"needs picows: pip install 'pubsub-gateway\[loadtest\]'"):
+        __main__.main()
