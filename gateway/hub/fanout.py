@@ -1,6 +1,7 @@
 """One channel's subscribers on this node, and what still has to be written to them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -9,7 +10,7 @@ from gateway.messages import Event, Publication
 
 Write = Callable[[bytes], object]
 
-# Bytes that a event takes besides its payload: the objects that carry it.
+# Bytes that an event takes besides its payload: the objects that carry it.
 OVERHEAD = 256
 
 
@@ -31,16 +32,16 @@ class Written(NamedTuple):
 
 
 class _Run(Generic[S]):
-    """One encoded block on its way to the members that its group had when the run began."""
+    """One encoded block on its way to those members of its group who were there when its events came."""
 
     __slots__ = ("block", "count", "exclude", "left", "members", "next", "writes")
 
-    def __init__(self, block: bytes, count: int, members: Iterable[S], writes: dict[S, Write], exclude: str) -> None:
+    def __init__(self, block: bytes, count: int, members: list[S], writes: dict[S, Write], exclude: str) -> None:
         self.block = block
         self.count = count
         self.writes = writes
         self.exclude = exclude
-        self.members = list(members)
+        self.members = members
         self.next = 0
         # Who left since; it may have come back meanwhile, and starts behind this.
         self.left: set[S] = set()
@@ -49,7 +50,7 @@ class _Run(Generic[S]):
 class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
-    __slots__ = ("_bases", "_fresh", "_groups", "_runs", "_waiting", "size", "waiting_bytes")
+    __slots__ = ("_bases", "_fresh", "_groups", "_passed", "_runs", "_starts", "_waiting", "size", "waiting_bytes")
 
     def __init__(self) -> None:
         self._groups: dict[Encoder, dict[S, Write]] = {}
@@ -58,7 +59,11 @@ class Fanout(Generic[S]):
         self._fresh: dict[Encoder, dict[S, Write]] = {}
         self.size = 0
         self.waiting_bytes = 0
-        self._waiting: list[Event] = []
+        self._waiting: deque[Event] = deque()
+        # Events that have waited and do not any more.
+        self._passed = 0
+        # Who came while events waited -> how many have to pass before the first one for it; in this order.
+        self._starts: OrderedDict[S, int] = OrderedDict()
         self._runs: list[_Run[S]] = []
 
     @property
@@ -72,7 +77,7 @@ class Fanout(Generic[S]):
     def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
         """Events that wait are for those who are here already."""
         if self._waiting:
-            self.begin()
+            self._starts[subscriber] = self._passed + len(self._waiting)
         writes = self._groups.setdefault(encoder, {})
         if isinstance(encoder, DeltaEncoder):
             writes = self._fresh.setdefault(encoder, {})
@@ -87,6 +92,7 @@ class Fanout(Generic[S]):
 
     def remove(self, subscriber: S, encoder: Encoder) -> None:
         self.size -= 1
+        self._starts.pop(subscriber, None)
         if self._fresh.get(encoder, {}).pop(subscriber, None) is not None:
             return
         writes = self._groups[encoder]
@@ -132,9 +138,9 @@ class Fanout(Generic[S]):
         self.waiting_bytes += sum(map(_size, events))
         dropped = 0
         while self.waiting_bytes > limit:
-            self.waiting_bytes -= _size(self._waiting[dropped])
+            self.waiting_bytes -= _size(self._waiting.popleft())
             dropped += 1
-        del self._waiting[:dropped]
+        self._pass(dropped)
         return dropped
 
     def discard(self) -> int:
@@ -142,16 +148,31 @@ class Fanout(Generic[S]):
         count = len(self._waiting)
         self._waiting.clear()
         self.waiting_bytes = 0
+        self._pass(count)
         return count
 
     def begin(self) -> Sequence[Event]:
-        """Turn the backlog, which is returned, into runs over today's members."""
-        events, self._waiting = self._waiting, []
-        self.waiting_bytes = 0
-        for exclude, batch in _by_exclusion(events):
-            for block, members, writes in self._blocks(batch, exclude):
-                self._runs.append(_Run(block, len(batch), members, writes, exclude))
-        return events
+        """Turn the oldest events that go to the same members into runs, and return them.
+
+        No more than these: a run holds a list of its members, and only what waits is bounded.
+        """
+        most = next(iter(self._starts.values())) - self._passed if self._starts else len(self._waiting)
+        exclude = self._waiting[0].exclude_client
+        batch: list[Event] = []
+        while len(batch) < most and self._waiting and self._waiting[0].exclude_client == exclude:
+            batch.append(self._waiting.popleft())
+        self.waiting_bytes -= sum(map(_size, batch))
+        for block, members, writes in self._blocks(batch, exclude):
+            chosen = [member for member in members if member not in self._starts] if self._starts else list(members)
+            self._runs.append(_Run(block, len(batch), chosen, writes, exclude))
+        self._pass(len(batch))
+        return batch
+
+    def _pass(self, count: int) -> None:
+        """So many of the oldest do not wait any more."""
+        self._passed += count
+        while self._starts and next(iter(self._starts.values())) <= self._passed:
+            self._starts.popitem(last=False)
 
     def _blocks(self, batch: Sequence[Event], exclude: str) -> Iterator[tuple[bytes, dict[S, Write], dict[S, Write]]]:
         """What is to be written, to whom, and where their writes are found later."""
@@ -161,6 +182,8 @@ class Fanout(Generic[S]):
                 continue
             base = self._bases.get(encoder)
             fresh = self._fresh.pop(encoder, {})
+            if self._starts and (late := {each: fresh.pop(each) for each in list(fresh) if each in self._starts}):
+                self._fresh[encoder] = late
             if writes:
                 yield encoder.after(base, batch), writes, writes
             if fresh:

@@ -91,6 +91,11 @@ class Hub(Generic[S]):
         self._count(fanout.write_all(events))
         return 0
 
+    def is_busy(self, channel: Channel) -> bool:
+        """Whether something of the channel still has to be written."""
+        fanout = self._fanouts.get(channel)
+        return fanout is not None and fanout.busy
+
     def discard(self, channel: Channel) -> None:
         """Do not deliver what waits for the subscribers of a channel."""
         fanout = self._fanouts.get(channel)
@@ -113,7 +118,8 @@ class Hub(Generic[S]):
             if not fanout.running:
                 self._observe(fanout.begin())
             looked_at, written = fanout.advance(self._budget)
-            self._budget -= looked_at
+            # What nobody gets is no free turn either: it was encoded.
+            self._budget -= max(looked_at, 1)
             self._count(written)
             if fanout.busy:
                 self._queue.append(fanout)

@@ -288,22 +288,73 @@ def test_empty_publications_take_memory_too(
     assert metrics.fanout_waiting.read() == 0
 
 
-@settings(derandomize=True, max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abx"), st.integers(1, 3)), max_size=30), st.integers(1, 40))
+def test_who_comes_and_goes_holds_no_memory(
+    hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits stays bounded, and is counted, however many join in between; each gets what came after it did."""
+    monkeypatch.setattr(hub_module, "WAITING_LIMIT", 20 * (OVERHEAD + 1_000))
+    encoder = plain_encoder()
+    members = readers(hub, encoder, TURN_WRITES + 1)
+    hub.deliver(NEWS, [publication("x" * 1_000)])
+    scheduler.turn()
+    late: list[Reader] = []
+    dropped = 0
+    for number in range(100):
+        late.append(Reader(f"late{number}"))
+        hub.add(NEWS, late[-1], encoder, late[-1].blocks.append)
+        dropped += hub.deliver(NEWS, [publication(f"{number}".ljust(1_000, "."))])
+    assert (dropped, metrics.fanout_waiting.read()) == (80, hub_module.WAITING_LIMIT)
+    scheduler.run()
+    assert [int(each.strip(b".")) for each in members[0].got()[1:]] == list(range(80, 100))
+    assert [[int(each.strip(b".")) for each in reader.got()] for reader in late] == [
+        list(range(max(number, 80), 100)) for number in range(100)
+    ]
+
+
+def test_what_nobody_gets_takes_its_share_of_a_turn(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    """Encoding is work too, when all who were there have left and others have come."""
+    encoder = CountingProtocol()
+    group = Encoder(encoder, lines, b"")
+    members = readers(hub, group, TURN_WRITES + 1)
+    for number in range(2 * TURN_WRITES):
+        hub.deliver(NEWS, [publication(str(number), exclude=f"c{number % 2}")])
+    late = Reader("late")
+    hub.add(NEWS, late, group, late.blocks.append)
+    for reader in members:
+        hub.remove(NEWS, reader, group)
+    scheduler.turn()
+    assert encoder.encoded <= TURN_WRITES
+    scheduler.run()
+    assert (encoder.encoded, late.got()) == (2 * TURN_WRITES, [])
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abxjle"), st.integers(1, 3)), max_size=40), st.integers(1, 20))
 def test_order_and_completeness_hold_for_any_schedule(steps: list[tuple[str, int]], members: int) -> None:
-    """Whatever the sizes and turns, each member gets each publication once, in order."""
+    """Whatever the sizes, turns, joins and leaves: each gets what came while it was there, once, in order."""
     scheduler = ManualScheduler()
     hub: Hub[Reader] = Hub(scheduler, Metrics())
     hub._budget = 7
-    encoder = plain_encoder()
-    made = readers(hub, encoder, members)
-    expected: list[bytes] = []
+    encoders = (plain_encoder(), plain_encoder())
+    present = [(each, encoders[0], list[bytes]()) for each in readers(hub, encoders[0], members)]
+    left: list[tuple[Reader, list[bytes]]] = []
     for number, (step, count) in enumerate(steps):
         if step == "x":
             scheduler.turn()
-            continue
-        batch = [publication(f"{step}{number}.{index}") for index in range(count)]
-        expected += [each.data for each in batch]
-        hub.deliver(NEWS, batch)
+        elif step == "j":
+            reader = Reader(f"late{number}")
+            hub.add(NEWS, reader, encoders[count % 2], reader.blocks.append)
+            present.append((reader, encoders[count % 2], []))
+        elif step == "l" and present:
+            reader, encoder, expected = present.pop(count % len(present))
+            hub.remove(NEWS, reader, encoder)
+            left.append((reader, expected))
+        elif step in "abe":
+            exclude = "c0" if step == "e" else ""
+            batch = [publication(f"{step}{number}.{index}", exclude=exclude) for index in range(count)]
+            hub.deliver(NEWS, batch)
+            for reader, _, expected in present:
+                expected += [each.data for each in batch if reader.client != exclude]
     scheduler.run()
-    assert all(reader.got() == expected for reader in made)
+    assert all(reader.got() == expected for reader, _, expected in present)
+    assert all(reader.got() == expected[: len(reader.got())] for reader, expected in left)
