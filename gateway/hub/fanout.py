@@ -135,10 +135,10 @@ class Fanout(Generic[S]):
     def wait(self, events: Sequence[Event], limit: int) -> int:
         """Queue behind what is being written; the number of events dropped, oldest first, to stay in `limit`."""
         self._waiting.extend(events)
-        self.waiting_bytes += sum(map(_size, events))
+        self.waiting_bytes += sum(map(footprint, events))
         dropped = 0
         while self.waiting_bytes > limit:
-            self.waiting_bytes -= _size(self._waiting.popleft())
+            self.waiting_bytes -= footprint(self._waiting.popleft())
             dropped += 1
         self._pass(dropped)
         return dropped
@@ -161,7 +161,7 @@ class Fanout(Generic[S]):
         batch: list[Event] = []
         while len(batch) < most and self._waiting and self._waiting[0].exclude_client == exclude:
             batch.append(self._waiting.popleft())
-        self.waiting_bytes -= sum(map(_size, batch))
+        self.waiting_bytes -= sum(map(footprint, batch))
         for block, members, writes in self._blocks(batch, exclude):
             chosen = [member for member in members if member not in self._starts] if self._starts else list(members)
             self._runs.append(_Run(block, len(batch), chosen, writes, exclude))
@@ -222,7 +222,8 @@ class Fanout(Generic[S]):
         return bool(self._runs)
 
 
-def _size(event: Event) -> int:
+def footprint(event: Event) -> int:
+    """Bytes of memory that an event takes while it waits."""
     return len(event.data) + OVERHEAD
 
 

@@ -140,7 +140,8 @@ class Joiner:
         for publication in (*reversed(recent), *page.publications):
             if (publication.offset, publication.epoch) == position:
                 return Joined(position, recovered=True, publications=[publication])
-        return Joined(position, recovered=False)
+        # Behind where the others stand nobody knows whether it is kept: they got there by a check.
+        return Joined(position, recovered=False) if page.top == position else None
 
     def _is_stale(self, read: Read) -> bool:
         """Whether what was read cannot lead to an outcome any more."""
@@ -149,8 +150,10 @@ class Joiner:
             return False
         if read.page.top.epoch != position.epoch or self._stream.recent(read) is None:
             return True
-        if self._cache or self._since is None:
+        if self._since is None:
             return False
+        if self._cache:
+            return read.page.top.offset < position.offset
         outcome = self._stream.merged(self._since, read)
         # Behind where the others stand: they got there by a check, from which the recent ones do not come.
         return outcome is Failure.AGAIN or (isinstance(outcome, Merged) and outcome.position.offset < position.offset)

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import structs
 
 from gateway.errors import RequestError
+from gateway.hub.fanout import footprint
 from gateway.messages import (
     AGE,
     REMOVED,
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 # Seconds between attempts to read the values.
 FIRST_DELAY = 0.05
 LAST_DELAY = 1.0
+# Seconds after which a lane is looked at again that is still being written to.
+BUSY_DELAY = 0.05
+# Bytes of publications that are kept during a read; above it another read follows.
+RECENT_LIMIT = 4 * 1024 * 1024
 
 ValuesDone = Callable[[HistoryPage | RequestError], None]
 
@@ -42,25 +47,34 @@ class Surroundings(Protocol):
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> object:
         """Read all values."""
 
-    def deliver(self, channel: Channel, events: Sequence[Event]) -> object:
-        """Write to all who have joined a lane."""
+    def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
+        """Write to all who have joined a lane. False when some could not be kept for later, and were dropped."""
+
+    def is_busy(self, channel: Channel) -> bool:
+        """Whether something of a lane still has to be written."""
 
 
 def lane_of(channel: Channel, interval: float) -> Channel:
     """What subscribers with one interval have joined in the hub. No channel's name holds a NUL."""
-    return Channel(channel.app, f"{channel.name}\0{interval:g}")
+    return Channel(channel.app, f"{channel.name}\0{interval}")
+
+
+def _interval_of(lane: Channel) -> float:
+    return float(lane.name.rpartition("\0")[2])
 
 
 class _Lane:
     """Subscribers with one interval: what they have not got yet, by key."""
 
-    __slots__ = ("channel", "interval", "members", "next_at", "scheduled", "waiting")
+    __slots__ = ("channel", "interval", "members", "next_at", "scheduled", "sent", "waiting")
 
-    def __init__(self, channel: Channel, interval: float) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.interval = interval
+        self.interval = _interval_of(channel)
         self.members = 0
         self.waiting: dict[str, Publication] = {}
+        # What went out last, part of which the hub may still have to drop.
+        self.sent: dict[str, Publication] = {}
         # When something may be written again.
         self.next_at = 0.0
         self.scheduled = False
@@ -91,7 +105,7 @@ class LatestJoiner:
 
     def finish(self) -> Joined:
         """All current values. Whoever calls this adds the subscriber to the hub's `lane` at once."""
-        return self._channel.enter(self, self._interval)
+        return self._channel.enter(self)
 
     def cancel(self) -> None:
         self._channel.drop(self)
@@ -121,6 +135,7 @@ class LatestChannel:
         self._joiners: dict[LatestJoiner, None] = {}
         # What arrived since the read that is under way was asked for.
         self._recent: list[Publication] | None = None
+        self._recent_bytes = 0
         self._again = False
         self._delay = 0.0
         self._closed = False
@@ -141,20 +156,20 @@ class LatestChannel:
         self._joiners[joiner] = None
         return joiner
 
-    def enter(self, joiner: LatestJoiner, interval: float) -> Joined:
-        """Where the subscriber begins; it is counted when it has `entered`."""
+    def enter(self, joiner: LatestJoiner) -> Joined:
+        """Where the subscriber begins; it is counted when it has `entered`.
+
+        A value that waits for the others comes to this one twice: their interval is not over, and it should not wait.
+        """
         self.drop(joiner)
-        entered = self._lanes.get(joiner.lane)
-        if entered is None:
-            entered = self._lanes[joiner.lane] = _Lane(joiner.lane, interval)
-        # Values that wait for the others would come to this one twice.
-        self._flush(entered)
         now = self._around.scheduler.time()
         values = sorted(self._current(now), key=lambda each: each.offset)
         return Joined(self._position, publications=[_with_age(each, now) for each in values])
 
     def entered(self, lane: Channel) -> None:
         """One more in a lane."""
+        if lane not in self._lanes:
+            self._lanes[lane] = _Lane(lane)
         self._lanes[lane].members += 1
 
     def leave(self, lane: Channel) -> None:
@@ -177,10 +192,21 @@ class LatestChannel:
         """What the bus brought."""
         self.active = True
         if self._recent is not None:
-            # A value of a key is enough, but the read is over in milliseconds.
-            self._recent.extend(publications)
-        if not self.loaded:
-            return
+            self._keep(publications)
+        if self.loaded:
+            self._follow(publications)
+
+    def _keep(self, publications: Sequence[Publication]) -> None:
+        assert self._recent is not None
+        self._recent.extend(publications)
+        self._recent_bytes += sum(map(footprint, publications))
+        if self._recent_bytes > RECENT_LIMIT:
+            # Those who follow do not fit to what is read, and it is read again.
+            self._recent.clear()
+            self._recent_bytes = 0
+
+    def _follow(self, publications: Sequence[Publication]) -> None:
+        """Those that are newer, up to a hole."""
         for publication in publications:
             if publication.epoch != self._position.epoch or publication.offset > self._position.offset + 1:
                 self.check()
@@ -189,8 +215,8 @@ class LatestChannel:
 
     def pass_on(self, events: Sequence[Event]) -> None:
         """What the bus brought that has no position."""
-        for lane in list(self._lanes):
-            self._around.deliver(lane, events)
+        for each in list(self._lanes.values()):
+            self._deliver(each, events)
 
     def _apply(self, publication: Publication) -> None:
         if publication.offset <= self._position.offset:
@@ -208,6 +234,8 @@ class LatestChannel:
         for each in self._lanes.values():
             if key in each.waiting:
                 skipped.add(each.members)
+                # In the order of the newest: who derives one value from two sees the later one later.
+                del each.waiting[key]
             each.waiting[key] = publication
             self._schedule(each)
 
@@ -233,12 +261,23 @@ class LatestChannel:
         self._flush(each)
 
     def _flush(self, each: _Lane) -> None:
+        """Everything that waits: but not before what went out last is written, so that nothing piles up."""
         if not each.waiting:
             return
-        waiting, each.waiting = each.waiting, {}
+        if self._around.is_busy(each.channel):
+            each.scheduled = True
+            self._around.scheduler.call_later(BUSY_DELAY, partial(self._due, each))
+            return
+        each.sent, each.waiting = each.waiting, {}
         each.next_at = self._around.scheduler.now() + each.interval
         # Offsets have holes here, which clients would take for gaps.
-        self._around.deliver(each.channel, [structs.replace(value, offset=0) for value in waiting.values()])
+        self._deliver(each, [structs.replace(value, offset=0) for value in each.sent.values()])
+
+    def _deliver(self, each: _Lane, events: Sequence[Event]) -> None:
+        if not self._around.deliver(each.channel, events):
+            # Nobody knows which: what is not overtaken goes out again.
+            each.waiting = {key: value for key, value in each.sent.items() if key not in each.waiting} | each.waiting
+            self._schedule(each)
 
     # Reads
 
@@ -251,6 +290,7 @@ class LatestChannel:
             return
         self._again = False
         self._recent = []
+        self._recent_bytes = 0
         self._around.values(self.channel, self.latest, self._read)
 
     def _read(self, outcome: HistoryPage | RequestError) -> None:
@@ -266,10 +306,8 @@ class LatestChannel:
             return
         self._delay = 0.0
         self._replace(outcome)
-        for publication in recent:
-            if publication.epoch == outcome.top.epoch:
-                self._apply(publication)
         self.loaded = True
+        self._follow(recent)
         if self._again:
             self.check()
         for joiner in list(self._joiners):
@@ -279,12 +317,17 @@ class LatestChannel:
         """Pass on what is newer than what this node has; forget what is not there any more."""
         known = self._position.offset if page.top.epoch == self._position.epoch else 0
         current = {self._key(each): each for each in page.publications}
-        for key in [key for key in self._values if key not in current]:
+        if page.top.epoch != self._position.epoch:
+            gone = [key for key in self._values if key not in current]
+        else:
+            # What came during the read may be newer than what was read.
+            gone = [key for key, each in self._values.items() if key not in current and each.offset <= page.top.offset]
+        for key in gone:
             self._remove(key)
         for publication in sorted(page.publications, key=lambda each: each.offset):
             if publication.offset > known:
                 self._set(publication)
-        self._position = page.top
+        self._position = Position(max(known, page.top.offset), page.top.epoch)
 
     def _remove(self, key: str) -> None:
         """Nobody said so: its time is over, or the message that said so was missed."""

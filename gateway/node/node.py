@@ -102,11 +102,14 @@ class Node:
         self.on_drain: Callable[[], None] = lambda: None
         self.draining = False
         self._interests = Interests(broker)
+        # Channels without a stream whose subscribers are being told that they missed something.
+        self._telling: set[Channel] = set()
         self.streams = Streams(
             broker,
             scheduler,
             metrics,
             deliver=self._deliver,
+            is_busy=self.hub.is_busy,
             tell=self._tell,
             max_publications=max_publications,
             max_bytes=max_bytes,
@@ -229,10 +232,11 @@ class Node:
 
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
         stream = self.streams.find(channel)
-        if stream is None:
-            self.hub.deliver(channel, events)
-        else:
+        if stream is not None:
             self.streams.receive(stream, events)
+        elif self.hub.deliver(channel, events) and channel not in self._telling and self._announces_gaps(channel):
+            self._telling.add(channel)
+            self._tell(channel, partial(self._telling.discard, channel))
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
@@ -271,9 +275,13 @@ class Node:
             stream = self.streams.find(channel)
             if stream is not None:
                 stream.check()
-            elif (spec := self._spec(channel)) is None or spec.options.announce_gaps:
+            elif self._announces_gaps(channel):
                 yield from self._told(channel)
             yield
+
+    def _announces_gaps(self, channel: Channel) -> bool:
+        spec = self._spec(channel)
+        return spec is None or spec.options.announce_gaps
 
     def _spec(self, channel: Channel) -> ChannelSpec | None:
         """None when a reload has taken the namespace away since the channel was subscribed to."""

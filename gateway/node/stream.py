@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.errors import RequestError
+from gateway.hub.fanout import footprint
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Joiner, PageDone, Read
@@ -21,6 +22,8 @@ LAST_DELAY = 1.0
 CATCH_UP = 1.0
 # Bytes of publications that are kept while somebody reads; above it the reads are begun anew.
 RECENT_LIMIT = 4 * 1024 * 1024
+# Bytes of events without a position that wait for the end of a check; above it the subscribers are told.
+HELD_LIMIT = 4 * 1024 * 1024
 
 
 class Surroundings(Protocol):
@@ -52,6 +55,8 @@ class Stream:
         "_check",
         "_closed",
         "_delay",
+        "_held",
+        "_held_bytes",
         "_joiners",
         "_reading",
         "_recent",
@@ -74,6 +79,9 @@ class Stream:
         self._joiners: dict[Joiner, None] = {}
         self._recent: list[Publication] = []
         self._recent_bytes = 0
+        # What has no position, and came during a check.
+        self._held: list[Event] = []
+        self._held_bytes = 0
         # Reads that look at what is recent.
         self._reading: set[Read] = set()
         self._check: Read | None = None
@@ -115,6 +123,7 @@ class Stream:
         self._check = None
         self._reading.clear()
         self._recent.clear()
+        self._drop_held()
 
     # Live
 
@@ -135,9 +144,25 @@ class Stream:
             self._wake()
 
     def pass_on(self, events: Sequence[Event]) -> None:
-        """What the bus brought that has no position. To make room for it, the hub may have dropped what has one."""
-        if not self.around.deliver(self.channel, events) and not self._telling:
+        """What the bus brought that has no position. It may refer to what a check has yet to bring, and comes after."""
+        if self._telling:
+            return
+        if self._check is None:
+            self._pass_on(events)
+            return
+        self._held.extend(events)
+        self._held_bytes += sum(map(footprint, events))
+        if self._held_bytes > HELD_LIMIT:
             self._lose()
+
+    def _pass_on(self, events: Sequence[Event]) -> None:
+        # To make room for it, the hub may have dropped what has a position.
+        if not self.around.deliver(self.channel, events):
+            self._lose()
+
+    def _drop_held(self) -> None:
+        self._held.clear()
+        self._held_bytes = 0
 
     def _deliver(self, publications: Sequence[Publication]) -> None:
         last = publications[-1]
@@ -147,7 +172,7 @@ class Stream:
 
     def _keep(self, publications: Sequence[Publication]) -> None:
         self._recent.extend(publications)
-        self._recent_bytes += sum(len(publication.data) for publication in publications)
+        self._recent_bytes += sum(map(footprint, publications))
         if self._recent_bytes > RECENT_LIMIT:
             count = len(self._recent)
             self._recent = []
@@ -256,8 +281,12 @@ class Stream:
             self._deliver(merged.publications)
         if self._again:
             self.check()
-        else:
-            self._wake()
+            return
+        if self._held and self.live:
+            held = list(self._held)
+            self._drop_held()
+            self._pass_on(held)
+        self._wake()
 
     def _check_later(self, read: Read) -> None:
         """What is asked again takes the place of `read`; until then nothing is delivered."""
@@ -275,6 +304,7 @@ class Stream:
         if self._check is not None:
             self.end(self._check)
             self._check = None
+        self._drop_held()
         self.position = None
         self._telling = True
         self.around.tell(self.channel, self._told)

@@ -2,8 +2,13 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT
-from gateway.messages import Channel
+from gateway.hub import hub
+from gateway.hub.fanout import OVERHEAD
+from gateway.hub.hub import TURN_WRITES
+from gateway.messages import Channel, Publication
 from gateway.node.node import GAP_SLICE
 from tests.node.site import QUIET, ROOM, Site, joined
 
@@ -67,3 +72,23 @@ def test_a_namespace_may_keep_gaps_to_itself(site: Site) -> None:
     joined(site, ROOM, client)
     site.node.on_gap([quiet, ROOM])
     assert client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)]
+
+
+def test_what_the_fanout_drops_of_a_live_channel_is_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overload is a gap like any other; a namespace may keep it to itself."""
+    monkeypatch.setattr(hub, "WAITING_LIMIT", 10 * OVERHEAD)
+    quiet = Channel("default", f"{QUIET}:room")
+    clients = site.clients(TURN_WRITES + 1)
+    for client in clients:
+        joined(site, ROOM, client)
+        joined(site, quiet, client)
+    for _ in range(20):
+        site.node.on_events(ROOM, [Publication(ROOM, b"x", time=1)])
+        site.node.on_events(quiet, [Publication(quiet, b"y", time=1)])
+    site.scheduler.run()
+    told = (ROOM.name, UNSUBSCRIBED_INSUFFICIENT)
+    assert {client.asked.count(told) for client in clients} == {1}
+    assert site.metrics.gaps.value == len(clients)
+    site.node.on_events(ROOM, [Publication(ROOM, b"z", time=1)] * 20)
+    site.scheduler.run()
+    assert {client.asked.count(told) for client in clients} == {2}

@@ -1,10 +1,15 @@
 """Latest values on one node: what is read, what is passed on, and when."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import pytest
 
 from gateway.errors import INTERNAL, RequestError
-from gateway.messages import Channel, HistoryPage, Latest, Position, Publication
+from gateway.hub.fanout import OVERHEAD
+from gateway.messages import Channel, Event, HistoryPage, Latest, Position, Publication
 from gateway.metrics import Metrics
+from gateway.node import latest as module
 from gateway.node.latest import LatestChannel, LatestJoiner, ValuesDone
 from gateway.scheduler import Scheduler
 from tests.fakes import ManualScheduler
@@ -26,14 +31,25 @@ class Around:
         self.metrics = Metrics()
         self.asked: list[ValuesDone] = []
         self.delivered: dict[Channel, list[tuple[str, bytes]]] = {}
+        self.times: list[float] = []
+        self.busy = False
+        # How many of the next deliveries do not fit.
+        self.full = 0
 
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> None:
         self.asked.append(done)
 
-    def deliver(self, channel: Channel, publications: object) -> None:
-        assert isinstance(publications, list)
+    def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
+        if self.full:
+            self.full -= 1
+            return False
+        self.times.append(self.time.now())
         got = self.delivered.setdefault(channel, [])
-        got += [((each.tags or {}).get("key", ""), each.data) for each in publications]
+        got += [((each.tags or {}).get("key", ""), each.data) for each in events if isinstance(each, Publication)]
+        return True
+
+    def is_busy(self, channel: Channel) -> bool:
+        return self.busy
 
     def answer(self, *publications: Publication, top: Position | RequestError) -> None:
         self.asked.pop(0)(top if isinstance(top, RequestError) else HistoryPage(list(publications), top))
@@ -92,19 +108,78 @@ def test_each_lane_gets_the_newest_at_its_own_pace(around: Around) -> None:
     assert len(around.delivered[slow.lane]) == 3
 
 
-def test_who_joins_a_lane_does_not_get_its_values_twice(around: Around) -> None:
-    """What waits goes to those who are there already."""
+def test_who_comes_does_not_change_the_pace_of_the_others(around: Around) -> None:
+    """Each gets the newest at once, and again when the time of the others has come."""
     channel = LatestChannel(DASH, LATEST, around)
     around.answer(top=Position(0, "e"))
-    first, _ = entered(channel)
-    channel.receive([around.now(1, "a", "1")])
+    first, _ = entered(channel, 10.0)
+    got = []
+    for offset in range(1, 201):
+        channel.receive([around.now(offset, "a", str(offset))])
+        around.time.advance(0.1)
+        got += entered(channel, 10.0)[1]
+    assert got == [str(offset).encode() for offset in range(1, 201)]
+    assert [after - before for before, after in pairwise(around.times)] == [pytest.approx(10.0)] * 2
+    assert around.delivered[first.lane] == [("a", b"1"), ("a", b"100"), ("a", b"200")]
+
+
+def test_values_go_out_in_the_order_of_the_newest(around: Around) -> None:
+    """The same on all nodes, whatever their pace."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    joiner, _ = entered(channel)
+    for offset, key in enumerate("xabac", 1):
+        channel.receive([around.now(offset, key, str(offset))])
+    around.time.advance(5)
+    assert around.delivered[joiner.lane] == [("x", b"1"), ("b", b"3"), ("a", b"4"), ("c", b"5")]
+
+
+def test_what_is_still_being_written_is_waited_for(around: Around) -> None:
+    """Nothing piles up in front of a crowd: it gets the newest when its time comes."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    joiner, _ = entered(channel, 0.0)
+    around.busy = True
+    for offset in range(1, 6):
+        channel.receive([around.now(offset, "a", str(offset))])
+        around.time.advance(1)
+    assert around.delivered == {}
+    around.busy = False
+    around.time.advance(1)
+    assert around.delivered == {joiner.lane: [("a", b"5")]}
+
+
+def test_what_the_hub_had_to_drop_goes_out_again(around: Around) -> None:
+    """Also removals, also when something without a position pushed it out; but not what is overtaken."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(around.now(1, "a", "1"), around.now(2, "b", "2"), top=Position(2, "e"))
+    joiner, _ = entered(channel)
+    around.full = 1
+    removal = Publication(DASH, b"null", offset=4, epoch="e", tags={"key": "b", "removed": "true"})
+    channel.receive([around.now(3, "a", "3"), removal, around.now(5, "c", "5")])
     around.time.run()
-    channel.receive([around.now(2, "a", "2")])
-    _, got = entered(channel)
-    assert got == [b"2"]
-    assert around.delivered[first.lane] == [("a", b"1"), ("a", b"2")]
-    around.time.advance(5.0)
-    assert len(around.delivered[first.lane]) == 2
+    assert around.delivered == {}
+    channel.receive([around.now(6, "a", "6")])
+    around.time.advance(1)
+    everything = [("b", b"null"), ("c", b"5"), ("a", b"6")]
+    assert around.delivered[joiner.lane] == everything
+    around.full = 1
+    channel.pass_on([Publication(DASH, b"typing")])
+    around.time.advance(1)
+    assert around.delivered[joiner.lane] == everything * 2
+
+
+def test_who_ends_on_the_way_in_leaves_no_lane(around: Around) -> None:
+    """It was ready, and its connection ended before it joined."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    here, _ = entered(channel)
+    gone = channel.join(7.0, lambda error: None)
+    gone.start()
+    gone.finish()
+    channel.receive([around.now(1, "a", "1")])
+    around.time.advance(20)
+    assert list(around.delivered) == [here.lane]
 
 
 def test_a_hole_or_another_epoch_makes_it_read_again(around: Around) -> None:
@@ -170,3 +245,45 @@ def test_it_is_used_while_somebody_is_there(around: Around) -> None:
     assert (channel.is_used, channel.members) == (True, 1)
     channel.leave(joiner.lane)
     assert (channel.is_used, channel.members) == (False, 0)
+
+
+def test_a_read_that_is_older_than_the_bus_changes_nothing(around: Around) -> None:
+    """Nothing comes twice, and nothing goes back in time."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(around.now(1, "a", "1"), top=Position(1, "e"))
+    joiner, _ = entered(channel, 0.0)
+    channel.check()
+    channel.receive([around.now(2, "b", "2")])
+    around.time.run()
+    around.answer(around.now(1, "a", "1"), top=Position(1, "e"))
+    channel.receive([around.now(3, "a", "3")])
+    around.time.run()
+    assert around.delivered[joiner.lane] == [("b", b"2"), ("a", b"3")]
+    assert around.metrics.latest_skipped.value == 0
+
+
+def test_a_hole_during_a_read_is_filled(around: Around) -> None:
+    """What came from behind the hole does not make what is in it old."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    joiner, _ = entered(channel, 0.0)
+    channel.check()
+    channel.receive([around.now(3, "c", "3")])
+    around.answer(around.now(1, "a", "1"), top=Position(1, "e"))
+    around.answer(around.now(1, "a", "1"), around.now(2, "b", "2"), around.now(3, "c", "3"), top=Position(3, "e"))
+    around.time.run()
+    assert around.delivered[joiner.lane] == [("a", b"1"), ("b", b"2"), ("c", b"3")]
+
+
+def test_what_is_kept_during_a_read_is_bounded(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit it is read again."""
+    monkeypatch.setattr(module, "RECENT_LIMIT", 2 * OVERHEAD + 10)
+    channel = LatestChannel(DASH, LATEST, around)
+    for offset in range(1, 6):
+        channel.receive([around.now(offset, "a", str(offset))])
+    assert channel._recent is not None
+    assert len(channel._recent) <= 2
+    around.answer(top=Position(0, "e"))
+    assert len(around.asked) == 1
+    around.answer(around.now(5, "a", "5"), top=Position(5, "e"))
+    assert entered(channel)[1] == [b"5"]

@@ -7,11 +7,10 @@ import pytest
 from gateway.hub import hub
 from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES
-from gateway.messages import Channel, HistoryQuery, Position, Publication, Retention
+from gateway.messages import Position, Publication
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
-from gateway.node.streams import IDLE_INTERVAL, READS
-from tests.node.world import KEPT, ROOM, Reader, World
+from tests.node.world import ROOM, World
 
 
 @pytest.fixture
@@ -152,23 +151,6 @@ def test_who_leaves_on_the_way_in_leaves_nothing(world: World) -> None:
     assert (reader.joined, reader.failed) == (None, None)
 
 
-def test_reads_that_fail_are_told_and_repeated(world: World) -> None:
-    """Who wants to join gets the error; who is there is served once Redis is back."""
-    early = world.reader().come()
-    world.publish(3)
-    del world.bus[0]
-    world.reads_fail = True
-    world.deliver()
-    late = world.reader().come()
-    refused = world.reader().come(Position(0, ""))
-    assert (early.got, late.joined) == ([], None)
-    assert refused.failed is not None
-    world.reads_fail = False
-    world.scheduler.advance(0.2)
-    assert early.got == [1, 2, 3]
-    assert late.joined == Joined(world.top)
-
-
 def test_a_gap_of_the_link_makes_the_node_look(world: World) -> None:
     """Also when it comes while it is looking already."""
     reader = world.reader().come()
@@ -183,90 +165,6 @@ def test_a_gap_of_the_link_makes_the_node_look(world: World) -> None:
     world.broker.release()
     world.scheduler.run()
     assert reader.got == [1, 2, 3, 4]
-
-
-def test_an_idle_channel_is_compared_with_its_stream(world: World) -> None:
-    """Something was lost and nothing came since: noticed within the interval; a busy channel is not asked."""
-    reader = world.reader().come()
-    world.scheduler.advance(IDLE_INTERVAL)
-    world.publish(2)
-    world.bus.clear()
-    world.scheduler.advance(2 * IDLE_INTERVAL)
-    assert reader.got == [1, 2]
-    reader.leave()
-    world.scheduler.advance(2 * IDLE_INTERVAL)
-    assert world.node.streams.find(ROOM) is None
-
-
-def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no more than a number of them are under way."""
-    asked: list[HistoryQuery] = []
-    read = world.broker.read
-
-    def counting(channel: Channel, history: Retention, query: HistoryQuery, done: Callable[..., None]) -> None:
-        asked.append(query)
-        read(channel, history, query, done)
-
-    monkeypatch.setattr(world.broker, "read", counting)
-    world.reader().come()
-    world.publish(4)
-    world.deliver()
-    asked.clear()
-    world.broker.hold = True
-    readers = [Reader(world, number) for number in range(200)]
-    for index, reader in enumerate(readers):
-        since = Position(index % 2, world.top.epoch)
-        reader.joiner = world.node.streams.join(ROOM, KEPT, since, reader.changed, cache=False)
-        world.node.acquire(ROOM, lambda error: None)
-        reader.joiner.start()
-    world.scheduler.turn()
-    assert len(asked) == 2
-    world.broker.release()
-    assert all(reader.got == [1, 2, 3, 4][index % 2 :] for index, reader in enumerate(readers))
-    other = [Channel("default", f"kept:{number}") for number in range(READS + 10)]
-    world.scheduler.run()
-    asked.clear()
-    for channel in other:
-        world.node.streams.read(channel, KEPT, HistoryQuery(1), lambda outcome: None)
-    world.scheduler.run()
-    assert len(asked) == READS
-    world.broker.release()
-    world.scheduler.run()
-    world.broker.release()
-    assert len(asked) == READS + 10
-
-
-def test_any_number_of_reads_may_fail_at_once(world: World) -> None:
-    """A link that breaks answers all that is under way, and then refuses what waits, without a turn between."""
-    outcomes: list[object] = []
-    world.broker.hold = True
-    for number in range(5000):
-        world.node.streams.read(Channel("default", f"kept:{number}"), KEPT, HistoryQuery(1), outcomes.append)
-    world.scheduler.run()
-    world.reads_fail = True
-    world.broker.release()
-    world.scheduler.run()
-    assert len(outcomes) == 5000
-    world.reads_fail = world.broker.hold = False
-    world.node.streams.read(ROOM, KEPT, HistoryQuery(1), outcomes.append)
-    world.scheduler.run()
-    assert len(outcomes) == 5001
-
-
-def test_more_than_can_be_kept_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read takes long while much arrives."""
-    monkeypatch.setattr(module, "RECENT_LIMIT", 3)
-    early = world.reader().come()
-    world.publish(2)
-    world.deliver()
-    world.broker.hold = True
-    late = world.reader().come(Position(0, world.top.epoch))
-    world.publish(6)
-    world.deliver()
-    world.broker.hold = False
-    world.broker.release()
-    world.scheduler.advance(1)
-    assert early.got == late.got == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_what_has_no_position_passes_by(world: World) -> None:
@@ -307,24 +205,71 @@ def test_nothing_comes_from_behind_what_was_dropped(world: World, monkeypatch: p
         assert reader.got + again.got == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("checking", [False, True])
-def test_what_has_no_position_may_drop_what_has_one(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, checking: bool
-) -> None:
-    """To make room: joins and leaves of a large channel. It is told, also while the node looks at the stream."""
+def test_what_has_no_position_may_drop_what_has_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make room: joins and leaves of a large channel. It is told."""
     readers = [world.reader().come() for _ in range(TURN_WRITES + 1)]
     world.scheduler.run()
     monkeypatch.setattr(hub, "WAITING_LIMIT", 2 * (OVERHEAD + 2))
     world.publish(3)
     world.node.on_events(ROOM, world.bus[:2])
-    world.broker.hold = checking
-    if checking:
-        world.node.on_gap([ROOM])
-    passing = Publication(ROOM, b"99", time=1)
-    world.node.on_events(ROOM, [passing])
+    world.node.on_events(ROOM, [Publication(ROOM, b"99", time=1)])
     world.node.on_events(ROOM, world.bus[2:])
-    world.broker.hold = False
-    world.broker.release()
     world.scheduler.run()
     assert {(tuple(reader.got), reader.gaps) for reader in readers} == {((), 1)}
     assert world.reader().come(Position(0, world.top.epoch)).got == [1, 2, 3]
+
+
+def test_what_has_no_position_waits_for_the_end_of_a_check(world: World) -> None:
+    """It may refer to what the check has yet to bring, here also to what is missed during the first one."""
+    reader = world.reader().come()
+    world.publish(2)
+    world.bus.clear()
+    world.broker.hold = True
+    world.node.on_gap([ROOM])
+    world.scheduler.run()
+    world.publish(1)
+    world.bus.clear()
+    world.publish(1)
+    world.node.on_events(ROOM, [Publication(ROOM, b"99", time=1), *world.bus])
+    world.node.on_gap([ROOM])
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.advance(1)
+    assert (reader.got, reader.gaps) == ([1, 2, 3, 4, 99], 0)
+
+
+def test_no_more_than_the_limit_waits_for_the_end_of_a_check(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above it the subscribers are told; and nothing of it comes to those who come afterwards."""
+    monkeypatch.setattr(module, "HELD_LIMIT", 10 * OVERHEAD)
+    reader = world.reader().come()
+    world.broker.hold = True
+    world.node.on_gap([ROOM])
+    for _ in range(11):
+        world.node.on_events(ROOM, [Publication(ROOM, b"99", time=1)])
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.run()
+    assert (reader.got, reader.gaps) == ([], 1)
+    later = world.reader().come()
+    world.publish()
+    world.deliver()
+    assert later.got == [1]
+
+
+def test_the_newest_one_in_cache_mode_after_a_check(world: World) -> None:
+    """The others got there by a check while the newest one was read: it is read again."""
+    world.reader().come()
+    world.publish(5)
+    world.deliver()
+    held: list[Callable[[], object]] = []
+    world.broker.complete = held.append  # type: ignore[method-assign, assignment]
+    late = world.reader().come(Position(1, world.top.epoch), cache=True)
+    world.publish(2)
+    world.bus.clear()
+    world.node.on_gap([ROOM])
+    world.scheduler.run()
+    while held:
+        held.pop(0)()
+        world.scheduler.run()
+    assert late.joined is not None
+    assert (late.joined.recovered, late.got) == (True, [7])

@@ -1,0 +1,186 @@
+"""Reads of streams: how many at once, what is kept meanwhile, and how quiet channels are looked at."""
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.config.settings import NamespaceSettings, ServerSettings
+from gateway.hub.fanout import OVERHEAD
+from gateway.messages import Channel, HistoryPage, HistoryQuery, Latest, Position, Retention
+from gateway.node import stream as module
+from gateway.node.joiner import Joined
+from gateway.node.streams import IDLE_INTERVAL, READS, TICK
+from tests.node.site import Site, make_node
+from tests.node.world import KEPT, ROOM, Reader, World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_reads_that_fail_are_told_and_repeated(world: World) -> None:
+    """Who wants to join gets the error; who is there is served once Redis is back."""
+    early = world.reader().come()
+    world.publish(3)
+    del world.bus[0]
+    world.reads_fail = True
+    world.deliver()
+    late = world.reader().come()
+    refused = world.reader().come(Position(0, ""))
+    assert (early.got, late.joined) == ([], None)
+    assert refused.failed is not None
+    world.reads_fail = False
+    world.scheduler.advance(0.2)
+    assert early.got == [1, 2, 3]
+    assert late.joined == Joined(world.top)
+
+
+def test_an_idle_channel_is_compared_with_its_stream(world: World) -> None:
+    """Something was lost and nothing came since: noticed within the interval; a busy channel is not asked."""
+    reader = world.reader().come()
+    world.scheduler.advance(IDLE_INTERVAL)
+    world.publish(2)
+    world.bus.clear()
+    world.scheduler.advance(2 * IDLE_INTERVAL)
+    assert reader.got == [1, 2]
+    reader.leave()
+    world.scheduler.advance(2 * IDLE_INTERVAL)
+    assert world.node.streams.find(ROOM) is None
+
+
+def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no more than a number of them are under way."""
+    asked: list[HistoryQuery] = []
+    read = world.broker.read
+
+    def counting(channel: Channel, history: Retention, query: HistoryQuery, done: Callable[..., None]) -> None:
+        asked.append(query)
+        read(channel, history, query, done)
+
+    monkeypatch.setattr(world.broker, "read", counting)
+    world.reader().come()
+    world.publish(4)
+    world.deliver()
+    asked.clear()
+    world.broker.hold = True
+    readers = [Reader(world, number) for number in range(200)]
+    for index, reader in enumerate(readers):
+        since = Position(index % 2, world.top.epoch)
+        reader.joiner = world.node.streams.join(ROOM, KEPT, since, reader.changed, cache=False)
+        world.node.acquire(ROOM, lambda error: None)
+        reader.joiner.start()
+    world.scheduler.turn()
+    assert len(asked) == 2
+    world.broker.release()
+    assert all(reader.got == [1, 2, 3, 4][index % 2 :] for index, reader in enumerate(readers))
+    other = [Channel("default", f"kept:{number}") for number in range(READS + 10)]
+    world.scheduler.run()
+    asked.clear()
+    for channel in other:
+        world.node.streams.read(channel, KEPT, HistoryQuery(1), lambda outcome: None)
+    world.scheduler.run()
+    assert len(asked) == READS
+    world.broker.release()
+    world.scheduler.run()
+    world.broker.release()
+    assert len(asked) == READS + 10
+
+
+def test_any_number_of_reads_may_fail_at_once(world: World) -> None:
+    """A link that breaks answers all that is under way, and then refuses what waits, without a turn between."""
+    outcomes: list[object] = []
+    world.broker.hold = True
+    for number in range(5000):
+        world.node.streams.read(Channel("default", f"kept:{number}"), KEPT, HistoryQuery(1), outcomes.append)
+    world.scheduler.run()
+    world.reads_fail = True
+    world.broker.release()
+    world.scheduler.run()
+    assert len(outcomes) == 5000
+    world.reads_fail = world.broker.hold = False
+    world.node.streams.read(ROOM, KEPT, HistoryQuery(1), outcomes.append)
+    world.scheduler.run()
+    assert len(outcomes) == 5001
+
+
+def test_more_than_can_be_kept_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read takes long while much arrives."""
+    monkeypatch.setattr(module, "RECENT_LIMIT", 3)
+    early = world.reader().come()
+    world.publish(2)
+    world.deliver()
+    world.broker.hold = True
+    late = world.reader().come(Position(0, world.top.epoch))
+    world.publish(6)
+    world.deliver()
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.advance(1)
+    assert early.got == late.got == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_small_publications_take_memory_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept during a read is bounded by what it takes, not by what it says."""
+    monkeypatch.setattr(module, "RECENT_LIMIT", 3 * OVERHEAD)
+    early = world.reader().come()
+    world.broker.hold = True
+    late = world.reader().come(Position(0, world.top.epoch))
+    world.publish(10)
+    world.deliver()
+    stream = world.node.streams.find(ROOM)
+    assert isinstance(stream, module.Stream)
+    assert len(stream._recent) <= 3
+    world.broker.hold = False
+    world.broker.release()
+    world.scheduler.advance(1)
+    assert early.got == late.got == list(range(1, 11))
+
+
+def test_one_completion_that_fails_does_not_harm_the_others(world: World) -> None:
+    """Who asked the same gets the answer, and the slot of the read is free again."""
+    got: list[object] = []
+
+    def failing(outcome: object) -> None:
+        raise RuntimeError("a fault")
+
+    for done in (failing, got.append):
+        world.node.streams.read(ROOM, KEPT, HistoryQuery(), done)
+    world.scheduler.run()
+    assert len(got) == 1
+
+
+def test_reads_of_latest_values_take_their_turn_like_others(world: World) -> None:
+    """After a gap every channel asks at once."""
+    asked: list[Channel] = []
+    world.broker.values = lambda channel, latest, done: asked.append(channel)  # type: ignore[method-assign]
+    for number in range(READS + 10):
+        world.node.streams.values(Channel("default", f"{number}"), Latest("key", 10, 60, 1.0), lambda outcome: None)
+    world.scheduler.run()
+    assert len(asked) == READS
+
+
+def test_idle_channels_are_looked_at_a_few_at_a_time() -> None:
+    """Each has its turn within the interval; the loop is not held, however many there are."""
+    site = Site()
+    node = make_node(site, ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")}))
+    asked: list[Channel] = []
+
+    def read(channel: Channel, history: Retention, query: HistoryQuery, done: Callable[..., None]) -> None:
+        asked.append(channel)
+        done(HistoryPage([], Position(0, "e")))
+
+    site.broker.read = read  # type: ignore[method-assign]
+    channels = [Channel("default", f"kept:{number}") for number in range(3000)]
+    for channel in channels:
+        node.streams.join(channel, KEPT, None, lambda error: None, cache=False).start()
+    # The first tick, and the first round: what has just come is not idle.
+    site.scheduler.advance(2.5 * IDLE_INTERVAL)
+    asked.clear()
+    most = 0
+    for _ in range(int(IDLE_INTERVAL / TICK)):
+        before = len(asked)
+        site.scheduler.advance(TICK)
+        most = max(most, len(asked) - before)
+    assert len(set(asked)) == 3000
+    assert most <= 2 * 3000 * TICK / IDLE_INTERVAL
