@@ -60,7 +60,7 @@ class Display:
             self._live.update(self._picture(moment), refresh=True)
         elif time.monotonic() - self._printed >= LINE_INTERVAL:
             self._printed = time.monotonic()
-            self._console.print(self._line(moment), highlight=False)
+            self._console.print(self._line(moment), highlight=False, soft_wrap=True)
 
     def _line(self, moment: Moment) -> str:
         return (
