@@ -65,6 +65,8 @@ class Comparison(msgspec.Struct, frozen=True):
     peers: list[Peer]
     # Why a peer was not measured, and how to get it.
     missing: dict[str, str]
+    # The limit once more at the end of the run: what lies between the two is the machine.
+    again: Peer | None = None
     version: str = __version__
 
 
@@ -90,10 +92,22 @@ def table(comparison: Comparison) -> str:
             for fanout in peer.fanouts
             for remark in fanout.remarks
         ],
+        [_again(limit, comparison.again, fanouts)] if limit and comparison.again else [],
         [f"{peer.name}: {peer.version}" for peer in comparison.peers],
         [f"missing: {name}: {reason}" for name, reason in comparison.missing.items()],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _again(limit: Peer, again: Peer, fanouts: Sequence[int]) -> str:
+    """How far ratios are to be trusted."""
+    found = []
+    for members in fanouts:
+        before, after = limit.fanout(members), again.fanout(members)
+        if before and after and before.per_delivery:
+            drift = after.per_delivery / before.per_delivery - 1
+            found.append(f"{after.per_delivery:.1f} us @{members} ({drift:+.0%})")
+    return f"The {LIMIT} once more at the end: {', '.join(found)}. Ratios are no better than that."
 
 
 def _cost_head(fanouts: Sequence[int]) -> list[str]:

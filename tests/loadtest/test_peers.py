@@ -377,6 +377,10 @@ def test_table_compares_with_the_limit() -> None:
     assert "Publications are acknowledged by: slow" in lines
     assert "missing: x: gone" in lines
     assert max(map(len, text.splitlines()[3:])) < 140
+    assert "once more" not in text
+    again = msgspec.structs.replace(limit, fanouts=[fanout(1, 22.0), fanout(100, 4.5)])
+    drifted = table(msgspec.structs.replace(comparison(limit, slow), again=again))
+    assert "The C send loop once more at the end: 22.0 us @1 (+10%), 4.5 us @100 (-10%)." in drifted
     alone = " ".join(table(comparison(slow)).split())
     assert "slow 50.0 20.0 KiB 400 99" in alone
 
@@ -399,3 +403,5 @@ def test_all_peers_are_measured(tmp_path: Path) -> None:
     found = measure(load=load, cache=tmp_path)
     assert all("to get it" in reason or "failed" in reason for reason in found.missing.values()), found.missing
     assert {LIMIT, "gateway, 1 node"} <= {peer.name for peer in found.peers}
+    assert found.again is not None
+    assert found.again.name == LIMIT
