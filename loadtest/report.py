@@ -46,11 +46,11 @@ def _tiles(result: Result) -> str:
             ("delivered", f"{totals.received:,}"),
             ("lost", f"{totals.lost:,}"),
             ("deliveries per second", f"{totals.delivery_rate:,.0f}"),
-            ("delivery p50", f"{summary.milliseconds(delivery.p50)} ms"),
-            ("delivery p99", f"{summary.milliseconds(delivery.p99)} ms"),
+            ("delivery p50", f"{summary.digits(delivery.p50)} ms"),
+            ("delivery p99", f"{summary.digits(delivery.p99)} ms"),
         ]
         if result.costs.per_delivery:
-            tiles.append(("CPU per delivery", f"{result.costs.per_delivery:.3g} &micro;s"))
+            tiles.append(("CPU per delivery", summary.microseconds(result.costs.per_delivery)))
     if result.costs.memory_per_connection:
         tiles.append(("memory per connection", summary.size(result.costs.memory_per_connection)))
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
@@ -103,7 +103,7 @@ def _latencies(result: Result) -> str:
     for name, spread in summary.latencies(result):
         if spread.count:
             values = (spread.min, spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
-            rows.append((name, f"{spread.count:,}", *map(summary.milliseconds, values)))
+            rows.append((name, f"{spread.count:,}", *map(summary.digits, values)))
     return _table(("milliseconds", "count", "min", "p50", "p90", "p99", "p99.9", "max"), rows)
 
 

@@ -25,9 +25,17 @@ def headline(result: Result) -> str:
     return HEADLINES[result.outcome][1]
 
 
-def milliseconds(value: float) -> str:
-    """Three digits are what was measured."""
+def digits(value: float) -> str:
+    """Three of them are what was measured."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def microseconds(value: float) -> str:
+    return f"{digits(value)} us"
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def size(value: float) -> str:
@@ -72,7 +80,7 @@ def latencies(result: Result) -> list[tuple[str, Spread]]:
 
 def figures(result: Result) -> list[tuple[str, str]]:
     """What matters most, as name and value."""
-    totals, costs = result.totals, result.costs
+    totals, costs, generator = result.totals, result.costs, result.generator
     rows = [
         ("connections", f"{totals.connections:,}"),
         ("published", f"{totals.published:,} ({totals.publish_rate:,.0f}/s), {totals.acknowledged:,} accepted"),
@@ -82,13 +90,13 @@ def figures(result: Result) -> list[tuple[str, str]]:
         ("missed and told so", f"{totals.missed_and_told:,}"),
         ("connections lost, back, recovered, not",
          f"{totals.disconnects:,}, {totals.reconnects:,}, {totals.recovered:,}, {totals.not_recovered:,}"),
-        ("CPU of the servers per delivery", f"{costs.per_delivery:.3g} us"),
-        ("per publish", f"{costs.per_publish:.3g} us"),
-        ("per connect", f"{costs.per_connect:.3g} us"),
+        ("CPU of the servers per delivery", microseconds(costs.per_delivery)),
+        ("per publish with its deliveries", microseconds(costs.per_publish)),
+        ("per connect", microseconds(costs.per_connect)),
         ("memory per connection", size(costs.memory_per_connection)),
-        ("CPU of Redis per publish", f"{costs.redis_per_publish:.3g} us"),
-        ("generator", f"{result.generator.workers} workers, the busiest {result.generator.cpu:.0%} of a core, "
-                      f"{result.generator.late_slots:,} of {result.generator.slots:,} publications late"),
+        ("CPU of Redis per publish", microseconds(costs.redis_per_publish)),
+        ("generator", f"{counted(generator.workers, 'worker')}, the busiest {generator.cpu:.0%} of a core, "
+                      f"{generator.late_slots:,} of {generator.slots:,} publications late"),
     ]  # fmt: skip
     return [(name, value) for name, value in rows if value not in ("0", "0 us", "0 B", "0, 0", "0, 0, 0, 0")]
 
@@ -108,7 +116,7 @@ def _latencies(result: Result) -> Table:
     for name, spread in latencies(result):
         if spread.count:
             values = (spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
-            table.add_row(name, f"{spread.count:,}", *map(milliseconds, values))
+            table.add_row(name, f"{spread.count:,}", *map(digits, values))
     return table
 
 

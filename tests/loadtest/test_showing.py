@@ -59,7 +59,7 @@ def test_units() -> None:
     assert [summary.size(value) for value in (0, 1023, 2048, 3 * 2**20, 5 * 2**40)] == [
         "0 B", "1023 B", "2 KiB", "3 MiB", "5120 GiB",
     ]  # fmt: skip
-    assert [summary.milliseconds(value) for value in (0.1234, 99.94, 12345.6)] == ["0.123", "99.9", "12,346"]
+    assert [summary.digits(value) for value in (0.1234, 99.94, 12345.6)] == ["0.123", "99.9", "12,346"]
 
 
 @pytest.mark.parametrize("found", [results.result(), lossy(), unreachable()])
