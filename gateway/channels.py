@@ -156,7 +156,9 @@ def _presence(options: NamespaceSettings) -> PresenceRules | None:
 def _latest(options: NamespaceSettings) -> Latest | None:
     if options.delivery != "latest":
         return None
-    return Latest(options.latest_key, options.latest_keys, options.latest_ttl, options.latest_interval)
+    return Latest(
+        options.latest_key, options.latest_keys, options.latest_ttl, options.latest_interval, options.latest_size
+    )
 
 
 def _history(options: NamespaceSettings) -> Retention | None:

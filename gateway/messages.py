@@ -121,13 +121,17 @@ class Retention(msgspec.Struct, frozen=True, gc=False):
 
 
 class Latest(msgspec.Struct, frozen=True, gc=False):
-    """How the newest values of a channel are kept: at most `keys`, each for `ttl` seconds. `tag` names the key."""
+    """How the newest values of a channel are kept: at most `keys`, in at most `size` bytes, each for `ttl` seconds.
+
+    `tag` names the key.
+    """
 
     tag: str
     keys: int
     ttl: int
     # Seconds between two publications of a key to a subscriber.
     interval: float
+    size: int = 512 * 1024
 
 
 class PublishOptions(msgspec.Struct, frozen=True, gc=False):

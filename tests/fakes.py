@@ -150,9 +150,8 @@ class ManualBroker:
                 return
             publication = stored
         if options.latest is not None:
-            value = self.streams.set_value(publication, options.latest)
-            assert value is not None
-            publication, result = value, PublishResult(value.offset, value.epoch)
+            publication = self.streams.set_value(publication, options.latest)
+            result = PublishResult(publication.offset, publication.epoch)
         done(result)
         if publication.channel in self.subscribed and self.receiver is not None:
             self.receiver.on_events(publication.channel, [publication])
@@ -167,7 +166,7 @@ class ManualBroker:
         if not self.up:
             done(BrokerUnavailable("down"))
             return
-        self.complete(lambda: done(self.streams.values(channel)))
+        self.complete(lambda: done(self.streams.values(channel, latest)))
 
     async def clear(self, channel: Channel) -> None:
         self.streams.clear(channel)

@@ -124,8 +124,11 @@ class Presence(Protocol):
     def leave(self, channel: Channel, client: ClientId) -> None:
         """It is not any more; one that was never entered is ignored."""
 
-    def members(self, channel: Channel, done: MembersDone) -> None:
-        """Who is in the channel. `done` may be called before `members` returns, with BrokerUnavailable."""
+    def members(self, channel: Channel, limit: int, done: MembersDone) -> None:
+        """Who is in the channel, unless they are more than `limit` (0: no limit): then LIMIT_EXCEEDED.
+
+        `done` may be called before `members` returns, with BrokerUnavailable.
+        """
 
     def counts(self, channel: Channel, done: CountsDone) -> None:
         """How many are in the channel; costs the same for one as for a million."""

@@ -11,7 +11,7 @@ from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Subs
 from gateway.broker.presence import MemoryPresence
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
-from gateway.errors import LIMIT_EXCEEDED, BrokerUnavailable, RequestError
+from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
@@ -39,7 +39,7 @@ class MemoryBroker:
         self._subscribed: set[Channel] = set()
         self._waiting: dict[Channel, list[Event]] = {}
         self._streams = Streams(clock)
-        self.presence = MemoryPresence(self._send)
+        self.presence = MemoryPresence(self._send, metrics)
         self._unanswered: deque[tuple[PublishDone, PublishResult | RequestError]] = deque()
         # (channel, idempotency key) -> when it is forgotten, and its result; in the order of publishing.
         self._seen: dict[tuple[Channel, str], tuple[float, PublishResult]] = {}
@@ -82,7 +82,7 @@ class MemoryBroker:
         if self._receiver is None:
             done(BrokerUnavailable("the broker is stopped"))
             return
-        done(self._streams.values(channel))
+        done(self._streams.values(channel, latest))
 
     async def clear(self, channel: Channel) -> None:
         self._streams.clear(channel)
@@ -122,10 +122,11 @@ class MemoryBroker:
         """Into the stream, and on its way to the subscribers."""
         result = PUBLISHED
         if options.latest is not None:
-            value = self._streams.set_value(publication, options.latest)
-            if value is None:
-                return RequestError(LIMIT_EXCEEDED, "the channel has as many keys as it may have", "latest_keys")
-            publication, result = value, PublishResult(value.offset, value.epoch)
+            try:
+                publication = self._streams.set_value(publication, options.latest)
+            except RequestError as error:
+                return error
+            result = PublishResult(publication.offset, publication.epoch)
         if options.history is not None:
             stored = self._streams.append(publication, options.history, options.version_epoch)
             result = PublishResult(*self._streams.top(publication.channel))

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable
 
 from gateway.broker.base import CountsDone, MembersDone
+from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import Channel, ClientId, ClientInfo, Event, MemberCounts, Membership, PresenceRules
+from gateway.metrics import Metrics
 
 # Where joins and leaves go: to the subscribers of the channel.
 Announce = Callable[[Channel, Event], None]
@@ -14,8 +16,9 @@ Announce = Callable[[Channel, Event], None]
 class MemoryPresence:
     """Who is in the channels of one node."""
 
-    def __init__(self, announce: Announce) -> None:
+    def __init__(self, announce: Announce, metrics: Metrics) -> None:
         self._announce = announce
+        self._metrics = metrics
         self._members: dict[Channel, dict[ClientId, tuple[ClientInfo, PresenceRules]]] = {}
         self._users: dict[tuple[Channel, str], int] = {}
         # Users who have left and may come back -> the timer that tells it.
@@ -33,14 +36,14 @@ class MemoryPresence:
         if returned is not None:
             returned.cancel()
         first = self._users[of_user] == 1 and returned is None
-        if len(members) <= rules.limit and (rules.events == "clients" or (rules.events == "users" and first)):
-            self._tell(channel, member, joined=True)
+        if rules.events == "clients" or (rules.events == "users" and first):
+            self._tell(channel, member, rules, joined=True, members=len(members))
 
     def leave(self, channel: Channel, client: ClientId) -> None:
         members = self._members.get(channel, {})
         if client not in members:
             return
-        few = len(members)
+        before = len(members)
         member, rules = members.pop(client)
         if not members:
             del self._members[channel]
@@ -53,11 +56,15 @@ class MemoryPresence:
             self._leaving[of_user] = asyncio.get_running_loop().call_later(
                 rules.grace, self._gone, channel, member, rules
             )
-        elif few <= rules.limit and (rules.events == "clients" or (rules.events == "users" and last)):
-            self._tell(channel, member, joined=False)
+        elif rules.events == "clients" or (rules.events == "users" and last):
+            self._tell(channel, member, rules, joined=False, members=before)
 
-    def members(self, channel: Channel, done: MembersDone) -> None:
-        done([member for member, _ in self._members.get(channel, {}).values()])
+    def members(self, channel: Channel, limit: int, done: MembersDone) -> None:
+        members = self._members.get(channel, {})
+        if limit and len(members) > limit:
+            done(too_many_members())
+        else:
+            done([member for member, _ in members.values()])
 
     def counts(self, channel: Channel, done: CountsDone) -> None:
         members = self._members.get(channel, {})
@@ -71,8 +78,16 @@ class MemoryPresence:
 
     def _gone(self, channel: Channel, member: ClientInfo, rules: PresenceRules) -> None:
         del self._leaving[channel, member.user]
-        if len(self._members.get(channel, {})) <= rules.limit:
-            self._tell(channel, member, joined=False)
+        self._tell(channel, member, rules, joined=False, members=len(self._members.get(channel, {})))
 
-    def _tell(self, channel: Channel, member: ClientInfo, *, joined: bool) -> None:
-        self._announce(channel, Membership(channel, member, joined, int(time.time() * 1000)))
+    def _tell(self, channel: Channel, member: ClientInfo, rules: PresenceRules, *, joined: bool, members: int) -> None:
+        """Unless it would be told to more `members` than the limit."""
+        if members > rules.limit:
+            self._metrics.memberships_untold.add()
+        else:
+            self._announce(channel, Membership(channel, member, joined, int(time.time() * 1000)))
+
+
+def too_many_members() -> RequestError:
+    """The answer to who is in a channel, where these are too many for an answer."""
+    return RequestError(LIMIT_EXCEEDED, "too many members; presence_stats says how many", "limits.presence")

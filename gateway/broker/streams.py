@@ -7,6 +7,7 @@ from itertools import islice
 
 from msgspec import structs
 
+from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
     Channel,
     HistoryPage,
@@ -21,23 +22,68 @@ from gateway.messages import (
 
 # Seconds for which a position is kept that nothing was published to.
 UNUSED_TTL = 600
+# What a value takes besides its bytes and those of its key, as in values.lua.
+VALUE_OVERHEAD = 128
 # Streams that have expired are looked for after so many accesses.
 SWEEP_EVERY = 1_000
 
 
 class _Stream:
-    __slots__ = ("expire_at", "forget_at", "publications", "top", "values", "version", "version_epoch")
+    __slots__ = (
+        "expire_at",
+        "forget_at",
+        "publications",
+        "taken",
+        "times",
+        "top",
+        "values",
+        "version",
+        "version_epoch",
+    )
 
     def __init__(self) -> None:
         self.top = Position(0, secrets.token_hex(4))
         self.publications: deque[Publication] = deque()
-        # The newest by key, where only those count.
+        # The newest by key, where only those count, and when they came; in this order.
         self.values: dict[str, Publication] = {}
+        self.times: dict[str, float] = {}
+        self.taken = 0
         # When the publications end, and when the position does.
         self.expire_at = 0.0
         self.forget_at = 0.0
         self.version = 0
         self.version_epoch = ""
+
+    def make_room(self, key: str, publication: Publication, latest: Latest) -> None:
+        """The value that the key has goes. Raises RequestError when the new one does not fit, and nothing goes."""
+        if key not in self.values and len(self.values) >= latest.keys:
+            raise full(keys=True)
+        before = _taken(key, self.values[key]) if key in self.values else 0
+        if self.taken - before + _taken(key, publication) > latest.size:
+            raise full(keys=False)
+        self.drop_value(key)
+        self.taken += _taken(key, publication)
+
+    def drop_value(self, key: str) -> None:
+        if key in self.values:
+            self.taken -= _taken(key, self.values.pop(key))
+            del self.times[key]
+
+    def forget(self, latest: Latest, now: float) -> None:
+        """Values that are too old."""
+        while self.times and next(iter(self.times.values())) < now - latest.ttl:
+            self.drop_value(next(iter(self.times)))
+
+
+def _taken(key: str, value: Publication) -> int:
+    return len(value.data) + len(key.encode()) + VALUE_OVERHEAD
+
+
+def full(*, keys: bool) -> RequestError:
+    """The answer to a publish of a value for which there is no room: since there are too many keys, or bytes."""
+    if keys:
+        return RequestError(LIMIT_EXCEEDED, "the channel has as many keys as it may have", "latest_keys")
+    return RequestError(LIMIT_EXCEEDED, "the values of the channel take as many bytes as they may", "latest_size")
 
 
 class Streams:
@@ -87,23 +133,26 @@ class Streams:
             chosen.append(publication)
         return HistoryPage(chosen, stream.top)
 
-    def set_value(self, publication: Publication, latest: Latest) -> Publication | None:
-        """The publication with its position, as the value of its key; None when there are too many keys."""
+    def set_value(self, publication: Publication, latest: Latest) -> Publication:
+        """The publication with its position, as the value of its key. Raises RequestError when there is no room."""
         stream = self._stream(publication.channel)
+        stream.forget(latest, self._clock())
         key = latest_key(publication, latest)
         if is_removal(publication):
-            stream.values.pop(key, None)
-        elif key not in stream.values and len(stream.values) >= latest.keys:
-            return None
+            stream.drop_value(key)
+        else:
+            stream.make_room(key, publication, latest)
         top = stream.top = Position(stream.top.offset + 1, stream.top.epoch)
         publication = structs.replace(publication, offset=top.offset, epoch=top.epoch)
         if not is_removal(publication):
             stream.values[key] = publication
+            stream.times[key] = self._clock()
         stream.forget_at = self._clock() + latest.ttl
         return publication
 
-    def values(self, channel: Channel) -> HistoryPage:
+    def values(self, channel: Channel, latest: Latest) -> HistoryPage:
         stream = self._stream(channel)
+        stream.forget(latest, self._clock())
         return HistoryPage(list(stream.values.values()), stream.top)
 
     def clear(self, channel: Channel) -> None:

@@ -171,6 +171,9 @@ class LimitSettings(Section):
     history: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000, description="Publications in one answer to a client: of its history, or recovered."
     )
+    presence: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, description="Members in one answer to a client; a channel with more answers 106."
+    )
     connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(
         4_096, description="Connections of one node that have not authenticated yet."
@@ -251,8 +254,11 @@ class NamespaceSettings(Section):
     latest_ttl: Annotated[int, Field(ge=1, le=31_536_000)] = Field(
         3_600, description="With latest: seconds after which a value is forgotten."
     )
-    latest_keys: Annotated[int, Field(ge=1, le=100_000)] = Field(
+    latest_keys: Annotated[int, Field(ge=1, le=5_000)] = Field(
         1_000, description="With latest: keys of one channel at most."
+    )
+    latest_size: Annotated[int, Field(ge=1, le=1_048_576)] = Field(
+        524_288, description="With latest: bytes that the values of a channel take, with 128 and the key for each."
     )
     delta: bool = Field(
         False,

@@ -35,6 +35,10 @@ BUSY_DELAY = 0.05
 # Bytes of publications that are kept during a read; above it another read follows.
 RECENT_LIMIT = 4 * 1024 * 1024
 
+# What waits in a lane is so many times the keys of a channel at most: removals stand there too. It goes out before its
+# time then, and always fits what the hub lets wait (5,000 keys and 1 MiB at most, by the settings).
+MOST_WAITING = 2
+
 ValuesDone = Callable[[HistoryPage | RequestError], None]
 
 
@@ -237,6 +241,8 @@ class LatestChannel:
                 # In the order of the newest: who derives one value from two sees the later one later.
                 del each.waiting[key]
             each.waiting[key] = publication
+            if len(each.waiting) > MOST_WAITING * self.latest.keys:
+                self._flush(each)
             self._schedule(each)
 
     def _key(self, publication: Publication) -> str:

@@ -213,8 +213,8 @@ class Node:
         return await _outcome(partial(self.streams.read, channel, history, query))
 
     async def members(self, channel: Channel) -> list[ClientInfo]:
-        """Who is in a channel. Raises BrokerUnavailable."""
-        return await _outcome(partial(self.presence.members, channel))
+        """Who is in a channel, however many. Raises BrokerUnavailable."""
+        return await _outcome(partial(self.presence.members, channel, 0))
 
     async def member_counts(self, channel: Channel) -> MemberCounts:
         """How many are in a channel. Raises BrokerUnavailable."""

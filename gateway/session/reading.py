@@ -59,7 +59,8 @@ def _history_read(session: Session, request: History, outcome: HistoryPage | Req
 def handle_presence(session: Session, request: Presence) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block()
-    session.services.node.presence.members(channel, partial(_members_read, session, request))
+    services = session.services
+    services.node.presence.members(channel, services.limits.presence, partial(_members_read, session, request))
 
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:

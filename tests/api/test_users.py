@@ -264,7 +264,7 @@ def test_nodes_that_do_not_answer_are_told() -> None:
         "one",
         broker=HalfDeafBroker(),
         registry=DictRegistry(),
-        presence=MemoryPresence(lambda channel, event: None),
+        presence=MemoryPresence(lambda channel, event: None, Metrics()),
         channels=channels,
         revocations=Revocations(),
         scheduler=ManualScheduler(),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.broker.base import Presence
-from gateway.errors import RequestError
+from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
 from tests.broker.members import PATIENCE, Engine, Inbox, Member
 
@@ -27,7 +27,7 @@ def presence(member: Member) -> Presence:
 
 async def members(member: Member, channel: Channel = ROOM) -> list[ClientInfo]:
     future: asyncio.Future[list[ClientInfo] | RequestError] = asyncio.get_running_loop().create_future()
-    presence(member).members(channel, future.set_result)
+    presence(member).members(channel, 0, future.set_result)
     async with asyncio.timeout(PATIENCE):
         found = await future
     assert isinstance(found, list), found
@@ -184,6 +184,52 @@ def test_in_a_crowd_nothing_is_told(engine: Engine) -> None:
     asyncio.run(scenario())
 
 
+def test_in_a_crowd_no_farewell_is_told(engine: Engine) -> None:
+    """The limit counts when it would be told, not when the user left."""
+    few = PresenceRules("users", limit=2, grace=0.1)
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            await member.subscribe(ROOM)
+            for number in range(5):
+                presence(member).enter(ROOM, info(f"c{number}", f"u{number}"), few)
+            await until(lambda: counts(member), (5, 5))
+            presence(member).leave(ROOM, ClientId("c0"))
+            presence(member).leave(ROOM, ClientId("c1"))
+            await until(lambda: untold(member), 3 + 2)
+            presence(member).leave(ROOM, ClientId("c2"))
+            await member.inbox.until(lambda: len(member.inbox.memberships) == 3)
+            assert told(member.inbox) == [("join", "c0"), ("join", "c1"), ("leave", "c2")]
+
+    asyncio.run(scenario())
+
+
+async def untold(member: Member) -> float:
+    return member.metrics.memberships_untold.value
+
+
+def test_an_answer_has_no_more_members_than_asked_for(engine: Engine) -> None:
+    """A crowd is no answer."""
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            for number in range(3):
+                presence(member).enter(ROOM, info(f"c{number}"), CLIENTS)
+            for limit, expected in ((2, None), (3, 3), (0, 3)):
+                outcomes: asyncio.Future[list[ClientInfo] | RequestError] = asyncio.get_running_loop().create_future()
+                presence(member).members(ROOM, limit, outcomes.set_result)
+                async with asyncio.timeout(PATIENCE):
+                    outcome = await outcomes
+                if expected is None:
+                    assert isinstance(outcome, RequestError)
+                    assert (outcome.error, outcome.setting) == (LIMIT_EXCEEDED, "limits.presence")
+                else:
+                    assert isinstance(outcome, list)
+                    assert len(outcome) == expected
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("name", ["a{b}c:d", "x" * 255, "ns:r:1:2", "{}"])
 def test_any_name_will_do(engine: Engine, name: str) -> None:
     """Also where a user has left and may come back."""
@@ -206,7 +252,7 @@ def test_without_its_server_nobody_is_known(engine: Engine) -> None:
     async def scenario() -> None:
         member = engine.new_member()
         outcomes: list[object] = []
-        presence(member).members(ROOM, outcomes.append)
+        presence(member).members(ROOM, 0, outcomes.append)
         presence(member).counts(ROOM, outcomes.append)
         if engine.many:
             assert [type(outcome).__name__ for outcome in outcomes] == ["BrokerUnavailable"] * 2

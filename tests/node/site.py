@@ -76,7 +76,7 @@ def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
         **{
             "broker": site.broker,
             "registry": site.registry,
-            "presence": MemoryPresence(lambda channel, event: None),
+            "presence": MemoryPresence(lambda channel, event: None, site.metrics),
             "channels": Channels(settings),
             "revocations": site.revocations,
             "scheduler": site.scheduler,

@@ -169,6 +169,21 @@ def test_what_the_hub_had_to_drop_goes_out_again(around: Around) -> None:
     assert around.delivered[joiner.lane] == everything * 2
 
 
+def test_what_waits_is_bounded_though_keys_come_and_go(around: Around) -> None:
+    """Each leaves a removal; with a long interval they do not pile up."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    joiner, _ = entered(channel, 3600.0)
+    channel.receive([around.now(1, "first", "1")])
+    around.time.run()
+    most = module.MOST_WAITING * LATEST.keys
+    for number in range(most + 1):
+        removal = Publication(DASH, b"null", offset=2 + number, epoch="e", tags={"key": f"{number}", "removed": "true"})
+        channel.receive([removal])
+    around.time.run()
+    assert len(around.delivered[joiner.lane]) == 1 + most + 1
+
+
 def test_who_ends_on_the_way_in_leaves_no_lane(around: Around) -> None:
     """It was ready, and its connection ended before it joined."""
     channel = LatestChannel(DASH, LATEST, around)

@@ -130,7 +130,7 @@ class World:
             "node-name",
             broker=self.broker,
             registry=self.registry,
-            presence=MemoryPresence(lambda channel, event: self.node.on_events(channel, [event])),
+            presence=MemoryPresence(lambda channel, event: self.node.on_events(channel, [event]), self.metrics),
             channels=channels,
             revocations=revocations,
             scheduler=self.scheduler,

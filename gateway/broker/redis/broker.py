@@ -21,9 +21,10 @@ from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
 from gateway.broker.redis.upkeep import KeptLink
+from gateway.broker.streams import full
 from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
-from gateway.errors import LIMIT_EXCEEDED, BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
+from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
 from gateway.messages import (
     PUBLISHED,
     Channel,
@@ -129,12 +130,9 @@ class RedisBroker:
                 return Health(False, f"nothing can be {what}: {_trouble(link)}")
         if not self._subscribed:
             return Health(False, f"nothing is received: {_trouble(self._subscriber)}")
-        silence = self._heartbeat.silence
-        return (
-            Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
-            if silence
-            else Health(True)
-        )
+        if silence := self._heartbeat.silence:
+            return Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
+        return Health(True)
 
     # Publish
 
@@ -154,9 +152,9 @@ class RedisBroker:
                 done(self._failure(reply))
                 return
             result = PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED
-            if result.epoch and not result.offset:
-                metrics.publish_errors.add("too many keys")
-                done(RequestError(LIMIT_EXCEEDED, "the channel has as many keys as it may have", "latest_keys"))
+            if result.epoch and result.offset <= 0:
+                metrics.publish_errors.add("too many values")
+                done(full(keys=result.offset == 0))
                 return
             metrics.published.add()
             metrics.publish_latency.observe(self._loop.time() - started)
@@ -322,7 +320,9 @@ class RedisBroker:
         return await self._open_with_scripts("publish", lua.PUBLISHING)
 
     async def _open_reader(self) -> Link:
-        return await self._open_with_scripts("read", lua.READING)
+        link = await self._open_with_scripts("read", lua.READING)
+        self._registry.server_is(link.generation)
+        return link
 
     async def _open_with_scripts(self, name: str, scripts: tuple[lua.Script, ...]) -> Link:
         link = await connect(

@@ -79,8 +79,12 @@ class Keys:
         """A hash: the newest value of each key of a channel."""
         return self._of_channel("values", channel)
 
+    def times(self, channel: Channel) -> bytes:
+        """A sorted set: the same keys -> when they were published (Unix ms)."""
+        return self._of_channel("times", channel)
+
     def occupancy(self, channel: Channel) -> bytes:
-        """A hash: node id -> subscriptions of the channel on that node."""
+        """A hash: lease -> subscriptions of the channel on its node."""
         return self._of_channel("occupancy", channel)
 
     def occupied(self, app: str, partition: int) -> bytes:

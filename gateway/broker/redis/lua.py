@@ -28,8 +28,8 @@ PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
 PRESENCE_GONE = _script("presence_gone")
 GENERATION = _script("generation")
-LATEST_PUBLISH = _script("guard", "first_result", "latest_publish")
-LATEST_READ = _script("guard", "latest_read")
+LATEST_PUBLISH = _script("guard", "first_result", "values", "latest_publish")
+LATEST_READ = _script("guard", "values", "latest_read")
 OCCUPY = _script("occupy")
 
 # What each of the two links has to know.

@@ -11,6 +11,7 @@ import hiredis
 from gateway.broker import envelope
 from gateway.broker.base import CountsDone, MembersDone
 from gateway.broker.envelope import EnvelopeError
+from gateway.broker.presence import too_many_members
 from gateway.broker.redis import lua
 from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.link import pack
@@ -21,7 +22,7 @@ from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Stands between the lease, with which every entry begins, and who it is.
+# Stands behind the lease, with which every entry begins.
 END = "\0"
 # Leaves that wait to be confirmed at most: some minutes of many connections that come and go while Redis is away.
 MAX_UNCONFIRMED = 100_000
@@ -77,17 +78,29 @@ class RedisPresence:
             self._left[channel, client] = entry
         self._send_leave(channel, client, entry)
 
-    def members(self, channel: Channel, done: MembersDone) -> None:
+    def members(self, channel: Channel, limit: int, done: MembersDone) -> None:
         self._enter_waiting()
+
+        def read() -> None:
+            self._ask(pack("HVALS", self._keys.presence(channel)), replied)
 
         def replied(reply: Any) -> None:
             error = self._error(reply)
+            done(list(self._readable(reply)) if error is None else error)
+
+        def counted(reply: Any) -> None:
+            error = self._error(reply)
             if error is not None:
                 done(error)
-                return
-            done(list(self._readable(reply)))
+            elif reply > limit:
+                done(too_many_members())
+            else:
+                read()
 
-        self._ask(pack("HVALS", self._keys.presence(channel)), replied)
+        if limit:
+            self._ask(pack("HLEN", self._keys.presence(channel)), counted)
+        else:
+            read()
 
     def _readable(self, entries: list[bytes]) -> Iterator[ClientInfo]:
         """Without those of another version: for as long as nodes of two versions run, they are not seen everywhere."""
@@ -116,15 +129,19 @@ class RedisPresence:
         self._ask(pack("HLEN", self._keys.users(channel)), replied)
 
     def repeat(self) -> None:
-        """Say again all that this node knows: its lease had run out, or Redis was away."""
+        """Say again all that this node knows: its lease had run out, or Redis was away.
+
+        From the beginning, also when that is under way: what was said before may be under the lease that has ended.
+        """
         self._is_behind = False
-        if self._repeating is None:
-            self._repeating = self._all_again()
+        is_idle = self._repeating is None
+        self._repeating = self._all_again()
+        if is_idle:
             self._repeat_some()
 
     def repeat_if_behind(self) -> None:
-        """The link is there again."""
-        if self._is_behind:
+        """Called every second or so: the link may be there again."""
+        if self._is_behind and self._link.current is not None and self._link.current.writable:
             self.repeat()
 
     async def leave_of(
@@ -240,8 +257,12 @@ class RedisPresence:
             self._is_behind = True
             if str(reply).startswith("NOSCRIPT") and self._link.current is not None:
                 lua.reload(self._link.current)
-        elif reply:
-            self._metrics.memberships_untold.add(reply)
+        else:
+            self.count_untold(reply)
+
+    def count_untold(self, number: int) -> None:
+        """So many joins or leaves were not told since the channel has more members than the limit."""
+        self._metrics.memberships_untold.add(number)
 
     def _error(self, reply: Any) -> RequestError | None:
         """What kept Redis from answering."""
@@ -268,7 +289,8 @@ class RedisPresence:
     def _repeat_some(self) -> None:
         assert self._repeating is not None
         for _ in range(REPEAT_BATCHES):
-            if next(self._repeating, self) is self:
+            if self._is_behind or next(self._repeating, self) is self:
+                # When one did not reach Redis, the others would not either: all begins anew.
                 self._repeating = None
                 return
         asyncio.get_running_loop().call_soon(self._repeat_some)
@@ -284,7 +306,19 @@ def _arguments(channel: Channel, entries: Iterable[tuple[ClientId, Entry]]) -> I
 
 def decoded(entry: bytes) -> ClientInfo:
     """Who an entry stands for. Raises EnvelopeError."""
-    return envelope.decode_member(entry.partition(END.encode())[2])
+    return envelope.decode_member(_user_and_message(entry)[1])
+
+
+def user_of(entry: bytes) -> str:
+    """Whose it is, whatever version wrote it. Raises EnvelopeError."""
+    return _user_and_message(entry)[0].decode()
+
+
+def _user_and_message(entry: bytes) -> tuple[bytes, bytes]:
+    length, _, rest = entry.partition(END.encode())[2].partition(b":")
+    if not length.isdigit():
+        raise EnvelopeError("no entry of a member")
+    return rest[: int(length)], rest[int(length) :]
 
 
 def leaving_entry(channel: Channel, user: str) -> str:

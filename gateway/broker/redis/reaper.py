@@ -10,7 +10,7 @@ from gateway.broker import envelope
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import lua
 from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.presence import BATCH, END, RedisPresence, decoded
+from gateway.broker.redis.presence import BATCH, END, RedisPresence, decoded, user_of
 from gateway.broker.redis.registry import RedisRegistry, failing
 from gateway.errors import RequestError
 from gateway.messages import DEFAULT_APP, Channel, ClientId, ClientInfo, PresenceRules
@@ -103,14 +103,23 @@ class Reaper:
             try:
                 batch.append((ClientId(client.decode()), decoded(entry)))
             except EnvelopeError:
-                # Of a version that is not known here: it goes, and nobody can tell whom.
-                await self._client.hdel(self._keys.presence(channel), client)
+                await self._remove(channel, lease, client, entry)
             if len(batch) == BATCH:
                 await self._presence.leave_of(lease, channel, batch, rules, last=False)
                 yield batch
                 batch = []
         await self._presence.leave_of(lease, channel, batch, rules, last=True)
         yield batch
+
+    async def _remove(self, channel: Channel, lease: LeaseId, client: bytes, entry: bytes) -> None:
+        """A member of a version that is not known here: it goes, and nobody can be told who it was."""
+        name = ClientId(client.decode())
+        try:
+            members = [(name, ClientInfo(user_of(entry), name))]
+        except EnvelopeError:
+            await self._client.hdel(self._keys.presence(channel), client)
+        else:
+            await self._presence.leave_of(lease, channel, members, PresenceRules(), last=False)
 
     async def _tell_farewells(self) -> None:
         now = int(time.time() * 1000)
@@ -128,5 +137,7 @@ class Reaper:
                     self._keys.users(channel),
                     self._keys.leaving(partition, DEFAULT_APP),
                     self._keys.farewells(partition, DEFAULT_APP),
+                    self._keys.presence(channel),
                 ]
-                await self._gone(keys=names, args=[self._keys.bus(channel), envelope.LEAVE, entry, user, now])
+                arguments = [self._keys.bus(channel), envelope.LEAVE, entry, user, now]
+                self._presence.count_untold(await self._gone(keys=names, args=arguments))

@@ -60,6 +60,9 @@ class RedisRegistry:
         self._changed: dict[Channel, int] = {}
         self._generation = 0
         self._has_lease = False
+        self._server = ""
+        # What counts under the lease may not be what this node has said.
+        self._is_doubtful = False
         self._flushing: asyncio.Task[None] | None = None
         self._stopping = False
         # Called when the lease had run out: what counted under it is to be said again.
@@ -94,12 +97,19 @@ class RedisRegistry:
         """The one of this node."""
         return LeaseId(f"{self._uid}{self._generation:04x}")
 
+    def server_is(self, generation: str) -> None:
+        """Of which generation Redis is. Another one may have lost what was said last: all is said again."""
+        self._is_doubtful |= self._server not in ("", generation)
+        self._server = generation
+
     async def announce(self, info: NodeInfo) -> None:
-        if await self._renew(info) or not self._has_lease:
+        was_there = await self._renew(info)
+        if not self._has_lease or (was_there and not self._is_doubtful):
             self._has_lease = True
             return
-        # The lease had run out meanwhile (this process was stopped, or Redis lost its data). Others are cleaning up
-        # after it, so everything is said again, under another one.
+        # The lease had run out meanwhile (this process was stopped, or Redis lost data). Others are cleaning up after
+        # it, so everything is said again, under another one.
+        self._is_doubtful = False
         ended = self.lease
         self._generation += 1
         async with failing("the ended lease was not given up"), self.client.pipeline(transaction=False) as pipe:
@@ -125,17 +135,18 @@ class RedisRegistry:
         self._has_lease = False
 
     async def nodes(self) -> list[NodeInfo]:
-        return sorted((await self._leases()).values(), key=lambda info: (info.name, info.uid))
+        nodes = {info.uid: info for info in (await self._leases()).values()}
+        return sorted(nodes.values(), key=lambda info: (info.name, info.uid))
 
-    async def _leases(self) -> dict[NodeId, NodeInfo]:
+    async def _leases(self) -> dict[LeaseId, NodeInfo]:
         """What lives."""
         async with failing("the nodes could not be read"):
             leases = [LeaseId(lease.decode()) for lease in await self.client.smembers(self._keys.leases())]
             if not leases:
                 return {}
             values = await self.client.mget([self._keys.lease(lease) for lease in leases])
-        infos = (_info(value) for value in values if value is not None)
-        return {info.uid: info for info in infos if info is not None}
+        infos = {lease: _info(value) for lease, value in zip(leases, values, strict=True) if value is not None}
+        return {lease: info for lease, info in infos.items() if info is not None}
 
     # Occupancy
 
@@ -155,19 +166,19 @@ class RedisRegistry:
             try:
                 async with failing("occupancy was not written"), self.client.pipeline(transaction=False) as pipe:
                     for channel, count in batch.items():
-                        await self._write(pipe, channel, {self._uid: count})
+                        await self._write(pipe, channel, {self.lease: count})
                     await pipe.execute()
             except RequestError:
                 # Newer values win over these.
                 self._changed = {**batch, **self._changed}
                 raise
 
-    async def _write(self, client: Any, channel: Channel, counts: dict[NodeId, int]) -> None:
+    async def _write(self, client: Any, channel: Channel, counts: dict[LeaseId, int]) -> None:
         keys = [
             self._keys.occupancy(channel),
             self._keys.occupied(channel.app, self._keys.partition(channel)),
         ]
-        pairs = [part for uid, count in counts.items() for part in (uid, count)]
+        pairs = [part for lease, count in counts.items() for part in (lease, count)]
         await self._occupy(keys=keys, args=[channel.name, *pairs], client=client)
 
     async def _flush_forever(self) -> None:
@@ -210,11 +221,11 @@ class RedisRegistry:
         alive = await self._leases()
         counts = []
         for channel, table in zip(channels, tables, strict=True):
-            of_nodes = {NodeId(uid.decode()): int(count) for uid, count in table.items()}
-            dead = {uid: 0 for uid in of_nodes if uid not in alive}
+            of_nodes = {LeaseId(lease.decode()): int(count) for lease, count in table.items()}
+            dead = {lease: 0 for lease in of_nodes if lease not in alive}
             if dead:
                 await self._write(self.client, channel, dead)
-            total = sum(count for uid, count in of_nodes.items() if uid in alive)
+            total = sum(count for lease, count in of_nodes.items() if lease in alive)
             if total:
                 counts.append(ChannelCount(channel.name, total))
         return counts

@@ -1,5 +1,6 @@
 """Streams in Redis: the commands of their scripts, and what the answers mean."""
 
+import time
 from typing import Any
 
 from gateway.broker import envelope
@@ -29,7 +30,7 @@ def publish_command(
     keys: Keys, publication: Publication, history: Retention, options: PublishOptions, server: Link
 ) -> bytes:
     return pack(
-        *_publish(STREAM_PUBLISH, keys, keys.stream(publication.channel), publication, options),
+        *_publish(STREAM_PUBLISH, keys, [keys.stream(publication.channel)], publication, options),
         server.generation,
         new_epoch(server.generation),
         history.size,
@@ -43,11 +44,11 @@ def publish_command(
 
 
 def _publish(
-    script: Script, keys: Keys, place: bytes, publication: Publication, options: PublishOptions
+    script: Script, keys: Keys, places: list[bytes], publication: Publication, options: PublishOptions
 ) -> list[str | bytes | int]:
-    """What both scripts begin with; the publication is kept at `place`."""
+    """What both scripts begin with; the publication is kept at `places`."""
     channel = publication.channel
-    names = [keys.meta(channel), place]
+    names = [keys.meta(channel), *places]
     if options.idempotency_key:
         names.append(keys.result(channel, options.idempotency_key))
     message = (keys.bus(channel), envelope.HEAD, envelope.encode(publication))
@@ -78,13 +79,16 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
 def latest_command(
     keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, server: Link
 ) -> bytes:
+    channel = publication.channel
     return pack(
-        *_publish(LATEST_PUBLISH, keys, keys.values(publication.channel), publication, options),
+        *_publish(LATEST_PUBLISH, keys, [keys.values(channel), keys.times(channel)], publication, options),
         server.generation,
         new_epoch(server.generation),
         latest.ttl,
         latest_key(publication, latest),
         latest.keys,
+        latest.size,
+        int(time.time() * 1000),
         options.idempotency_ttl if options.idempotency_key else 0,
         int(is_removal(publication)),
         server.promotion,
@@ -95,12 +99,14 @@ def values_command(keys: Keys, channel: Channel, latest: Latest, server: Link) -
     return pack(
         "EVALSHA",
         LATEST_READ.sha,
-        2,
+        3,
         keys.meta(channel),
         keys.values(channel),
+        keys.times(channel),
         server.generation,
         new_epoch(server.generation),
         latest.ttl,
+        int(time.time() * 1000),
         server.promotion,
     )
 

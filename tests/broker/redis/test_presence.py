@@ -180,7 +180,7 @@ def test_what_redis_missed_is_said_again(server: ValkeyServer) -> None:
             here.presence.enter(ROOM, client(7), RULES)
             here.presence.enter(OTHER, client(8), RULES)
             outcomes: list[object] = []
-            here.presence.members(ROOM, outcomes.append)
+            here.presence.members(ROOM, 0, outcomes.append)
             here.presence.counts(ROOM, outcomes.append)
             assert [type(each) for each in outcomes] == [BrokerUnavailable] * 2
             server.start()
@@ -222,25 +222,28 @@ def test_forgotten_scripts_are_loaded_again(server: ValkeyServer) -> None:
 
 
 def test_what_another_version_wrote(server: ValkeyServer) -> None:
-    """Is not seen, and counted; it goes with its node, though nobody can tell who it was."""
+    """Is not seen, and counted; it goes with its node, and its user with it, though nobody can tell who it was."""
 
     async def scenario() -> None:
         async with node(server, "a") as here:
             with redis.Redis.from_url(server.url) as operator:
                 operator.hset(KEYS.presence(ROOM), "x", b"z0000\0\xc1")
+                operator.hset(KEYS.presence(ROOM), "y", b"z0000\x003:ann\xc1")
+                operator.hset(KEYS.users(ROOM), "ann", 1)
                 operator.sadd(KEYS.held(KEYS.partition(ROOM), "default", LeaseId("z0000")), ROOM.name)
                 here.presence.enter(ROOM, client(1), RULES)
                 assert await are(here, ["c1"])
-                assert here.metrics.broker_invalid.value == 1
+                assert here.metrics.broker_invalid.value == 2
                 operator.sadd(KEYS.leases(), "z0000")
                 await until(lambda: gone(server))
+                assert await counts(here) == (1, 1)
 
     asyncio.run(scenario())
 
 
 async def gone(server: ValkeyServer) -> bool:
     with redis.Redis.from_url(server.url) as operator:
-        return not operator.hexists(KEYS.presence(ROOM), "x")
+        return not any(operator.hmget(KEYS.presence(ROOM), "x", "y"))
 
 
 def test_refusals_of_redis_are_errors(server: ValkeyServer) -> None:
@@ -251,7 +254,7 @@ def test_refusals_of_redis_are_errors(server: ValkeyServer) -> None:
             with redis.Redis.from_url(server.url) as operator:
                 operator.set(KEYS.presence(ROOM), "text")
             outcomes: list[object] = []
-            here.presence.members(ROOM, outcomes.append)
+            here.presence.members(ROOM, 0, outcomes.append)
             here.presence.counts(ROOM, outcomes.append)
             await until(lambda: both(outcomes))
             assert [type(each) for each in outcomes] == [BrokerUnavailable] * 2

@@ -1,12 +1,13 @@
 """Publishes that Redis itself refuses: certainly not carried out, and safe to repeat."""
 
 import asyncio
+from unittest.mock import ANY
 
 import pytest
 import redis
 
 from gateway.errors import BrokerUnavailable
-from gateway.messages import PUBLISHED, Publication, PublishOptions, PublishResult
+from gateway.messages import PUBLISHED, Publication, PublishOptions, PublishResult, Retention
 from tests.broker.members import redis_member
 from tests.broker.redis.nodes import ROOM, settings, two
 from tests.servers import ValkeyServer
@@ -87,5 +88,23 @@ def test_nothing_overtakes_a_publish_that_met_a_flushed_script(server: ValkeySer
                 accepted.append(b"%d" % number)
             await here.inbox.until(lambda: len(here.inbox.data) == 20)
             assert here.inbox.data == accepted
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_append_uses_no_offset_up(server: ValkeyServer) -> None:
+    """Somebody else has written into the stream: what is published once that is gone follows without a hole."""
+    kept = PublishOptions(history=Retention(50, 300, 3000))
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a") as here:
+            assert await here.start_publish(Publication(ROOM, b"1"), kept) == (1, ANY)
+            with redis.Redis.from_url(server.url) as client:
+                (stream,) = client.scan_iter("gw:*:stream:*")
+                client.xadd(stream, {"d": b"x"}, id="10-0")
+                refused = await here.start_publish(Publication(ROOM, b"2"), kept)
+                assert isinstance(refused, BrokerUnavailable)
+                client.delete(stream)
+            assert await here.start_publish(Publication(ROOM, b"2"), kept) == (2, ANY)
 
     asyncio.run(scenario())

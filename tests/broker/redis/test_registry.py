@@ -24,20 +24,20 @@ def test_a_stopped_node_registers_everything_again(server: ValkeyServer) -> None
     async def scenario() -> None:
         async with two(server.url) as (here, there):
             here.registry.set_occupancy(ROOM, 3)
-            await _occupied(there, {ROOM.name: 3})
+            await occupied(there, {ROOM.name: 3})
             with redis.Redis.from_url(server.url) as client:
                 client.flushall()
             assert await there.registry.nodes() == []
-            await _occupied(there, {})
+            await occupied(there, {})
             await here.announce("a")
-            await _occupied(there, {ROOM.name: 3})
+            await occupied(there, {ROOM.name: 3})
             with redis.Redis.from_url(server.url) as client:
                 assert client.get(Keys("gw", 16).partition_count()) == b"16"
 
     asyncio.run(scenario())
 
 
-async def _occupied(member: Member, expected: dict[str, int]) -> None:
+async def occupied(member: Member, expected: dict[str, int]) -> None:
     """Wait until the channels are these: they are written in batches."""
     async with asyncio.timeout(PATIENCE):
         while await _listed(member) != expected:
@@ -94,16 +94,16 @@ def test_a_node_that_joins_while_channels_are_listed_keeps_its_own(server: Valke
             through = settings(f"redis://127.0.0.1:{proxy.port}/0", publish_timeout=PATIENCE)
             async with redis_member(settings(server.url), "a", through) as here:
                 here.registry.set_occupancy(ROOM, 1)
-                await _occupied(here, {ROOM.name: 1})
+                await occupied(here, {ROOM.name: 1})
                 proxy.hold(b"HGETALL")
-                listing = asyncio.create_task(_occupied(here, {ROOM.name: 3}))
+                listing = asyncio.create_task(occupied(here, {ROOM.name: 3}))
                 await proxy.held.wait()
                 async with redis_member(settings(server.url), "b") as there:
                     there.registry.set_occupancy(ROOM, 2)
-                    await _occupied(there, {ROOM.name: 3})
+                    await occupied(there, {ROOM.name: 3})
                     proxy.forward()
                     await listing
-                    await _occupied(there, {ROOM.name: 3})
+                    await occupied(there, {ROOM.name: 3})
 
     asyncio.run(scenario())
 
@@ -119,12 +119,12 @@ def test_what_dead_nodes_left_is_removed(server: ValkeyServer) -> None:
                     here.registry.set_occupancy(ROOM, 1)
                     there.registry.set_occupancy(ROOM, 2)
                     there.registry.set_occupancy(OTHER, 2)
-                    await _occupied(here, {ROOM.name: 3, OTHER.name: 2})
+                    await occupied(here, {ROOM.name: 3, OTHER.name: 2})
                     assert 0 < client.ttl(keys.lease(LeaseId("b0000"))) <= LEASE
                 client.delete(keys.lease(LeaseId("b0000")))
                 assert [info.uid for info in await here.registry.nodes()] == ["a"]
-                await _occupied(here, {ROOM.name: 1})
-                assert client.hgetall(keys.occupancy(ROOM)) == {b"a": b"1"}
+                await occupied(here, {ROOM.name: 1})
+                assert client.hgetall(keys.occupancy(ROOM)) == {b"a0000": b"1"}
                 assert client.keys("*other*") == []
                 async with asyncio.timeout(PATIENCE):
                     while client.smembers(keys.leases()) != {b"a0000"}:
@@ -193,7 +193,7 @@ def test_occupancy_is_written_by_itself_when_redis_is_back(
                     await asyncio.sleep(0.01)
             server.start()
             await here.announce("a")
-            await _occupied(there, {ROOM.name: 1})
+            await occupied(there, {ROOM.name: 1})
 
     asyncio.run(scenario())
 

@@ -1,43 +1,69 @@
 -- Replaces the value of a key of a channel, and publishes it.
--- KEYS[1] meta      hash: e epoch, s offset of the newest publication
+-- KEYS[1] meta      hash: e epoch, s offset of the newest publication, b bytes that the values take
 -- KEYS[2] values    hash: key -> "OFFSET;" and the body
--- KEYS[3] result    "offset:epoch" of an idempotent publish, expires after the window; absent without a key
+-- KEYS[3] times     sorted set: key -> when it was published (Unix ms)
+-- KEYS[4] result    "offset:epoch" of an idempotent publish, expires after the window; absent without a key
 -- ARGV    bus channel, head of the message, body, generation, epoch to begin with, ttl (s), key, keys at most,
---         window (s), 1 to remove the value, promotion
--- Returns {offset, epoch}, with offset 0 when the channel has as many keys as it may have.
-if is_stale(ARGV[11]) then
+--         bytes at most, now (Unix ms), window (s), 1 to remove the value, promotion
+-- Returns {offset, epoch}; with offset 0 when the channel has as many keys as it may have, -1 when its values would take
+-- more bytes than they may.
+if is_stale(ARGV[13]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
-local window = tonumber(ARGV[9])
-local first = window > 0 and first_result(KEYS[3])
+local window = tonumber(ARGV[11])
+local first = window > 0 and first_result(KEYS[4])
 if first then
     return first
 end
-local meta = redis.call('HMGET', KEYS[1], 'e', 's')
-local epoch, offset = meta[1], tonumber(meta[2] or '0')
+local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'b')
+local epoch, offset, bytes = meta[1], tonumber(meta[2] or '0'), tonumber(meta[3] or '0')
 -- An epoch of another generation may have lost values.
 if not epoch or string.sub(epoch, 1, #ARGV[4]) ~= ARGV[4] then
-    epoch, offset = ARGV[5], 0
-    redis.call('DEL', KEYS[1], KEYS[2])
+    epoch, offset, bytes = ARGV[5], 0, 0
+    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 end
-if ARGV[10] ~= '1' and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8])
-    and redis.call('HEXISTS', KEYS[2], ARGV[7]) == 0 then
-    return {'0', epoch}
-end
+local key, ttl, is_removal = ARGV[7], tonumber(ARGV[6]), ARGV[12] == '1'
 local text = string.format('%.0f', offset + 1)
-redis.call('HSET', KEYS[1], 'e', epoch, 's', text)
-if ARGV[10] == '1' then
-    redis.call('HDEL', KEYS[2], ARGV[7])
-else
-    redis.call('HSET', KEYS[2], ARGV[7], text .. ';' .. ARGV[3])
-    redis.call('EXPIRE', KEYS[2], ARGV[6])
+local value = text .. ';' .. ARGV[3]
+-- Of the answers above, the one that keeps the value out.
+local function obstacle()
+    local before = redis.call('HSTRLEN', KEYS[2], key)
+    if before == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
+        return '0'
+    end
+    if bytes - taken(before, key) + taken(#value, key) > tonumber(ARGV[9]) then
+        return '-1'
+    end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[6])
+if not is_removal and obstacle() then
+    local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[10]) - ttl * 1000))
+    if freed > 0 then
+        bytes = bytes - freed
+        redis.call('HSET', KEYS[1], 'b', bytes)
+    end
+    local full = obstacle()
+    if full then
+        return {full, epoch}
+    end
+end
+bytes = bytes - taken(redis.call('HSTRLEN', KEYS[2], key), key)
+if is_removal then
+    redis.call('HDEL', KEYS[2], key)
+    redis.call('ZREM', KEYS[3], key)
+else
+    bytes = bytes + taken(#value, key)
+    redis.call('HSET', KEYS[2], key, value)
+    redis.call('ZADD', KEYS[3], ARGV[10], key)
+    redis.call('EXPIRE', KEYS[2], ttl)
+    redis.call('EXPIRE', KEYS[3], ttl)
+end
+redis.call('HSET', KEYS[1], 'e', epoch, 's', text, 'b', bytes)
+redis.call('EXPIRE', KEYS[1], ttl)
 local sent = redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. text .. ':' .. epoch .. ';' .. ARGV[3])
 if type(sent) == 'table' and sent.err then
     return redis.error_reply('UNSENT ' .. sent.err)
 end
 if window > 0 then
-    redis.call('SET', KEYS[3], text .. ':' .. epoch, 'EX', window)
+    redis.call('SET', KEYS[4], text .. ':' .. epoch, 'EX', window)
 end
 return {text, epoch}

@@ -1,7 +1,7 @@
 -- Writes how many subscriptions a node has to a channel.
--- KEYS[1] occupancy    hash: node id -> subscriptions
+-- KEYS[1] occupancy    hash: lease -> subscriptions
 -- KEYS[2] occupied     sorted set, scores 0: names of channels that have an occupancy
--- ARGV    name, then pairs of node id and subscriptions (0: none any more)
+-- ARGV    name, then pairs of lease and subscriptions (0: none any more)
 for index = 2, #ARGV, 2 do
     if ARGV[index + 1] == '0' then
         redis.call('HDEL', KEYS[1], ARGV[index])

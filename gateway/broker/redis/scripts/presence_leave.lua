@@ -25,7 +25,7 @@ for index = 9, #ARGV, 4 do
                 told = true
             else
                 redis.call('ZADD', KEYS[4], ARGV[8], leaving)
-                redis.call('HSET', KEYS[5], leaving, message)
+                redis.call('HSET', KEYS[5], leaving, ARGV[5] .. ';' .. message)
             end
         end
         if told then

@@ -26,11 +26,12 @@ end
 local suppressed = ARGV[10] ~= '0' and meta[3] and meta[4] == ARGV[11] and tonumber(meta[3]) >= tonumber(ARGV[10])
 local text = string.format('%.0f', suppressed and offset or offset + 1)
 if not suppressed then
+    -- First, since it may be refused: then no offset is used up.
+    redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[6], text .. '-0', 'd', ARGV[3])
     redis.call('HSET', KEYS[1], 's', text)
     if ARGV[10] ~= '0' then
         redis.call('HSET', KEYS[1], 'v', ARGV[10], 've', ARGV[11])
     end
-    redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[6], text .. '-0', 'd', ARGV[3])
     redis.call('EXPIRE', KEYS[2], ARGV[7])
     redis.call('EXPIRE', KEYS[1], ARGV[8])
 end
