@@ -6,7 +6,9 @@ parsing with hiredis and writing once per turn of the loop.
 
 import asyncio
 import logging
+import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -29,6 +31,8 @@ HIGH_WATER = 1024 * 1024
 # How often a link looks at its oldest unanswered command, and pings when there is none. Seconds.
 CHECK_INTERVAL = 0.25
 PING_INTERVAL = 1.0
+# SO_LINGER: on, for no time.
+AT_ONCE = struct.pack("ii", 1, 0)
 
 
 def pack(*parts: str | bytes | int) -> bytes:
@@ -165,6 +169,8 @@ class Link(asyncio.Protocol):
         if self._check is not None:
             self._check.cancel()
         if self._transport is not None:
+            if self._unanswered:
+                self._take_back(self._transport)
             self._transport.abort()
         unsent, self._unsent = self._unsent, []
         never = {id(command) for _, command in unsent}
@@ -249,6 +255,16 @@ class Link(asyncio.Protocol):
         command = self._unanswered.popleft()
         self.pending_bytes -= command.size
         _complete(command.done, reply)
+
+    def _take_back(self, transport: asyncio.Transport) -> None:
+        """What the kernel has not got through yet shall not arrive later, when the caller knows it for failed.
+
+        Without this the kernel goes on for minutes after the end of the connection, and after a partition a publish
+        comes behind newer ones.
+        """
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
 
     def _look_again(self) -> None:
         self._look_at = self._loop.time() + CHECK_INTERVAL

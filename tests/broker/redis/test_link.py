@@ -1,6 +1,7 @@
 """One connection to Redis: replies in order, messages before the confirmations they came before, nothing left open."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -361,5 +362,37 @@ def test_a_server_that_is_no_redis_is_named_with_what_it_did(answer: bytes, text
             assert text in caught.value.detail
             assert target.name in caught.value.detail
             assert "secret" not in caught.value.detail
+
+    run(scenario)
+
+
+# The end
+
+
+def drain(server: socket.socket) -> None:
+    while server.recv(1_000_000):
+        pass
+
+
+def test_what_was_given_up_does_not_arrive_later() -> None:
+    """A link that was given up leaves nothing to the kernel that reaches Redis once the network is back."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            link = (await loop.create_connection(lambda: Link(30), *listener.getsockname()))[1]
+            server, _ = listener.accept()
+        outcomes: list[Any] = []
+        with server:
+            # Nobody reads: most of it stays with the kernel.
+            link.send(pack("ECHO", b"x" * 4_000_000), outcomes.append)
+            await asyncio.sleep(0)
+            link.abort("enough")
+            assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown]
+            # The transport closes its socket in a turn of its own.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(ConnectionResetError):
+                drain(server)
 
     run(scenario)
