@@ -55,7 +55,11 @@ healthy() { # NODE...: within 90 s
     local node until=$((SECONDS + 90))
     for node in "$@"; do
         until [ "$(docker inspect -f '{{.State.Health.Status}}' "$(node_id "$node")")" = healthy ]; do
-            [ "$SECONDS" -lt "$until" ] || { say "$node did not get healthy"; "${compose[@]}" logs --tail 20 "$node"; return 1; }
+            if [ "$SECONDS" -ge "$until" ]; then
+                say "$node did not get healthy"
+                "${compose[@]}" logs --tail 20 "$node"
+                return 1
+            fi
             sleep 1
         done
     done
