@@ -120,7 +120,8 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
         return 0
     fi
     found="$(figure acknowledged) acknowledged, $(figure received) of $(figure expected) delivered,"
-    found+=" $(figure lost) lost, $(figure missed_and_told) missed and told, $(figure duplicated) doubled, $(figure misordered) out of order,"
+    found+=" $(figure lost) lost, $(figure missed_and_told) missed and told, $(figure duplicated) doubled,"
+    found+=" $(figure misordered) out of order,"
     found+=" $(figure refused)+$(figure unknown) not acknowledged, $(figure reconnects) reconnects"
     [ ! -e "$scratch/notes" ] || found+="; $(paste -sd, "$scratch/notes" | sed 's/,/, /g')"
     # 3: this machine was too slow for the figures of time, which are not what is looked at here.
