@@ -39,12 +39,11 @@ from gateway.session.subscribing import (
 
 
 def handle(session: Session, request: Work) -> bool:
-    """Carry out one request; False when it has to wait for a subscribe to the same channel.
+    """Carry out one request; False when it has to wait, for a subscribe to the same channel or for the client to read.
 
     Raises RequestError (answered) and Disconnect (closes).
     """
     name, handler, channel = HANDLERS[type(request)]
-    session.services.metrics.commands.add(name)
     if session.state is not State.CONNECTED and name not in ("connect", "pong"):
         raise Disconnect(errors.BAD_COMMAND, f"{name} before connect")
     if channel:
@@ -52,8 +51,18 @@ def handle(session: Session, request: Work) -> bool:
         subscription = session.subs.get(request.channel or session.home)  # type: ignore[union-attr]
         if subscription is not None and not subscription.joined:
             return False
+    if session.congested and _may_bring_much(session, request):
+        return False
+    session.services.metrics.commands.add(name)
     handler(session, request)
     return True
+
+
+def _may_bring_much(session: Session, request: Work) -> bool:
+    """Whether the answer may be large: a client that is slow for a moment gets it when it has read what it has."""
+    if isinstance(request, Subscribe) and request.channel and request.since is None:
+        return session.services.channels.resolve(session.services.app, request.channel).latest is not None
+    return isinstance(request, Subscribe | SubscribeUser | History | Presence)
 
 
 def handle_publish(session: Session, request: Publish) -> None:

@@ -8,7 +8,7 @@ from gateway import __version__, errors
 from gateway.auth.tokens import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
-from gateway.session.recovery import approach, arrive
+from gateway.session.recovery import approach, arrive, size
 from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -19,7 +19,7 @@ def handle_connect(session: Session, request: Connect) -> None:
         raise Disconnect(errors.BAD_COMMAND, "second connect")
     services = session.services
     session.state = State.CONNECTING
-    session.inbox.block()
+    session.inbox.block(request)
     if request.token:
         verify = services.verifier.either if request.by_grant else services.verifier.connection
         verify(request.token, partial(_verified, session, request))
@@ -47,7 +47,7 @@ def _answer_refusal(session: Session, request: Connect, error: RequestError) -> 
     session.answer(request, error)
     if session.state is State.CONNECTING:
         session.refused()
-        session.inbox.unblock()
+        session.inbox.unblock(request)
 
 
 def _admit(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
@@ -130,11 +130,15 @@ def _positioned(
 
 
 def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]) -> None:
-    subs = {
-        name: structs.replace(arrive(session.subs[name], request.positions.get(name)), data=each.data)
-        for name, each in granted.items()
-    }
     services = session.services
+    subs, room, items = {}, services.limits.outbox // 2, 0
+    for name, each in granted.items():
+        # All of it is one reply.
+        arrived = arrive(session, session.subs[name], request.positions.get(name), room)
+        room -= size(arrived.publications)
+        items += len(arrived.publications)
+        subs[name] = structs.replace(arrived, data=each.data)
+    session.inbox.rest(items, services.limits.outbox // 2 - room)
     assert session.identity is not None
     expires, ttl = session.services.expiry(session.identity.expire_at)
     result = ConnectResult(
@@ -152,7 +156,7 @@ def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]
         # The first may be one whose end closes the connection, and with it the others.
         if session.state is State.CONNECTED:
             session.join(subscription)
-    session.inbox.unblock()
+    session.inbox.unblock(request)
 
 
 def handle_refresh(session: Session, request: Refresh) -> None:

@@ -22,6 +22,7 @@ from gateway.messages import (
     PresenceStats,
 )
 from gateway.protocols.base import Message
+from gateway.session.recovery import size
 from gateway.session.session import Session
 from gateway.session.state import State
 
@@ -38,7 +39,7 @@ def handle_history(session: Session, request: History) -> None:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     most = services.limits.history
     limit = request.limit if 0 <= request.limit <= most else most
-    session.inbox.block()
+    session.inbox.block(request)
     services.node.streams.read(
         spec.channel,
         spec.history,
@@ -52,26 +53,26 @@ def _history_read(session: Session, request: History, outcome: HistoryPage | Req
     if isinstance(outcome, HistoryPage) and epoch not in ("", outcome.top.epoch):
         outcome = RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now")
     if isinstance(outcome, HistoryPage):
-        session.inbox.rest(len(outcome.publications))
+        session.inbox.rest(len(outcome.publications), size(outcome.publications))
     _answer(session, request, session.encoder.protocol.history, outcome)
 
 
 def handle_presence(session: Session, request: Presence) -> None:
     channel = _with_presence(session, request.channel)
-    session.inbox.block()
+    session.inbox.block(request)
     services = session.services
     services.node.presence.members(channel, services.limits.presence, partial(_members_read, session, request))
 
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
     if isinstance(outcome, list):
-        session.inbox.rest(len(outcome))
+        session.inbox.rest(len(outcome), sum(len(member.conn_info) + len(member.chan_info) for member in outcome))
     _answer(session, request, session.encoder.protocol.presence, outcome)
 
 
 def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
-    session.inbox.block()
+    session.inbox.block(request)
     show = session.encoder.protocol.presence_stats
     session.services.node.presence.counts(channel, partial(_answer, session, request, show))
 
@@ -105,4 +106,4 @@ def _answer(
         session.answer(request, outcome)
     else:
         session.send(show(request.id, outcome))
-    session.inbox.unblock()
+    session.inbox.unblock(request)

@@ -1,9 +1,10 @@
 """Subscriptions of channels with history or latest values: from where the client stood to where the others stand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.errors import RequestError
-from gateway.messages import Position, SubscribeResult
+from gateway.hub.fanout import footprint
+from gateway.messages import Position, Publication, SubscribeResult
 from gateway.node.latest import LatestJoiner
 from gateway.session.session import Session
 from gateway.session.subscription import Subscription
@@ -42,18 +43,33 @@ def approach(
     subscription.joiner.start()
 
 
-def arrive(subscription: Subscription, since: Position | None) -> SubscribeResult:
-    """What the client is told of a subscription that joins now."""
+def arrive(
+    session: Session, subscription: Subscription, since: Position | None, room: int | None = None
+) -> SubscribeResult:
+    """What the client is told of a subscription that joins now.
+
+    Where its publications take more than `room` (bytes), it is told that it has not recovered.
+    """
     joiner, subscription.joiner = subscription.joiner, None
     if joiner is None:
         # Without a history nobody can know what the client missed.
         return SubscribeResult(recovered=None if since is None else False)
     joined = joiner.finish()
+    publications = joined.publications
+    if room is not None and size(publications) > room:
+        position = None if isinstance(joiner, LatestJoiner) else joined.position
+        return SubscribeResult(position=position, recovered=False)
     if isinstance(joiner, LatestJoiner):
         # Without a position: the client gets the newest values again when it comes back.
-        return SubscribeResult(publications=joined.publications)
-    if joined.recovered and since is not None:
-        # The client counts on from where it stood.
-        position = Position(since.offset, joined.position.epoch)
-        return SubscribeResult(position=position, recovered=True, publications=joined.publications)
-    return SubscribeResult(position=joined.position, recovered=joined.recovered)
+        return SubscribeResult(publications=publications)
+    position = joined.position
+    if publications:
+        # The client counts on from in front of the first: where it stood, unless it gets only the newest.
+        position = Position(publications[0].offset - 1, position.epoch)
+    mine = [each for each in publications if each.exclude_client != session.client]
+    return SubscribeResult(position=position, recovered=joined.recovered, publications=mine)
+
+
+def size(publications: Sequence[Publication]) -> int:
+    """Bytes of memory that they take."""
+    return sum(map(footprint, publications))

@@ -36,6 +36,7 @@ class Session:
         "_outbox",
         "_ping_at",
         "_pong_by",
+        "_progressed",
         "_transport",
         "_write",
         "client",
@@ -69,8 +70,14 @@ class Session:
         self.encoder = encoder
         self._initial = initial
         self._outbox: Outbox | None = None
-        self._ping_at = 0.0
-        self._pong_by = 0.0
+        self._ping_at = self._pong_by = 0.0
+        # The client has read something since it was looked at.
+        self._progressed = False
+
+    @property
+    def congested(self) -> bool:
+        """Whether what is written waits for the client to read."""
+        return self._outbox is not None
 
     @property
     def user(self) -> User:
@@ -95,9 +102,8 @@ class Session:
         if self.state is State.REFUSED:
             self.refuse(Disconnect(errors.BAD_COMMAND, "commands after a refused connect"))
             return
-        metrics = self.services.metrics
-        metrics.messages_in.add()
-        metrics.bytes_in.add(len(data))
+        self.services.metrics.messages_in.add()
+        self.services.metrics.bytes_in.add(len(data))
         try:
             requests = self.encoder.protocol.decode(data, binary=binary)
         except Disconnect as error:
@@ -130,6 +136,9 @@ class Session:
         if waiting:
             # May pause again at once, and then whatever comes next queues behind this block.
             self._transport.write(waiting)
+        self._progressed = True
+        if not self.congested:
+            self.inbox.go_on()
 
     def closed(self, code: int, reason: str) -> None:
         if self.state is not State.CLOSED:
@@ -345,13 +354,15 @@ class Session:
         now = self.services.scheduler.now()
         heartbeat = self.services.heartbeat
         if self._pong_by and now >= self._pong_by:
-            if not self.inbox.held:
+            if not self.inbox.held or (self.congested and not self._progressed):
                 self.disconnect(errors.NO_PONG)
                 return
             # The answer may wait in the socket that is not being read.
+            self._progressed = False
             self._pong_by = now + heartbeat.pong_timeout
         elif not self._pong_by and self._ping_at and now >= self._ping_at:
             self._write(self.encoder.ping_frame)
+            self._progressed = False
             self._ping_at = now + heartbeat.ping_interval
             self._pong_by = now + heartbeat.pong_timeout
         self.reschedule()

@@ -12,7 +12,7 @@ from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
-from gateway.session.recovery import approach, arrive
+from gateway.session.recovery import approach, arrive, size
 from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -59,7 +59,7 @@ def _granted(
         session.answer(request, error)
     except Disconnect as error:
         session.refuse(error)
-    session.inbox.unblock()
+    session.inbox.go_on()
 
 
 def _check_grant(session: Session, channel: str, outcome: Grant | RequestError | Disconnect) -> Grant:
@@ -84,6 +84,9 @@ def _subscribe(
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     if request.delta and spec.options.delta and spec.latest is None:
         subscription.encoder = session.encoder.delta
+    if request.since is not None or spec.latest is not None:
+        # What it gets may be large: one at a time.
+        session.inbox.block(request)
     session.subs[request.channel] = subscription
     session.services.node.acquire(spec.channel, partial(_subscribed, session, request, subscription))
 
@@ -93,7 +96,7 @@ def _subscribed(session: Session, request: Subscribe, subscription: Subscription
         return
     if error is not None:
         session.answer(request, error)
-        session.inbox.unblock()
+        session.inbox.unblock(request)
         return
     changed = partial(_positioned, session, request, subscription)
     approach(session, subscription, request.since, changed)
@@ -104,7 +107,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
     if session.subs.get(request.channel) is not subscription:
         return
     if error is None:
-        result = arrive(subscription, request.since)
+        result = arrive(session, subscription, request.since)
         if request.all_or_nothing and result.recovered is False:
             error = RequestError(errors.UNRECOVERABLE, "what was missed is not in the history any more")
     if error is not None:
@@ -112,7 +115,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
         session.answer(request, error)
     else:
         expires, ttl = session.services.expiry(subscription.expire_at)
-        session.inbox.rest(len(result.publications))
+        session.inbox.rest(len(result.publications), size(result.publications))
         result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.encoder is not None)
         try:
             session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
@@ -120,7 +123,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
             session.refuse(close)
             return
         session.join(subscription)
-    session.inbox.unblock()
+    session.inbox.unblock(request)
 
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
@@ -134,6 +137,7 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     channel = Channel(message.app, message.channel)
     subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
     session.subs[message.channel] = subscription
+    session.inbox.block(message)
     session.services.node.acquire(channel, partial(_acquired_by_server, session, subscription, message))
 
 
@@ -157,14 +161,15 @@ def _subscribed_by_server(
         if session.subs.get(message.channel) is subscription:
             session.leave(subscription)
     elif session.subs.get(message.channel) is subscription:
-        result = structs.replace(arrive(subscription, message.since), data=message.data)
+        result = structs.replace(arrive(session, subscription, message.since), data=message.data)
+        session.inbox.rest(len(result.publications), size(result.publications))
         try:
             session.send(session.encoder.protocol.push_subscribe(message.channel, result))
         except Disconnect as close:
             session.refuse(close)
             return
         session.join(subscription)
-    session.inbox.unblock()
+    session.inbox.unblock(message)
 
 
 def _too_many_channels() -> RequestError:

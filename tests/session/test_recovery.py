@@ -408,7 +408,7 @@ def test_large_answers_have_their_time(make_world: MakeWorld) -> None:
     assert client.transport.reading
     client.send({"id": 6, "history": {"channel": "news", "limit": 500}})
     held = client.transport.reading
-    world.scheduler.advance(0.049)
+    world.scheduler.advance(0.059)
     still = client.transport.reading
     world.scheduler.advance(0.002)
     assert (held, still, client.transport.reading) == (False, False, True)
