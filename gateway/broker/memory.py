@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from fnmatch import translate
 from re import compile as compile_pattern
@@ -42,7 +42,7 @@ class MemoryBroker:
         self.presence = MemoryPresence(self._send, metrics)
         self._unanswered: deque[tuple[PublishDone, PublishResult | RequestError]] = deque()
         # (channel, idempotency key) -> when it is forgotten, and its result; in the order of publishing.
-        self._seen: dict[tuple[Channel, str], tuple[float, PublishResult]] = {}
+        self._seen: OrderedDict[tuple[Channel, str], tuple[float, PublishResult]] = OrderedDict()
         metrics.broker_up.read = lambda: float(self._receiver is not None)
 
     async def start(self, receiver: Receiver) -> None:
@@ -150,7 +150,7 @@ class MemoryBroker:
         self._seen.pop(key, None)
         self._seen[key] = (until, result)
         while len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
 
 
 class MemoryRegistry:

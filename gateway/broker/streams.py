@@ -1,12 +1,14 @@
 """Streams in the memory of this process, for the engine of one node."""
 
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import NamedTuple
 
 from msgspec import structs
 
+from gateway.broker import envelope
 from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
     Channel,
@@ -28,25 +30,22 @@ VALUE_OVERHEAD = 128
 SWEEP_EVERY = 1_000
 
 
+class _Value(NamedTuple):
+    """The newest of a key."""
+
+    publication: Publication
+    time: float
+    taken: int
+
+
 class _Stream:
-    __slots__ = (
-        "expire_at",
-        "forget_at",
-        "publications",
-        "taken",
-        "times",
-        "top",
-        "values",
-        "version",
-        "version_epoch",
-    )
+    __slots__ = ("expire_at", "forget_at", "publications", "taken", "top", "values", "version", "version_epoch")
 
     def __init__(self) -> None:
         self.top = Position(0, secrets.token_hex(4))
         self.publications: deque[Publication] = deque()
-        # The newest by key, where only those count, and when they came; in this order.
-        self.values: dict[str, Publication] = {}
-        self.times: dict[str, float] = {}
+        # By key, where only the newest count; the oldest first. What they take is bounded.
+        self.values: OrderedDict[str, _Value] = OrderedDict()
         self.taken = 0
         # When the publications end, and when the position does.
         self.expire_at = 0.0
@@ -54,29 +53,35 @@ class _Stream:
         self.version = 0
         self.version_epoch = ""
 
-    def make_room(self, key: str, publication: Publication, latest: Latest) -> None:
-        """The value that the key has goes. Raises RequestError when the new one does not fit, and nothing goes."""
-        if key not in self.values and len(self.values) >= latest.keys:
+    def check_room(self, key: str, taken: int, latest: Latest) -> None:
+        """Raises RequestError when a value that takes so many bytes does not fit."""
+        before = self.values.get(key)
+        if before is None and len(self.values) >= latest.keys:
             raise full(keys=True)
-        before = _taken(key, self.values[key]) if key in self.values else 0
-        if self.taken - before + _taken(key, publication) > latest.size:
+        if self.taken - (before.taken if before is not None else 0) + taken > latest.size:
             raise full(keys=False)
+
+    def keep(self, key: str, value: _Value) -> None:
         self.drop_value(key)
-        self.taken += _taken(key, publication)
+        self.values[key] = value
+        self.taken += value.taken
 
     def drop_value(self, key: str) -> None:
         if key in self.values:
-            self.taken -= _taken(key, self.values.pop(key))
-            del self.times[key]
+            self.taken -= self.values.pop(key).taken
 
     def forget(self, latest: Latest, now: float) -> None:
         """Values that are too old."""
-        while self.times and next(iter(self.times.values())) < now - latest.ttl:
-            self.drop_value(next(iter(self.times)))
+        while self.values:
+            oldest = next(iter(self.values))
+            if self.values[oldest].time >= now - latest.ttl:
+                return
+            self.drop_value(oldest)
 
 
-def _taken(key: str, value: Publication) -> int:
-    return len(value.data) + len(key.encode()) + VALUE_OVERHEAD
+def _taken(key: str, publication: Publication) -> int:
+    """What a value takes: its tags count too, as they do in Redis."""
+    return len(envelope.encode(publication)) + len(key.encode()) + VALUE_OVERHEAD
 
 
 def full(*, keys: bool) -> RequestError:
@@ -135,25 +140,25 @@ class Streams:
 
     def set_value(self, publication: Publication, latest: Latest) -> Publication:
         """The publication with its position, as the value of its key. Raises RequestError when there is no room."""
-        stream = self._stream(publication.channel)
-        stream.forget(latest, self._clock())
-        key = latest_key(publication, latest)
+        stream, now = self._stream(publication.channel), self._clock()
+        stream.forget(latest, now)
+        key, taken = latest_key(publication, latest), 0
+        if not is_removal(publication):
+            taken = _taken(key, publication)
+            stream.check_room(key, taken, latest)
+        top = stream.top = Position(stream.top.offset + 1, stream.top.epoch)
+        publication = structs.replace(publication, offset=top.offset, epoch=top.epoch)
         if is_removal(publication):
             stream.drop_value(key)
         else:
-            stream.make_room(key, publication, latest)
-        top = stream.top = Position(stream.top.offset + 1, stream.top.epoch)
-        publication = structs.replace(publication, offset=top.offset, epoch=top.epoch)
-        if not is_removal(publication):
-            stream.values[key] = publication
-            stream.times[key] = self._clock()
-        stream.forget_at = self._clock() + latest.ttl
+            stream.keep(key, _Value(publication, now, taken))
+        stream.forget_at = now + latest.ttl
         return publication
 
     def values(self, channel: Channel, latest: Latest) -> HistoryPage:
         stream = self._stream(channel)
         stream.forget(latest, self._clock())
-        return HistoryPage(list(stream.values.values()), stream.top)
+        return HistoryPage([value.publication for value in stream.values.values()], stream.top)
 
     def clear(self, channel: Channel) -> None:
         self._stream(channel).publications.clear()

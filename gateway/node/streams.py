@@ -1,7 +1,7 @@
 """The channels with history, or with latest values, that this node has subscribers for."""
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -70,7 +70,8 @@ class Streams:
         self._streams: dict[Channel, Stream | LatestChannel] = {}
         # Reads under way, and those that wait; who asks for what already waits gets the answer of that.
         self._reads = 0
-        self._waiting: dict[tuple[Channel, HistoryQuery | Latest], _Read] = {}
+        # (Ordered: a dict looks for its first entry behind all that were removed, which many thousands may have been.)
+        self._waiting: OrderedDict[tuple[Channel, HistoryQuery | Latest], _Read] = OrderedDict()
         self._issuing = False
         # In the order in which they are looked at.
         self._idle: deque[Stream | LatestChannel] = deque()
@@ -174,7 +175,7 @@ class Streams:
     def _issue(self) -> None:
         self._issuing = False
         while self._waiting and self._reads < READS:
-            read = self._waiting.pop(next(iter(self._waiting)))
+            _, read = self._waiting.popitem(last=False)
             self._reads += 1
             for issued in read.issued:
                 issued()

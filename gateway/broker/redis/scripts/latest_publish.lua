@@ -54,11 +54,12 @@ else
     bytes = bytes + taken(#value, key)
     redis.call('HSET', KEYS[2], key, value)
     redis.call('ZADD', KEYS[3], ARGV[10], key)
-    redis.call('EXPIRE', KEYS[2], ttl)
-    redis.call('EXPIRE', KEYS[3], ttl)
 end
 redis.call('HSET', KEYS[1], 'e', epoch, 's', text, 'b', bytes)
-redis.call('EXPIRE', KEYS[1], ttl)
+-- Together, so that the bytes are always those of the values.
+for index = 1, 3 do
+    redis.call('EXPIRE', KEYS[index], ttl)
+end
 local sent = redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. text .. ':' .. epoch .. ';' .. ARGV[3])
 if type(sent) == 'table' and sent.err then
     return redis.error_reply('UNSENT ' .. sent.err)
