@@ -35,6 +35,7 @@ def test_the_values_of_a_channel_take_no_more_bytes_than_they_may(engine: Engine
     async def scenario() -> None:
         async with engine.members(1) as (member,):
             assert is_refused(await set_value(member, "a", "x" * 1_200, latest), "latest_size")
+            assert is_refused(await set_value(member, "a", "x", latest, note="x" * 1_200), "latest_size")
             assert await keys(member, latest) == []
             for key in "ab":
                 assert isinstance(await set_value(member, key, "x" * 300, latest), PublishResult)
@@ -74,5 +75,21 @@ def test_values_that_are_forgotten_make_room(engine: Engine) -> None:
                     await asyncio.sleep(0.1)
             # What a read forgot takes no room either.
             assert isinstance(await set_value(member, "newer", "1", latest), PublishResult)
+
+    asyncio.run(scenario())
+
+
+def test_values_that_are_forgotten_take_no_bytes(engine: Engine) -> None:
+    """Also where removals alone keep the channel known."""
+    latest = Latest("key", keys=10, ttl=1, interval=0.0, size=1_000)
+
+    async def scenario() -> None:
+        async with engine.members(1) as (member,):
+            for key in "abc":
+                assert isinstance(await set_value(member, key, "x" * 600, latest), PublishResult)
+                async with asyncio.timeout(PATIENCE):
+                    while await keys(member, latest):
+                        await set_value(member, "none", "null", latest, **{REMOVED: "true"})
+                        await asyncio.sleep(0.1)
 
     asyncio.run(scenario())
