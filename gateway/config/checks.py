@@ -164,6 +164,11 @@ def _channels(settings: ServerSettings) -> Iterator[str]:
             yield f"{name}.history_meta_ttl is less than history_ttl, which counts for both"
         if options.join_leave != "off" and options.presence is False:
             yield f"{name}.join_leave keeps who is there, and {name}.presence = false lets nobody read it"
+        if options.delivery == "latest" and options.latest_size > settings.limits.outbox:
+            yield (
+                f"{name}.latest_size is more than limits.outbox: the values in one reply close a client that is slow "
+                "for a moment"
+            )
     if settings.personal.namespace and not settings.personal.enabled:
         yield "personal.namespace is set, but personal.enabled is off"
 

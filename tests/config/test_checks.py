@@ -99,6 +99,10 @@ def test_these_are_no_errors(values: dict[str, Any]) -> None:
         ({"origins": {"allowed": ["https://a.b"], "required": False}}, "origins.required = false"),
         ({"trusted_proxies": ["::/0"]}, "trusted_proxies holds every address"),
         ({"channels": {"delivery": "latest", "history_size": 5}}, "channels.history_size has no effect"),
+        (
+            {"limits": {"outbox": 400_000}, "namespaces": {"user": {"delivery": "latest"}}},
+            "namespaces.user.latest_size is more than limits.outbox",
+        ),
         ({"namespaces": {"user": {"history_meta_ttl": 5}}}, "namespaces.user.history_meta_ttl is less than"),
         ({"channels": {"join_leave": "users", "presence": False}}, "channels.presence = false lets nobody read it"),
         ({"personal": {"namespace": "user"}}, "personal.enabled is off"),
