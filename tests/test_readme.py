@@ -63,6 +63,8 @@ RUN_HERE = (
     'curl http://127.0.0.1:8000/api/publish -H "X-API-Key',
     "// Prints each order once",
     "# Prints each order once",
+    "GATEWAY_CHANNELS__DELIVERY=latest",
+    "set_value()",
 )
 
 
@@ -215,6 +217,23 @@ def test_recovery_in_javascript(cluster: Cluster) -> None:
 @pytest.mark.slow
 def test_recovery_in_python(cluster: Cluster) -> None:
     recover(cluster, "# Prints each order once", in_python, "orders-python")
+
+
+@pytest.mark.slow
+def test_latest_values(tmp_path: Path) -> None:
+    """The newest of each key, with their ages."""
+    address = f"127.0.0.1:{free_port()}"
+    env = environment(GATEWAY_LISTEN=address, GATEWAY_INTERNAL_LISTEN="127.0.0.1:0", GATEWAY_URL=f"http://{address}")
+    with started(watch(block("GATEWAY_CHANNELS__DELIVERY=latest").code), env, tmp_path) as node:
+        node.expect("serving")
+        code = "exec 2>&1; export PYTHONUNBUFFERED=1\n" + block("set_value()").code.replace(ADDRESS, address)
+        with started(code, env, tmp_path) as shell:
+            shell.expect("subscribed to hall")
+            shown = [json.loads(shell.next_line()) for _ in range(2)]
+    assert [(each["tags"].pop("age").isdecimal(), each["data"], each["tags"]) for each in shown] == [
+        (True, 21.5, {"key": "temperature"}),
+        (True, 40, {"key": "humidity"}),
+    ]
 
 
 def in_python(code: str) -> str:
