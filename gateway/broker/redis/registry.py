@@ -60,6 +60,8 @@ class RedisRegistry:
         self._changed: dict[Channel, int] = {}
         self._generation = 0
         self._has_lease = False
+        # When the last renewal that was answered was sent (monotonic, seconds).
+        self._renewed_at = 0.0
         self._server = ""
         # What counts under the lease may not be what this node has said.
         self._is_doubtful = False
@@ -103,13 +105,17 @@ class RedisRegistry:
         self._server = generation
 
     async def announce(self, info: NodeInfo) -> None:
+        sent_at = time.monotonic()
         was_there = await self._renew(info)
-        if not self._has_lease or (was_there and not self._is_doubtful):
+        # What is there may be a renewal that was given up and arrived late, when the lease had run out before.
+        has_lasted = was_there and time.monotonic() - self._renewed_at < LEASE
+        self._renewed_at = sent_at
+        if not self._has_lease or (has_lasted and not self._is_doubtful):
             self._has_lease = True
             return
         # The lease had run out meanwhile (this process was stopped, or Redis lost data). Others are cleaning up after
         # it, so everything is said again, under another one.
-        self._is_doubtful = False
+        self._is_doubtful = True
         ended = self.lease
         self._generation += 1
         async with failing("the ended lease was not given up"), self.client.pipeline(transaction=False) as pipe:
@@ -117,6 +123,7 @@ class RedisRegistry:
             pipe.set(self._keys.partition_count(), self._keys.partitions, nx=True)
             await pipe.execute()
         await self._renew(info)
+        self._is_doubtful = False
         self._changed.update(self._occupied)
         self.on_lapse()
 

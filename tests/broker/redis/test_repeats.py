@@ -6,16 +6,21 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from gateway.broker.redis import registry
 from gateway.broker.redis.keys import LeaseId
 from gateway.broker.redis.presence import REPEAT_BATCHES, RedisPresence
+from gateway.broker.redis.registry import RedisRegistry
 from gateway.control import NodeId, NodeInfo
+from gateway.errors import BrokerUnavailable
 from gateway.messages import Channel, ClientId
 from gateway.metrics import Metrics
-from tests.broker.redis.nodes import until_health
+from tests.broker.members import PATIENCE, redis_member
+from tests.broker.redis.nodes import settings, until_health
+from tests.broker.redis.proxy import proxied
 from tests.broker.redis.test_presence import KEYS, RULES, are, client, node, until
 from tests.broker.redis.test_registry import occupied
 from tests.broker.test_presence_contract import OTHER, ROOM
-from tests.servers import valkey_server
+from tests.servers import ValkeyServer, valkey_server
 
 ROOMS = 100
 
@@ -142,5 +147,60 @@ def test_a_server_that_lost_the_newest_is_told_again() -> None:
                 await here.registry.announce(NodeInfo(NodeId("a"), "a", "1", 0))
                 await until(lambda: are(here, ["c2"]))
                 await occupied(here, {ROOM.name: 1})
+
+    asyncio.run(scenario())
+
+
+def test_a_renewal_that_arrives_late_hides_no_lapse(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was given up in a partition; meanwhile the lease ran out, and others may have cleaned up after it."""
+    monkeypatch.setattr(registry, "LEASE", 1)
+
+    async def scenario() -> None:
+        async with node(server, "a") as here:
+            here.presence.enter(ROOM, client(1), RULES)
+            assert await are(here, ["c1"])
+            with redis.Redis.from_url(server.url) as operator:
+                async with asyncio.timeout(PATIENCE):
+                    while operator.exists(KEYS.lease(LeaseId("a0000"))):
+                        await asyncio.sleep(0.02)
+                operator.set(KEYS.lease(LeaseId("a0000")), b"late")
+                await here.announce("a")
+                await until(lambda: is_under(server, "a0001"))
+
+    asyncio.run(scenario())
+
+
+async def is_under(server: ValkeyServer, lease: str) -> bool:
+    """Whether the first client counts under the lease."""
+    with redis.Redis.from_url(server.url) as operator:
+        entry = operator.hget(KEYS.presence(ROOM), "c1") or b""
+        return entry.startswith(lease.encode() + b"\0")
+
+
+def test_a_new_lease_whose_answer_is_lost_is_not_taken_for_one_that_is_known(server: ValkeyServer) -> None:
+    """What is said again comes behind the answer; without it, under the next lease."""
+
+    async def scenario() -> None:
+        async with proxied(server.port) as proxy:
+            through = settings(f"redis://127.0.0.1:{proxy.port}/0")
+            async with redis_member(settings(server.url), "a", through) as here:
+                leases = here.registry
+                assert isinstance(leases, RedisRegistry)
+                here.presence.enter(ROOM, client(1), RULES)
+                assert await are(here, ["c1"])
+                leases.server_is("another")
+                # Nothing before, and one new in the set of all leases.
+                proxy.drop(b"\r\n:1\r\n")
+                announcing = asyncio.create_task(here.announce("a"))
+                with redis.Redis.from_url(server.url) as operator:
+                    async with asyncio.timeout(PATIENCE):
+                        while not operator.exists(KEYS.lease(LeaseId("a0001"))):
+                            await asyncio.sleep(0.01)
+                proxy.swallow()
+                with pytest.raises(BrokerUnavailable):
+                    await announcing
+                proxy.forward()
+                await here.announce("a")
+                await until(lambda: is_under(server, leases.lease))
 
     asyncio.run(scenario())
