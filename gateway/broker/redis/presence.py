@@ -311,14 +311,16 @@ def decoded(entry: bytes) -> ClientInfo:
 
 def user_of(entry: bytes) -> str:
     """Whose it is, whatever version wrote it. Raises EnvelopeError."""
-    return _user_and_message(entry)[0].decode()
+    return _user_and_message(entry)[0]
 
 
-def _user_and_message(entry: bytes) -> tuple[bytes, bytes]:
+def _user_and_message(entry: bytes) -> tuple[str, bytes]:
     length, _, rest = entry.partition(END.encode())[2].partition(b":")
-    if not length.isdigit():
-        raise EnvelopeError("no entry of a member")
-    return rest[: int(length)], rest[int(length) :]
+    try:
+        end = int(length)
+        return rest[:end].decode(), rest[end:]
+    except ValueError:
+        raise EnvelopeError("no entry of a member") from None
 
 
 def leaving_entry(channel: Channel, user: str) -> str:

@@ -229,11 +229,12 @@ def test_what_another_version_wrote(server: ValkeyServer) -> None:
             with redis.Redis.from_url(server.url) as operator:
                 operator.hset(KEYS.presence(ROOM), "x", b"z0000\0\xc1")
                 operator.hset(KEYS.presence(ROOM), "y", b"z0000\x003:ann\xc1")
+                operator.hset(KEYS.presence(ROOM), "z", b"z0000\x001:\xff")
                 operator.hset(KEYS.users(ROOM), "ann", 1)
                 operator.sadd(KEYS.held(KEYS.partition(ROOM), "default", LeaseId("z0000")), ROOM.name)
                 here.presence.enter(ROOM, client(1), RULES)
                 assert await are(here, ["c1"])
-                assert here.metrics.broker_invalid.value == 2
+                assert here.metrics.broker_invalid.value == 3
                 operator.sadd(KEYS.leases(), "z0000")
                 await until(lambda: gone(server))
                 assert await counts(here) == (1, 1)
@@ -243,7 +244,7 @@ def test_what_another_version_wrote(server: ValkeyServer) -> None:
 
 async def gone(server: ValkeyServer) -> bool:
     with redis.Redis.from_url(server.url) as operator:
-        return not any(operator.hmget(KEYS.presence(ROOM), "x", "y"))
+        return not any(operator.hmget(KEYS.presence(ROOM), "x", "y", "z"))
 
 
 def test_refusals_of_redis_are_errors(server: ValkeyServer) -> None:
