@@ -10,6 +10,13 @@
 if is_stale(ARGV[13]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
+-- What keeps a value out that is to make the values take so many bytes; `before`: those of the one it replaces, or 0.
+local function obstacle(before, bytes)
+    if before == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
+        return '0'
+    end
+    return bytes > tonumber(ARGV[9]) and '-1'
+end
 local window = tonumber(ARGV[11])
 local first = window > 0 and first_result(KEYS[4])
 if first then
@@ -25,33 +32,28 @@ end
 local key, ttl, is_removal = ARGV[7], tonumber(ARGV[6]), ARGV[12] == '1'
 local text = string.format('%.0f', offset + 1)
 local value = text .. ';' .. ARGV[3]
--- Of the answers above, the one that keeps the value out.
-local function obstacle()
-    local before = redis.call('HSTRLEN', KEYS[2], key)
-    if before == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
-        return '0'
-    end
-    if bytes - taken(before, key) + taken(#value, key) > tonumber(ARGV[9]) then
-        return '-1'
-    end
-end
-if not is_removal and obstacle() then
-    local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[10]) - ttl * 1000))
-    if freed > 0 then
-        bytes = bytes - freed
-        redis.call('HSET', KEYS[1], 'b', bytes)
-    end
-    local full = obstacle()
+local before, after = taken(redis.call('HSTRLEN', KEYS[2], key), key), 0
+if not is_removal then
+    after = taken(#value, key)
+    local full = obstacle(before, bytes - before + after)
     if full then
-        return {full, epoch}
+        local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[10]) - ttl * 1000))
+        if freed > 0 then
+            bytes = bytes - freed
+            redis.call('HSET', KEYS[1], 'b', bytes)
+            before = taken(redis.call('HSTRLEN', KEYS[2], key), key)
+            full = obstacle(before, bytes - before + after)
+        end
+        if full then
+            return {full, epoch}
+        end
     end
 end
-bytes = bytes - taken(redis.call('HSTRLEN', KEYS[2], key), key)
+bytes = bytes - before + after
 if is_removal then
     redis.call('HDEL', KEYS[2], key)
     redis.call('ZREM', KEYS[3], key)
 else
-    bytes = bytes + taken(#value, key)
     redis.call('HSET', KEYS[2], key, value)
     redis.call('ZADD', KEYS[3], ARGV[10], key)
 end
