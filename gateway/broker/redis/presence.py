@@ -29,6 +29,8 @@ MAX_UNCONFIRMED = 100_000
 # Members per command, and commands per turn of the loop, when a node enters all that it has again.
 BATCH = 200
 REPEAT_BATCHES = 5
+# Seconds it then waits for a Redis that does not read as fast.
+REPEAT_PAUSE = 0.01
 
 
 class Entry(NamedTuple):
@@ -140,8 +142,12 @@ class RedisPresence:
             self._repeat_some()
 
     def repeat_if_behind(self) -> None:
-        """Called every second or so: the link may be there again."""
-        if self._is_behind and self._link.current is not None and self._link.current.writable:
+        """Called every second or so: the link may be there again.
+
+        What is under way ends first, so that it comes to what stands behind something that Redis refuses.
+        """
+        link = self._link.current
+        if self._is_behind and self._repeating is None and link is not None and link.writable:
             self.repeat()
 
     async def leave_of(
@@ -288,12 +294,20 @@ class RedisPresence:
 
     def _repeat_some(self) -> None:
         assert self._repeating is not None
+        loop = asyncio.get_running_loop()
         for _ in range(REPEAT_BATCHES):
-            if self._is_behind or next(self._repeating, self) is self:
-                # When one did not reach Redis, the others would not either: all begins anew.
+            link = self._link.current
+            if link is None:
+                # The others would not reach Redis either: all begins anew.
+                self._is_behind, self._repeating = True, None
+                return
+            if not link.writable:
+                loop.call_later(REPEAT_PAUSE, self._repeat_some)
+                return
+            if next(self._repeating, self) is self:
                 self._repeating = None
                 return
-        asyncio.get_running_loop().call_soon(self._repeat_some)
+        loop.call_soon(self._repeat_some)
 
 
 def _arguments(channel: Channel, entries: Iterable[tuple[ClientId, Entry]]) -> Iterator[str | bytes]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import hiredis
 import pytest
 import redis
 
@@ -32,10 +33,15 @@ class Wire:
         self.writable = True
         self.sent: list[bytes] = []
         self.broken = False
+        # A part of commands that the server refuses.
+        self.refused: bytes | None = None
 
     def send(self, command: bytes, done: Callable[[object], None]) -> None:
         self.sent.append(command)
-        done(ConnectionError("broken") if self.broken else 0)
+        if self.refused is not None and self.refused in command:
+            done(hiredis.ReplyError("WRONGTYPE"))
+        else:
+            done(ConnectionError("broken") if self.broken else 0)
 
     def rooms(self, lease: str) -> set[int]:
         """Those whose members were entered under the lease."""
@@ -118,6 +124,49 @@ def test_a_link_that_breaks_during_a_repeat_begins_it_anew() -> None:
         presence.repeat_if_behind()
         await turns(ROOMS)
         assert kept.wire.sent == []
+
+    asyncio.run(scenario())
+
+
+def test_a_repeat_waits_for_a_server_that_is_slow() -> None:
+    """Nothing is lost, and nothing said twice."""
+
+    async def scenario() -> None:
+        kept = Kept()
+        presence = await in_rooms(kept, lambda: LeaseId("a0000"))
+        presence.repeat()
+        kept.wire.writable = False
+        presence.repeat_if_behind()
+        await turns(ROOMS)
+        assert len(kept.wire.sent) == REPEAT_BATCHES
+        kept.wire.writable = True
+        async with asyncio.timeout(PATIENCE):
+            while len(kept.wire.sent) < ROOMS:
+                await asyncio.sleep(0.01)
+        presence.repeat_if_behind()
+        await turns(ROOMS)
+        assert kept.wire.rooms("a0000") == set(range(ROOMS))
+        assert len(kept.wire.sent) == ROOMS
+
+    asyncio.run(scenario())
+
+
+def test_a_room_that_redis_refuses_keeps_no_other_from_being_said() -> None:
+    """It is tried again and again, each time behind all the others."""
+
+    async def scenario() -> None:
+        kept = Kept()
+        presence = await in_rooms(kept, lambda: LeaseId("a0000"))
+        kept.wire.refused = b"\r\nroom0\r\n"
+        presence.repeat()
+        for _ in range(3):
+            presence.repeat_if_behind()
+            await turns(ROOMS // REPEAT_BATCHES // 2)
+        assert kept.wire.rooms("a0000") == set(range(ROOMS))
+        before = len(kept.wire.sent)
+        presence.repeat_if_behind()
+        await turns(ROOMS)
+        assert len(kept.wire.sent) > before
 
     asyncio.run(scenario())
 
