@@ -1,10 +1,11 @@
 """Fakes of ports: time by hand, a transport that records, a broker that answers when told."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
-from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
+from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import BrokerUnavailable, CloseCode
@@ -161,6 +162,11 @@ class ManualBroker:
             done(BrokerUnavailable("down"))
             return
         self.complete(lambda: done(self.streams.read(channel, history, query)))
+
+    def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
+        for standing in standings:
+            if self.up and self.streams.top(standing.channel) != standing.position:
+                self.complete(partial(elsewhere, standing))
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
         if not self.up:

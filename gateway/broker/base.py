@@ -17,6 +17,7 @@ from gateway.messages import (
     HistoryQuery,
     Latest,
     MemberCounts,
+    Position,
     PresenceRules,
     Publication,
     PublishOptions,
@@ -53,6 +54,14 @@ class Receiver(Protocol):
         """Publications of these subscribed channels may have been missed. They are subscribed again by now."""
 
 
+class Standing(NamedTuple):
+    """Where the subscribers of a stream stand."""
+
+    channel: Channel
+    history: Retention
+    position: Position
+
+
 class Broker(Protocol):
     """Carries publications and control messages between nodes.
 
@@ -82,6 +91,12 @@ class Broker(Protocol):
 
         What was published before the call is in it. `done` may be called before `read` returns, with
         BrokerUnavailable.
+        """
+
+    def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
+        """Call `elsewhere` for each stream that does not stand where it is said to; for none while that is unknown.
+
+        Much cheaper than to read them; it keeps their positions alive, as reading does.
         """
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import translate
 from re import compile as compile_pattern
 
-from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
+from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.presence import MemoryPresence
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
@@ -77,6 +77,11 @@ class MemoryBroker:
             done(BrokerUnavailable("the broker is stopped"))
             return
         done(self._streams.read(channel, history, query))
+
+    def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
+        for standing in standings:
+            if self._streams.read(standing.channel, standing.history, HistoryQuery()).top != standing.position:
+                elsewhere(standing)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
         if self._receiver is None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import structs
 
+from gateway.broker.base import Standing
+from gateway.broker.memory import MemoryBroker
 from gateway.broker.streams import Streams
 from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
@@ -276,6 +278,36 @@ def test_the_newest_value_of_each_key_is_kept(engine: Engine) -> None:
     asyncio.run(scenario())
 
 
+def test_streams_are_compared_with_where_they_should_stand(engine: Engine) -> None:
+    """Many at once; those that stand elsewhere are told, and those that are not there at all."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            channels = [Channel("default", f"chat:{number}") for number in range(40)]
+            standings = []
+            for number, channel in enumerate(channels):
+                if number % 2:
+                    await publish(there, "1", channel)
+                standings.append(Standing(channel, KEPT, (await read(here, channel)).top))
+            assert await elsewhere(here, standings) == []
+            await publish(there, "2", channels[4])
+            await publish(there, "2", channels[5])
+            standings[9] = standings[9]._replace(position=Position(1, "other"))
+            standings[11] = Standing(Channel("default", "chat:none"), KEPT, Position(1, "none"))
+            found = await elsewhere(here, standings)
+            assert sorted(standings.index(each) for each in found) == [4, 5, 9, 11]
+
+    asyncio.run(scenario())
+
+
+async def elsewhere(member: Member, standings: list[Standing]) -> list[Standing]:
+    """Complete when a read that was asked for afterwards is answered."""
+    found: list[Standing] = []
+    member.broker.compare(standings, found.append)
+    await read(member, OTHER)
+    return found
+
+
 def test_without_its_server_it_reads_nothing(engine: Engine) -> None:
     """The error comes at once, and never raises."""
 
@@ -284,6 +316,8 @@ def test_without_its_server_it_reads_nothing(engine: Engine) -> None:
         outcomes: list[Any] = []
         member.broker.read(ROOM, KEPT, HistoryQuery(), outcomes.append)
         member.broker.values(ROOM, LATEST, outcomes.append)
+        if not isinstance(member.broker, MemoryBroker):
+            member.broker.compare([Standing(ROOM, KEPT, Position(1, "e"))], outcomes.append)
         assert [type(outcome).__name__ for outcome in outcomes] == ["BrokerUnavailable"] * 2
 
     asyncio.run(scenario())

@@ -1,12 +1,13 @@
 """Reads of streams: how many at once, what is kept meanwhile, and how quiet channels are looked at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from gateway.broker.base import Standing
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, HistoryPage, HistoryQuery, Latest, Position, Retention
+from gateway.messages import Channel, HistoryQuery, Latest, Position, Retention
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
 from gateway.node.streams import IDLE_INTERVAL, READS, TICK
@@ -166,11 +167,10 @@ def test_idle_channels_are_looked_at_a_few_at_a_time() -> None:
     node = make_node(site, ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")}))
     asked: list[Channel] = []
 
-    def read(channel: Channel, history: Retention, query: HistoryQuery, done: Callable[..., None]) -> None:
-        asked.append(channel)
-        done(HistoryPage([], Position(0, "e")))
+    def compare(standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
+        asked.extend(standing.channel for standing in standings)
 
-    site.broker.read = read  # type: ignore[method-assign]
+    site.broker.compare = compare  # type: ignore[method-assign]
     channels = [Channel("default", f"kept:{number}") for number in range(3000)]
     for channel in channels:
         node.streams.join(channel, KEPT, None, lambda error: None, cache=False).start()

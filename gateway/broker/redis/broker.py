@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
 
 from gateway.broker import envelope
-from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, SubscribeDone
+from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import generation, lua, streams
 from gateway.broker.redis.control import ControlMessages
@@ -17,6 +17,7 @@ from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import Link, Target, connect, pack
 from gateway.broker.redis.presence import RedisPresence
+from gateway.broker.redis.reads import StreamReads
 from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
@@ -29,7 +30,6 @@ from gateway.messages import (
     PUBLISHED,
     Channel,
     Event,
-    HistoryPage,
     HistoryQuery,
     Latest,
     PresenceRules,
@@ -77,6 +77,7 @@ class RedisBroker:
         self._subscriber = KeptLink("subscribe", name, self._open_subscriber, self._cut, metrics)
         self.presence = RedisPresence(self._reader, lambda: registry.lease, keys, metrics)
         registry.on_lapse = self.presence.repeat
+        self._reads = StreamReads(self._reader, keys, metrics, self._after_error)
         self._reaper = Reaper(registry, self.presence, keys, rules)
         self._subscribed = False
         self._heartbeat = Heartbeat(
@@ -127,9 +128,9 @@ class RedisBroker:
     def health(self) -> Health:
         for link, what in ((self._publisher, "published"), (self._reader, "read")):
             if link.current is None or not link.current.writable:
-                return Health(False, f"nothing can be {what}: {_trouble(link)}")
+                return Health(False, f"nothing can be {what}: {link.trouble}")
         if not self._subscribed:
-            return Health(False, f"nothing is received: {_trouble(self._subscriber)}")
+            return Health(False, f"nothing is received: {self._subscriber.trouble}")
         if silence := self._heartbeat.silence:
             return Health(False, f"this node has not heard itself through Redis for {silence:.1f} s")
         return Health(True)
@@ -139,7 +140,7 @@ class RedisBroker:
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         link = self._publisher.current
         if link is None or not link.writable:
-            self._refuse("unavailable", _trouble(self._publisher), done)
+            self._refuse("unavailable", self._publisher.trouble, done)
             return
         if link.pending_bytes > self._settings.pending_limit:
             self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
@@ -206,41 +207,18 @@ class RedisBroker:
     # Streams
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
-        self._read(channel, lambda link: streams.read_command(self._keys, channel, history, query, link), done)
+        self._reads.read(channel, history, query, done)
+
+    def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
+        self._reads.compare(standings, elsewhere)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
-        self._read(channel, lambda link: streams.values_command(self._keys, channel, latest, link), done)
-
-    def _read(self, channel: Channel, command: Callable[[Link], bytes], done: HistoryDone) -> None:
-        """`command` makes it for a link."""
-        link = self._reader.current
-        if link is None or not link.writable:
-            done(BrokerUnavailable(_trouble(self._reader)))
-            return
-
-        def replied(reply: Any) -> None:
-            if isinstance(reply, hiredis.ReplyError):
-                self._after_error(self._reader, str(reply))
-                done(BrokerUnavailable(f"Redis refused to read: {reply}"))
-            elif isinstance(reply, RequestError):
-                # Reading changes nothing: it may be repeated, whatever became of it.
-                done(BrokerUnavailable(reply.detail))
-            else:
-                done(self._page(channel, reply))
-
-        link.send(command(link), replied)
-
-    def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
-        try:
-            return streams.page(channel, reply)
-        except EnvelopeError as error:
-            self._metrics.broker_invalid.add()
-            return BrokerUnavailable(f"the stream holds what this version cannot read: {error}")
+        self._reads.values(channel, latest, done)
 
     async def clear(self, channel: Channel) -> None:
         link = self._publisher.current
         if link is None:
-            raise BrokerUnavailable(_trouble(self._publisher))
+            raise BrokerUnavailable(self._publisher.trouble)
         try:
             await link.ask("DEL", self._keys.stream(channel))
         except hiredis.ReplyError as error:
@@ -250,7 +228,7 @@ class RedisBroker:
 
     def subscribe(self, channel: Channel, done: SubscribeDone) -> None:
         if not self._subscribed:
-            done(BrokerUnavailable(_trouble(self._subscriber)))
+            done(BrokerUnavailable(self._subscriber.trouble))
             return
         self._subscriptions.add(self._keys.bus(channel), channel, done)
 
@@ -304,7 +282,7 @@ class RedisBroker:
     async def _publish_control(self, payload: bytes) -> None:
         link = self._publisher.current
         if link is None:
-            raise BrokerUnavailable(_trouble(self._publisher))
+            raise BrokerUnavailable(self._publisher.trouble)
         try:
             await link.ask(b"PUBLISH", self._own[0], payload)
         except hiredis.ReplyError as error:
@@ -387,11 +365,6 @@ class RedisBroker:
         """The server is not the one it was: everything is done anew, on whatever is behind the address now."""
         for link in (self._publisher, self._reader, self._subscriber):
             link.abort(reason)
-
-
-def _trouble(link: KeptLink) -> str:
-    """Why the link takes nothing."""
-    return f"no connection to Redis: {link.reason}" if link.current is None else link.current.trouble
 
 
 def _ignore(reply: Any) -> None:

@@ -24,6 +24,7 @@ def _script(*names: str) -> Script:
 PUBLISH_ONCE = _script("first_result", "publish_once")
 STREAM_PUBLISH = _script("guard", "first_result", "stream_publish")
 STREAM_READ = _script("guard", "stream_read")
+STREAM_COMPARE = _script("guard", "stream_compare")
 PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
 PRESENCE_GONE = _script("presence_gone")
@@ -34,7 +35,7 @@ OCCUPY = _script("occupy")
 
 # What each of the two links has to know.
 PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH)
-READING = (STREAM_READ, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE)
+READING = (STREAM_READ, STREAM_COMPARE, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE)
 
 
 def reload(link: Link) -> None:

@@ -1,13 +1,15 @@
 """Streams in Redis: the commands of their scripts, and what the answers mean."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.broker import envelope
+from gateway.broker.base import Standing
 from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import Link, pack
-from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_PUBLISH, STREAM_READ, Script
+from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_COMPARE, STREAM_PUBLISH, STREAM_READ, Script
 from gateway.messages import (
     Channel,
     HistoryPage,
@@ -66,7 +68,7 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
         server.generation,
         new_epoch(server.generation),
         history.meta_ttl,
-        min(UNUSED_TTL, history.meta_ttl),
+        _unused_ttl(history),
         query.limit,
         "" if since is None else since.offset,
         "" if since is None else since.epoch,
@@ -74,6 +76,19 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
         query.max_bytes,
         server.promotion,
     )
+
+
+def compare_command(keys: Keys, standings: Sequence[Standing], server: Link) -> bytes:
+    """For streams of one partition."""
+    arguments: list[str | int] = []
+    for _, history, (offset, epoch) in standings:
+        arguments += (epoch, offset, history.meta_ttl if offset else _unused_ttl(history))
+    metas = [keys.meta(standing.channel) for standing in standings]
+    return pack("EVALSHA", STREAM_COMPARE.sha, len(metas), *metas, server.promotion, *arguments)
+
+
+def _unused_ttl(history: Retention) -> int:
+    return min(UNUSED_TTL, history.meta_ttl)
 
 
 def latest_command(

@@ -38,6 +38,11 @@ class KeptLink:
         self.current: Link | None = None
         self.reason = "not started"
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be sent."""
+        return f"no connection to Redis: {self.reason}" if self.current is None else self.current.trouble
+
     async def start(self) -> None:
         """Connect for the first time. Raises BrokerUnavailable."""
         self.current = await self._open()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from gateway.broker.base import Standing
 from gateway.broker.redis import generation
 from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
-from gateway.messages import HistoryQuery, Publication, PublishOptions, PublishResult, Retention
+from gateway.messages import HistoryQuery, Position, Publication, PublishOptions, PublishResult, Retention
 from tests.broker.members import PATIENCE, Member, redis_member
 from tests.broker.redis.nodes import ROOM, settings, until_health
 from tests.servers import ValkeyServer, valkey_server
@@ -257,3 +258,24 @@ def test_promotions_are_told_apart() -> None:
     for reply in (info.format("slave", "0", -1), "", b"role:sentinel"):
         with pytest.raises(BrokerUnavailable, match="not a primary"):
             generation.promotion(reply)
+
+
+def test_comparing_keeps_positions_alive(server: ValkeyServer) -> None:
+    """As reading does: somebody is subscribed, though nothing is published; it goes on after SCRIPT FLUSH."""
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a") as here:
+            top = Position(*await publish(here, "1"))
+            with redis.Redis.from_url(server.url) as client:
+                key = KEYS.meta(ROOM)
+                client.expire(key, 10)
+                client.script_flush()
+                standing = [Standing(ROOM, KEPT, top)]
+                others: list[Standing] = []
+                async with asyncio.timeout(PATIENCE):
+                    while client.ttl(key) <= 10:
+                        here.broker.compare(standing, others.append)
+                        await asyncio.sleep(0.05)
+            assert others == []
+
+    asyncio.run(scenario())

@@ -1,0 +1,80 @@
+"""Reads of streams in Redis: pages, latest values, and comparisons of many at once."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import hiredis
+
+from gateway.broker.base import HistoryDone, Standing
+from gateway.broker.envelope import EnvelopeError
+from gateway.broker.redis import streams
+from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.link import Link
+from gateway.broker.redis.upkeep import KeptLink
+from gateway.errors import BrokerUnavailable, RequestError
+from gateway.messages import Channel, HistoryPage, HistoryQuery, Latest, Retention
+from gateway.metrics import Metrics
+
+
+class StreamReads:
+    """The reading part of a broker; its methods as in the port."""
+
+    def __init__(self, link: KeptLink, keys: Keys, metrics: Metrics, refused: Callable[[KeptLink, str], None]) -> None:
+        """`refused` is told what Redis says instead of an answer."""
+        self._link = link
+        self._keys = keys
+        self._metrics = metrics
+        self._refused = refused
+
+    def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
+        self._read(channel, lambda link: streams.read_command(self._keys, channel, history, query, link), done)
+
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
+        self._read(channel, lambda link: streams.values_command(self._keys, channel, latest, link), done)
+
+    def _read(self, channel: Channel, command: Callable[[Link], bytes], done: HistoryDone) -> None:
+        """`command` makes it for a link."""
+        link = self._link.current
+        if link is None or not link.writable:
+            done(BrokerUnavailable(self._link.trouble))
+            return
+
+        def replied(reply: Any) -> None:
+            if isinstance(reply, hiredis.ReplyError):
+                self._refused(self._link, str(reply))
+                done(BrokerUnavailable(f"Redis refused to read: {reply}"))
+            elif isinstance(reply, RequestError):
+                # Reading changes nothing: it may be repeated, whatever became of it.
+                done(BrokerUnavailable(reply.detail))
+            else:
+                done(self._page(channel, reply))
+
+        link.send(command(link), replied)
+
+    def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
+        try:
+            return streams.page(channel, reply)
+        except EnvelopeError as error:
+            self._metrics.broker_invalid.add()
+            return BrokerUnavailable(f"the stream holds what this version cannot read: {error}")
+
+    def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
+        link = self._link.current
+        if link is None or not link.writable:
+            return
+        partitions: dict[int, list[Standing]] = {}
+        for standing in standings:
+            if standing.position.epoch.startswith(link.generation):
+                partitions.setdefault(self._keys.partition(standing.channel), []).append(standing)
+            else:
+                elsewhere(standing)
+        for group in partitions.values():
+            link.send(streams.compare_command(self._keys, group, link), partial(self._compared, group, elsewhere))
+
+    def _compared(self, group: Sequence[Standing], elsewhere: Callable[[Standing], None], reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._refused(self._link, str(reply))
+        elif not isinstance(reply, Exception):
+            for number in reply:
+                elsewhere(group[number - 1])
