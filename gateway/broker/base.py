@@ -53,6 +53,9 @@ class Receiver(Protocol):
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Publications of these subscribed channels may have been missed. They are subscribed again by now."""
 
+    def on_unreadable(self, channels: Sequence[Channel]) -> None:
+        """Publications that this version cannot read came to these channels; they lie in their streams."""
+
 
 class Standing(NamedTuple):
     """Where the subscribers of a stream stand."""

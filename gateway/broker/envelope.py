@@ -5,7 +5,7 @@
 Joins and leaves have no position and no `;`. The body is a msgpack array. The position stands before it in plain
 text, so that the script that gives out offsets can put it there without reading the body. Another version means another
 body: a node that cannot read a message counts it and goes on, so that nodes of two versions can run side by side while
-one replaces the other.
+one replaces the other. What stands before the body is the same in all versions.
 """
 
 import msgspec
@@ -122,6 +122,11 @@ def decode_body(channel: Channel, body: bytes, offset: int, epoch: str) -> Publi
         fields.exclude_client,
         fields.version,
     )
+
+
+def lies_in_stream(message: bytes) -> bool:
+    """Whether a message, of whatever version, has a position."""
+    return message[1:2] == PUBLICATION and message[2:3].isdigit()
 
 
 def _position(text: bytes) -> tuple[int, str]:

@@ -243,6 +243,11 @@ class Node:
         logger.warning("publications may have been missed on %d channels", len(channels))
         self._go_on(self._after_gap(channels))
 
+    def on_unreadable(self, channels: Sequence[Channel]) -> None:
+        for channel in channels:
+            if (stream := self.streams.find(channel)) is not None:
+                stream.check()
+
     def on_control(self, message: Control) -> Answer:
         match message:
             case DrainNode():

@@ -36,6 +36,7 @@ class Inbox:
         self.batches: list[int] = []
         self.controls: list[Control] = []
         self.gaps: list[Channel] = []
+        self.unreadable: list[Channel] = []
         self._changed = asyncio.Event()
 
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
@@ -55,6 +56,10 @@ class Inbox:
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         self.gaps.extend(channels)
+        self._changed.set()
+
+    def on_unreadable(self, channels: Sequence[Channel]) -> None:
+        self.unreadable.extend(channels)
         self._changed.set()
 
     @property

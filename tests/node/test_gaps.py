@@ -11,6 +11,8 @@ from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Channel, Publication
 from gateway.node.node import GAP_SLICE
 from tests.node.site import QUIET, ROOM, Site, joined
+from tests.node.world import ROOM as KEPT_ROOM
+from tests.node.world import World
 
 
 def test_a_gap_is_told_in_slices(site: Site) -> None:
@@ -72,6 +74,17 @@ def test_a_namespace_may_keep_gaps_to_itself(site: Site) -> None:
     joined(site, ROOM, client)
     site.node.on_gap([quiet, ROOM])
     assert client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)]
+
+
+def test_what_cannot_be_read_is_looked_for_in_the_stream() -> None:
+    """A node of another version publishes; on channels without a stream there is nothing to look for."""
+    world = World()
+    reader = world.reader().come()
+    world.publish(2)
+    world.bus.clear()
+    world.node.on_unreadable([ROOM, KEPT_ROOM])
+    world.scheduler.run()
+    assert (reader.got, reader.gaps) == ([1, 2], 0)
 
 
 def test_what_the_fanout_drops_of_a_live_channel_is_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,9 @@ from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+# Seconds between warnings of messages that cannot be read; all are counted.
+WARN_INTERVAL = 10.0
+
 
 def _no_rules(channel: Channel) -> PresenceRules:
     return PresenceRules()
@@ -80,6 +83,7 @@ class RedisBroker:
         self._reads = StreamReads(self._reader, keys, metrics, self._after_error)
         self._reaper = Reaper(registry, self.presence, keys, rules)
         self._subscribed = False
+        self._warn_at = 0.0
         self._heartbeat = Heartbeat(
             self._publisher,
             keys.node(uid),
@@ -241,6 +245,7 @@ class RedisBroker:
         receiver = self._receiver
         assert receiver is not None
         groups: dict[Channel, list[Event]] = {}
+        unreadable: dict[Channel, None] = {}
         for bus, payload in messages:
             channel = self._subscriptions.channel(bus)
             try:
@@ -252,8 +257,9 @@ class RedisBroker:
                     continue
                 event = envelope.decode(channel, payload)
             except EnvelopeError as error:
-                self._metrics.broker_invalid.add()
-                logger.warning("a message on the bus could not be read: %s", error)
+                self._warn(error)
+                if channel is not None and envelope.lies_in_stream(payload):
+                    unreadable[channel] = None
                 continue
             group = groups.get(channel)
             if group is None:
@@ -262,6 +268,16 @@ class RedisBroker:
                 group.append(event)
         for channel, events in groups.items():
             receiver.on_events(channel, events)
+        if unreadable:
+            receiver.on_unreadable(list(unreadable))
+
+    def _warn(self, error: EnvelopeError) -> None:
+        self._metrics.broker_invalid.add()
+        now = self._loop.time()
+        if now >= self._warn_at:
+            # While one version replaces another, there may be thousands a second.
+            self._warn_at = now + WARN_INTERVAL
+            logger.warning("a message on the bus could not be read: %s", error)
 
     def _on_own(self, bus: bytes, payload: bytes, receiver: Receiver) -> None:
         """Heartbeats and control messages. Raises EnvelopeError."""

@@ -178,3 +178,21 @@ def test_garbage_on_the_bus_is_counted_and_does_no_harm(server: ValkeyServer) ->
             assert here.broker.health().ok
 
     asyncio.run(scenario())
+
+
+def test_a_message_of_another_version_is_told(server: ValkeyServer, caplog: pytest.LogCaptureFixture) -> None:
+    """When it has a position: it lies in the stream. Many are one warning, and all are counted."""
+
+    async def scenario() -> None:
+        async with two(server.url) as (here, _):
+            with redis.Redis.from_url(server.url) as client:
+                bus = Keys("gw", 16).bus(ROOM)
+                client.publish(bus, b"\xfep;a body without a position")
+                client.publish(bus, b"\xfej a join")
+                client.publish(bus, b"\xfep7:an-epoch;a body that nobody reads")
+            await here.inbox.until(lambda: here.inbox.unreadable == [ROOM])
+            assert here.metrics.broker_invalid.value == 3
+            assert here.inbox.gaps == []
+            assert caplog.text.count("could not be read") == 1
+
+    asyncio.run(scenario())
