@@ -9,6 +9,11 @@ from loadtest.result import Result
 # CPU microseconds of Redis to pass one publication on to one node: 650,000 a second is what one instance has been seen
 # to deliver (Centrifugal Labs, June 2026, 256 bytes).
 REDIS_PER_MESSAGE = 1.5
+# CPU microseconds of Redis and of a node to compare a quiet channel with history once, and how often that is done,
+# seconds: measured with 5,000 of them on one node. With more it is less, since they are compared together.
+REDIS_PER_COMPARISON = 16.0
+NODE_PER_COMPARISON = 14.0
+COMPARISON_INTERVAL = 30.0
 # Kernel memory of a TCP connection, bytes, which no figure of a process shows.
 KERNEL_PER_CONNECTION = 4096
 GIB = 2**30
@@ -23,6 +28,9 @@ class Load(NamedTuple):
     subscribers: float
     # Seconds within which everybody has to be back after all were cut at once.
     back_within: float = 60.0
+    # Channels with history that are subscribed to and on which nothing arrives, counted at each node: those of one user
+    # mostly.
+    quiet: int = 0
 
 
 class Costs(NamedTuple):
@@ -64,7 +72,10 @@ def costs_of(result: Result) -> Costs:
 def capacity(load: Load, costs: Costs, *, headroom: float = 0.5, node_memory: float = 2.0) -> Capacity:
     """`headroom`: share of a core that may be used; `node_memory`: GiB for the connections of one node."""
     cpu = 1e6 * headroom
-    by_deliveries = _whole(load.publishes * load.subscribers * costs.per_delivery / cpu)
+    comparisons = load.quiet / COMPARISON_INTERVAL
+    by_deliveries = _whole(
+        (load.publishes * load.subscribers * costs.per_delivery + comparisons * NODE_PER_COMPARISON) / cpu
+    )
     each = costs.memory_per_connection + KERNEL_PER_CONNECTION
     by_connections = _whole(load.connections * each / (node_memory * GIB))
     by_reconnects = _whole(load.connections * costs.per_connect / (load.back_within * cpu))
@@ -73,7 +84,8 @@ def capacity(load: Load, costs: Costs, *, headroom: float = 0.5, node_memory: fl
     reason = max(reasons, key=lambda name: reasons[name])
     # A publication goes once to each node that has a subscriber.
     messages = load.publishes * min(nodes, load.subscribers)
-    redis_cores = (load.publishes * costs.redis_per_publish + messages * REDIS_PER_MESSAGE) / 1e6
+    publishing = load.publishes * costs.redis_per_publish + messages * REDIS_PER_MESSAGE
+    redis_cores = (publishing + comparisons * REDIS_PER_COMPARISON) / 1e6
     return Capacity(
         nodes, reason, by_deliveries, by_connections, by_reconnects, redis_cores, _whole(redis_cores / headroom)
     )

@@ -222,14 +222,21 @@ def report_command(file: Path, html_file: Path | None) -> None:
     show_default=True,
     help="Share of each core that may be used.",
 )
+@click.option(
+    "--quiet-channels",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="With history, subscribed, and nothing arrives; counted at each node.",
+)
 @click.option("--node-memory", type=click.FloatRange(0.01), default=2.0, show_default=True,
               help="GiB for the connections of a node.")  # fmt: skip
 def capacity_command(
     file: Path, connections: int, publishes: float, subscribers: float, back_within: float, headroom: float,
-    node_memory: float,
+    quiet_channels: int, node_memory: float,
 ) -> None:  # fmt: skip
     """How many nodes a load needs, by the costs in a result; docs/scaling.md has the model."""
-    load_ = capacity.Load(connections, publishes, subscribers, back_within)
+    load_ = capacity.Load(connections, publishes, subscribers, back_within, quiet_channels)
     try:
         costs = capacity.costs_of(_read(file))
     except UsageError as error:

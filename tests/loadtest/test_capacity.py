@@ -35,6 +35,14 @@ def test_redis_is_asked_once_and_tells_each_node() -> None:
     assert needed.redis_cores == pytest.approx((10_000 * 16.8 + 10_000 * min(needed.nodes, 4) * 1.5) / 1e6)
 
 
+def test_quiet_channels_cost_both() -> None:
+    """A million of them, as the document says."""
+    few, many = (capacity.capacity(Load(1000, 100, 10, quiet=quiet), COSTS) for quiet in (0, 1_000_000))
+    assert many.redis_cores - few.redis_cores == pytest.approx(0.53, abs=0.01)
+    assert (few.nodes, many.nodes) == (1, 1)
+    assert capacity.capacity(Load(1000, 100, 10, quiet=3_000_000), COSTS).nodes == 3
+
+
 def test_the_table_of_the_document_is_what_the_model_says() -> None:
     rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| ", DOCUMENT.read_text(), re.M)
     assert len(rows) == 5
