@@ -22,7 +22,7 @@ from gateway.messages import (
     latest_key,
 )
 from gateway.metrics import Metrics
-from gateway.node.joiner import Joined
+from gateway.node.joiner import Changed, Joined, tell
 from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -89,9 +89,7 @@ class LatestJoiner:
 
     __slots__ = ("_changed", "_channel", "_interval")
 
-    def __init__(
-        self, channel: "LatestChannel", interval: float, changed: Callable[[RequestError | None], None]
-    ) -> None:
+    def __init__(self, channel: "LatestChannel", interval: float, changed: Changed) -> None:
         self._channel = channel
         self._interval = interval
         self._changed = changed
@@ -118,9 +116,9 @@ class LatestJoiner:
         """The values were read, or could not be."""
         if error is not None:
             self._channel.drop(self)
-            self._changed(error)
+            tell(self._changed, error)
         elif self.ready:
-            self._changed(None)
+            tell(self._changed, None)
 
 
 class LatestChannel:
@@ -154,7 +152,7 @@ class LatestChannel:
         """Subscribers that have joined."""
         return sum(lane.members for lane in self._lanes.values())
 
-    def join(self, interval: float, changed: Callable[[RequestError | None], None]) -> LatestJoiner:
+    def join(self, interval: float, changed: Changed) -> LatestJoiner:
         """Let a subscriber in, once it is started, that gets at most one publication per key and interval (s)."""
         joiner = LatestJoiner(self, interval, changed)
         self._joiners[joiner] = None

@@ -9,7 +9,7 @@ from gateway.errors import RequestError
 from gateway.hub.fanout import footprint
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
-from gateway.node.joiner import Joiner, PageDone, Read
+from gateway.node.joiner import Changed, Joiner, PageDone, Read
 from gateway.node.recovery import Failure, Merged, following, merge
 from gateway.scheduler import Scheduler
 
@@ -105,7 +105,7 @@ class Stream:
         """Whether the joiner has neither finished nor given up."""
         return joiner in self._joiners
 
-    def join(self, since: Position | None, *, cache: bool, changed: Callable[[RequestError | None], None]) -> Joiner:
+    def join(self, since: Position | None, *, cache: bool, changed: Changed) -> Joiner:
         """Let a subscriber in that has seen all until `since` (None: it asks for nothing), once it is started.
 
         `changed` is called whenever the joiner has become ready, or with the error that ends it. In cache mode the

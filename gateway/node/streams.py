@@ -12,7 +12,7 @@ from gateway.broker.base import Broker, Standing
 from gateway.errors import RequestError
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.metrics import Metrics
-from gateway.node.joiner import Joiner, PageDone
+from gateway.node.joiner import Changed, Joiner, PageDone
 from gateway.node.latest import LatestChannel, LatestJoiner
 from gateway.node.stream import Stream
 from gateway.scheduler import Scheduler
@@ -85,7 +85,7 @@ class Streams:
         channel: Channel,
         history: Retention,
         since: Position | None,
-        changed: Callable[[RequestError | None], None],
+        changed: Changed,
         *,
         cache: bool,
     ) -> Joiner:
@@ -103,7 +103,7 @@ class Streams:
         channel: Channel,
         latest: Latest,
         interval: float,
-        changed: Callable[[RequestError | None], None],
+        changed: Changed,
     ) -> LatestJoiner:
         """As LatestChannel.join. The channel is acquired by now."""
         stream = self._streams.get(channel)

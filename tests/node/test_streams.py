@@ -10,7 +10,7 @@ from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Position, Publication
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
-from tests.node.world import ROOM, World
+from tests.node.world import KEPT, ROOM, World
 
 
 @pytest.fixture
@@ -273,3 +273,26 @@ def test_the_newest_one_in_cache_mode_after_a_check(world: World) -> None:
         world.scheduler.run()
     assert late.joined is not None
     assert (late.joined.recovered, late.got) == (True, [7])
+
+
+def test_a_subscriber_that_fails_on_its_way_in_does_not_harm_the_others(world: World) -> None:
+    """All are told of the same end of a check, one after the other."""
+
+    def fails(error: object) -> None:
+        raise RuntimeError("a fault")
+
+    world.broker.hold = True
+    world.node.acquire(ROOM, lambda error: None)
+    world.broker.hold = False
+    world.broker.release()
+    world.broker.hold = True
+    bad = world.node.streams.join(ROOM, KEPT, None, fails, cache=False)
+    bad.start()
+    good = world.reader()
+    good.joiner = world.node.streams.join(ROOM, KEPT, None, good.changed, cache=False)
+    good.joiner.start()
+    world.broker.hold = False
+    world.scheduler.run()
+    world.broker.release()
+    world.scheduler.run()
+    assert good.joined == Joined(world.top)
