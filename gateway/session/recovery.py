@@ -62,11 +62,11 @@ def arrive(
     if isinstance(joiner, LatestJoiner):
         # Without a position: the client gets the newest values again when it comes back.
         return SubscribeResult(publications=publications)
-    position = joined.position
-    if publications:
-        # The client counts on from in front of the first: where it stood, unless it gets only the newest.
-        position = Position(publications[0].offset - 1, position.epoch)
     mine = [each for each in publications if each.exclude_client != session.client]
+    position = joined.position
+    if mine:
+        # The client counts on from in front of the first: it knows those that leave it out, or wants only the newest.
+        position = Position(mine[0].offset - 1, position.epoch)
     return SubscribeResult(position=position, recovered=joined.recovered, publications=mine)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway import errors
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, Publication, PublishOptions, Retention
+from gateway.messages import Channel, ClientInfo, PresenceRules, Publication, PublishOptions, Retention
 from gateway.session.inbox import BYTES_PER_SECOND
 from tests.session.conftest import Client, World
 
@@ -25,6 +25,7 @@ def kept(make_world: MakeWorld) -> World:
             "kept": {"delivery": "recoverable", **OPEN},
             "newest": {"delivery": "recoverable", "recovery": "cache", **OPEN},
             "dash": {"delivery": "latest", **OPEN},
+            "hall": {"presence": True, "allow_presence": ["client", "anonymous"], **OPEN},
         }
     )
 
@@ -194,11 +195,40 @@ def test_an_excluded_connection_does_not_get_it_by_recovery(kept: World) -> None
     assert len(client.got()) == 1
     client.send({"id": 5, "unsubscribe": {"channel": "kept:a"}})
     epoch = kept.broker.streams.top(room).epoch
-    client.send(*recovering({"kept:a": epoch}))
-    kept.scheduler.run()
+    (mine,) = client.send(*recovering({"kept:a": epoch})) or client.got()
+    assert mine["subscribe"]["recovered"]
+    assert [each["offset"] for each in mine["subscribe"]["publications"]] == [2]
     other = kept.connect()
     (theirs,) = other.send(*recovering({"kept:a": epoch})) or other.got()
     assert [each["offset"] for each in theirs["subscribe"]["publications"]] == [1, 2]
+
+
+def test_the_position_goes_on_where_all_that_was_missed_is_left_out(kept: World) -> None:
+    """Else the client would ask for it again and again, until the history has it no more."""
+    client = kept.connect()
+    room = Channel("default", "kept:a")
+    for _ in range(3):
+        publication = Publication(room, b'"x"', time=1, exclude_client=client.session.client)
+        kept.node.publish(publication, PublishOptions(history=KEPT), lambda outcome: None)
+    kept.scheduler.run()
+    epoch = kept.broker.streams.top(room).epoch
+    (reply,) = client.send(*recovering({"kept:a": epoch})) or client.got()
+    assert reply["subscribe"]["recovered"]
+    assert "publications" not in reply["subscribe"]
+    assert reply["subscribe"]["offset"] == 3
+
+
+def test_members_are_paced_by_their_bytes(kept: World) -> None:
+    """Few of them may bring much."""
+    for number in range(8):
+        info = ClientInfo("user", f"client{number}", b'"%b"' % (b"x" * SIZE))
+        kept.node.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
+    client = kept.connect()
+    client.send({"id": 2, "presence": {"channel": "hall:a"}})
+    kept.scheduler.turn()
+    assert not client.transport.reading
+    kept.scheduler.advance(8 * SIZE / BYTES_PER_SECOND + 0.01)
+    assert client.transport.reading
 
 
 def test_the_position_of_the_newest_one_is_in_front_of_it(kept: World) -> None:
