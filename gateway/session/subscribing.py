@@ -36,6 +36,8 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
         # The channel counts as joining meanwhile, so that nothing overtakes.
         subscription = Subscription(spec.channel, server_side=False)
         session.subs[request.channel] = subscription
+        if _may_bring_much(request, spec):
+            session.inbox.block(request)
         services.verifier.subscription(request.token, partial(_granted, session, request, spec, subscription))
         return
     _subscribe(session, request, spec, Subscription(spec.channel, server_side=False), granted=False)
@@ -57,9 +59,15 @@ def _granted(
         _subscribe(session, request, spec, subscription, granted=True)
     except RequestError as error:
         session.answer(request, error)
+        session.inbox.unblock(request)
     except Disconnect as error:
         session.refuse(error)
     session.inbox.go_on()
+
+
+def _may_bring_much(request: Subscribe, spec: ChannelSpec) -> bool:
+    """Whether the reply may be large: then it comes one at a time, from before the token is looked at."""
+    return request.since is not None or spec.latest is not None
 
 
 def _check_grant(session: Session, channel: str, outcome: Grant | RequestError | Disconnect) -> Grant:
@@ -84,8 +92,7 @@ def _subscribe(
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     if request.delta and spec.options.delta and spec.latest is None:
         subscription.encoder = session.encoder.delta
-    if request.since is not None or spec.latest is not None:
-        # What it gets may be large: one at a time.
+    if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
     session.services.node.acquire(spec.channel, partial(_subscribed, session, request, subscription))

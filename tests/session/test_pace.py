@@ -218,6 +218,26 @@ def test_the_position_goes_on_where_all_that_was_missed_is_left_out(kept: World)
     assert reply["subscribe"]["offset"] == 3
 
 
+def test_recoveries_whose_tokens_are_late_come_one_at_a_time(kept: World) -> None:
+    """Keys that have to be fetched first: all verdicts come at once, and none is too much for a slow line."""
+    epochs = fill(kept, [f"kept:{number}" for number in range(5)])
+    client = kept.connect("42")
+    kept.verifier.hold = True
+    client.transport.capacity = SIZE
+    commands = recovering(epochs)
+    for command in commands:
+        command["subscribe"]["token"] = kept.grant("42", command["subscribe"]["channel"])
+    commands[1]["subscribe"]["token"] = kept.grant("42", "kept:1", expires_in=-100)
+    got = client.send(*commands)
+    kept.verifier.hold = False
+    kept.verifier.release()
+    kept.scheduler.run()
+    assert sum(outbox.size for outbox in kept.services.outboxes) <= kept.settings.limits.outbox
+    got += read_slowly(kept, client, SIZE)
+    assert client.closed_with() is None
+    assert [(reply["id"], "error" in reply) for reply in got] == [(number, number == 3) for number in range(2, 7)]
+
+
 def test_members_are_paced_by_their_bytes(kept: World) -> None:
     """Few of them may bring much."""
     for number in range(8):
