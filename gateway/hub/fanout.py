@@ -47,10 +47,51 @@ class _Run(Generic[S]):
         self.left: set[S] = set()
 
 
+class _Backlog(Generic[S]):
+    """Events that wait, and who came meanwhile. Exists only while something waits: most channels never need one."""
+
+    __slots__ = ("events", "passed", "size", "starts")
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque()
+        self.size = 0
+        # Events that have waited and do not any more.
+        self.passed = 0
+        # Who came while events waited -> how many have to pass before the first one for it; in this order.
+        self.starts: OrderedDict[S, int] = OrderedDict()
+
+    def add(self, events: Sequence[Event], limit: int) -> int:
+        """The number of events dropped, oldest first, so that no more than `limit` bytes wait."""
+        self.events.extend(events)
+        self.size += sum(map(footprint, events))
+        dropped = 0
+        while self.size > limit:
+            self.size -= footprint(self.events.popleft())
+            dropped += 1
+        self.let_pass(dropped)
+        return dropped
+
+    def take(self) -> list[Event]:
+        """The oldest that go to the same members; call `let_pass` when it is known who these are."""
+        most = next(iter(self.starts.values())) - self.passed if self.starts else len(self.events)
+        exclude = self.events[0].exclude_client
+        batch: list[Event] = []
+        while len(batch) < most and self.events and self.events[0].exclude_client == exclude:
+            batch.append(self.events.popleft())
+        self.size -= sum(map(footprint, batch))
+        return batch
+
+    def let_pass(self, count: int) -> None:
+        """So many of the oldest do not wait any more."""
+        self.passed += count
+        while self.starts and next(iter(self.starts.values())) <= self.passed:
+            self.starts.popitem(last=False)
+
+
 class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
-    __slots__ = ("_bases", "_fresh", "_groups", "_passed", "_runs", "_starts", "_waiting", "size", "waiting_bytes")
+    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_runs", "size")
 
     def __init__(self) -> None:
         self._groups: dict[Encoder, dict[S, Write]] = {}
@@ -58,17 +99,20 @@ class Fanout(Generic[S]):
         self._bases: dict[Encoder, Publication] = {}
         self._fresh: dict[Encoder, dict[S, Write]] = {}
         self.size = 0
-        self.waiting_bytes = 0
-        self._waiting: deque[Event] = deque()
-        # Events that have waited and do not any more.
-        self._passed = 0
-        # Who came while events waited -> how many have to pass before the first one for it; in this order.
-        self._starts: OrderedDict[S, int] = OrderedDict()
+        self._backlog: _Backlog[S] | None = None
         self._runs: list[_Run[S]] = []
 
     @property
     def busy(self) -> bool:
-        return bool(self._runs or self._waiting)
+        return bool(self._runs) or self._backlog is not None
+
+    @property
+    def running(self) -> bool:
+        return bool(self._runs)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._backlog.size if self._backlog is not None else 0
 
     def subscribers(self) -> Iterator[S]:
         for writes in (*self._groups.values(), *self._fresh.values()):
@@ -76,8 +120,8 @@ class Fanout(Generic[S]):
 
     def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
         """Events that wait are for those who are here already."""
-        if self._waiting:
-            self._starts[subscriber] = self._passed + len(self._waiting)
+        if self._backlog is not None:
+            self._backlog.starts[subscriber] = self._backlog.passed + len(self._backlog.events)
         writes = self._groups.setdefault(encoder, {})
         if isinstance(encoder, DeltaEncoder):
             writes = self._fresh.setdefault(encoder, {})
@@ -92,7 +136,8 @@ class Fanout(Generic[S]):
 
     def remove(self, subscriber: S, encoder: Encoder) -> None:
         self.size -= 1
-        self._starts.pop(subscriber, None)
+        if self._backlog is not None:
+            self._backlog.starts.pop(subscriber, None)
         if self._fresh.get(encoder, {}).pop(subscriber, None) is not None:
             return
         writes = self._groups[encoder]
@@ -134,21 +179,16 @@ class Fanout(Generic[S]):
 
     def wait(self, events: Sequence[Event], limit: int) -> int:
         """Queue behind what is being written; the number of events dropped, oldest first, to stay in `limit`."""
-        self._waiting.extend(events)
-        self.waiting_bytes += sum(map(footprint, events))
-        dropped = 0
-        while self.waiting_bytes > limit:
-            self.waiting_bytes -= footprint(self._waiting.popleft())
-            dropped += 1
-        self._pass(dropped)
+        if self._backlog is None:
+            self._backlog = _Backlog()
+        dropped = self._backlog.add(events, limit)
+        self._end_backlog()
         return dropped
 
     def discard(self) -> int:
         """Forget what waits; the number of events. What is being written goes on."""
-        count = len(self._waiting)
-        self._waiting.clear()
-        self.waiting_bytes = 0
-        self._pass(count)
+        count = len(self._backlog.events) if self._backlog is not None else 0
+        self._backlog = None
         return count
 
     def begin(self) -> Sequence[Event]:
@@ -156,23 +196,19 @@ class Fanout(Generic[S]):
 
         No more than these: a run holds a list of its members, and only what waits is bounded.
         """
-        most = next(iter(self._starts.values())) - self._passed if self._starts else len(self._waiting)
-        exclude = self._waiting[0].exclude_client
-        batch: list[Event] = []
-        while len(batch) < most and self._waiting and self._waiting[0].exclude_client == exclude:
-            batch.append(self._waiting.popleft())
-        self.waiting_bytes -= sum(map(footprint, batch))
+        assert self._backlog is not None
+        batch, starts = self._backlog.take(), self._backlog.starts
+        exclude = batch[0].exclude_client
         for block, members, writes in self._blocks(batch, exclude):
-            chosen = [member for member in members if member not in self._starts] if self._starts else list(members)
+            chosen = [member for member in members if member not in starts] if starts else list(members)
             self._runs.append(_Run(block, len(batch), chosen, writes, exclude))
-        self._pass(len(batch))
+        self._backlog.let_pass(len(batch))
+        self._end_backlog()
         return batch
 
-    def _pass(self, count: int) -> None:
-        """So many of the oldest do not wait any more."""
-        self._passed += count
-        while self._starts and next(iter(self._starts.values())) <= self._passed:
-            self._starts.popitem(last=False)
+    def _end_backlog(self) -> None:
+        if self._backlog is not None and not self._backlog.events:
+            self._backlog = None
 
     def _blocks(self, batch: Sequence[Event], exclude: str) -> Iterator[tuple[bytes, dict[S, Write], dict[S, Write]]]:
         """What is to be written, to whom, and where their writes are found later."""
@@ -182,7 +218,8 @@ class Fanout(Generic[S]):
                 continue
             base = self._bases.get(encoder)
             fresh = self._fresh.pop(encoder, {})
-            if self._starts and (late := {each: fresh.pop(each) for each in list(fresh) if each in self._starts}):
+            starts = self._backlog.starts if self._backlog is not None else ()
+            if starts and (late := {each: fresh.pop(each) for each in list(fresh) if each in starts}):
                 self._fresh[encoder] = late
             if writes:
                 yield encoder.after(base, batch), writes, writes
@@ -216,10 +253,6 @@ class Fanout(Generic[S]):
             if end == len(run.members):
                 del self._runs[0]
         return used, Written(deliveries, size)
-
-    @property
-    def running(self) -> bool:
-        return bool(self._runs)
 
 
 def footprint(event: Event) -> int:
