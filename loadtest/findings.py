@@ -41,6 +41,7 @@ class Findings:
         self.stage = ""
         self.delivered = 0
         self.ready = 0
+        self.errors = 0
 
     def enter(self, stage: str) -> None:
         """A stage begins, and the one before ends."""
@@ -54,6 +55,7 @@ class Findings:
         self._ticks[worker] = tick
         self._new.append(tick)
         self.delivered += tick.delivered
+        self.errors += tick.errors
         self.ready = sum(each.ready for each in self._ticks.values())
 
     def moment(self) -> Moment | None:

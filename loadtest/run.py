@@ -23,6 +23,8 @@ from loadtest.worker import Broken, Connect, Finish, Finished, Reckon, Reckoned,
 
 # Seconds for a worker to answer, beyond what it waits for by itself.
 PATIENCE = 30.0
+# Seconds after which a run is given up in which everybody has met errors, and nobody is connected.
+HOPELESS = 5.0
 # Seconds between the order and the begin of a stage: all workers have heard of it by then.
 LEAD = 0.2
 # Seconds of silence before the memory of all connections is read.
@@ -170,17 +172,21 @@ class Run:
         self._enter("connect")
         self._tell(Connect())
         wanted = plan.connections + plan.publishers
-        seconds = wanted / plan.connect_rate + plan.connect_timeout
-        stand = await self._until(lambda: self._findings.ready >= wanted or self._interrupted.is_set(), seconds)
+        findings, began = self._findings, self._loop.time()
+
+        def is_decided() -> bool:
+            is_hopeless = findings.errors and not findings.ready and self._loop.time() - began > HOPELESS
+            return findings.ready >= wanted or self._interrupted.is_set() or bool(is_hopeless)
+
+        await self._until(is_decided, wanted / plan.connect_rate + plan.connect_timeout)
         if self._interrupted.is_set():
             return True
-        if stand:
+        if findings.ready >= wanted:
             await self._pause(REST)
             await self._look(CONNECTED)
             return True
-        self._findings.remarks.append(
-            f"{self._findings.ready:,} of {wanted:,} connections were ready after {seconds:.0f} s"
-        )
+        seconds = self._loop.time() - began
+        findings.remarks.append(f"{findings.ready:,} of {wanted:,} connections were ready after {seconds:.0f} s")
         return False
 
     async def _stages(self) -> None:

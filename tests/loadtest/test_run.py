@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_what_was_measured(cluster: Cluster, tmp_path: Path) -> Non
 
 
 def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
-    options = ("--token-secret", "another-secret-that-is-long-enough", "--connect-timeout", "2")
+    options = ("--token-secret", "another-secret-that-is-long-enough")
     outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, *options)
     assert outcome.status == 4
     assert "gave up" in outcome.output
@@ -118,7 +118,7 @@ def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
 def test_nobody_there(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    outcome = run(tmp_path, "rooms", "--target", f"ws://127.0.0.1:{port}", *SMALL, "--connect-timeout", "2")
+    outcome = run(tmp_path, "rooms", "--target", f"ws://127.0.0.1:{port}", *SMALL)
     assert outcome.status == 4
     assert "Connection refused" in outcome.output
 
@@ -127,7 +127,7 @@ def test_another_protocol_at_the_other_end(tmp_path: Path) -> None:
     """A server that answers, but not with a WebSocket."""
     with valkey_server() as valkey, node(env={"GATEWAY_REDIS__URL": valkey.url}) as (port, _):
         target = f"ws://127.0.0.1:{port}/health/live"
-        outcome = run(tmp_path, "rooms", "--target", target, *SMALL, "--connect-timeout", "2")
+        outcome = run(tmp_path, "rooms", "--target", target, *SMALL)
     assert outcome.status == 4
     assert "to the upgrade" in outcome.output or "connection lost" in outcome.output
 
