@@ -41,6 +41,7 @@ class Findings:
         self.stage = ""
         self.delivered = 0
         self.ready = 0
+        self.given_up = 0
         self.errors = 0
 
     def enter(self, stage: str) -> None:
@@ -57,6 +58,7 @@ class Findings:
         self.delivered += tick.delivered
         self.errors += tick.errors
         self.ready = sum(each.ready for each in self._ticks.values())
+        self.given_up = sum(each.given_up for each in self._ticks.values())
 
     def moment(self) -> Moment | None:
         """The second that has passed; None before the first."""

@@ -176,7 +176,8 @@ class Run:
 
         def is_decided() -> bool:
             is_hopeless = findings.errors and not findings.ready and self._loop.time() - began > HOPELESS
-            return findings.ready >= wanted or self._interrupted.is_set() or bool(is_hopeless)
+            is_settled = findings.ready + findings.given_up >= wanted
+            return is_settled or self._interrupted.is_set() or bool(is_hopeless)
 
         await self._until(is_decided, wanted / plan.connect_rate + plan.connect_timeout)
         if self._interrupted.is_set():

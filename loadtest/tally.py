@@ -13,7 +13,9 @@ KINDS = ("connect", "subscribe", "acknowledgement", "delivery", "recovery")
 class Tick(msgspec.Struct):
     """One worker in one second. Counts are since the tick before."""
 
+    # Clients that are ready, and that will never be, since the beginning.
     ready: int
+    given_up: int
     connections: int
     published: int
     delivered: int
@@ -82,6 +84,7 @@ class Tally:
         self._cpu = (time.monotonic(), time.process_time())
         return Tick(
             ready=self.ready,
+            given_up=self.failures.total(),
             connections=self.connections,
             published=self.published - published,
             delivered=self.delivered - delivered,

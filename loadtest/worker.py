@@ -256,8 +256,9 @@ def _bound(address: str, _: object) -> socket.socket:
 
 def main(pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> None:
     """The process."""
-    # Ctrl-C reaches the whole group: the coordinator decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and what `timeout` sends, reach the whole group: the coordinator decides what it means.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
     async def work() -> None:
         await Worker(pipe, plan, run, index, workers).run()

@@ -93,12 +93,14 @@ def test_a_node_that_dies_is_survived(tmp_path: Path) -> None:
     assert "the command ended with status 3" in outcome.output
 
 
-def test_ctrl_c_keeps_what_was_measured(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_was_measured(cluster: Cluster, tmp_path: Path, number: signal.Signals) -> None:
+    """And so does the signal of `timeout`, which goes to the whole group too."""
     process = start(tmp_path, "rooms", *targets(cluster), *SMALL, "--seconds", "50")
     assert process.stdout is not None
     while "steady" not in process.stdout.readline():
         pass
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     outcome = finish(process, tmp_path)
     assert outcome.status == 130
     assert outcome.result is not None
@@ -113,6 +115,15 @@ def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
     assert outcome.status == 4
     assert "gave up" in outcome.output
     assert "0 of 30 connections" in outcome.output
+
+
+def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Path) -> None:
+    """All have given up or are ready, the publishers: nobody else will come."""
+    outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, "--channel-prefix", "closed:")
+    assert outcome.status == 4
+    assert outcome.result is not None
+    assert outcome.result.seconds < 30
+    assert "gave up: subscribe to closed:" in outcome.output
 
 
 def test_nobody_there(tmp_path: Path) -> None:
