@@ -1,5 +1,6 @@
 """What a run does: who connects where, what is published, and what happens meanwhile."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,8 @@ Protocol = Literal["centrifuge", "raw", "nats", "socketio"]
 PROTOCOLS: tuple[Protocol, ...] = ("centrifuge", "raw", "nats", "socketio")
 # Bytes that a mark needs at most: a run of 6 characters, three numbers and their separators.
 SMALLEST_PAYLOAD = 64
+# Seconds of a stage: a year.
+LONGEST = 31_536_000.0
 # Channels that share one publishing connection, so that a channel's publications keep their order.
 PUBLISHERS_PER_TARGET = 16
 
@@ -77,16 +80,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {target!r}")
         self._check(self.protocol in PROTOCOLS, f"a protocol of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
         for name in ("channels", "members", "idle", "workers", "max_loss", "rate", "grace", "back_within"):
-            self._check(getattr(self, name) >= 0, f"{name} of at least 0")
-        self._check(self.connect_rate > 0 and self.connect_timeout > 0, "a connect rate and timeout above 0")
+            self._check(0 <= getattr(self, name) < math.inf, f"{name} of at least 0")
+        for name in ("connect_rate", "connect_timeout"):
+            self._check(0 < getattr(self, name) < math.inf, f"{name} above 0")
         self._check(self.channels * self.members + self.idle > 0, "at least one connection")
         self._check(self.payload >= SMALLEST_PAYLOAD, f"a payload of at least {SMALLEST_PAYLOAD} bytes")
         self._check(self.channels_per_connection > 0, "at least one channel per connection")
         self._check(self.protocol != "raw" or self.channels_per_connection == 1, "one channel per connection in raw")
         self._check(bool(self.stages), "at least one stage")
         for stage in self.stages:
-            self._check(stage.seconds >= 0, f"stage {stage.name!r}: seconds of at least 0")
-            self._check((stage.rate or 0) >= 0, f"stage {stage.name!r}: a rate of at least 0")
+            self._check(0 <= stage.seconds < LONGEST, f"stage {stage.name!r}: seconds of at least 0, and an end")
+            self._check(0 <= (stage.rate or 0) < math.inf, f"stage {stage.name!r}: a rate of at least 0")
+            self._check(0 <= stage.pause < LONGEST, f"stage {stage.name!r}: a pause of at least 0")
             self._check(0 <= stage.drop <= 1 and 0 <= stage.slow <= 1, f"stage {stage.name!r}: shares between 0 and 1")
 
     def _check(self, holds: bool, needed: str) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import socket
 import time
@@ -110,6 +112,8 @@ class Worker:
 
     async def run(self) -> None:
         self._loop.add_reader(self._pipe.fileno(), self._read)
+        # uvloop has made it non-blocking: what is larger than the pipe holds would be cut off.
+        os.set_blocking(self._pipe.fileno(), True)
         self._start(self._beat())
         self._start(self._watch_lag())
         await self._over.wait()
@@ -133,7 +137,7 @@ class Worker:
     def _read(self) -> None:
         try:
             message = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             # The coordinator is gone.
             self._over.set()
             return
@@ -259,6 +263,9 @@ def main(pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> No
     # Ctrl-C, and what `timeout` sends, reach the whole group: the coordinator decides what it means.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+    # It tells of every pause of a connection; what matters is counted.
+    logging.getLogger("picows").setLevel(logging.ERROR)
 
     async def work() -> None:
         await Worker(pipe, plan, run, index, workers).run()

@@ -1,5 +1,6 @@
 """Who connects where, and plans that make no run."""
 
+import math
 from typing import Any
 
 import pytest
@@ -75,9 +76,14 @@ def test_every_channel_is_published_over_one_connection() -> None:
         ({"channels": -1}, "channels of at least 0"),
         ({"payload": 10}, "a payload of at least 64 bytes"),
         ({"channels_per_connection": 0}, "at least one channel per connection"),
-        ({"connect_rate": 0}, "a connect rate"),
+        ({"connect_rate": 0}, "connect_rate above 0"),
         ({"stages": ()}, "at least one stage"),
         ({"stages": (StagePlan("x", -1),)}, "stage 'x': seconds"),
+        ({"stages": (StagePlan("x", math.inf),)}, "stage 'x': seconds"),
+        ({"stages": (StagePlan("x", 1, pause=-1),)}, "stage 'x': a pause"),
+        ({"stages": (StagePlan("x", 1, rate=math.inf),)}, "stage 'x': a rate"),
+        ({"rate": math.nan}, "rate of at least 0"),
+        ({"connect_timeout": math.inf}, "connect_timeout above 0"),
         ({"stages": (StagePlan("x", 1, drop=1.5),)}, "stage 'x': shares"),
         ({"stages": (StagePlan("x", 1, rate=-1),)}, "stage 'x': a rate"),
         (
