@@ -5,8 +5,10 @@ from collections.abc import Generator
 
 import pytest
 
-# Under nohup it would be ignored, also by the processes of the tests, some of which show what it does.
+# Under nohup, and where a shell runs the tests in the background, these are ignored, also by the processes of the tests,
+# some of which show what they do.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
