@@ -5,8 +5,8 @@ from collections.abc import Generator
 
 import pytest
 
-# Under nohup, and where a shell runs the tests in the background, these are ignored, also by the processes of the tests,
-# some of which show what they do.
+# Under nohup, and where a shell runs the tests in the background, these are ignored; also by the processes of the
+# tests, some of which show what they do.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
