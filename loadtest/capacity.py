@@ -17,6 +17,8 @@ COMPARISON_INTERVAL = 30.0
 # Kernel memory of a TCP connection, bytes, which no figure of a process shows.
 KERNEL_PER_CONNECTION = 4096
 GIB = 2**30
+# Of anything: every person on Earth with a hundred devices.
+MOST = 1e12
 
 
 class Load(NamedTuple):
@@ -66,11 +68,19 @@ def costs_of(result: Result) -> Costs:
             "the result has no costs per delivery, connect and connection: run `rooms` or `fanout` on this machine, "
             "with nodes that were just started, or name them with --pid or --metrics"
         )
+    if result.outcome not in ("passed", "invalid"):
+        raise UsageError(f"the run was {result.outcome}: its costs are no measure")
     return Costs(costs.per_delivery, costs.per_connect, costs.memory_per_connection, costs.redis_per_publish)
 
 
 def capacity(load: Load, costs: Costs, *, headroom: float = 0.5, node_memory: float = 2.0) -> Capacity:
-    """`headroom`: share of a core that may be used; `node_memory`: GiB for the connections of one node."""
+    """`headroom`: share of a core that may be used; `node_memory`: GiB for the connections of one node.
+
+    Raises UsageError for what is no number, or more than anybody has.
+    """
+    for name, value in (*load._asdict().items(), ("headroom", headroom), ("node_memory", node_memory)):
+        if not 0 <= value <= MOST:
+            raise UsageError(f"{name} of at most {MOST:.0e}, not {value}")
     cpu = 1e6 * headroom
     comparisons = load.quiet / COMPARISON_INTERVAL
     by_deliveries = _whole(

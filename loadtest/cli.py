@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 
 from loadtest import __version__, capacity, compare, peers, report, result, scenarios, summary
@@ -18,7 +19,10 @@ from loadtest.result import Outcome, Result
 from loadtest.run import run as run_plan
 
 # Exit status by outcome; 2 is wrong usage.
-STATUS: dict[Outcome, int] = {"passed": 0, "lost": 1, "invalid": 3, "unreachable": 4, "interrupted": 130}
+STATUS: dict[Outcome, int] = {
+    "passed": 0, "lost": 1, "refused": 1, "invalid": 3, "broken": 3, "unreachable": 4, "disconnected": 4,
+    "interrupted": 130,
+}  # fmt: skip
 # Columns where the output is no terminal.
 WIDTH = 140
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +49,10 @@ _COMMON = (
     click.option("--metrics", multiple=True, metavar="URL", help="A /metrics page of a server; several times."),
     click.option("--redis", default="", metavar="URL", help="The Redis between the nodes, to look at."),
     click.option("--max-loss", type=click.IntRange(0), default=0, show_default=True,
-                 help="Deliveries that may be lost, doubled or out of order."),
+                 help="Deliveries that may be lost, doubled, out of order or for somebody else."),
+    click.option("--max-refused", type=click.IntRange(0), default=None,
+                 help="Publications that may be refused, or lose their connection before the answer. Default: 0; any "
+                      "number where --command breaks something."),
     click.option("--seed", type=int, default=1, show_default=True, help="All that is random follows from it."),
     click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result."),
     click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."),
@@ -66,7 +73,7 @@ def load(*, channels: int, members: int, rate: float) -> Callable[[F], F]:
         click.option("--members", type=click.IntRange(1), default=members, show_default=True,
                      help="Subscribers of each channel."),
         click.option("--channels-per-connection", type=click.IntRange(1), default=1, show_default=True),
-        click.option("--rate", type=click.FloatRange(0), default=rate, show_default=True,
+        click.option("--rate", type=click.FloatRange(0, min_open=True), default=rate, show_default=True,
                      help="Publications per channel and second."),
         click.option("--payload", type=click.IntRange(1), default=128, show_default=True, help="Bytes of each."),
     )  # fmt: skip
@@ -84,8 +91,9 @@ def load(*, channels: int, members: int, rate: float) -> Callable[[F], F]:
 def main() -> None:
     """Load-test a WebSocket pub/sub backend: latency from the moment a message was due, and every message counted.
 
-    Exit status: 0 all well; 1 messages were lost, doubled or out of order; 2 wrong usage; 3 this tool was the
-    bottleneck, so the figures say little of the server; 4 a target could not be reached or refused; 130 Ctrl-C.
+    Exit status: 0 all well; 1 messages were lost, doubled, out of order, for somebody else or not accepted; 2 wrong
+    usage; 3 this tool was the bottleneck, or a command failed, so the figures say little of the server; 4 a target
+    could not be reached or refused, or clients did not come back; 130 Ctrl-C.
     """
 
 
@@ -168,7 +176,7 @@ def mix(file: Path, **options: Any) -> None:
         raise click.UsageError("the stages in the file say how long they last, not --seconds")
     out = _outputs(options)
     try:
-        plan = scenarios.of_file(file, {**options, "scenario": f"mix {file.name}"})
+        plan = scenarios.of_file(file, {**options, "scenario": f"mix {file.name}"}, _given())
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     _run(plan, *out)
@@ -239,9 +247,9 @@ def capacity_command(
     load_ = capacity.Load(connections, publishes, subscribers, back_within, quiet_channels)
     try:
         costs = capacity.costs_of(_read(file))
+        needed = capacity.capacity(load_, costs, headroom=headroom, node_memory=node_memory)
     except UsageError as error:
         raise click.UsageError(str(error)) from None
-    needed = capacity.capacity(load_, costs, headroom=headroom, node_memory=node_memory)
     click.echo(f"nodes: {needed.nodes:,} (a core each; {needed.reason})")
     click.echo(f"  for deliveries {needed.by_deliveries:,}, for memory {needed.by_connections:,}, "
                f"for reconnects {needed.by_reconnects:,}")  # fmt: skip
@@ -277,6 +285,12 @@ def _console(*, stderr: bool = False) -> Console:
 def _seconds(options: dict[str, Any], default: float) -> float:
     seconds = options.pop("seconds")
     return default if seconds is None else float(seconds)
+
+
+def _given() -> set[str]:
+    """The options that stand on the command line."""
+    context = click.get_current_context()
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 def _outputs(options: dict[str, Any]) -> tuple[Path | None, Path | None, bool]:

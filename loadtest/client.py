@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from loadtest.wire.base import (
     Answer,
     Event,
     Failed,
+    Foreign,
     Opened,
     Subscribed,
     Unsubscribed,
@@ -32,6 +33,8 @@ READ_BUFFER = 1024
 FIRST_DELAY, LAST_DELAY = 1.0, 8.0
 # Seconds before a subscription that the server ended is asked for again.
 RESUBSCRIBE_DELAY = 0.2
+# Nanoseconds after the handshake within which a server has subscribed a client that it sends no answer to.
+UNSAID_AFTER = 500_000_000
 # Later than any due time, nanoseconds.
 NEVER = 2**63
 # Closed by a server that does not want this client back (client protocol of Centrifugal Labs; 1008 is RFC 6455's
@@ -46,6 +49,8 @@ class Surroundings(Protocol):
     marks: Marks
     targets: tuple[str, ...]
     first_delay: float
+    # Nanoseconds after which a publication that has not come is overdue.
+    grace: int
 
     def random(self) -> float: ...
 
@@ -82,11 +87,15 @@ class Client(WSListener):
         self.opened = False
         self.over = False
         self._was_ready = False
+        self._stands = False
         self._standing: set[str] = set()
         self._stood: set[str] = set()
         self._asked_at: dict[str, int] = {}
         self._began = 0
         self._lost_at = 0
+        # When each subscription broke, and when reading was stopped.
+        self._broke_at: dict[str, int] = {}
+        self._paused_at = NEVER
         self._delay = around.first_delay
         self._close_code = 1006
         self._fragments = b""
@@ -116,10 +125,12 @@ class Client(WSListener):
                 )
         except (WSError, OSError, TimeoutError, ssl.SSLError) as error:
             around.tally.connects_failed += 1
-            around.tally.errors[f"connect: {_text(error)}"] += 1
+            around.tally.errors.add(f"connect: {_text(error)}")
             if not self.over:
-                # Whoever has several nodes does not insist on a dead one.
-                self.target = (self.target + 1) % len(around.targets)
+                if self._was_ready:
+                    # Whoever has several nodes does not insist on a dead one. At first it does: what is asked for has
+                    # to be there.
+                    self.target = (self.target + 1) % len(around.targets)
                 self._again()
 
     def _again(self) -> None:
@@ -136,11 +147,14 @@ class Client(WSListener):
     def cut(self) -> None:
         """As if the network had broken: it comes back."""
         if self.transport is not None:
+            self.around.tally.cut += 1
             self.transport.disconnect(graceful=False)
 
     def read(self, reading: bool) -> None:
         """Stop, or go on, reading from the socket. What was due meanwhile says nothing of the server's latency."""
         self._fair_from = monotonic_ns() if reading else NEVER
+        if not reading:
+            self._paused_at = monotonic_ns()
         transport = self.transport.underlying_transport if self.transport is not None else None
         if transport is not None and not transport.is_closing():
             (transport.resume_reading if reading else transport.pause_reading)()
@@ -172,16 +186,18 @@ class Client(WSListener):
         self.opened = False
         self._fragments = b""
         self._standing.clear()
+        self._falls()
         tally.connections -= 1
         self.around.lost(self)
         if self.over:
             return
         tally.disconnects += 1
-        tally.errors[f"connection lost: {self._close_code}"] += 1
+        tally.errors.add(f"connection lost: {self._close_code}")
         if any(self._close_code in codes for codes in TERMINAL_CODES):
             self._fail(f"closed with {self._close_code}")
             return
         self._lost_at = self._lost_at or monotonic_ns()
+        self._broke_at = dict.fromkeys(self._indices, monotonic_ns())
         self._again()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -210,25 +226,29 @@ class Client(WSListener):
         try:
             events = self.wire.received(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.around.tally.errors[f"a frame that is none of the protocol: {error!r:.80}"] += 1
+            self.around.tally.errors.add(f"a frame that is none of the protocol: {error!r:.80}")
             self._fail("the other end speaks another protocol")
             return
         for event in events:
             self._handle(event)
         found = self._find(data)
-        if not found:
-            return
+        # A publisher of some protocols gets what it publishes: that is no delivery.
+        if found and self.subscriptions:
+            self._count(found)
+
+    def _count(self, found: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        """Marks: channel, number, due."""
         now = monotonic_ns()
         for channel, number, due_text in found:
             subscription = self.subscriptions.get(int(channel))
-            if subscription is not None:
-                subscription.arrive(int(number))
-                due = int(due_text)
-                if due >= self._fair_from:
-                    self._add_delivery(now - due)
-        # A publisher of some protocols gets what it publishes: that is no delivery.
-        if self.subscriptions:
-            self._tally.delivered += len(found)
+            if subscription is None:
+                self._tally.misrouted += 1
+                continue
+            due = int(due_text)
+            subscription.arrive(int(number))
+            self._tally.delivered += 1
+            if due >= self._fair_from:
+                self._add_delivery(now - due)
 
     # Events
 
@@ -241,15 +261,28 @@ class Client(WSListener):
                 self.around.acknowledged(self, number, error)
             case Subscribed(channel, recovered):
                 self._on_subscribed(channel, recovered)
+            case Foreign(channel, push):
+                self._on_foreign(channel, push)
+            case Unsubscribed(channel, reason) if channel not in self._indices:
+                self.around.tally.errors.add(f"{reason}: {channel}, which was not asked for")
             case Unsubscribed(channel, reason):
-                self.around.tally.errors[reason] += 1
+                self.around.tally.errors.add(reason)
                 self._standing.discard(channel)
+                self._falls()
                 self._lost_at = self._lost_at or monotonic_ns()
+                self._broke_at[channel] = monotonic_ns()
                 asyncio.get_running_loop().call_later(RESUBSCRIBE_DELAY, self._subscribe, channel)
             case Opened():
                 self._on_opened()
             case Failed(reason):
                 self._fail(reason)
+
+    def _on_foreign(self, channel: str, push: bytes) -> None:
+        """A server may send what nobody asked for, but not what was published into another channel."""
+        found = [mark for mark in self._find(push) if int(mark[0]) in self.subscriptions]
+        if found:
+            self._tally.misrouted += len(found)
+            self._tally.errors.add(f"a publication of another channel as one of {channel}")
 
     def _on_opened(self) -> None:
         self.around.tally.connect.add(monotonic_ns() - self._began)
@@ -258,7 +291,7 @@ class Client(WSListener):
         for channel in self._indices:
             self._subscribe(channel)
         if not self._indices:
-            self._stands()
+            self._stand()
 
     def _subscribe(self, channel: str) -> None:
         if self.transport is None or not self.opened or channel in self._standing:
@@ -268,9 +301,10 @@ class Client(WSListener):
         for frame in frames:
             self.send(frame)
         if not frames:
-            self._on_subscribed(channel, None)
+            self._on_subscribed(channel, None, UNSAID_AFTER)
 
-    def _on_subscribed(self, channel: str, recovered: bool | None) -> None:
+    def _on_subscribed(self, channel: str, recovered: bool | None, unsaid: int = 0) -> None:
+        """`unsaid`: nanoseconds that it may take until it really stands."""
         tally = self.around.tally
         asked_at = self._asked_at.pop(channel, 0)
         if asked_at:
@@ -280,14 +314,25 @@ class Client(WSListener):
                 tally.recovered += 1
             else:
                 tally.not_recovered += 1
-                self.subscriptions[self._indices[channel]].rebase = True
+                # Who reads nothing cannot know what has come.
+                now = monotonic_ns()
+                since = min(self._broke_at.get(channel, now), self._paused_at) - self.around.grace
+                self.subscriptions[self._indices[channel]].announce(since, now + unsaid)
         self._stood.add(channel)
         self._standing.add(channel)
         if len(self._standing) == len(self._indices):
-            self._stands()
+            self._stand()
 
-    def _stands(self) -> None:
+    def _falls(self) -> None:
+        """Not connected any more, or without a subscription."""
+        self.around.tally.standing -= self._stands
+        self._stands = False
+
+    def _stand(self) -> None:
         """Connected, with all subscriptions."""
+        self.around.tally.standing += not self._stands
+        self._stands = True
+        self._paused_at = NEVER
         if self._lost_at:
             self.around.tally.recovery.add(monotonic_ns() - self._lost_at)
             self.around.tally.reconnects += 1
@@ -297,7 +342,8 @@ class Client(WSListener):
             self.around.ready(self)
 
     def _fail(self, reason: str) -> None:
-        self.around.tally.failures[reason] += 1
+        self.around.tally.given_up += not self._was_ready
+        self.around.tally.failures.add(reason)
         self.end()
 
 

@@ -6,17 +6,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.result import Result
+from loadtest.result import Result, Spread
 from loadtest.summary import latencies
+from loadtest.texts import plain
 
-# Differences below these are noise on any machine: milliseconds, and CPU microseconds.
+# Differences below these are noise on any machine: milliseconds, CPU microseconds, and shares.
 NOISE_MS = 0.5
 NOISE_US = 0.5
+NOISE_SHARE = 0.001
+# Durations of which one in a thousand is more than a single one.
+MANY = 10_000
 # Options that do not change what is measured.
 _FREE = {"targets", "token_secret", "redis", "pids", "metrics", "seed", "max_loss", "sources", "workers"}
 
-# Outcomes whose figures say nothing: a comparison with them must not pass.
-_NO_MEASURE = {"invalid", "unreachable", "interrupted"}
+_COSTS = {
+    "per_delivery": "CPU per delivery, us",
+    "per_publish": "CPU per publish, us",
+    "per_connect": "CPU per connect, us",
+    "memory_per_connection": "memory per connection, bytes",
+    "redis_per_publish": "CPU of Redis per publish, us",
+}
 
 
 class Line(NamedTuple):
@@ -34,15 +43,13 @@ class Comparison(NamedTuple):
     """What a comparison found."""
 
     lines: list[Line]
-    # What makes it less than it seems: other options, an invalid run, a figure that is missing now.
-    warnings: list[str]
-    # Whether both runs measured anything.
-    comparable: bool = True
+    # Why it is none: other options, a run that is no measure, a figure that is missing now.
+    obstacles: list[str]
 
     @property
     def status(self) -> int:
         """Exit status: 1 when something became worse by more than allowed, or cannot be told."""
-        return int(not self.comparable or any(line.regressed for line in self.lines))
+        return int(bool(self.obstacles) or any(line.regressed for line in self.lines))
 
 
 def compare(before: Result, after: Result, max_regression: float) -> Comparison:
@@ -50,56 +57,83 @@ def compare(before: Result, after: Result, max_regression: float) -> Comparison:
     lines, missing = [], []
     for (name, was), (_, became) in zip(latencies(before), latencies(after), strict=True):
         if was.count and became.count:
-            lines.append(_line(f"{name}, p50, ms", was.p50, became.p50, max_regression, NOISE_MS))
-            lines.append(_line(f"{name}, p99, ms", was.p99, became.p99, max_regression, NOISE_MS))
+            lines += _latency(name, was, became, max_regression)
         elif was.count:
             missing.append(name)
-    for name, label in (
-        ("per_delivery", "CPU per delivery, us"),
-        ("per_publish", "CPU per publish, us"),
-        ("per_connect", "CPU per connect, us"),
-        ("memory_per_connection", "memory per connection, bytes"),
-        ("redis_per_publish", "CPU of Redis per publish, us"),
-    ):
+    for name, label in _COSTS.items():
         was_cost, became_cost = getattr(before.costs, name), getattr(after.costs, name)
         if was_cost and became_cost:
             lines.append(_line(label, was_cost, became_cost, max_regression, NOISE_US))
         elif was_cost:
             missing.append(label)
+    lines += _deliveries(before, after, max_regression)
+    return Comparison(
+        lines, _obstacles(before, after) + [f"the second run did not measure: {name}" for name in missing]
+    )
+
+
+def _latency(name: str, before: Spread, after: Spread, allowed: float) -> list[Line]:
+    lines = [
+        _line(f"{name}, p50, ms", before.p50, after.p50, allowed, NOISE_MS),
+        _line(f"{name}, p99, ms", before.p99, after.p99, allowed, NOISE_MS),
+    ]
+    if min(before.count, after.count) >= MANY:
+        lines.append(_line(f"{name}, p99.9, ms", before.p999, after.p999, allowed, NOISE_MS))
+    return lines
+
+
+def _deliveries(before: Result, after: Result, allowed: float) -> list[Line]:
+    lines = []
     rates = (before.totals.delivery_rate, after.totals.delivery_rate)
     if rates[0]:
         worse = 1 - rates[1] / rates[0]
-        lines.append(Line("deliveries per second", *rates, worse, worse > max_regression))
-    for name in ("lost", "duplicated", "misordered"):
-        was_count, became_count = getattr(before.totals, name), getattr(after.totals, name)
-        lines.append(Line(name, was_count, became_count, float(became_count - was_count), became_count > was_count))
-    warnings = _warnings(before, after) + [f"the second run did not measure: {name}" for name in missing]
-    return Comparison(lines, warnings, not {before.outcome, after.outcome} & _NO_MEASURE)
+        lines.append(Line("deliveries per second", *rates, worse, worse > allowed))
+    for name in ("lost", "duplicated", "misordered", "misrouted", "unanswered"):
+        was, became = getattr(before.totals, name), getattr(after.totals, name)
+        lines.append(Line(name, was, became, float(became - was), became > was))
+    for label, share in (("missed and told, share", _missed), ("not accepted, share", _refused), ("cut off", _cut_off)):
+        lines.append(_line(label, share(before), share(after), allowed, NOISE_SHARE))
+    return lines
+
+
+def _missed(result: Result) -> float:
+    """Of the deliveries."""
+    return result.totals.missed_and_told / max(result.totals.expected, 1)
+
+
+def _refused(result: Result) -> float:
+    """Of the publications."""
+    return (result.totals.refused + result.totals.unknown) / max(result.generator.slots, 1)
+
+
+def _cut_off(result: Result) -> float:
+    """Connections lost that the tool did not cut, by connection."""
+    return max(result.totals.disconnects - result.totals.cut, 0) / max(result.totals.connections, 1)
 
 
 def _line(name: str, before: float, after: float, allowed: float, noise: float) -> Line:
-    worse = after / before - 1 if before else 0.0
-    return Line(name, before, after, worse, worse > allowed and after - before > noise)
+    worse = after / before - 1 if before else float(after > 0)
+    return Line(name, before, after, worse, after > before * (1 + allowed) and after - before > noise)
 
 
-def _warnings(before: Result, after: Result) -> list[str]:
-    warnings = []
+def _obstacles(before: Result, after: Result) -> list[str]:
+    found = []
     for name, each in (("first", before), ("second", after)):
-        if each.outcome in _NO_MEASURE:
-            warnings.append(f"the {name} run was {each.outcome}: its figures are no measure")
+        if each.outcome != "passed":
+            found.append(f"the {name} run did not pass ({each.outcome}): its figures are no measure")
     if before.scenario != after.scenario:
-        warnings.append(f"the scenarios differ: {before.scenario}, {after.scenario}")
+        found.append(f"the scenarios differ: {before.scenario}, {after.scenario}")
     for option in sorted(before.options.keys() | after.options.keys()):
         was, became = before.options.get(option), after.options.get(option)
         if option not in _FREE and was != became:
-            warnings.append(f"{option} differs: {was}, {became}")
-    return warnings
+            found.append(f"{option} differs: {was}, {became}")
+    return found
 
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print it."""
-    for warning in comparison.warnings:
-        console.print(Text(f"Careful: {warning}", style="yellow"))
+    for obstacle in comparison.obstacles:
+        console.print(Text(f"No comparison: {plain(obstacle)}", style="yellow"))
     table = Table()
     table.add_column("")
     for name in ("before", "after", "change"):
@@ -113,7 +147,7 @@ def show(comparison: Comparison, console: Console) -> None:
     regressed = [line.name for line in comparison.lines if line.regressed]
     if regressed:
         console.print(Text(f"Worse than allowed: {'; '.join(regressed)}", style="bold red"))
-    if not comparison.comparable:
+    if comparison.obstacles:
         console.print(Text("These runs cannot be compared.", style="bold red"))
     elif not regressed:
         console.print(Text("Nothing became worse by more than allowed.", style="bold green"))

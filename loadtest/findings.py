@@ -1,16 +1,17 @@
-"""Puts together what the workers and the servers showed, and judges it."""
+"""Puts together what the workers and the servers showed."""
 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from loadtest import figures
+from loadtest import figures, verdict
 from loadtest.ledger import Published, merge
 from loadtest.plan import Plan
 from loadtest.preflight import Prepared
 from loadtest.publishing import LATE_AFTER
 from loadtest.result import Costs, Generator, Latencies, Moment, Outcome, Pair, Result, Spread, Stage, Totals
 from loadtest.tally import KINDS, Sums, Tick
+from loadtest.texts import Texts
 from loadtest.watch import BEGIN, CONNECTED, END, Record, processor_seconds
 from loadtest.worker import Reckoned
 
@@ -19,6 +20,8 @@ from loadtest.worker import Reckoned
 CPU_LIMIT = 0.9
 LATE_LIMIT = 0.01
 LAG_LIMIT = 50.0
+# Ticks of one worker that are waited with for those of the others, before a moment is put together without them.
+OVERDUE = 3
 # Stages that are no stages of the plan.
 CONNECTING, SETTLING = "connect", "settle"
 
@@ -33,15 +36,18 @@ class Findings:
         self._records = records
         self._began = time.monotonic()
         self._ticks: dict[int, Tick] = {}
-        self._new: list[Tick] = []
+        # Since the last moment, by worker.
+        self._new: dict[int, list[Tick]] = {}
         self._busiest: list[float] = []
         self._timeline: list[Moment] = []
         self._stages: list[Stage] = []
         self._published: Mapping[int, Published] = {}
+        self._is_spoilt = False
         self.stage = ""
         self.delivered = 0
         self.ready = 0
         self.given_up = 0
+        self.standing = 0
         self.errors = 0
 
     def enter(self, stage: str) -> None:
@@ -52,31 +58,33 @@ class Findings:
         self._stages.append(Stage(stage, now, now))
         self.stage = stage
 
-    def tick(self, worker: int, tick: Tick) -> None:
+    def tick(self, worker: int, tick: Tick) -> Moment | None:
+        """What a worker tells; with the last of all, the moment that has passed."""
         self._ticks[worker] = tick
-        self._new.append(tick)
+        new = self._new.setdefault(worker, [])
+        new.append(tick)
         self.delivered += tick.delivered
         self.errors += tick.errors
         self.ready = sum(each.ready for each in self._ticks.values())
         self.given_up = sum(each.given_up for each in self._ticks.values())
+        self.standing = sum(each.standing for each in self._ticks.values())
+        return self._moment() if len(self._new) == self._workers or len(new) >= OVERDUE else None
 
-    def moment(self) -> Moment | None:
-        """The second that has passed; None before the first."""
-        if not self._ticks:
-            return None
-        new, self._new = self._new, []
+    def _moment(self) -> Moment:
+        new, self._new = self._new, {}
         durations: Counter[int] = Counter()
-        for each in new:
-            durations.update(each.durations)
-        busiest = max((each.cpu for each in new), default=0.0)
+        for ticks in new.values():
+            for each in ticks:
+                durations.update(each.durations)
+        busiest = max(each.cpu for ticks in new.values() for each in ticks)
         if self.stage not in (CONNECTING, SETTLING):
             self._busiest.append(busiest)
         moment = Moment(
             at=round(time.monotonic() - self._began, 3),
             connections=sum(each.connections for each in self._ticks.values()),
-            published=sum(each.published for each in new),
-            delivered=sum(each.delivered for each in new),
-            errors=sum(each.errors for each in new),
+            published=_rate(new, "published"),
+            delivered=_rate(new, "delivered"),
+            errors=sum(each.errors for ticks in new.values() for each in ticks),
             p50=figures.quantile(durations, 0.5),
             p99=figures.quantile(durations, 0.99),
             max=figures.quantile(durations, 1.0),
@@ -85,6 +93,11 @@ class Findings:
         )
         self._timeline.append(moment)
         return moment
+
+    def spoil(self, remark: str) -> None:
+        """What was to be measured did not happen."""
+        self.remarks.append(remark)
+        self._is_spoilt = True
 
     def finished(self, published: Mapping[int, Published]) -> None:
         """Nothing more is published, and what was to arrive has arrived."""
@@ -98,18 +111,19 @@ class Findings:
         pairs = self._pairs(reckoned)
         totals = self._totals(sums, pairs)
         generator = self._generator(sums)
-        errors: Counter[str] = Counter()
+        errors = Texts()
+        for each in sums:
+            errors.update(each.failures, "gave up: ")
         for each in sums:
             errors.update(each.errors)
-            errors.update({f"gave up: {text}": count for text, count in each.failures.items()})
         return Result(
             scenario=self.plan.scenario,
             options=self.plan.options,
             targets=list(self.plan.targets),
             started=started,
             seconds=now,
-            outcome=self._judge(outcome, totals, generator),
-            remarks=self.remarks,
+            outcome=outcome if outcome != "passed" else self._judge(totals, generator),
+            remarks=[*self.remarks, *verdict.remarks(totals, generator), *self._unread()],
             totals=totals,
             latencies=Latencies(**{name: self._spread(sums, name) for name in KINDS}),
             pairs=pairs,
@@ -118,8 +132,17 @@ class Findings:
             servers=[each.server() for each in self._records],
             costs=self._costs(totals),
             generator=generator,
-            errors=dict(errors.most_common()),
+            errors=dict(sorted(errors.counts.items(), key=lambda item: -item[1])),
         )
+
+    def _judge(self, totals: Totals, generator: Generator) -> Outcome:
+        outcome = verdict.judge(self.plan, totals, generator)
+        return "broken" if self._is_spoilt and outcome in ("passed", "invalid") else outcome
+
+    def _unread(self) -> list[str]:
+        """A process may have been ended by the run; others were named."""
+        troubled = [each for each in self._records if each.trouble and each.kind != "process"]
+        return [f"{each.name} could not be read: {each.trouble}" for each in troubled]
 
     def _pairs(self, reckoned: Sequence[Reckoned]) -> list[Pair]:
         accounts = merge(each.accounts for each in reckoned)
@@ -183,18 +206,11 @@ class Findings:
             redis_per_publish=_share(of_redis * 1e6, totals.acknowledged),
         )
 
-    def _judge(self, outcome: Outcome, totals: Totals, generator: Generator) -> Outcome:
-        wrong = totals.lost + totals.duplicated + totals.misordered
-        if wrong:
-            self.remarks.append(
-                f"{totals.lost:,} lost, {totals.duplicated:,} duplicated, {totals.misordered:,} out of order "
-                f"of {totals.expected:,} expected deliveries"
-            )
-        if outcome != "passed":
-            return outcome
-        if wrong > self.plan.max_loss:
-            return "lost"
-        return "invalid" if generator.invalid else "passed"
+
+def _rate(new: Mapping[int, Sequence[Tick]], name: str) -> int:
+    """Per second, over the time that each worker's ticks span."""
+    rates = (sum(getattr(each, name) for each in ticks) / sum(each.seconds for each in ticks) for ticks in new.values())
+    return round(float(sum(rates)))
 
 
 def _share(sum_: float, count: int) -> float:

@@ -45,14 +45,14 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, stage: str, moment: Moment) -> None:
-        """Called once a second."""
+    def show(self, stage: str, moment: Moment, delivered: int) -> None:
+        """Called once a second; `delivered` in all."""
         if stage != self._stage:
             self._stage = stage
             self._since = time.monotonic()
             self._printed = 0.0
         self._rates.append(moment.delivered)
-        self._delivered += moment.delivered
+        self._delivered = delivered
         self._errors += moment.errors
         if self._quiet:
             return

@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-# Characters that are their own escape in JSON, URLs and every text protocol.
-_PADDING = "x"
+# Characters that are their own escape in JSON, URLs and every text protocol. The last shows that nothing was cut off.
+_PADDING, _END = "x", "~"
 
 
 class Mark(NamedTuple):
@@ -25,7 +25,7 @@ class Marks:
         self._head = f"~{run}~"
         self._size = size
         # Finds all marks in a frame: (channel, number, due).
-        self.find = re.compile(rf"~{run}~(\d+)~(\d+)~(\d+)~".encode()).findall
+        self.find = re.compile(rf"~{run}~(\d+)~(\d+)~(\d+)~{_PADDING}*{_END}".encode()).findall
 
     def payload(self, mark: Mark) -> str:
-        return f"{self._head}{mark.channel}~{mark.number}~{mark.due}~".ljust(self._size, _PADDING)
+        return f"{self._head}{mark.channel}~{mark.number}~{mark.due}~".ljust(self._size - 1, _PADDING) + _END

@@ -2,8 +2,10 @@
 
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,8 +15,10 @@ Protocol = Literal["centrifuge", "raw", "nats", "socketio"]
 PROTOCOLS: tuple[Protocol, ...] = ("centrifuge", "raw", "nats", "socketio")
 # Bytes that a mark needs at most: a run of 6 characters, three numbers and their separators.
 SMALLEST_PAYLOAD = 64
-# Seconds of a stage: a year.
+# Seconds that anything may last: a year.
 LONGEST = 31_536_000.0
+# What no URL holds (RFC 3986, section 2): the request line would end there.
+_UNPRINTED = re.compile(r"[\x00-\x20\x7f]")
 # Channels that share one publishing connection, so that a channel's publications keep their order.
 PUBLISHERS_PER_TARGET = 16
 
@@ -66,6 +70,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     # Addresses of this machine to connect from; none: the system chooses.
     sources: tuple[str, ...] = ()
     max_loss: int = 0
+    # Publications that may be refused, or lose their connection before the answer; None: any number where commands
+    # break something, else none.
+    max_refused: int | None = None
     seed: int = 1
     # Where to look at the servers; local processes that listen on a target's port are found without.
     pids: tuple[int, ...] = ()
@@ -75,12 +82,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         self._check(bool(self.targets), "at least one target")
         for target in self.targets:
-            self._check(target.startswith(("ws://", "wss://")), f"a target as ws://host:port, not {target!r}")
+            self._check(_is_url(target, "ws", "wss"), f"a target as ws://host:port, not {target!r}")
             if self.protocol == "raw":
                 self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {target!r}")
+        for page in self.metrics:
+            self._check(_is_url(page, "http", "https"), f"a metrics page as http://host:port/metrics, not {page!r}")
         self._check(self.protocol in PROTOCOLS, f"a protocol of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
-        for name in ("channels", "members", "idle", "workers", "max_loss", "rate", "grace", "back_within"):
+        for name in ("channels", "members", "idle", "workers", "max_loss", "rate"):
             self._check(0 <= getattr(self, name) < math.inf, f"{name} of at least 0")
+        for name in ("grace", "back_within"):
+            self._check(0 <= getattr(self, name) < LONGEST, f"{name} of at least 0 seconds, and an end")
+        self._check((self.max_refused or 0) >= 0, "max_refused of at least 0")
         for name in ("connect_rate", "connect_timeout"):
             self._check(0 < getattr(self, name) < math.inf, f"{name} above 0")
         self._check(self.channels * self.members + self.idle > 0, "at least one connection")
@@ -93,6 +105,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             self._check(0 <= (stage.rate or 0) < math.inf, f"stage {stage.name!r}: a rate of at least 0")
             self._check(0 <= stage.pause < LONGEST, f"stage {stage.name!r}: a pause of at least 0")
             self._check(0 <= stage.drop <= 1 and 0 <= stage.slow <= 1, f"stage {stage.name!r}: shares between 0 and 1")
+
+        if self.publishes:
+            publications = sum(self.rate_of(stage) * stage.seconds for stage in self.stages) * self.channels
+            self._check(publications >= 1, "at least one publication: a higher rate, or more seconds")
 
     def _check(self, holds: bool, needed: str) -> None:
         if not holds:
@@ -118,6 +134,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def rate_of(self, stage: StagePlan) -> float:
         return self.rate if stage.rate is None else stage.rate
 
+    @property
+    def refusals(self) -> float:
+        """Publications that need not be accepted."""
+        if self.max_refused is not None:
+            return self.max_refused
+        return math.inf if any(stage.commands for stage in self.stages) else 0
+
+    @property
+    def breaks(self) -> bool:
+        """Whether subscribers lose their connection by what the run does: then they may miss something, and be told."""
+        return any(stage.drop or stage.slow or stage.commands for stage in self.stages)
+
     def channel(self, index: int) -> str:
         return f"{self.prefix}{index}"
 
@@ -133,6 +161,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return options
 
 
+def _is_url(text: str, *schemes: str) -> bool:
+    """With a host, and with a port that is a number."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not _UNPRINTED.search(text)
+    except ValueError:
+        return False
+
+
 class ClientPlan(NamedTuple):
     """One connection: where, and what it is subscribed to."""
 
@@ -141,8 +178,8 @@ class ClientPlan(NamedTuple):
 
 
 def subscribers(plan: Plan, worker: int, workers: int) -> Iterator[ClientPlan]:
-    """The share of one worker. Subscribers of a channel are spread over all targets, and begin at another than its
-    publisher's."""
+    """The share of one worker: every so many, from number `worker` on. Subscribers of a channel are spread over all
+    targets, and begin at another than its publisher's."""
     step = plan.channels_per_connection
     number = 0
     for member in range(plan.members):
@@ -165,6 +202,12 @@ def publishers(plan: Plan) -> list[ClientPlan]:
         slot = channel if plan.protocol == "raw" else channel // len(plan.targets) % PUBLISHERS_PER_TARGET
         groups.setdefault((target, slot), []).append(channel)
     return [ClientPlan(target, channels) for (target, _), channels in groups.items()]
+
+
+def some(plan: Plan, share: float, *purpose: object) -> set[int]:
+    """A share of the subscribers, by their numbers in the order of `subscribers`; one at least, unless it is 0."""
+    number = max(round(share * plan.connections), 1) if share else 0
+    return set(dice(plan, *purpose).sample(range(plan.connections), number))
 
 
 def dice(plan: Plan, *purpose: object) -> random.Random:

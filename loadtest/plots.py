@@ -11,6 +11,8 @@ from loadtest.result import Stage
 WIDTH, HEIGHT = 760, 220
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
 TICKS = 5
+# What is smaller was not measured, and would have an axis of nothing: milliseconds.
+RESOLUTION = 0.001
 # One class of the style sheet for each curve of a plot.
 CURVES = 6
 
@@ -32,9 +34,9 @@ def over_time(
 ) -> str:
     """Curves over the seconds of a run, its stages as bands. Empty when there is nothing to draw."""
     values = [value for curve in curves for value in curve.values if value is not None and value > 0]
-    if len(at) < 2 or not values:
+    begin, end = 0.0, max(at, default=0.0)
+    if len(at) < 2 or not values or end <= begin:
         return ""
-    begin, end = 0.0, max(at)
     low, high = _range(values, logarithmic)
     scale = _logarithmic(low, high) if logarithmic else _linear(low, high)
 
@@ -132,7 +134,7 @@ def _grid(scale: Callable[[float], float], ticks: Sequence[float]) -> list[str]:
 
 def _range(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
     if logarithmic:
-        low = 10 ** math.floor(math.log10(min(values)))
+        low = 10 ** math.floor(math.log10(max(min(values), RESOLUTION)))
         return low, max(10 ** math.ceil(math.log10(max(values))), low * 10)
     # Room for the names of the stages above the curves.
     return 0.0, max(values) * 1.18

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
 
 from loadtest.client import Client
-from loadtest.ledger import Published
+from loadtest.ledger import Pace, Published
 from loadtest.marks import Mark, Marks
 from loadtest.tally import Tally
 
@@ -68,7 +69,9 @@ class Publishing:
     async def run(self, begin: int, seconds: float, rate: float) -> None:
         """Publish `rate` times a second into each channel, from `begin` on (CLOCK_MONOTONIC, nanoseconds)."""
         per_second = rate * len(self._order)
-        slots = round(per_second * seconds)
+        # One at least: what rounding leaves is not worth one.
+        slots = math.ceil(per_second * seconds - 1e-6)
+        self._note_pace(begin, per_second, slots)
         slot = 0
         while slot < slots and not self._stopped:
             due = begin + int(slot * 1e9 / per_second)
@@ -83,6 +86,14 @@ class Publishing:
                 due = begin + int(slot * 1e9 / per_second)
             await asyncio.sleep(0)
 
+    def _note_pace(self, begin: int, per_second: float, slots: int) -> None:
+        """What each channel's turns will be."""
+        number = len(self._order)
+        for slot in range(min(number, slots)):
+            record = self.published[self._order[(self._turn + slot) % number]]
+            due = begin + int(slot * 1e9 / per_second)
+            record.paces.append(Pace(record.last + 1, due, number * 1e9 / per_second))
+
     def stop(self) -> None:
         self._stopped = True
 
@@ -90,7 +101,7 @@ class Publishing:
         self._pacer.close()
 
     async def settle(self, seconds: float) -> None:
-        """Wait for the answers that are missing; those that do not come are unknown."""
+        """Wait for the answers that are missing. Those that do not come, the server owes: its connection stands."""
         clients = set(self._clients.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -98,7 +109,7 @@ class Publishing:
                     self._answered.clear()
                     await self._answered.wait()
         for client in clients:
-            self.lost(client)
+            self._tally.unanswered += self._give_up(client)
 
     def acknowledged(self, client: Client, number: int, error: str) -> None:
         pending = client.pending.pop(number, None)
@@ -108,19 +119,24 @@ class Publishing:
         channel, place, due = pending
         if error:
             self._tally.refused += 1
-            self._tally.errors[error] += 1
-            self.published[channel].excluded.add(place)
+            self._tally.errors.add(error)
+            self.published[channel].exclude(place)
         else:
             self._tally.acknowledged += 1
             self._tally.acknowledgement.add(time.monotonic_ns() - due)
 
     def lost(self, client: Client) -> None:
-        """What has no answer will not get one: it may have been published."""
-        for channel, place, _ in client.pending.values():
-            self._tally.unknown += 1
-            self.published[channel].excluded.add(place)
-        client.pending.clear()
+        """Its connection broke: what has no answer will not get one, and may have been published."""
+        self._tally.unknown += self._give_up(client)
         self._answered.set()
+
+    def _give_up(self, client: Client) -> int:
+        """Publications that nobody has to have, since nobody knows what became of them."""
+        number = len(client.pending)
+        for channel, place, _ in client.pending.values():
+            self.published[channel].exclude(place)
+        client.pending.clear()
+        return number
 
     def _publish(self, due: int, now: int) -> None:
         channel = self._order[self._turn]
@@ -130,12 +146,14 @@ class Publishing:
         if now - due > LATE_AFTER * 1e6:
             tally.late_slots += 1
         client = self._clients[channel]
-        if client.transport is None or not client.opened:
-            tally.refused += 1
-            tally.errors["publish: not connected"] += 1
-            return
+        # Also where nothing is sent: a number then tells when it was due.
         record = self.published[channel]
         record.last += 1
+        if client.transport is None or not client.opened:
+            tally.refused += 1
+            tally.errors.add("publish: not connected")
+            record.exclude(record.last)
+            return
         self._number += 1
         payload = self._marks.payload(Mark(channel, record.last, due))
         if client.wire.acknowledges:

@@ -1,7 +1,7 @@
 """What a run found, as it is written to JSON and read again by `report` and `compare`."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,19 +15,26 @@ class ResultError(Exception):
     """A file is not a result of this tool."""
 
 
+# As far as a run can go: a file that says more is none of this tool.
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Cost = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+
+
 class Spread(msgspec.Struct, frozen=True):
     """A distribution of durations, milliseconds, from an HDR histogram with three significant digits."""
 
-    count: int = 0
-    min: float = 0.0
-    mean: float = 0.0
-    p50: float = 0.0
-    p90: float = 0.0
-    p99: float = 0.0
-    p999: float = 0.0
-    max: float = 0.0
+    count: Count = 0
+    min: Milliseconds = 0.0
+    mean: Milliseconds = 0.0
+    p50: Milliseconds = 0.0
+    p90: Milliseconds = 0.0
+    p99: Milliseconds = 0.0
+    p999: Milliseconds = 0.0
+    max: Milliseconds = 0.0
     # For plots: (up to so many ms, count), ascending, empty ranges left out.
-    bars: list[tuple[float, int]] = []
+    bars: list[tuple[Annotated[float, msgspec.Meta(ge=0.001, le=1e9)], Count]] = []
 
 
 class Latencies(msgspec.Struct, frozen=True):
@@ -45,7 +52,7 @@ class Latencies(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """What went from the publishers at one target to the subscribers at another."""
+    """What went from the publishers at one target to the subscribers at another: where they were at first."""
 
     publisher: str
     subscriber: str
@@ -56,9 +63,10 @@ class Pair(msgspec.Struct, frozen=True):
     lost: int = 0
     duplicated: int = 0
     misordered: int = 0
-    # Holes in the sequence, however long each was; those that closed later count as misordered.
+    # Holes in the sequence of what was accepted, however long each was.
     gaps: int = 0
-    # Missed by a subscriber that the server told of it, or that was away and cannot recover there.
+    # Missed by a subscriber that the server told of it, or that was away and cannot recover there; only what was due
+    # before its subscription stood again.
     missed_and_told: int = 0
 
 
@@ -66,25 +74,25 @@ class Stage(msgspec.Struct, frozen=True):
     """A stretch of the run; seconds since its begin."""
 
     name: str
-    begin: float
-    end: float
+    begin: Seconds
+    end: Seconds
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One second of the run. Rates are per second."""
+    """One second of the run, as a rule: published and delivered are rates, errors those since the moment before."""
 
-    at: float
-    connections: int
-    published: int
-    delivered: int
-    errors: int
+    at: Seconds
+    connections: Count
+    published: Count
+    delivered: Count
+    errors: Count
     # Of the deliveries of this second, milliseconds; 0 when there were none.
-    p50: float
-    p99: float
-    max: float
+    p50: Milliseconds
+    p99: Milliseconds
+    max: Milliseconds
     # Cores in use: by the generator's busiest worker, and by each server (in the order of `servers`).
-    generator_cpu: float
-    server_cpu: list[float] = []
+    generator_cpu: Cost
+    server_cpu: list[Cost] = []
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -105,13 +113,13 @@ class Costs(msgspec.Struct, frozen=True):
     """What the servers spent, all together (Redis not counted); zero where it cannot be told."""
 
     # CPU microseconds while publishing, by everything that was delivered, and by everything that was published.
-    per_delivery: float = 0.0
-    per_publish: float = 0.0
+    per_delivery: Cost = 0.0
+    per_publish: Cost = 0.0
     # CPU microseconds while connecting, by connection; bytes of memory by connection.
-    per_connect: float = 0.0
-    memory_per_connection: float = 0.0
+    per_connect: Cost = 0.0
+    memory_per_connection: Cost = 0.0
     # CPU microseconds of Redis, by publication.
-    redis_per_publish: float = 0.0
+    redis_per_publish: Cost = 0.0
 
 
 class Generator(msgspec.Struct, frozen=True):
@@ -135,16 +143,24 @@ class Totals(msgspec.Struct, frozen=True):
     """Sums over the run."""
 
     connections: int = 0
+    # At the end, of those: connected, with all subscriptions.
+    standing: int = 0
     connects_failed: int = 0
+    # Connections lost, and those of them that this tool cut.
     disconnects: int = 0
+    cut: int = 0
     reconnects: int = 0
+    # Clients that were at another target in the end than at first.
+    moved: int = 0
     recovered: int = 0
     not_recovered: int = 0
     published: int = 0
     acknowledged: int = 0
-    # Refused by the server, or with a connection lost before the answer.
+    # Refused by the server, or not sent since there was no connection; with a connection lost before the answer;
+    # without an answer though the connection stood.
     refused: int = 0
     unknown: int = 0
+    unanswered: int = 0
     expected: int = 0
     received: int = 0
     lost: int = 0
@@ -152,12 +168,14 @@ class Totals(msgspec.Struct, frozen=True):
     misordered: int = 0
     gaps: int = 0
     missed_and_told: int = 0
+    # Deliveries to clients that are not subscribed to the channel.
+    misrouted: int = 0
     # Deliveries per second in the publishing stages.
     delivery_rate: float = 0.0
     publish_rate: float = 0.0
 
 
-Outcome = Literal["passed", "lost", "invalid", "unreachable", "interrupted"]
+Outcome = Literal["passed", "lost", "refused", "disconnected", "invalid", "unreachable", "broken", "interrupted"]
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -198,7 +216,7 @@ def read(path: Path) -> Result:
         result = msgspec.json.decode(path.read_bytes(), type=Result)
     except OSError as error:
         raise ResultError(f"{path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ResultError(f"{path} is not a result of gateway-loadtest: {error}") from None
     if result.format != FORMAT:
         raise ResultError(f"{path} is a result of format {result.format}; this version reads format {FORMAT}")

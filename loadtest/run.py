@@ -19,7 +19,7 @@ from loadtest.plan import Plan, StagePlan
 from loadtest.preflight import Prepared, prepare
 from loadtest.result import Moment, Outcome, Result
 from loadtest.watch import BEGIN, CONNECTED, END, Record, probes
-from loadtest.worker import Broken, Connect, Finish, Finished, Reckon, Reckoned, Stage
+from loadtest.worker import Broken, Connect, Finish, Finished, Look, Reckon, Reckoned, Seen, Stage
 
 # Seconds for a worker to answer, beyond what it waits for by itself.
 PATIENCE = 30.0
@@ -27,10 +27,14 @@ PATIENCE = 30.0
 HOPELESS = 5.0
 # Seconds between the order and the begin of a stage: all workers have heard of it by then.
 LEAD = 0.2
+# Seconds for answers that are missing when the run was interrupted.
+HURRY = 1.0
+# Seconds of silence after all has arrived: what comes twice may come later.
+QUIET = 2.0
 # Seconds of silence before the memory of all connections is read.
 REST = 1.0
 
-Progress = Callable[[str, Moment], None]
+Progress = Callable[[str, Moment, int], None]
 
 
 class WorkerError(Exception):
@@ -44,6 +48,7 @@ class _Member:
         self.process = process
         self.pipe = pipe
         self.finished: Finished | None = None
+        self.seen: Seen | None = None
         self.reckoned: Reckoned | None = None
 
 
@@ -51,7 +56,8 @@ class Run:
     """One run."""
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
-        """`progress` is called every second with the stage and how it stands. Raises PreflightError."""
+        """`progress` is called every second with the stage, how it stands, and what was delivered in all. Raises
+        PreflightError."""
         self._prepared: Prepared = prepare(plan)
         self._plan = self._prepared.plan
         self._progress = progress
@@ -62,6 +68,7 @@ class Run:
         self._interrupted = asyncio.Event()
         self._trouble: str = ""
         self._changed = asyncio.Event()
+        self._looking = asyncio.Lock()
 
     async def run(self) -> Result:
         """From the first connection to the result."""
@@ -80,7 +87,7 @@ class Run:
             await self._finish()
         except WorkerError as error:
             self._findings.remarks.append(str(error))
-            outcome = "invalid"
+            outcome = "broken"
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.remove_signal_handler(number)
@@ -122,19 +129,23 @@ class Run:
         match message:
             case Finished():
                 member.finished = message
+            case Seen():
+                member.seen = message
             case Reckoned():
                 member.reckoned = message
             case Broken(text):
                 self._fail(f"worker {index} failed: {text}")
             case _:
-                self._findings.tick(index, message)
+                moment = self._findings.tick(index, message)
+                if moment is not None:
+                    self._progress(self._findings.stage, moment, self._findings.delivered)
         self._changed.set()
 
     def _fail(self, trouble: str) -> None:
         self._trouble = self._trouble or trouble
         self._changed.set()
 
-    def _tell(self, message: Connect | Stage | Finish | Reckon) -> None:
+    def _tell(self, message: Connect | Stage | Finish | Look | Reckon) -> None:
         for member in self._members:
             with contextlib.suppress(OSError):
                 member.pipe.send(message)
@@ -218,35 +229,74 @@ class Run:
                 process.terminate()
                 raise
             if status:
-                self._findings.remarks.append(f"the command ended with status {status}: {command}")
+                self._findings.spoil(f"the command ended with status {status}: {command}")
+
+    async def _finish_publishing(self) -> None:
+        """Until all answers have come, or are overdue; with Ctrl-C that is soon."""
+
+        def is_over() -> bool:
+            return all(each.finished for each in self._members)
+
+        grace = self._plan.grace
+        if not self._interrupted.is_set():
+            self._tell(Finish(grace))
+            await self._until(lambda: is_over() or self._interrupted.is_set(), grace + PATIENCE)
+        if self._interrupted.is_set():
+            self._tell(Finish(HURRY))
+        if not await self._until(is_over, PATIENCE):
+            raise WorkerError("a worker does not say what it has published")
 
     async def _finish(self) -> None:
         """Let everything arrive, and have it accounted for."""
         self._enter("settle")
-        self._tell(Finish())
-        if not await self._until(lambda: all(each.finished for each in self._members), PATIENCE):
-            raise WorkerError("a worker does not say what it has published")
+        await self._finish_publishing()
         published: dict[int, Published] = {}
         for each in self._members:
             assert each.finished is not None
             published |= each.finished.published
-        if not self._interrupted.is_set():
-            await self._arrive(sum(each.accepted for each in published.values()) * self._plan.members)
+        expected = sum(each.accepted for each in published.values()) * self._plan.members
+        await self._arrive(expected)
         await self._look(END)
+        if expected:
+            await self._until_quiet()
+        await self._look_for_excluded(published)
         self._findings.finished(published)
         self._tell(Reckon(published))
         if not await self._until(lambda: all(each.reckoned for each in self._members), PATIENCE):
             raise WorkerError("a worker does not account for what it has received")
 
+    async def _look_for_excluded(self, published: dict[int, Published]) -> None:
+        """What one subscriber has got was accepted, whatever was answered: then all have to have it."""
+        excluded = {channel: each.excluded for channel, each in published.items() if each.excluded}
+        if not excluded:
+            return
+        self._tell(Look(excluded))
+        if not await self._until(lambda: all(each.seen for each in self._members), PATIENCE):
+            raise WorkerError("a worker does not say what it has received")
+        for member in self._members:
+            assert member.seen is not None
+            for channel, numbers in member.seen.numbers.items():
+                if numbers:
+                    published[channel].include(numbers)
+
     async def _arrive(self, expected: int) -> None:
-        """Until as much has been delivered as is expected, or nothing has come for a while."""
-        seen, since = -1, self._loop.time()
-        while self._findings.delivered < expected and not self._interrupted.is_set():
-            if self._findings.delivered != seen:
-                seen, since = self._findings.delivered, self._loop.time()
-            if self._loop.time() - since > self._plan.grace:
+        """Until as much has been delivered as is expected and everybody is back, or nothing has come for a while."""
+        findings = self._findings
+        seen, since = (-1, -1), self._loop.time()
+        while findings.delivered < expected or findings.standing < findings.ready:
+            if seen != (findings.delivered, findings.standing):
+                seen, since = (findings.delivered, findings.standing), self._loop.time()
+            if self._loop.time() - since > self._plan.grace or self._interrupted.is_set():
                 return
             await self._pause(0.5)
+
+    async def _until_quiet(self) -> None:
+        """Until nothing has come for a while, or for as long as one waits for what is missing."""
+        end = self._loop.time() + self._plan.grace
+        seen = -1
+        while seen != self._findings.delivered and self._loop.time() < end and not self._interrupted.is_set():
+            seen = self._findings.delivered
+            await self._pause(QUIET)
 
     async def _pause(self, seconds: float) -> None:
         """Ends early when interrupted. Raises WorkerError."""
@@ -258,20 +308,17 @@ class Run:
         self._findings.enter(stage)
 
     async def _look(self, moment: str = "") -> None:
-        now = self._loop.time()
-        for record in self._records:
-            await asyncio.to_thread(record.look, now, moment)
+        async with self._looking:
+            await asyncio.gather(*(asyncio.to_thread(each.look, moment) for each in self._records))
 
     async def _watch(self) -> None:
+        """Every second, as far as the servers answer in that time."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(1 - time.monotonic() % 1)
             await self._look()
-            moment = self._findings.moment()
-            if moment is not None:
-                self._progress(self._findings.stage, moment)
 
 
-def run(plan: Plan, progress: Progress = lambda stage, moment: None) -> Result:
+def run(plan: Plan, progress: Progress = lambda stage, moment, delivered: None) -> Result:
     """Run a plan in this process and others. Raises PreflightError."""
 
     async def work() -> Result:

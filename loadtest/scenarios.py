@@ -1,7 +1,7 @@
 """The scenarios, and those that are read from a file."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class File(msgspec.Struct, forbid_unknown_fields=True):
     back_within: float | None = None
     grace: float | None = None
     max_loss: int | None = None
+    max_refused: int | None = None
     seed: int | None = None
 
 
@@ -60,8 +61,8 @@ def rolling(seconds: float, commands: Sequence[str], pause: float) -> tuple[Stag
     )
 
 
-def of_file(path: Path, given: dict[str, Any]) -> Plan:
-    """A plan from a file in TOML; `given` are the options that it does not set. Raises UsageError."""
+def of_file(path: Path, options: dict[str, Any], given: Collection[str] = ()) -> Plan:
+    """A plan from a file in TOML. It sets `options`, but for the names in `given`. Raises UsageError."""
     try:
         file = msgspec.convert(tomllib.loads(path.read_text()), File)
     except OSError as error:
@@ -69,4 +70,5 @@ def of_file(path: Path, given: dict[str, Any]) -> Plan:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: {error}") from None
     settings = {name: value for name, value in structs.asdict(file).items() if value is not None}
-    return Plan(**{**given, **settings, "stages": tuple(file.stages)})
+    settings = {name: value for name, value in settings.items() if name not in given}
+    return Plan(**{**options, **settings, "stages": tuple(file.stages)})

@@ -6,12 +6,16 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.result import Outcome, Result, Spread
+from loadtest.texts import counted, plain
 
 HEADLINES: dict[Outcome, tuple[str, str]] = {
     "passed": ("green", "Passed: everything that was accepted arrived, once and in order."),
-    "lost": ("red", "Failed: messages were lost, duplicated or out of order."),
+    "lost": ("red", "Failed: messages were lost, duplicated, out of order or for somebody else."),
+    "refused": ("red", "Failed: the server did not accept everything that was published."),
+    "disconnected": ("red", "Failed: clients lost their connection or a subscription, and did not come back."),
     "invalid": ("yellow", "Invalid: the generator was the bottleneck, so the figures say little of the server."),
     "unreachable": ("red", "Failed: not everybody could connect and subscribe."),
+    "broken": ("red", "Failed: the run did not go as it was to go."),
     "interrupted": ("yellow", "Interrupted: the figures are those until then."),
 }
 # Errors that are shown; the result has all.
@@ -20,8 +24,15 @@ ERRORS = 12
 
 def headline(result: Result) -> str:
     """The outcome in a sentence."""
-    if result.outcome == "passed" and not result.totals.expected:
-        return "Passed: everybody connected and stayed."
+    totals = result.totals
+    if result.outcome == "passed":
+        if not totals.expected:
+            stayed = "came back" if totals.disconnects else "stayed"
+            return f"Passed: everybody connected and {stayed}. Nothing was published."
+        if totals.lost + totals.duplicated + totals.misordered + totals.misrouted:
+            return "Passed: no more went wrong than --max-loss allows."
+        if totals.missed_and_told:
+            return "Passed: nothing was lost silently, but not everything arrived."
     return HEADLINES[result.outcome][1]
 
 
@@ -32,10 +43,6 @@ def digits(value: float) -> str:
 
 def microseconds(value: float) -> str:
     return f"{digits(value)} us"
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def size(value: float) -> str:
@@ -52,7 +59,7 @@ def show(result: Result, console: Console) -> None:
     color = HEADLINES[result.outcome][0]
     console.print(Text(headline(result), style=f"bold {color}"))
     for remark in (*result.remarks, *result.generator.invalid):
-        console.print(Text(f"  - {remark}"))
+        console.print(Text(f"  - {plain(remark)}"))
     console.print(_totals(result))
     if any(spread.count for _, spread in latencies(result)):
         console.print(_latencies(result))
@@ -84,9 +91,10 @@ def figures(result: Result) -> list[tuple[str, str]]:
     rows = [
         ("connections", f"{totals.connections:,}"),
         ("published", f"{totals.published:,} ({totals.publish_rate:,.0f}/s), {totals.acknowledged:,} accepted"),
-        ("refused, unknown", f"{totals.refused:,}, {totals.unknown:,}"),
+        ("refused, unknown, unanswered", f"{totals.refused:,}, {totals.unknown:,}, {totals.unanswered:,}"),
         ("delivered", f"{totals.received:,} of {totals.expected:,} ({totals.delivery_rate:,.0f}/s)"),
         ("lost, duplicated, out of order", f"{totals.lost:,}, {totals.duplicated:,}, {totals.misordered:,}"),
+        ("delivered to somebody else", f"{totals.misrouted:,}"),
         ("missed and told so", f"{totals.missed_and_told:,}"),
         ("connections lost, back, recovered, not",
          f"{totals.disconnects:,}, {totals.reconnects:,}, {totals.recovered:,}, {totals.not_recovered:,}"),
@@ -98,7 +106,9 @@ def figures(result: Result) -> list[tuple[str, str]]:
         ("generator", f"{counted(generator.workers, 'worker')}, the busiest {generator.cpu:.0%} of a core, "
                       f"{generator.late_slots:,} of {generator.slots:,} publications late"),
     ]  # fmt: skip
-    return [(name, value) for name, value in rows if value not in ("0", "0 us", "0 B", "0, 0", "0, 0, 0, 0")]
+    if not totals.refused + totals.unknown + totals.unanswered:
+        rows = [row for row in rows if not row[0].startswith("refused")]
+    return [(name, value) for name, value in rows if value not in ("0", "0 us", "0 B", "0, 0, 0, 0")]
 
 
 def _totals(result: Result) -> Table:
@@ -130,8 +140,8 @@ def _pairs(result: Result) -> Table:
         counts = (pair.expected, pair.received, pair.lost, pair.duplicated, pair.misordered, pair.gaps)
         wrong = pair.lost + pair.duplicated + pair.misordered
         table.add_row(
-            Text(_address(pair.publisher)),
-            Text(_address(pair.subscriber)),
+            Text(plain(_address(pair.publisher))),
+            Text(plain(_address(pair.subscriber))),
             *(f"{count:,}" for count in (*counts, pair.missed_and_told)),
             style="red" if wrong else "",
         )
@@ -148,7 +158,7 @@ def _servers(result: Result) -> Table:
         table.add_column(name, justify="right" if name else "left")
     for each in result.servers:
         sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
-        table.add_row(Text(each.name), f"{each.cpu_seconds:.1f}", *map(size, sizes))
+        table.add_row(Text(plain(each.name)), f"{each.cpu_seconds:.1f}", *map(size, sizes))
     return table
 
 
@@ -156,7 +166,7 @@ def _errors(result: Result) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="errors", title_justify="left", title_style="dim", show_header=False)
     shown = sorted(result.errors.items(), key=lambda item: -item[1])
     for text, count in shown[:ERRORS]:
-        table.add_row(Text(f"{count:,}", justify="right"), Text(text))
+        table.add_row(Text(f"{count:,}", justify="right"), Text(plain(text)))
     if len(shown) > ERRORS:
         table.add_row("", f"and {len(shown) - ERRORS} others, in the result")
     return table

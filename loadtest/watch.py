@@ -1,21 +1,28 @@
 """Looks at the servers while the load runs: local processes, /metrics pages, and Redis."""
 
+import math
 import re
-import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from threading import Timer
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import psutil
 import redis
 
+from loadtest.errors import PreflightError
 from loadtest.plan import Plan
 from loadtest.preflight import loopback_ports
 from loadtest.result import Server
 
 # Seconds for a /metrics page or an answer of Redis.
 TIMEOUT = 2.0
+# Bytes of a /metrics page: some hundred times as many as one of the gateway has.
+LARGEST_PAGE = 16 * 2**20
 
 
 Kind = Literal["process", "metrics", "redis"]
@@ -40,8 +47,12 @@ class Probe(Protocol):
     @property
     def kind(self) -> Kind: ...
 
-    def read(self) -> Reading | None:
-        """None when it cannot be looked at now. Blocks for up to TIMEOUT."""
+    def read(self) -> Reading:
+        """Blocks for up to TIMEOUT, and as long again to connect. Raises UnreadableError."""
+
+
+class UnreadableError(Exception):
+    """A server cannot be looked at now."""
 
 
 class _Bridged:
@@ -51,9 +62,14 @@ class _Bridged:
         self._sum = 0.0
         self._last: float | None = None
 
+    def begin_anew(self) -> None:
+        """Another process counts from 0."""
+        if self._last is not None:
+            self._last = 0.0
+
     def add(self, cpu: float) -> float:
         if self._last is not None:
-            # Less than before: it was started anew.
+            # Less than before: it was started anew, unnoticed.
             self._sum += cpu - self._last if cpu >= self._last else cpu
         self._last = cpu
         return self._sum
@@ -70,19 +86,22 @@ class ProcessProbe:
         self._cpu = _Bridged()
         self._process: psutil.Process | None = psutil.Process(pid)
 
-    def read(self) -> Reading | None:
+    def read(self) -> Reading:
         try:
             if self._process is None or not self._process.is_running():
                 pids = listening(self._port) if self._port is not None else []
                 self._process = psutil.Process(pids[0]) if pids else None
+                self._cpu.begin_anew()
             if self._process is None:
-                return None
+                raise UnreadableError("the process has ended")
             with self._process.oneshot():
                 times = self._process.cpu_times()
                 return Reading(self._cpu.add(times.user + times.system), self._process.memory_info().rss)
-        except psutil.Error:
+        except psutil.NoSuchProcess as error:
             self._process = None
-            return None
+            raise UnreadableError(str(error)) from None
+        except psutil.Error as error:
+            raise UnreadableError(str(error)) from None
 
 
 def listening(port: int) -> list[int]:
@@ -106,23 +125,64 @@ class MetricsProbe:
     kind: Kind = "metrics"
 
     def __init__(self, url: str) -> None:
-        self.name = urlsplit(url).netloc
-        self._url = url
+        parts = urlsplit(url)
+        self.name = parts.netloc.rpartition("@")[2]
+        self._connection = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._host = parts.hostname or ""
+        self._port = parts.port
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._cpu = _Bridged()
 
-    def read(self) -> Reading | None:
+    def read(self) -> Reading:
         try:
-            with urllib.request.urlopen(self._url, timeout=TIMEOUT) as page:  # noqa: S310 - checked by metrics_probe
-                text = page.read().decode(errors="replace")
-        except OSError:
-            return None
-        return Reading(
-            self._cpu.add(_sum(text, "process_cpu_seconds_total")), int(_sum(text, "process_resident_memory_bytes"))
-        )
+            text = self._page()
+            cpu, rss = (_sum(text, name) for name in ("process_cpu_seconds_total", "process_resident_memory_bytes"))
+        except (OSError, ValueError, HTTPException) as error:
+            raise UnreadableError(str(error) or repr(error)) from None
+        return Reading(self._cpu.add(cpu), int(rss))
+
+    def _page(self) -> str:
+        """Raises OSError, HTTPException."""
+        with closing(self._connection(self._host, self._port, timeout=TIMEOUT)) as connection:
+            connection.connect()
+            with _deadline(connection.sock):
+                connection.request("GET", self._path)
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    raise OSError(f"the answer is {answer.status}")
+                page = answer.read(LARGEST_PAGE + 1)
+        if len(page) > LARGEST_PAGE:
+            raise OSError(f"the page has more than {LARGEST_PAGE} bytes")
+        return page.decode(errors="replace")
+
+
+@contextmanager
+def _deadline(sock: socket.socket) -> Iterator[None]:
+    """Ends what the block does with a socket, whose own timeout begins anew with every byte. Raises TimeoutError."""
+    begin = time.monotonic()
+
+    def end() -> None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(TIMEOUT, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    # Where it was ended, the page is not whole, which HTTP/1.0 does not show.
+    if time.monotonic() - begin >= TIMEOUT:
+        raise TimeoutError(f"no whole answer within {TIMEOUT:g} s")
 
 
 def _sum(text: str, name: str) -> float:
-    return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)))
+    """Over all label values. Raises ValueError."""
+    values = [float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} is no number")
+    return sum(values)
 
 
 class RedisProbe:
@@ -135,32 +195,38 @@ class RedisProbe:
         self._cpu = _Bridged()
         self._redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 
-    def read(self) -> Reading | None:
+    def read(self) -> Reading:
         try:
             info = self._redis.info()
             clients = self._redis.client_list()
-        except (redis.RedisError, OSError):
-            return None
+        except (redis.RedisError, OSError) as error:
+            raise UnreadableError(str(error)) from None
         cpu = float(info["used_cpu_sys"]) + float(info["used_cpu_user"])
         buffers = sum(int(each.get("omem", 0)) for each in clients)
         return Reading(self._cpu.add(cpu), int(info["used_memory_rss"]), buffers)
 
 
 def probes(plan: Plan) -> list[Probe]:
-    """Everything there is to look at."""
+    """Everything there is to look at. Raises PreflightError."""
     found: dict[int, Probe] = {}
     for pid in plan.pids:
-        with suppress(psutil.Error):
+        try:
             found[pid] = ProcessProbe(f"pid {pid}", pid, None)
+        except psutil.Error as error:
+            raise PreflightError(f"--pid {pid}: {error}") from None
     if not plan.pids:
         for port in loopback_ports(plan.targets):
             pids = listening(port)
             for pid in pids:
-                # Several behind one port cannot be told apart when they come back.
-                found.setdefault(pid, ProcessProbe(f":{port} (pid {pid})", pid, port if len(pids) == 1 else None))
+                # One that ends just now is none. Several behind one port cannot be told apart when they come back.
+                with suppress(psutil.Error):
+                    found.setdefault(pid, ProcessProbe(f":{port} (pid {pid})", pid, port if len(pids) == 1 else None))
     more: list[Probe] = [MetricsProbe(url) for url in plan.metrics]
     if plan.redis:
-        more.append(RedisProbe(plan.redis))
+        try:
+            more.append(RedisProbe(plan.redis))
+        except ValueError as error:
+            raise PreflightError(f"--redis: {error}") from None
     return [*found.values(), *more]
 
 
@@ -173,18 +239,29 @@ class Record:
         self.latest: Reading | None = None
         # Cores in use between the last two looks.
         self.cores = 0.0
+        # Why the last look failed, or nothing.
+        self.trouble = ""
         self._buffers = 0
         self._at = 0.0
+
+    @property
+    def name(self) -> str:
+        return self._probe.name
 
     @property
     def kind(self) -> Kind:
         return self._probe.kind
 
-    def look(self, now: float, moment: str = "") -> None:
+    def look(self, moment: str = "") -> None:
         """Read, and keep it under the name of a moment."""
-        reading = self._probe.read()
-        if reading is None:
+        try:
+            reading = self._probe.read()
+        except UnreadableError as error:
+            self.trouble = str(error)
+            self.cores = 0.0
             return
+        self.trouble = ""
+        now = time.monotonic()
         if self.latest is not None and now > self._at:
             self.cores = (reading.cpu - self.latest.cpu) / (now - self._at)
         self.latest = reading

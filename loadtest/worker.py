@@ -17,7 +17,7 @@ import uvloop
 from loadtest.client import Client
 from loadtest.ledger import Account, Published
 from loadtest.marks import Marks
-from loadtest.plan import ClientPlan, Plan, StagePlan, dice, publishers, subscribers
+from loadtest.plan import ClientPlan, Plan, StagePlan, dice, publishers, some, subscribers
 from loadtest.publishing import Publishing
 from loadtest.tally import Sums, Tally, Tick
 from loadtest.wire.base import Wire
@@ -25,8 +25,6 @@ from loadtest.wires import make_wire
 
 # Seconds between looks at the lateness of the loop.
 LAG_INTERVAL = 0.05
-# Seconds for which acknowledgements are waited for at the end.
-SETTLE = 5.0
 # Linux: a bound socket gets its port when it connects, so that ports are shared between destinations.
 IP_BIND_ADDRESS_NO_PORT = 24
 # Attempts to connect that one worker has under way.
@@ -49,7 +47,16 @@ class Stage(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """Publish nothing more, and tell what was published."""
+    """Publish nothing more, wait `patience` seconds for the answers that are missing, and tell what was published. Said
+    again, the new time counts."""
+
+    patience: float
+
+
+class Look(NamedTuple):
+    """Tell which of these publications somebody has got, though they do not count as accepted: numbers by channel."""
+
+    excluded: dict[int, list[int]]
 
 
 class Reckon(NamedTuple):
@@ -58,11 +65,17 @@ class Reckon(NamedTuple):
     published: dict[int, Published]
 
 
-# What a worker says: Tick (every second), Finished, Reckoned, or Broken.
+# What a worker says: Tick (every second), Finished, Seen, Reckoned, or Broken.
 
 
 class Finished(NamedTuple):
     published: dict[int, Published]
+
+
+class Seen(NamedTuple):
+    """Numbers by channel."""
+
+    numbers: dict[int, set[int]]
 
 
 class Reckoned(NamedTuple):
@@ -94,6 +107,7 @@ class Worker:
         self.marks = Marks(run, plan.payload)
         self.targets = plan.targets
         self.first_delay = plan.back_within
+        self.grace = int(plan.grace * 1e9)
         self._connecting = asyncio.Semaphore(CONNECTING)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._subscribers = [self._client(each, subscribes=True) for each in subscribers(plan, index, workers)]
@@ -106,6 +120,9 @@ class Worker:
         order = sorted(clients)
         self._dice.shuffle(order)
         self._publishing = Publishing(clients, order, self.marks, self.tally)
+        # That have begun.
+        self._stages = 0
+        self._finishing: asyncio.Task[Any] | None = None
         self._over = asyncio.Event()
 
     # Life
@@ -123,10 +140,11 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Any) -> "asyncio.Task[Any]":
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -146,12 +164,16 @@ class Worker:
                 self._start(self._connect())
             case Stage():
                 self._start(self._act(message))
-            case Finish():
-                self._start(self._finish())
+            case Finish(patience):
+                if self._finishing is not None:
+                    self._finishing.cancel()
+                self._finishing = self._start(self._finish(patience))
+            case Look(excluded):
+                self._tell(Seen(self._seen(excluded)))
             case Reckon(published):
                 self._reckon(published)
 
-    def _tell(self, message: Tick | Finished | Reckoned | Broken) -> None:
+    def _tell(self, message: Tick | Finished | Seen | Reckoned | Broken) -> None:
         try:
             self._pipe.send(message)
         except OSError:
@@ -184,9 +206,10 @@ class Worker:
 
     async def _act(self, stage: Stage) -> None:
         await asyncio.sleep(max(stage.begin - time.monotonic_ns(), 0) / 1e9)
-        for client in self._some(stage.plan.drop):
+        self._stages += 1
+        for client in self._some("drop", stage.plan.drop):
             client.cut()
-        slow = self._some(stage.plan.slow)
+        slow = self._some("slow", stage.plan.slow)
         for client in slow:
             client.read(False)
         if self._publishers and stage.rate > 0:
@@ -196,13 +219,25 @@ class Worker:
         for client in slow:
             client.read(True)
 
-    def _some(self, share: float) -> list[Client]:
-        return self._dice.sample(self._subscribers, round(share * len(self._subscribers)))
+    def _some(self, purpose: str, share: float) -> list[Client]:
+        """This worker's part of those that all workers choose alike."""
+        chosen = some(self._plan, share, purpose, self._stages)
+        return [
+            client for number, client in enumerate(self._subscribers) if self._index + number * self._workers in chosen
+        ]
 
-    async def _finish(self) -> None:
+    async def _finish(self, patience: float) -> None:
         self._publishing.stop()
-        await self._publishing.settle(SETTLE)
+        await self._publishing.settle(patience)
         self._tell(Finished(self._publishing.published))
+
+    def _seen(self, excluded: dict[int, list[int]]) -> dict[int, set[int]]:
+        seen: dict[int, set[int]] = {}
+        for client in self._subscribers:
+            for channel, subscription in client.subscriptions.items():
+                numbers = seen.setdefault(channel, set())
+                numbers.update(filter(subscription.has, excluded.get(channel, ())))
+        return seen
 
     def _reckon(self, published: dict[int, Published]) -> None:
         accounts: dict[tuple[int, int], Account] = {}
@@ -210,6 +245,9 @@ class Worker:
             for channel, subscription in client.subscriptions.items():
                 key = (self._plan.publisher_target(channel), client.plan.target)
                 accounts.setdefault(key, Account()).add(subscription.account(published.get(channel, Published())))
+        self.tally.moved = sum(
+            client.target != client.plan.target for client in (*self._subscribers, *self._publishers)
+        )
         self._tell(Reckoned(accounts, self.tally.sums()))
         for client in (*self._subscribers, *self._publishers):
             client.end()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtest import scenarios
+from loadtest import scenarios, summary
 from loadtest.errors import UsageError
 from loadtest.peers import native, packages
 from loadtest.peers.comparison import LIMIT, Comparison, Fanout, Peer
@@ -34,6 +34,8 @@ PEERS: dict[str, Callable[[Shed], Site]] = {
 RATES = {1: 2_000.0, 10: 10_000.0, 100: 20_000.0}
 # A peer that loses publications or is so late (p99, ms) is asked again, for so many times less, twice at most.
 LATE = 1000.0
+# Outcomes of a server that could not keep up, or does not keep what it says.
+FAILED = ("lost", "refused", "disconnected")
 LESS = 4.0
 ATTEMPTS = 3
 # Connections of one channel while nothing is published.
@@ -141,7 +143,7 @@ def _fanout(site: Site, shed: Shed, load: Load, members: int) -> Fanout:
     for attempt in range(ATTEMPTS):
         settings = _rooms(load, members, load.subscribers, rate, load.seconds)
         result = _run(site, shed, settings)
-        struggles = result.totals.lost > 0 or result.latencies.delivery.p99 > LATE
+        struggles = result.outcome in FAILED or result.latencies.delivery.p99 > LATE
         if not struggles or attempt == ATTEMPTS - 1:
             break
         rate /= LESS
@@ -153,10 +155,11 @@ def _fanout(site: Site, shed: Shed, load: Load, members: int) -> Fanout:
         redis_per_publish=result.costs.redis_per_publish,
         p50=result.latencies.delivery.p50,
         p99=result.latencies.delivery.p99,
-        lost=result.totals.lost,
+        lost=result.totals.expected - result.totals.received,
         remarks=[
             *([f"could not keep up with {RATES[members]:,.0f} deliveries/s, was asked for {rate:,.0f}"]
               if rate < RATES[members] else []),
+            *([summary.headline(result)] if result.outcome in FAILED else []),
             *result.generator.invalid,
         ],
     )  # fmt: skip

@@ -23,6 +23,13 @@ class Unsubscribed(NamedTuple):
     reason: str
 
 
+class Foreign(NamedTuple):
+    """A publication of a channel that was not asked for, as the frame says."""
+
+    channel: str
+    push: bytes
+
+
 class Acknowledged(NamedTuple):
     """The answer to a publish; `error` is empty when it was accepted."""
 
@@ -42,7 +49,7 @@ class Failed(NamedTuple):
     reason: str
 
 
-Event = Opened | Subscribed | Unsubscribed | Acknowledged | Answer | Failed
+Event = Opened | Subscribed | Unsubscribed | Foreign | Acknowledged | Answer | Failed
 
 
 class Wire(Protocol):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from loadtest.wire.base import Acknowledged, Answer, Event, Failed, Opened, Subscribed, Unsubscribed
+from loadtest.wire.base import Acknowledged, Answer, Event, Failed, Foreign, Opened, Subscribed, Unsubscribed
 
 CONNECT_ID = 1
 # Ids above are those of publishes, below those of subscribes.
@@ -33,8 +33,9 @@ class Centrifuge:
         """`token` makes a connection token, or is empty for anonymous clients."""
         self._token = token
         self._asked: dict[int, str] = {}
-        # Of recoverable channels: offset and epoch as last answered, and the newest push since then.
+        # Of recoverable channels: offset and epoch as last answered.
         self._position: dict[str, tuple[int, str]] = {}
+        # Of all that were asked for: the newest push since the last answer.
         self._latest: dict[bytes, bytes] = {}
 
     def url(self, target: str, channels: Sequence[str]) -> str:
@@ -50,6 +51,7 @@ class Centrifuge:
     def subscribe(self, channel: str) -> Sequence[bytes]:
         number = CONNECT_ID + 1 + len(self._asked)
         self._asked[number] = channel
+        self._latest.setdefault(_key(channel), b"")
         request: dict[str, Any] = {"channel": channel}
         position = self._stands(channel)
         if position is not None:
@@ -66,21 +68,26 @@ class Centrifuge:
     def received(self, frame: bytes) -> Sequence[Event]:
         if b"\n" not in frame and frame.startswith(_PUSH) and _UNSUBSCRIBE not in frame:
             # By far the most frequent: one publication.
-            self._remember(frame)
-            return ()
+            return self._publication(frame)
         events: list[Event] = []
         for line in frame.split(b"\n"):
             if line.startswith(_PUSH) and _UNSUBSCRIBE not in line:
-                self._remember(line)
+                events += self._publication(line)
             elif line:
                 self._control(json.loads(line), events)
         return events
 
-    def _remember(self, push: bytes) -> None:
-        """The newest of a channel that can be recovered; it is read when it is needed."""
+    def _publication(self, push: bytes) -> Sequence[Event]:
+        """The newest of a channel is kept, and read when it is needed."""
         channel = push[_PUSH_LENGTH : push.index(b'"', _PUSH_LENGTH)]
-        if channel in self._latest:
-            self._latest[channel] = push
+        if channel not in self._latest:
+            # Of another channel, or escaped in another way.
+            name = json.loads(push)["push"]["channel"]
+            channel = _key(name)
+            if channel not in self._latest:
+                return (Foreign(name, push),)
+        self._latest[channel] = push
+        return ()
 
     def _control(self, message: Any, events: list[Event]) -> None:
         if not isinstance(message, dict):

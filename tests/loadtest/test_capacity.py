@@ -65,3 +65,16 @@ def test_the_command(tmp_path: Path) -> None:
     assert (found.exit_code, "the result has no costs" in found.output) == (2, True)
     with pytest.raises(UsageError):
         capacity.costs_of(results.unreachable())
+    with pytest.raises(UsageError, match="the run was lost: its costs are no measure"):
+        capacity.costs_of(results.lossy())
+
+
+@pytest.mark.parametrize("option", ["--publishes", "--subscribers", "--back-within", "--headroom", "--node-memory"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e300"])
+def test_what_is_no_load_is_said(tmp_path: Path, option: str, value: str) -> None:
+    path = tmp_path / "r.json"
+    result.write(results.result(), path)
+    load = ["--connections", "1000", "--publishes", "10", "--subscribers", "10", option, value]
+    found = CliRunner().invoke(main, ["capacity", str(path), *load])
+    assert found.exit_code == 2, found.output
+    assert "Error: " in found.output

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.wire.base import Acknowledged, Answer, Event, Failed, Opened, Subscribed, Unsubscribed
+from loadtest.wire.base import Acknowledged, Answer, Event, Failed, Foreign, Opened, Subscribed, Unsubscribed
 from loadtest.wire.centrifuge import FIRST_PUBLISH_ID, Centrifuge
 
 
@@ -58,9 +58,28 @@ def test_publications_are_not_read_unless_they_are_needed() -> None:
     wire = standing(recoverable=True, epoch="e", offset=3)
     push = {"push": {"channel": "news", "pub": {"data": 1, "offset": 4}}}
     assert received(wire, push) == []
-    assert received(wire, {**push}, {"push": {"channel": "other", "pub": {"data": 1}}}) == []
+    assert received(wire, {**push}, {"push": {"channel": "news", "join": {}}}, push) == []
     wire.opening()
     assert asked(wire)["subscribe"] == {"channel": "news", "recover": True, "offset": 4, "epoch": "e"}
+
+
+@pytest.mark.parametrize("channel", ['a"b', "néws", "a\\b"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_channel_is_known_however_it_is_escaped(channel: str, ascii_only: bool) -> None:
+    wire = standing(channel, recoverable=True, epoch="e", offset=3)
+    push = {"push": {"channel": channel, "pub": {"data": 1, "offset": 4}}}
+    assert wire.received(json.dumps(push, separators=(",", ":"), ensure_ascii=ascii_only).encode()) == ()
+    wire.opening()
+    assert asked(wire, channel)["subscribe"]["offset"] == 4
+
+
+def test_what_nobody_asked_for_is_told_with_its_channel() -> None:
+    """In a frame of its own, and beside others."""
+    wire = standing()
+    push = {"push": {"channel": "other", "pub": {"data": 1}}}
+    line = json.dumps(push, separators=(",", ":")).encode()
+    assert received(wire, push) == [Foreign("other", line)]
+    assert received(wire, {}, push) == [Answer(b"{}"), Foreign("other", line)]
 
 
 def test_what_a_reply_recovers_moves_the_position() -> None:
@@ -115,7 +134,7 @@ def test_ends_of_subscriptions_and_refusals() -> None:
     assert received(wire, final) == [Failed("subscribe to news: error 103: permission denied")]
     refused = {"id": 1, "error": {"code": 101, "message": "unauthorized"}}
     assert received(wire, refused) == [Failed("connect error 101: unauthorized")]
-    assert received(wire, {"id": 999, "subscribe": {}}, {"push": {"channel": "x", "join": {}}}, {"else": 1}) == []
+    assert received(wire, {"id": 999, "subscribe": {}}, {"push": {"channel": "news", "join": {}}}, {"else": 1}) == []
 
 
 @pytest.mark.parametrize("frame", [b"hello", b"[1]", b"\xff\xfe", b'{"push":{"channel":"unfinished', b'{"id":1'])

@@ -24,7 +24,7 @@ def test_a_terminal_shows_how_the_run_stands() -> None:
     view, out = display(terminal=True)
     with view:
         for delivered in (0, 500, 1000):
-            view.show("steady", structs.replace(NOW, delivered=delivered))
+            view.show("steady", structs.replace(NOW, delivered=delivered), delivered + 500)
         drawn = out.getvalue()
     for part in ("rooms: steady", "480 of", "100/s", "1,500 in all", "p50 1.25 ms", "max 9.75 ms", "servers 50%"):
         assert part in drawn
@@ -38,7 +38,7 @@ def test_the_curve_has_an_end() -> None:
     view, out = display(terminal=True)
     with view:
         for _ in range(3 * CURVE):
-            view.show("steady", NOW)
+            view.show("steady", NOW, 0)
     assert BLOCKS[-1] * CURVE in out.getvalue()
     assert BLOCKS[-1] * (CURVE + 1) not in out.getvalue()
 
@@ -48,7 +48,7 @@ def test_elsewhere_it_is_a_line_now_and_then() -> None:
     view, out = display(terminal=False)
     with view:
         for stage in ("connect", "connect", "connect", "steady", "steady"):
-            view.show(stage, NOW)
+            view.show(stage, NOW, 0)
     lines = out.getvalue().splitlines()
     assert [line.split()[2] for line in lines] == ["connect", "steady"]
     assert "1,000 delivered/s" in lines[0]
@@ -58,5 +58,5 @@ def test_quiet_says_nothing() -> None:
     for terminal in (True, False):
         view, out = display(terminal=terminal, quiet=True)
         with view:
-            view.show("steady", NOW)
+            view.show("steady", NOW, 0)
         assert out.getvalue() == ""

@@ -14,6 +14,12 @@ def test_marks_are_found_in_whatever_is_around_them() -> None:
     assert [tuple(map(int, found)) for found in marks.find(frame)] == [(0, 1, 2**62), (7, 123456, 2**62)]
 
 
+def test_what_was_cut_short_is_no_mark() -> None:
+    marks = Marks("ab12cd", 100)
+    payload = marks.payload(Mark(1, 2, 3)).encode()
+    assert [len(marks.find(payload[:length])) for length in (100, 99, 60)] == [1, 0, 0]
+
+
 def test_those_of_another_run_are_not_seen() -> None:
     """A history may still hold them."""
     assert Marks("aaaaaa", 64).find(Marks("bbbbbb", 64).payload(Mark(1, 1, 1)).encode()) == []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.errors import UsageError
-from loadtest.plan import Plan, StagePlan, publishers, subscribers
+from loadtest.plan import Plan, StagePlan, publishers, some, subscribers
 from loadtest.scenarios import steady
 
 STAGES = steady(1)
@@ -70,6 +70,19 @@ def test_every_channel_is_published_over_one_connection() -> None:
     [
         ({"targets": ()}, "at least one target"),
         ({"targets": ("http://a",)}, "not 'http://a'"),
+        ({"targets": ("ws://",)}, "not 'ws://'"),
+        ({"targets": ("ws://a:99999",)}, "not 'ws://a:99999'"),
+        ({"targets": ("ws://a:0",)}, "not 'ws://a:0'"),
+        ({"targets": ("ws://a:b",)}, "not 'ws://a:b'"),
+        ({"targets": ("ws://[::1",)}, "a target as"),
+        ({"targets": ("ws://a/b c",)}, "a target as"),
+        ({"targets": ("ws://a/\r\nX: y",)}, "a target as"),
+        ({"metrics": ("a:9000/metrics",)}, "a metrics page as"),
+        ({"metrics": ("file:///etc/passwd",)}, "a metrics page as"),
+        ({"max_refused": -1}, "max_refused of at least 0"),
+        ({"grace": 1e300}, "grace of at least 0 seconds, and an end"),
+        ({"rate": 0.1, "stages": steady(3)}, "at least one publication"),
+        ({"stages": steady(0)}, "at least one publication"),
         ({"targets": ("ws://a",), "protocol": "raw"}, r"\{channel\} in the target"),
         ({"protocol": "mqtt"}, "a protocol of centrifuge"),
         ({"channels": 0}, "at least one connection"),
@@ -95,6 +108,13 @@ def test_every_channel_is_published_over_one_connection() -> None:
 def test_what_makes_no_run_is_said(fields: dict[str, Any], needed: str) -> None:
     with pytest.raises(UsageError, match=needed):
         plan(**fields)
+
+
+def test_a_share_is_chosen_alike_by_all_workers() -> None:
+    """One at least, and others in the next stage."""
+    it = plan(channels=10, members=10)
+    assert [len(some(it, share, "drop", 1)) for share in (0.0, 0.001, 0.5, 1.0)] == [0, 1, 50, 100]
+    assert some(it, 0.5, "drop", 1) == some(it, 0.5, "drop", 1) != some(it, 0.5, "drop", 2)
 
 
 def test_secrets_are_not_in_the_result() -> None:

@@ -21,6 +21,9 @@ def test_a_file_sets_the_load_and_the_stages(tmp_path: Path) -> None:
     assert (plan.channels, plan.members, plan.rate, plan.seed) == (4, 2, 3.0, 5)
     assert plan.stages == (StagePlan("calm", 5), StagePlan("storm", 1.5, rate=10, drop=0.5, commands=("true",)))
     assert plan.rate_of(plan.stages[1]) == 10
+    # What was said on the command line counts.
+    plan = of_file(path, {**GIVEN, "seed": 9}, {"seed"})
+    assert (plan.seed, plan.channels) == (9, 4)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_page_of_one_second_has_no_plots() -> None:
 
 def test_the_same_is_no_regression() -> None:
     comparison = compare.compare(results.result(), results.result(), 0.1)
-    assert (comparison.status, comparison.warnings) == (0, [])
+    assert (comparison.status, comparison.obstacles) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,12 @@ def test_the_same_is_no_regression() -> None:
         ({"costs": Costs(per_delivery=7.5, memory_per_connection=6000.0)}, "memory per connection, bytes"),
         ({"totals": Totals(expected=10, received=10, delivery_rate=800.0)}, "deliveries per second"),
         ({"totals": Totals(expected=10, received=9, lost=1, delivery_rate=1000.0)}, "lost"),
+        (
+            {"totals": Totals(expected=10, received=9, missed_and_told=1, delivery_rate=1000.0)},
+            "missed and told, share",
+        ),
+        ({"totals": Totals(refused=9, delivery_rate=1000.0)}, "not accepted, share"),
+        ({"totals": Totals(connections=10, disconnects=9, cut=1, delivery_rate=1000.0)}, "cut off"),
     ],
 )
 def test_what_became_worse_is_named(fields: dict[str, Any], regressed: str) -> None:
@@ -129,6 +135,14 @@ def test_what_became_worse_is_named(fields: dict[str, Any], regressed: str) -> N
     assert f"Worse than allowed: {regressed}" in console.export_text()
 
 
+def test_the_slowest_of_many_count() -> None:
+    """One in a thousand, where there are enough of them."""
+    calm, wild = (structs.replace(spread(1.5), count=count, p999=9000.0) for count in (9_999, 10_000))
+    before = results.result(latencies=Latencies(delivery=structs.replace(spread(1.5), count=10_000)))
+    for after, status in ((calm, 0), (wild, 1)):
+        assert compare.compare(before, results.result(latencies=Latencies(delivery=after)), 0.1).status == status
+
+
 def test_little_is_noise() -> None:
     """A fifth of a millisecond is no regression, whatever its share."""
     before = results.result(latencies=Latencies(delivery=spread(0.05)), costs=Costs(per_delivery=1.0))
@@ -139,9 +153,8 @@ def test_little_is_noise() -> None:
 def test_what_cannot_be_compared_is_said() -> None:
     other = structs.replace(results.result(), scenario="storm", outcome="invalid", options={"channels": 5, "seed": 2})
     comparison = compare.compare(results.result(), other, 0.1)
-    warnings = comparison.warnings
-    assert len(warnings) == 4
-    assert "the second run was invalid" in warnings[0]
+    assert len(comparison.obstacles) == 4
+    assert "the second run did not pass (invalid)" in comparison.obstacles[0]
     assert comparison.status == 1
     console = Console(width=140, record=True, file=StringIO())
     compare.show(comparison, console)
@@ -155,5 +168,5 @@ def test_an_idle_run_that_reached_nobody_does_not_pass() -> None:
     idle = results.result(totals=Totals(connections=500), latencies=Latencies(connect=spread(3)))
     comparison = compare.compare(idle, unreachable(), 0.1)
     assert comparison.status == 1
-    assert "the second run did not measure: connect" in comparison.warnings
-    assert "the second run did not measure: memory per connection, bytes" in comparison.warnings
+    assert "the second run did not measure: connect" in comparison.obstacles
+    assert "the second run did not measure: memory per connection, bytes" in comparison.obstacles
