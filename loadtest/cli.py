@@ -1,6 +1,7 @@
 """The command `gateway-loadtest`."""
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from loadtest import __version__, capacity, compare, peers, report, result, scenarios, summary
 from loadtest.errors import PreflightError, UsageError
 from loadtest.live import Display
-from loadtest.plan import PROTOCOLS, Plan, StagePlan
+from loadtest.plan import LONGEST, PROTOCOLS, Plan, StagePlan
 from loadtest.result import Outcome, Result
 from loadtest.run import run as run_plan
 
@@ -36,7 +37,6 @@ _COMMON = (
                  help="HMAC secret of the server: every client gets a token of its own. Env: LOADTEST_TOKEN_SECRET."),
     click.option("--prefix", "--channel-prefix", "prefix", default="load:", show_default=True,
                  help="Channels are named PREFIX0, PREFIX1, ..."),
-    click.option("--seconds", type=click.FloatRange(0), default=None, help="How long it lasts."),
     click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: one per core but one."),
     click.option("--connect-rate", type=click.FloatRange(1), default=500.0, show_default=True,
                  help="Connections opened per second."),
@@ -60,13 +60,19 @@ _COMMON = (
 )  # fmt: skip
 
 
+def lasting(seconds: float, what: str = "it") -> Callable[[F], F]:
+    """The option --seconds with its default."""
+    return click.option("--seconds", type=click.FloatRange(0, LONGEST), default=seconds, show_default=True,
+                        help=f"How long {what} lasts.")  # fmt: skip
+
+
 def common(command: F) -> F:
     for option in reversed(_COMMON):
         command = option(command)
     return command
 
 
-def load(*, channels: int, members: int, rate: float) -> Callable[[F], F]:
+def load(*, channels: int, members: int, rate: float, payload: int = 128) -> Callable[[F], F]:
     """The options of a scenario that publishes, with its defaults."""
     options = (
         click.option("--channels", type=click.IntRange(1), default=channels, show_default=True),
@@ -75,7 +81,7 @@ def load(*, channels: int, members: int, rate: float) -> Callable[[F], F]:
         click.option("--channels-per-connection", type=click.IntRange(1), default=1, show_default=True),
         click.option("--rate", type=click.FloatRange(0, min_open=True), default=rate, show_default=True,
                      help="Publications per channel and second."),
-        click.option("--payload", type=click.IntRange(1), default=128, show_default=True, help="Bytes of each."),
+        click.option("--payload", type=click.IntRange(1), default=payload, show_default=True, help="Bytes of each."),
     )  # fmt: skip
 
     def decorate(command: F) -> F:
@@ -99,34 +105,38 @@ def main() -> None:
 
 @main.command()
 @click.option("--connections", type=click.IntRange(1), default=1000, show_default=True)
+@lasting(10.0)
 @common
 def idle(connections: int, **options: Any) -> None:
     """Hold connections that do nothing: memory and CPU of each."""
-    _go("idle", options, scenarios.idle(_seconds(options, 10.0)), idle=connections)
+    _go("idle", options, scenarios.idle(options.pop("seconds")), idle=connections)
 
 
 @main.command()
 @load(channels=1, members=500, rate=10.0)
+@lasting(15.0)
 @common
 def fanout(**options: Any) -> None:
     """One channel with many subscribers."""
-    _go("fanout", options, scenarios.steady(_seconds(options, 15.0)))
+    _go("fanout", options, scenarios.steady(options.pop("seconds")))
 
 
 @main.command()
 @load(channels=100, members=10, rate=1.0)
+@lasting(15.0)
 @common
 def rooms(**options: Any) -> None:
     """Many channels with some members each."""
-    _go("rooms", options, scenarios.steady(_seconds(options, 15.0)))
+    _go("rooms", options, scenarios.steady(options.pop("seconds")))
 
 
 @main.command()
 @load(channels=50, members=1, rate=2.0)
+@lasting(15.0)
 @common
 def latency(**options: Any) -> None:
     """Little load: how long one message takes."""
-    _go("latency", options, scenarios.steady(_seconds(options, 15.0)))
+    _go("latency", options, scenarios.steady(options.pop("seconds")))
 
 
 @main.command()
@@ -134,37 +144,42 @@ def latency(**options: Any) -> None:
 @click.option("--drop", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share that is cut at once.")
 @click.option("--back-within", type=click.FloatRange(0), default=1.0, show_default=True,
               help="Seconds over which they come back.")  # fmt: skip
+@lasting(15.0, "the storm, between 5 calm seconds before and 5 after,")
 @common
 def storm(drop: float, **options: Any) -> None:
     """Many lose their connection at once and come back."""
-    _go("storm", options, scenarios.storm(_seconds(options, 15.0), drop))
+    _go("storm", options, scenarios.storm(options.pop("seconds"), drop))
 
 
 @main.command()
 @load(channels=50, members=10, rate=1.0)
 @click.option("--command", "commands", multiple=True, required=True, help="Restarts one node; several times.")
 @click.option("--pause", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds between commands.")
+@lasting(30.0, "the rolling, between 5 calm seconds before and 5 after,")
 @common
 def rolling(commands: tuple[str, ...], pause: float, **options: Any) -> None:
     """Nodes are restarted one after the other by the commands given."""
-    _go("rolling", options, scenarios.rolling(_seconds(options, 30.0), commands, pause))
+    _go("rolling", options, scenarios.rolling(options.pop("seconds"), commands, pause))
 
 
 @main.command()
-@load(channels=10, members=50, rate=10.0)
+# Enough for what a socket buffers here and there to be full: until then nobody is slow for the server.
+@load(channels=5, members=20, rate=20.0, payload=16384)
 @click.option("--stop", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share that stops reading.")
+@lasting(20.0, "the slowness, between 5 calm seconds before and 5 after,")
 @common
 def slow(stop: float, **options: Any) -> None:
     """Some subscribers stop reading for a while."""
-    _go("slow", options, scenarios.slow(_seconds(options, 20.0), stop))
+    _go("slow", options, scenarios.slow(options.pop("seconds"), stop))
 
 
 @main.command()
 @load(channels=100, members=10, rate=1.0)
+@lasting(3600.0)
 @common
 def soak(**options: Any) -> None:
     """As rooms, for long: whether memory and latency stay where they are."""
-    _go("soak", options, scenarios.steady(_seconds(options, 3600.0)))
+    _go("soak", options, scenarios.steady(options.pop("seconds")))
 
 
 @main.command()
@@ -172,8 +187,6 @@ def soak(**options: Any) -> None:
 @common
 def mix(file: Path, **options: Any) -> None:
     """A scenario from a TOML file, with stages of its own."""
-    if options.pop("seconds") is not None:
-        raise click.UsageError("the stages in the file say how long they last, not --seconds")
     out = _outputs(options)
     try:
         plan = scenarios.of_file(file, {**options, "scenario": f"mix {file.name}"}, _given())
@@ -282,11 +295,6 @@ def _console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
 
 
-def _seconds(options: dict[str, Any], default: float) -> float:
-    seconds = options.pop("seconds")
-    return default if seconds is None else float(seconds)
-
-
 def _given() -> set[str]:
     """The options that stand on the command line."""
     context = click.get_current_context()
@@ -307,18 +315,31 @@ def _go(scenario: str, options: dict[str, Any], stages: tuple[StagePlan, ...], *
 
 
 def _run(plan: Plan, json_file: Path | None, html_file: Path | None, quiet: bool) -> None:
+    for path in (json_file, html_file):
+        _check_writable(path)
     errors = _console(stderr=True)
     with Display(plan, errors, quiet=quiet) as display:
         try:
             found = run_plan(plan, display.show)
         except PreflightError as error:
             raise click.UsageError(str(error)) from None
-    summary.show(found, _console())
+    # Before anything is printed: whoever reads it may go away.
     if json_file is not None:
         _write(lambda: result.write(found, json_file), json_file)
     if html_file is not None:
         _write(lambda: html_file.write_text(report.render(found)), html_file)
+    summary.show(found, _console())
     sys.exit(STATUS[found.outcome])
+
+
+def _check_writable(path: Path | None) -> None:
+    """Before a run, whose figures would be gone."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.UsageError(f"{path}: may not be written")
 
 
 def _write(write: Callable[[], object], path: Path) -> None:

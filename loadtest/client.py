@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -97,7 +98,9 @@ class Client(WSListener):
         self._broke_at: dict[str, int] = {}
         self._paused_at = NEVER
         self._delay = around.first_delay
-        self._close_code = 1006
+        self._close_code, self._close_reason = 1006, ""
+        # Whether it was this tool that cut it.
+        self._is_cut = False
         self._fragments = b""
         self._fair_from = 0
         # At hand, for what is done most often.
@@ -125,7 +128,7 @@ class Client(WSListener):
                 )
         except (WSError, OSError, TimeoutError, ssl.SSLError) as error:
             around.tally.connects_failed += 1
-            around.tally.errors.add(f"connect: {_text(error)}")
+            around.tally.errors.add(f"connect to {urlsplit(url).netloc}: {_text(error)}")
             if not self.over:
                 if self._was_ready:
                     # Whoever has several nodes does not insist on a dead one. At first it does: what is asked for has
@@ -148,6 +151,7 @@ class Client(WSListener):
         """As if the network had broken: it comes back."""
         if self.transport is not None:
             self.around.tally.cut += 1
+            self._is_cut = True
             self.transport.disconnect(graceful=False)
 
     def read(self, reading: bool) -> None:
@@ -155,6 +159,7 @@ class Client(WSListener):
         self._fair_from = monotonic_ns() if reading else NEVER
         if not reading:
             self._paused_at = monotonic_ns()
+            self.around.tally.stopped += 1
         transport = self.transport.underlying_transport if self.transport is not None else None
         if transport is not None and not transport.is_closing():
             (transport.resume_reading if reading else transport.pause_reading)()
@@ -167,11 +172,11 @@ class Client(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
-        self._close_code = 1006
+        self._close_code, self._close_reason = 1006, ""
+        self.around.tally.connections += 1
         if self.over:
             transport.disconnect(graceful=False)
             return
-        self.around.tally.connections += 1
         frames = self.wire.opening()
         for frame in frames:
             self.send(frame)
@@ -182,8 +187,9 @@ class Client(WSListener):
         if self.transport is not transport:
             return
         tally = self.around.tally
+        was_opened, was_cut = self.opened, self._is_cut
         self.transport = None
-        self.opened = False
+        self.opened = self._is_cut = False
         self._fragments = b""
         self._standing.clear()
         self._falls()
@@ -191,11 +197,14 @@ class Client(WSListener):
         self.around.lost(self)
         if self.over:
             return
-        tally.disconnects += 1
-        tally.errors.add(f"connection lost: {self._close_code}")
+        tally.disconnects += was_opened
+        tally.connects_failed += not was_opened
+        closed = f"{self._close_code} {self._close_reason}".rstrip()
         if any(self._close_code in codes for codes in TERMINAL_CODES):
-            self._fail(f"closed with {self._close_code}")
+            self._fail(f"closed with {closed}")
             return
+        if not was_cut:
+            tally.errors.add(f"connection lost: {closed}")
         self._lost_at = self._lost_at or monotonic_ns()
         self._broke_at = dict.fromkeys(self._indices, monotonic_ns())
         self._again()
@@ -218,6 +227,7 @@ class Client(WSListener):
         # An enum for the codes of RFC 6455, an int for others.
         code: WSCloseCode | int = frame.get_close_code()
         self._close_code = code if isinstance(code, int) else code.value
+        self._close_reason = (frame.get_close_message() or b"").decode(errors="replace")
         if self.transport is not None:
             self.transport.disconnect()
 
@@ -349,9 +359,12 @@ class Client(WSListener):
 
 def _text(error: BaseException) -> str:
     if isinstance(error, WSHandshakeError) and error.response is not None:
-        return f"the server answered {int(error.response.status)} to the upgrade"
+        return f"the server answered {int(error.response.status)} to the upgrade; is the path right?"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT:g} s"
+    if isinstance(error, ssl.SSLError):
+        hint = "; is it ws:// and not wss://?" if error.reason == "WRONG_VERSION_NUMBER" else ""
+        return f"TLS: {error.reason or error}{hint}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or repr(error)

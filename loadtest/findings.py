@@ -22,6 +22,8 @@ LATE_LIMIT = 0.01
 LAG_LIMIT = 50.0
 # Ticks of one worker that are waited with for those of the others, before a moment is put together without them.
 OVERDUE = 3
+# Bytes: no server keeps a connection in less.
+LEAST_MEMORY = 1024
 # Stages that are no stages of the plan.
 CONNECTING, SETTLING = "connect", "settle"
 
@@ -44,6 +46,8 @@ class Findings:
         self._published: Mapping[int, Published] = {}
         self._is_spoilt = False
         self.stage = ""
+        # The stage in which the next moment began.
+        self.stage_before = CONNECTING
         self.delivered = 0
         self.ready = 0
         self.given_up = 0
@@ -92,6 +96,7 @@ class Findings:
             server_cpu=[each.cores for each in self._records],
         )
         self._timeline.append(moment)
+        self.stage_before = self.stage
         return moment
 
     def spoil(self, remark: str) -> None:
@@ -111,6 +116,7 @@ class Findings:
         pairs = self._pairs(reckoned)
         totals = self._totals(sums, pairs)
         generator = self._generator(sums)
+        costs = self._costs(totals)
         errors = Texts()
         for each in sums:
             errors.update(each.failures, "gave up: ")
@@ -123,14 +129,14 @@ class Findings:
             started=started,
             seconds=now,
             outcome=outcome if outcome != "passed" else self._judge(totals, generator),
-            remarks=[*self.remarks, *verdict.remarks(totals, generator), *self._unread()],
+            remarks=[*self.remarks, *verdict.remarks(totals, generator), *self._doubts(costs)],
             totals=totals,
             latencies=Latencies(**{name: self._spread(sums, name) for name in KINDS}),
             pairs=pairs,
             stages=self._stages,
             timeline=self._timeline,
             servers=[each.server() for each in self._records],
-            costs=self._costs(totals),
+            costs=costs,
             generator=generator,
             errors=dict(sorted(errors.counts.items(), key=lambda item: -item[1])),
         )
@@ -139,10 +145,17 @@ class Findings:
         outcome = verdict.judge(self.plan, totals, generator)
         return "broken" if self._is_spoilt and outcome in ("passed", "invalid") else outcome
 
-    def _unread(self) -> list[str]:
-        """A process may have been ended by the run; others were named."""
+    def _doubts(self, costs: Costs) -> list[str]:
+        """What the figures of the servers do not hold."""
+        # A process may have been ended by the run; others were named.
         troubled = [each for each in self._records if each.trouble and each.kind != "process"]
-        return [f"{each.name} could not be read: {each.trouble}" for each in troubled]
+        doubts = [f"{each.name} could not be read: {each.trouble}" for each in troubled]
+        if 0 < costs.memory_per_connection < LEAST_MEMORY:
+            doubts.append(
+                "the memory per connection is no measure: there are too few, or the servers have held some before, "
+                "whose memory they reuse"
+            )
+        return doubts
 
     def _pairs(self, reckoned: Sequence[Reckoned]) -> list[Pair]:
         accounts = merge(each.accounts for each in reckoned)
@@ -158,6 +171,7 @@ class Findings:
         of_pairs = ("expected", "received", "lost", "duplicated", "misordered", "gaps", "missed_and_told")
         return Totals(
             connections=self.ready,
+            publishers=self.plan.publishers,
             delivery_rate=delivered / seconds if seconds else 0.0,
             publish_rate=counts["published"] / seconds if seconds else 0.0,
             **{name: sum(getattr(pair, name) for pair in pairs) for name in of_pairs},

@@ -66,7 +66,7 @@ class Display:
         return (
             f"{moment.at:6.0f} s  {self._stage:<10}  {moment.connections:,} connections  "
             f"{moment.published:,} published/s  {moment.delivered:,} delivered/s  "
-            f"p50 {moment.p50:.2f} ms  p99 {moment.p99:.2f} ms  {self._errors:,} errors"
+            f"p50 {_milliseconds(moment.p50)}  p99 {_milliseconds(moment.p99)}  {self._errors:,} errors"
         )
 
     def _picture(self, moment: Moment) -> Group:
@@ -78,7 +78,13 @@ class Display:
             ("connections", f"{moment.connections:,} of {wanted:,}"),
             ("published", f"{moment.published:,}/s"),
             ("delivered", f"{moment.delivered:,}/s   {self._delivered:,} in all   {curve}"),
-            ("delivery", f"p50 {moment.p50:.2f} ms   p99 {moment.p99:.2f} ms   max {moment.max:.2f} ms"),
+            (
+                "delivery",
+                "   ".join(
+                    f"{name} {_milliseconds(value)}"
+                    for name, value in (("p50", moment.p50), ("p99", moment.p99), ("max", moment.max))
+                ),
+            ),
             ("CPU", f"generator {moment.generator_cpu:.0%}   servers {sum(moment.server_cpu):.0%}"),
             ("errors", f"{self._errors:,}"),
         ]
@@ -89,3 +95,8 @@ class Display:
         bar = ProgressBar(total=max(seconds, 1.0), completed=min(passed, seconds or passed), width=40)
         title = Text(f"{self._plan.scenario}: {self._stage}  {moment.at:.0f} s", style="bold")
         return Group(title, bar, table)
+
+
+def _milliseconds(value: float) -> str:
+    """Nothing was delivered where it is 0."""
+    return f"{value:.2f} ms" if value else "-"

@@ -82,7 +82,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         self._check(bool(self.targets), "at least one target")
         for target in self.targets:
-            self._check(_is_url(target, "ws", "wss"), f"a target as ws://host:port, not {target!r}")
+            self._check(_is_url(target, "ws", "wss"), f"a target as ws://host:port or wss://host:port, not {target!r}")
             if self.protocol == "raw":
                 self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {target!r}")
         for page in self.metrics:
@@ -91,7 +91,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("channels", "members", "idle", "workers", "max_loss", "rate"):
             self._check(0 <= getattr(self, name) < math.inf, f"{name} of at least 0")
         for name in ("grace", "back_within"):
-            self._check(0 <= getattr(self, name) < LONGEST, f"{name} of at least 0 seconds, and an end")
+            self._check(0 <= getattr(self, name) < LONGEST, f"{name} from 0 seconds to a year")
         self._check((self.max_refused or 0) >= 0, "max_refused of at least 0")
         for name in ("connect_rate", "connect_timeout"):
             self._check(0 < getattr(self, name) < math.inf, f"{name} above 0")
@@ -101,7 +101,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         self._check(self.protocol != "raw" or self.channels_per_connection == 1, "one channel per connection in raw")
         self._check(bool(self.stages), "at least one stage")
         for stage in self.stages:
-            self._check(0 <= stage.seconds < LONGEST, f"stage {stage.name!r}: seconds of at least 0, and an end")
+            self._check(0 <= stage.seconds < LONGEST, f"stage {stage.name!r}: seconds from 0 to a year")
             self._check(0 <= (stage.rate or 0) < math.inf, f"stage {stage.name!r}: a rate of at least 0")
             self._check(0 <= stage.pause < LONGEST, f"stage {stage.name!r}: a pause of at least 0")
             self._check(0 <= stage.drop <= 1 and 0 <= stage.slow <= 1, f"stage {stage.name!r}: shares between 0 and 1")

@@ -143,6 +143,8 @@ class Totals(msgspec.Struct, frozen=True):
     """Sums over the run."""
 
     connections: int = 0
+    # Of those, that publish and do not subscribe.
+    publishers: int = 0
     # At the end, of those: connected, with all subscriptions.
     standing: int = 0
     connects_failed: int = 0
@@ -150,8 +152,9 @@ class Totals(msgspec.Struct, frozen=True):
     disconnects: int = 0
     cut: int = 0
     reconnects: int = 0
-    # Clients that were at another target in the end than at first.
+    # Clients that were at another target in the end than at first; that stopped reading for a while.
     moved: int = 0
+    stopped: int = 0
     recovered: int = 0
     not_recovered: int = 0
     published: int = 0

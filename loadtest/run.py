@@ -136,9 +136,10 @@ class Run:
             case Broken(text):
                 self._fail(f"worker {index} failed: {text}")
             case _:
+                stage = self._findings.stage_before
                 moment = self._findings.tick(index, message)
                 if moment is not None:
-                    self._progress(self._findings.stage, moment, self._findings.delivered)
+                    self._progress(stage, moment, self._findings.delivered)
         self._changed.set()
 
     def _fail(self, trouble: str) -> None:
@@ -199,6 +200,8 @@ class Run:
             return True
         seconds = self._loop.time() - began
         findings.remarks.append(f"{findings.ready:,} of {wanted:,} connections were ready after {seconds:.0f} s")
+        if findings.given_up and plan.protocol == "centrifuge" and not plan.token_secret:
+            findings.remarks.append("no tokens were sent: --token-secret makes them, if the server asks for some")
         return False
 
     async def _stages(self) -> None:
@@ -314,8 +317,8 @@ class Run:
     async def _watch(self) -> None:
         """Every second, as far as the servers answer in that time."""
         while True:
-            await asyncio.sleep(1 - time.monotonic() % 1)
             await self._look()
+            await asyncio.sleep(1)
 
 
 def run(plan: Plan, progress: Progress = lambda stage, moment, delivered: None) -> Result:

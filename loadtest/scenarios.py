@@ -67,8 +67,16 @@ def of_file(path: Path, options: dict[str, Any], given: Collection[str] = ()) ->
         file = msgspec.convert(tomllib.loads(path.read_text()), File)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from None
+    except msgspec.ValidationError as error:
+        known = " (a file has {}; a stage {})".format(
+            *(", ".join(each.__struct_fields__) for each in (File, StagePlan))
+        )
+        raise UsageError(f"{path}: {error}{known if 'unknown field' in str(error) else ''}") from None
     settings = {name: value for name, value in structs.asdict(file).items() if value is not None}
     settings = {name: value for name, value in settings.items() if name not in given}
-    return Plan(**{**options, **settings, "stages": tuple(file.stages)})
+    try:
+        return Plan(**{**options, **settings, "stages": tuple(file.stages)})
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

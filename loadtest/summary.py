@@ -88,8 +88,9 @@ def latencies(result: Result) -> list[tuple[str, Spread]]:
 def figures(result: Result) -> list[tuple[str, str]]:
     """What matters most, as name and value."""
     totals, costs, generator = result.totals, result.costs, result.generator
+    to_publish = f", {totals.publishers:,} of them to publish" if totals.publishers else ""
     rows = [
-        ("connections", f"{totals.connections:,}"),
+        ("connections", f"{totals.connections:,}{to_publish}"),
         ("published", f"{totals.published:,} ({totals.publish_rate:,.0f}/s), {totals.acknowledged:,} accepted"),
         ("refused, unknown, unanswered", f"{totals.refused:,}, {totals.unknown:,}, {totals.unanswered:,}"),
         ("delivered", f"{totals.received:,} of {totals.expected:,} ({totals.delivery_rate:,.0f}/s)"),

@@ -66,6 +66,7 @@ class Tally:
         self.unanswered = 0
         self.misrouted = 0
         self.moved = 0
+        self.stopped = 0
         self.delivered = 0
         self.slots = 0
         self.late_slots = 0
@@ -112,7 +113,7 @@ class Tally:
         names = (
             "standing", "connects_failed", "cut", "disconnects", "reconnects", "recovered", "not_recovered",
             "published", "acknowledged", "refused", "unknown", "unanswered", "delivered",
-            "misrouted", "moved",
+            "misrouted", "moved", "stopped",
         )  # fmt: skip
         return Sums(
             counts={name: getattr(self, name) for name in names},

@@ -44,6 +44,11 @@ def remarks(totals: Totals, generator: Generator) -> list[str]:
         found.append(f"connections lost that this tool did not cut: {broken:,}")
     if totals.standing < totals.connections:
         found.append(f"{totals.standing:,} of {counted(totals.connections, 'client')} stood at the end")
+    if totals.stopped:
+        found.append(
+            f"{counted(totals.stopped, 'subscriber')} stopped reading for a while; what was due in that time counts as "
+            "delivered, and not in the latencies"
+        )
     if totals.moved:
         found.append(f"{counted(totals.moved, 'client')} moved to another target; the pairs are those of the begin")
     return found

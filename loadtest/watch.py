@@ -180,6 +180,8 @@ def _deadline(sock: socket.socket) -> Iterator[None]:
 def _sum(text: str, name: str) -> float:
     """Over all label values. Raises ValueError."""
     values = [float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)]
+    if not values:
+        raise ValueError(f"the page has no {name}")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"{name} is no number")
     return sum(values)
@@ -191,7 +193,8 @@ class RedisProbe:
     kind: Kind = "redis"
 
     def __init__(self, url: str) -> None:
-        self.name = f"redis {urlsplit(url).hostname or url}:{urlsplit(url).port or 6379}"
+        parts = urlsplit(url)
+        self.name = f"redis {parts.hostname}:{parts.port or 6379}" if parts.hostname else f"redis {parts.path}"
         self._cpu = _Bridged()
         self._redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 

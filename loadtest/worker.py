@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -180,9 +181,12 @@ class Worker:
             self._over.set()
 
     async def _beat(self) -> None:
+        due = math.ceil(self._loop.time())
         while True:
-            await asyncio.sleep(1 - time.monotonic() % 1)
+            # Timers keep whole milliseconds, and may be early by one: that is no second of its own.
+            await asyncio.sleep(due - self._loop.time())
             self._tell(self.tally.tick())
+            due = max(due + 1, math.ceil(self._loop.time()))
 
     async def _watch_lag(self) -> None:
         due = time.monotonic_ns()

@@ -28,6 +28,13 @@ def test_every_metric_is_exported_from_the_start() -> None:
     assert len(names) == len(set(names))
 
 
+def test_the_process_is_told_of_by_the_usual_names() -> None:
+    """As dashboards and the load-test tool look for it."""
+    exported = samples(Metrics())
+    assert exported["process_cpu_seconds_total", ""] > 0
+    assert exported["process_resident_memory_bytes", ""] > 2**20
+
+
 def test_counters_count_and_gauges_are_read_at_the_scrape() -> None:
     """Each scrape shows the value of that moment."""
     metrics = Metrics()

@@ -61,6 +61,7 @@ def test_a_page_is_read() -> None:
         (HEAD + b"process_cpu_seconds_total abc\n", "could not convert string to float"),
         (HEAD + b"process_cpu_seconds_total 1\nprocess_resident_memory_bytes NaN\n", "is no number"),
         (HEAD + b"process_cpu_seconds_total +Inf\n", "is no number"),
+        (HEAD + b"other 1\n", "the page has no process_cpu_seconds_total"),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", "the answer is 404"),
         (b"SSH-2.0-OpenSSH\r\n", "SSH"),
         (b"", "closed connection"),
@@ -135,6 +136,8 @@ def test_what_was_named_has_to_be_there() -> None:
         probes(plan(redis="foo"))
     found = probes(plan(pids=(os.getpid(),), metrics=("http://a/metrics",), redis="redis://127.0.0.1:1"))
     assert [each.kind for each in found] == ["process", "metrics", "redis"]
+    assert found[2].name == "redis 127.0.0.1:1"
+    assert probes(plan(redis="unix:///tmp/r.sock"))[-1].name == "redis /tmp/r.sock"
     record = Record(found[2])
     record.look()
     assert "refused" in record.trouble
