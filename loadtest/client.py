@@ -106,6 +106,7 @@ class Client(WSListener):
         # At hand, for what is done most often.
         self._tally = around.tally
         self._find = around.marks.find
+        self._size = around.marks.size
         self._add_delivery = around.tally.delivery.add
 
     # Life
@@ -246,10 +247,13 @@ class Client(WSListener):
         if found and self.subscriptions:
             self._count(found)
 
-    def _count(self, found: Sequence[tuple[bytes, bytes, bytes]]) -> None:
-        """Marks: channel, number, due."""
+    def _count(self, found: Sequence[tuple[bytes, bytes, bytes, bytes]]) -> None:
+        """Payloads with their marks, as in Marks.find."""
         now = monotonic_ns()
-        for channel, number, due_text in found:
+        for payload, channel, number, due_text in found:
+            if len(payload) != self._size:
+                self._tally.errors.add("a publication that is not whole")
+                continue
             subscription = self.subscriptions.get(int(channel))
             if subscription is None:
                 self._tally.misrouted += 1
@@ -289,7 +293,7 @@ class Client(WSListener):
 
     def _on_foreign(self, channel: str, push: bytes) -> None:
         """A server may send what nobody asked for, but not what was published into another channel."""
-        found = [mark for mark in self._find(push) if int(mark[0]) in self.subscriptions]
+        found = [mark for mark in self._find(push) if int(mark[1]) in self.subscriptions]
         if found:
             self._tally.misrouted += len(found)
             self._tally.errors.add(f"a publication of another channel as one of {channel}")

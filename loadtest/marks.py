@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-# Characters that are their own escape in JSON, URLs and every text protocol. The last shows that nothing was cut off.
+# Characters that are their own escape in JSON, URLs and every text protocol.
 _PADDING, _END = "x", "~"
 
 
@@ -23,9 +23,9 @@ class Marks:
     def __init__(self, run: str, size: int) -> None:
         """`run`: letters and digits. `size`: bytes of a payload; at least as many as a mark needs."""
         self._head = f"~{run}~"
-        self._size = size
-        # Finds all marks in a frame: (channel, number, due).
-        self.find = re.compile(rf"~{run}~(\d+)~(\d+)~(\d+)~{_PADDING}*{_END}".encode()).findall
+        self.size = size
+        # Finds all payloads in a frame: (the payload, channel, number, due). One that is not of `size` was changed.
+        self.find = re.compile(rf"(~{run}~(\d+)~(\d+)~(\d+)~{_PADDING}*{_END})".encode()).findall
 
     def payload(self, mark: Mark) -> str:
-        return f"{self._head}{mark.channel}~{mark.number}~{mark.due}~".ljust(self._size - 1, _PADDING) + _END
+        return f"{self._head}{mark.channel}~{mark.number}~{mark.due}~".ljust(self.size - 1, _PADDING) + _END

@@ -170,13 +170,19 @@ def test_one_that_confuses_channels(tmp_path: Path) -> None:
 
 def test_one_that_cuts_messages_short(tmp_path: Path) -> None:
     class Cutting(Site):
-        def deliver(self, channel: str, data: str, name: str = "") -> None:
-            super().deliver(channel, data[:-1], name)
+        # Where a character is left out.
+        at = 0
 
-    outcome = against(Cutting(), tmp_path)
-    assert outcome.status == 1
-    assert outcome.result is not None
-    assert outcome.result.totals.lost == EXPECTED
+        def deliver(self, channel: str, data: str, name: str = "") -> None:
+            super().deliver(channel, data[: self.at] + data[self.at :][1:], name)
+
+    for at in (60, -1):
+        site = Cutting()
+        site.at = at
+        outcome = against(site, tmp_path)
+        assert outcome.status == 1
+        assert outcome.result is not None
+        assert outcome.result.totals.lost == EXPECTED
 
 
 def test_one_that_doubles_late(tmp_path: Path) -> None:
