@@ -74,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     # break something, else none.
     max_refused: int | None = None
     seed: int = 1
-    # Where to look at the servers; local processes that listen on a target's port are found without.
+    # Where to look at the servers; where none is named, local processes that listen on a target's port are found.
     pids: tuple[int, ...] = ()
     metrics: tuple[str, ...] = ()
     redis: str = ""

@@ -217,7 +217,8 @@ def probes(plan: Plan) -> list[Probe]:
             found[pid] = ProcessProbe(f"pid {pid}", pid, None)
         except psutil.Error as error:
             raise PreflightError(f"--pid {pid}: {error}") from None
-    if not plan.pids:
+    # Who names some means those, and not the same ones once more.
+    if not plan.pids and not plan.metrics:
         for port in loopback_ports(plan.targets):
             pids = listening(port)
             for pid in pids:
