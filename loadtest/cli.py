@@ -219,9 +219,9 @@ def peers_command(names: tuple[str, ...], cache: Path | None, json_file: Path | 
 def report_command(file: Path, html_file: Path | None) -> None:
     """Show a result again, or make its report."""
     found = _read(file)
-    summary.show(found, _console())
     if html_file is not None:
         _write(lambda: html_file.write_text(report.render(found)), html_file)
+    summary.show(found, _console())
 
 
 @main.command(name="capacity")
