@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from loadtest.errors import UsageError
-from loadtest.result import Result
+from loadtest.result import CONNECTING, SETTLING, Result
 
 # CPU microseconds of Redis to pass one publication on to one node: 650,000 a second is what one instance has been seen
 # to deliver (Centrifugal Labs, June 2026, 256 bytes).
@@ -17,6 +17,8 @@ COMPARISON_INTERVAL = 30.0
 # Kernel memory of a TCP connection, bytes, which no figure of a process shows.
 KERNEL_PER_CONNECTION = 4096
 GIB = 2**30
+# Share of a core below which a server is hardly loaded.
+BUSY = 0.3
 # Of anything: every person on Earth with a hundred devices.
 MOST = 1e12
 
@@ -71,6 +73,22 @@ def costs_of(result: Result) -> Costs:
     if result.outcome not in ("passed", "invalid"):
         raise UsageError(f"the run was {result.outcome}: its costs are no measure")
     return Costs(costs.per_delivery, costs.per_connect, costs.memory_per_connection, costs.redis_per_publish)
+
+
+def doubts(result: Result) -> list[str]:
+    """Why a need that follows from this result may be far from what it will be; one sentence each."""
+    found = []
+    seconds = sum(each.end - each.begin for each in result.stages if each.name not in (CONNECTING, SETTLING))
+    servers = sum(each.kind != "redis" for each in result.servers)
+    busy = result.costs.per_publish * result.totals.acknowledged / 1e6
+    if seconds and servers and busy / seconds / servers < BUSY:
+        found.append(
+            f"the servers used {busy / seconds / servers:.0%} of a core each: who has little to do wakes up for each "
+            "message, so that a delivery costs several times what it does under load; use a higher --rate"
+        )
+    if not result.costs.redis_per_publish:
+        found.append("what a publication costs Redis was not measured (--redis): only its messages to the nodes count")
+    return found
 
 
 def capacity(load: Load, costs: Costs, *, headroom: float = 0.5, node_memory: float = 2.0) -> Capacity:

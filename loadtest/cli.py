@@ -259,10 +259,13 @@ def capacity_command(
     """How many nodes a load needs, by the costs in a result; docs/scaling.md has the model."""
     load_ = capacity.Load(connections, publishes, subscribers, back_within, quiet_channels)
     try:
-        costs = capacity.costs_of(_read(file))
+        found = _read(file)
+        costs = capacity.costs_of(found)
         needed = capacity.capacity(load_, costs, headroom=headroom, node_memory=node_memory)
     except UsageError as error:
         raise click.UsageError(str(error)) from None
+    for doubt in capacity.doubts(found):
+        click.echo(f"Careful: {doubt}.", err=True)
     click.echo(f"nodes: {needed.nodes:,} (a core each; {needed.reason})")
     click.echo(f"  for deliveries {needed.by_deliveries:,}, for memory {needed.by_connections:,}, "
                f"for reconnects {needed.by_reconnects:,}")  # fmt: skip

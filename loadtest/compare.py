@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.result import Result, Spread
+from loadtest.result import LEAST_MEMORY, Result, Spread
 from loadtest.summary import latencies
 from loadtest.texts import plain
 
@@ -17,7 +17,7 @@ NOISE_SHARE = 0.001
 # Durations of which one in a thousand is more than a single one.
 MANY = 10_000
 # Options that do not change what is measured.
-_FREE = {"targets", "token_secret", "redis", "pids", "metrics", "seed", "max_loss", "sources", "workers"}
+_FREE = {"scenario", "targets", "token_secret", "redis", "pids", "metrics", "seed", "max_loss", "sources", "workers"}
 
 _COSTS = {
     "per_delivery": "CPU per delivery, us",
@@ -62,6 +62,8 @@ def compare(before: Result, after: Result, max_regression: float) -> Comparison:
             missing.append(name)
     for name, label in _COSTS.items():
         was_cost, became_cost = getattr(before.costs, name), getattr(after.costs, name)
+        if name == "memory_per_connection" and any(0 < each < LEAST_MEMORY for each in (was_cost, became_cost)):
+            continue
         if was_cost and became_cost:
             lines.append(_line(label, was_cost, became_cost, max_regression, NOISE_US))
         elif was_cost:
@@ -125,7 +127,9 @@ def _obstacles(before: Result, after: Result) -> list[str]:
         found.append(f"the scenarios differ: {before.scenario}, {after.scenario}")
     for option in sorted(before.options.keys() | after.options.keys()):
         was, became = before.options.get(option), after.options.get(option)
-        if option not in _FREE and was != became:
+        if option == "stages" and was != became:
+            found.append("the stages differ")
+        elif option not in _FREE and was != became:
             found.append(f"{option} differs: {was}, {became}")
     return found
 

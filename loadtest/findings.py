@@ -9,7 +9,21 @@ from loadtest.ledger import Published, merge
 from loadtest.plan import Plan
 from loadtest.preflight import Prepared
 from loadtest.publishing import LATE_AFTER
-from loadtest.result import Costs, Generator, Latencies, Moment, Outcome, Pair, Result, Spread, Stage, Totals
+from loadtest.result import (
+    CONNECTING,
+    LEAST_MEMORY,
+    SETTLING,
+    Costs,
+    Generator,
+    Latencies,
+    Moment,
+    Outcome,
+    Pair,
+    Result,
+    Spread,
+    Stage,
+    Totals,
+)
 from loadtest.tally import KINDS, Sums, Tick
 from loadtest.texts import Texts
 from loadtest.watch import BEGIN, CONNECTED, END, Record, processor_seconds
@@ -22,10 +36,6 @@ LATE_LIMIT = 0.01
 LAG_LIMIT = 50.0
 # Ticks of one worker that are waited with for those of the others, before a moment is put together without them.
 OVERDUE = 3
-# Bytes: no server keeps a connection in less.
-LEAST_MEMORY = 1024
-# Stages that are no stages of the plan.
-CONNECTING, SETTLING = "connect", "settle"
 
 
 class Findings:

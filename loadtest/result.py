@@ -15,6 +15,10 @@ class ResultError(Exception):
     """A file is not a result of this tool."""
 
 
+# Stages that are no stages of the plan: before them, and after.
+CONNECTING, SETTLING = "connect", "settle"
+# Bytes of memory per connection below which it is no measure: no server keeps one in less, but reuses what it had.
+LEAST_MEMORY = 1024
 # As far as a run can go: a file that says more is none of this tool.
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]

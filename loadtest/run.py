@@ -17,7 +17,7 @@ from loadtest.findings import Findings
 from loadtest.ledger import Published
 from loadtest.plan import Plan, StagePlan
 from loadtest.preflight import Prepared, prepare
-from loadtest.result import Moment, Outcome, Result
+from loadtest.result import CONNECTING, SETTLING, Moment, Outcome, Result
 from loadtest.watch import BEGIN, CONNECTED, END, Record, probes
 from loadtest.worker import Broken, Connect, Finish, Finished, Look, Reckon, Reckoned, Seen, Stage
 
@@ -181,7 +181,7 @@ class Run:
     async def _connect(self) -> bool:
         """Until all connections stand; False when some do not."""
         plan = self._plan
-        self._enter("connect")
+        self._enter(CONNECTING)
         self._tell(Connect())
         wanted = plan.connections + plan.publishers
         findings, began = self._findings, self._loop.time()
@@ -251,7 +251,7 @@ class Run:
 
     async def _finish(self) -> None:
         """Let everything arrive, and have it accounted for."""
-        self._enter("settle")
+        self._enter(SETTLING)
         await self._finish_publishing()
         published: dict[int, Published] = {}
         for each in self._members:

@@ -92,7 +92,7 @@ def figures(result: Result) -> list[tuple[str, str]]:
     rows = [
         ("connections", f"{totals.connections:,}{to_publish}"),
         ("published", f"{totals.published:,} ({totals.publish_rate:,.0f}/s), {totals.acknowledged:,} accepted"),
-        ("refused, unknown, unanswered", f"{totals.refused:,}, {totals.unknown:,}, {totals.unanswered:,}"),
+        ("refused or not sent, unknown, unanswered", f"{totals.refused:,}, {totals.unknown:,}, {totals.unanswered:,}"),
         ("delivered", f"{totals.received:,} of {totals.expected:,} ({totals.delivery_rate:,.0f}/s)"),
         ("lost, duplicated, out of order", f"{totals.lost:,}, {totals.duplicated:,}, {totals.misordered:,}"),
         ("delivered to somebody else", f"{totals.misrouted:,}"),
@@ -159,7 +159,9 @@ def _servers(result: Result) -> Table:
         table.add_column(name, justify="right" if name else "left")
     for each in result.servers:
         sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
-        table.add_row(Text(plain(each.name)), f"{each.cpu_seconds:.1f}", *map(size, sizes))
+        table.add_row(
+            Text(plain(each.name)), f"{each.cpu_seconds:.1f}", *(size(each) if each else "-" for each in sizes)
+        )
     return table
 
 

@@ -79,8 +79,9 @@ def table(comparison: Comparison) -> str:
         [
             f"{comparison.machine}; {comparison.subscribers} subscribers, {comparison.payload} bytes, "
             f"{comparison.seconds:g} s each; {comparison.idle} connections, each with a subscription, for the memory",
-            f"us: CPU of all processes of a peer, Redis apart; of a delivery with its share of the publication. "
-            f"(x): times the {LIMIT}. @: subscribers per channel. Memory: resident, of the processes.",
+            "us: CPU of all processes of a peer, Redis apart; of a delivery with its share of the publication. "
+            + (f"(x): times the {LIMIT}. " if limit else "")
+            + "@: subscribers per channel. Memory: resident, of the processes.",
             "Publications are acknowledged by: " + ("; ".join(each.name for each in acknowledge) or "nobody"),
         ],
         _aligned([_cost_head(fanouts), *(_costs(peer, limit, fanouts) for peer in comparison.peers)]),

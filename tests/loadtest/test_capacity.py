@@ -69,6 +69,17 @@ def test_the_command(tmp_path: Path) -> None:
         capacity.costs_of(results.lossy())
 
 
+def test_a_result_may_be_doubted() -> None:
+    """Of servers that had little to do, and without what Redis spent."""
+    idle = structs.replace(results.result(), costs=Measured(per_publish=75.0))
+    assert [text.partition(":")[0] for text in capacity.doubts(idle)] == [
+        "the servers used 1% of a core each",
+        "what a publication costs Redis was not measured (--redis)",
+    ]
+    busy = structs.replace(idle, costs=Measured(per_publish=2300.0, redis_per_publish=20.0))
+    assert capacity.doubts(busy) == []
+
+
 @pytest.mark.parametrize("option", ["--publishes", "--subscribers", "--back-within", "--headroom", "--node-memory"])
 @pytest.mark.parametrize("value", ["nan", "inf", "1e300"])
 def test_what_is_no_load_is_said(tmp_path: Path, option: str, value: str) -> None:

@@ -150,6 +150,12 @@ def test_little_is_noise() -> None:
     assert compare.compare(before, after, 0.1).status == 0
 
 
+def test_memory_that_was_reused_is_not_compared() -> None:
+    """Servers that have held connections before hardly grow."""
+    before, after = (results.result(costs=Costs(memory_per_connection=size)) for size in (30.0, 900.0))
+    assert compare.compare(before, after, 0.1).status == 0
+
+
 def test_what_cannot_be_compared_is_said() -> None:
     other = structs.replace(results.result(), scenario="storm", outcome="invalid", options={"channels": 5, "seed": 2})
     comparison = compare.compare(results.result(), other, 0.1)
