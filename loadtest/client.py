@@ -30,6 +30,8 @@ from loadtest.wire.base import (
 OPEN_TIMEOUT = 10.0
 # Bytes: buffers grow when they have to, and 50,000 of the usual size would fill a machine.
 READ_BUFFER = 1024
+# Bytes of a message in fragments: more than any server sends, and less than a machine has.
+LARGEST = 64 * 2**20
 # Seconds before a lost connection is opened again, doubled each time it fails; each is drawn from 0 to that.
 FIRST_DELAY, LAST_DELAY = 1.0, 8.0
 # Seconds before a subscription that the server ended is asked for again.
@@ -94,14 +96,14 @@ class Client(WSListener):
         self._asked_at: dict[str, int] = {}
         self._began = 0
         self._lost_at = 0
-        # When each subscription broke, and when reading was stopped.
+        # When each subscription broke that does not stand, and when reading was stopped.
         self._broke_at: dict[str, int] = {}
         self._paused_at = NEVER
         self._delay = around.first_delay
         self._close_code, self._close_reason = 1006, ""
         # Whether it was this tool that cut it.
         self._is_cut = False
-        self._fragments = b""
+        self._fragments = bytearray()
         self._fair_from = 0
         # At hand, for what is done most often.
         self._tally = around.tally
@@ -191,7 +193,7 @@ class Client(WSListener):
         was_opened, was_cut = self.opened, self._is_cut
         self.transport = None
         self.opened = self._is_cut = False
-        self._fragments = b""
+        self._fragments = bytearray()
         self._standing.clear()
         self._falls()
         tally.connections -= 1
@@ -206,8 +208,10 @@ class Client(WSListener):
             return
         if not was_cut:
             tally.errors.add(f"connection lost: {closed}")
-        self._lost_at = self._lost_at or monotonic_ns()
-        self._broke_at = dict.fromkeys(self._indices, monotonic_ns())
+        now = monotonic_ns()
+        self._lost_at = self._lost_at or now
+        for channel in self._indices:
+            self._broke_at.setdefault(channel, now)
         self._again()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -220,8 +224,10 @@ class Client(WSListener):
                 self._receive(data)
                 return
             self._fragments += data
-            if frame.fin:
-                data, self._fragments = self._fragments, b""
+            if len(self._fragments) > LARGEST:
+                self._fail(f"a message of more than {LARGEST} bytes")
+            elif frame.fin:
+                data, self._fragments = bytes(self._fragments), bytearray()
                 self._receive(data)
 
     def _on_close(self, frame: WSFrame) -> None:
@@ -284,7 +290,7 @@ class Client(WSListener):
                 self._standing.discard(channel)
                 self._falls()
                 self._lost_at = self._lost_at or monotonic_ns()
-                self._broke_at[channel] = monotonic_ns()
+                self._broke_at.setdefault(channel, monotonic_ns())
                 asyncio.get_running_loop().call_later(RESUBSCRIBE_DELAY, self._subscribe, channel)
             case Opened():
                 self._on_opened()
@@ -320,17 +326,18 @@ class Client(WSListener):
     def _on_subscribed(self, channel: str, recovered: bool | None, unsaid: int = 0) -> None:
         """`unsaid`: nanoseconds that it may take until it really stands."""
         tally = self.around.tally
+        now = monotonic_ns()
         asked_at = self._asked_at.pop(channel, 0)
         if asked_at:
-            tally.subscribe.add(monotonic_ns() - asked_at)
+            tally.subscribe.add(now - asked_at)
+        broke_at = self._broke_at.pop(channel, now)
         if channel in self._stood:
             if recovered:
                 tally.recovered += 1
             else:
                 tally.not_recovered += 1
                 # Who reads nothing cannot know what has come.
-                now = monotonic_ns()
-                since = min(self._broke_at.get(channel, now), self._paused_at) - self.around.grace
+                since = min(broke_at, self._paused_at) - self.around.grace
                 self.subscriptions[self._indices[channel]].announce(since, now + unsaid)
         self._stood.add(channel)
         self._standing.add(channel)

@@ -107,9 +107,14 @@ def figures(result: Result) -> list[tuple[str, str]]:
         ("generator", f"{counted(generator.workers, 'worker')}, the busiest {generator.cpu:.0%} of a core, "
                       f"{generator.late_slots:,} of {generator.slots:,} publications late"),
     ]  # fmt: skip
+    hidden = set()
     if not totals.refused + totals.unknown + totals.unanswered:
-        rows = [row for row in rows if not row[0].startswith("refused")]
-    return [(name, value) for name, value in rows if value not in ("0", "0 us", "0 B", "0, 0, 0, 0")]
+        hidden.add("refused or not sent, unknown, unanswered")
+    if not generator.slots:
+        hidden |= {"published", "delivered", "lost, duplicated, out of order"}
+    return [
+        (name, value) for name, value in rows if name not in hidden and value not in ("0", "0 us", "0 B", "0, 0, 0, 0")
+    ]
 
 
 def _totals(result: Result) -> Table:
