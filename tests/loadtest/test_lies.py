@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from picows import WSMsgType
 
+from loadtest.client import LARGEST
 from tests.loadtest.liar import LATE, Client, Site, serving
 from tests.loadtest.site import Outcome, run
 
@@ -210,6 +212,21 @@ def test_one_that_throws_out(tmp_path: Path) -> None:
     assert outcome.status == 4
     assert "0 of 6 clients stood at the end" in outcome.output
     assert "gave up: closed with 4500" in outcome.output
+
+
+def test_one_that_never_ends_a_message(tmp_path: Path) -> None:
+    """It would fill the memory of the generator."""
+    piece = b"x" * 2**20
+
+    class Endless(Site):
+        def opened(self, client: Client) -> None:
+            client.transport.send(WSMsgType.TEXT, piece, fin=False)
+            for _ in range(LARGEST // len(piece)):
+                client.transport.send(WSMsgType.CONTINUATION, piece, fin=False)
+
+    outcome = against(Endless(), tmp_path, "idle", "--connections", "1", "--seconds", "3", "--grace", "1")
+    assert outcome.status == 4
+    assert f"gave up: a message of more than {LARGEST} bytes" in outcome.output
 
 
 def test_one_of_two_targets_is_not_there(tmp_path: Path) -> None:
