@@ -10,8 +10,8 @@ from loadtest.result import LEAST_MEMORY, Result, Spread
 from loadtest.summary import latencies
 from loadtest.texts import plain
 
-# Differences below these are noise: so far four runs of one version lay apart on a virtual machine of two cores, on which
-# a little else went on. Milliseconds of p50, p99 and p99.9; CPU microseconds; and shares, where one is chance.
+# Differences below these are noise: so far four runs of one version lay apart on a virtual machine of two cores, on
+# which a little else went on. Milliseconds of p50, p99 and p99.9; CPU microseconds; and shares, where one is chance.
 NOISE_P50, NOISE_P99, NOISE_P999 = 0.5, 2.0, 5.0
 NOISE_US = 0.5
 NOISE_SHARE = 0.001
