@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # PyYAML has no types
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics
 
@@ -18,7 +19,12 @@ SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_s
 
 
 def exported() -> set[str]:
-    return {family.name + suffix for family in Metrics().collect() for suffix in SUFFIXES[family.type]}
+    families = text_string_to_metric_families(Metrics().render().decode())
+    return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
+
+
+def named(expression: str) -> list[str]:
+    return re.findall(r"\b(?:gateway|process)_\w+", expression)
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -36,7 +42,7 @@ def test_metrics_exist() -> None:
     """Alerts and panels name no metric that a node does not export."""
     asked = [rule["expr"] for rule in alerts()]
     asked += [target["expr"] for panel in panels() for target in panel["targets"]]
-    names = {name for expression in asked for name in re.findall(r"\bgateway_\w+", expression)}
+    names = {name for expression in asked for name in named(expression)}
     assert names
     assert names <= exported()
 
@@ -46,7 +52,7 @@ def test_labels_exist() -> None:
     labels = {m.name + "_total": m.label for m in vars(Metrics()).values() if hasattr(m, "label")}
     for panel in panels():
         for target in panel["targets"]:
-            name = next(iter(re.findall(r"\bgateway_\w+", target["expr"])), "")
+            name = next(iter(named(target["expr"])), "")
             for group in re.findall(r"by \((\w+)\)", target["expr"]):
                 assert group in ("le", "instance", labels.get(name)), target["expr"]
 

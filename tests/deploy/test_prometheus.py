@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.clusters import Cluster, running_cluster
-from tests.deploy.test_observability import alerts, panels
+from tests.deploy.test_observability import alerts, named, panels
 from tests.servers import free_port
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "prometheus"
@@ -75,7 +75,7 @@ def test_prometheus(tmp_path: Path) -> None:
         soon(lambda: [each["health"] for each in ask("targets")["activeTargets"]] == ["up", "up"])
         expressions = [target["expr"] for panel in panels() for target in panel["targets"]]
         expressions += [rule["expr"] for rule in alerts()]
-        wanted = {name for expression in expressions for name in re.findall(r"\bgateway_\w+", expression)}
+        wanted = {name for expression in expressions for name in named(expression)}
         # A counter with a label has no series before it counts, but a type.
         typed = {re.sub("_(bucket|sum|count)$", "", name) for name in wanted}
         soon(lambda: {*ask("metadata")} >= typed)
