@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from loadtest import figures, verdict
 from loadtest.ledger import Published, merge
-from loadtest.plan import Plan
+from loadtest.plan import Plan, public
 from loadtest.preflight import Prepared
 from loadtest.publishing import LATE_AFTER
 from loadtest.result import (
@@ -135,7 +135,7 @@ class Findings:
         return Result(
             scenario=self.plan.scenario,
             options=self.plan.options,
-            targets=list(self.plan.targets),
+            targets=[public(target) for target in self.plan.targets],
             started=started,
             seconds=now,
             outcome=outcome if outcome != "passed" else self._judge(totals, generator),
@@ -169,7 +169,7 @@ class Findings:
 
     def _pairs(self, reckoned: Sequence[Reckoned]) -> list[Pair]:
         accounts = merge(each.accounts for each in reckoned)
-        targets = self.plan.targets
+        targets = [public(target) for target in self.plan.targets]
         return [accounts[key].pair(targets[key[0]], targets[key[1]]) for key in sorted(accounts)]
 
     def _totals(self, sums: Sequence[Sums], pairs: Sequence[Pair]) -> Totals:

@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -19,6 +19,8 @@ SMALLEST_PAYLOAD = 64
 LONGEST = 31_536_000.0
 # What no URL holds (RFC 3986, section 2): the request line would end there.
 _UNPRINTED = re.compile(r"[\x00-\x20\x7f]")
+# Instead of a secret.
+HIDDEN = "***"
 # Channels that share one publishing connection, so that a channel's publications keep their order.
 PUBLISHERS_PER_TARGET = 16
 
@@ -157,8 +159,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """For the result: without secrets."""
         options: dict[str, Any] = msgspec.to_builtins(self)
         for name in ("token_secret", "redis"):
-            options[name] = "***" if options[name] else ""
+            options[name] = HIDDEN if options[name] else ""
+        for name in ("targets", "metrics"):
+            options[name] = [public(url) for url in options[name]]
         return options
+
+
+def public(url: str) -> str:
+    """Without what may be a secret: who asks, and the query."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, netloc, parts.path, HIDDEN if parts.query else "", ""))
 
 
 def _is_url(text: str, *schemes: str) -> bool:

@@ -118,4 +118,10 @@ def test_a_share_is_chosen_alike_by_all_workers() -> None:
 
 
 def test_secrets_are_not_in_the_result() -> None:
-    assert "hush" not in str(plan(token_secret="hush", redis="redis://:hush@h").options)
+    """Nor in the report: targets may hold a token, and pages a password."""
+    it = plan(
+        token_secret="hush", redis="redis://:hush@h", targets=("ws://u:hush@a:1/ws/{channel}?token=hush",),
+        metrics=("http://u:hush@a:2/metrics",),
+    )  # fmt: skip
+    assert "hush" not in str(it.options)
+    assert it.options["targets"] == ["ws://a:1/ws/{channel}?***"]
