@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from loadtest import figures, verdict
-from loadtest.ledger import Published, merge
+from loadtest.ledger import merge
 from loadtest.plan import Plan, public
 from loadtest.preflight import Prepared
 from loadtest.publishing import LATE_AFTER
@@ -53,7 +53,6 @@ class Findings:
         self._busiest: list[float] = []
         self._timeline: list[Moment] = []
         self._stages: list[Stage] = []
-        self._published: Mapping[int, Published] = {}
         self._is_spoilt = False
         self.stage = ""
         # The stage in which the next moment began.
@@ -113,10 +112,6 @@ class Findings:
         """What was to be measured did not happen."""
         self.remarks.append(remark)
         self._is_spoilt = True
-
-    def finished(self, published: Mapping[int, Published]) -> None:
-        """Nothing more is published, and what was to arrive has arrived."""
-        self._published = published
 
     def result(self, started: str, outcome: Outcome, reckoned: Sequence[Reckoned]) -> Result:
         now = time.monotonic() - self._began

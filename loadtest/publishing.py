@@ -30,10 +30,14 @@ class Pacer:
         self._thread.start()
 
     async def until(self, due: int) -> None:
-        """Wait until CLOCK_MONOTONIC has this value, nanoseconds."""
+        """Wait until CLOCK_MONOTONIC has this value, nanoseconds; less when it is woken."""
         self._turned.clear()
         self._due.put(due)
         await self._turned.wait()
+
+    def wake(self) -> None:
+        """Whoever waits goes on."""
+        self._turned.set()
 
     def close(self) -> None:
         self._due.put(None)
@@ -62,24 +66,29 @@ class Publishing:
         self._turn = 0
         self._number = 0
         self.published = {channel: Published() for channel in order}
+        self._goes_on = False
         self._stopped = False
         self._answered = asyncio.Event()
         self._pacer = Pacer()
 
-    async def run(self, begin: int, seconds: float, rate: float) -> None:
-        """Publish `rate` times a second into each channel, from `begin` on (CLOCK_MONOTONIC, nanoseconds)."""
+    async def run(self, begin: int, seconds: float, rate: float, *, open_ended: bool = False) -> None:
+        """Publish `rate` times a second into each channel, from `begin` on (CLOCK_MONOTONIC, nanoseconds).
+
+        Where it is open-ended, until `end` and for so many seconds at least.
+        """
+        self._goes_on = open_ended
         per_second = rate * len(self._order)
         # One at least: what rounding leaves is not worth one.
         slots = math.ceil(per_second * seconds - 1e-6)
-        self._note_pace(begin, per_second, slots)
+        self._note_pace(begin, per_second, len(self._order) if open_ended else slots)
         slot = 0
-        while slot < slots and not self._stopped:
+        while (slot < slots or self._goes_on) and not self._stopped:
             due = begin + int(slot * 1e9 / per_second)
             now = time.monotonic_ns()
             if now < due:
                 await self._pacer.until(due)
                 continue
-            last = min(slot + BURST, slots)
+            last = slot + BURST if self._goes_on else min(slot + BURST, slots)
             while slot < last and due <= now:
                 self._publish(due, now)
                 slot += 1
@@ -93,6 +102,11 @@ class Publishing:
             record = self.published[self._order[(self._turn + slot) % number]]
             due = begin + int(slot * 1e9 / per_second)
             record.paces.append(Pace(record.last + 1, due, number * 1e9 / per_second))
+
+    def end(self) -> None:
+        """Of what was open-ended."""
+        self._goes_on = False
+        self._pacer.wake()
 
     def stop(self) -> None:
         self._stopped = True

@@ -19,7 +19,7 @@ from loadtest.plan import Plan, StagePlan
 from loadtest.preflight import Prepared, prepare
 from loadtest.result import CONNECTING, SETTLING, Moment, Outcome, Result
 from loadtest.watch import BEGIN, CONNECTED, END, Record, probes
-from loadtest.worker import Broken, Connect, Finish, Finished, Look, Reckon, Reckoned, Seen, Stage
+from loadtest.worker import Broken, Connect, Finish, Finished, Look, Reckon, Reckoned, Seen, Stage, StageOver
 
 # Seconds for a worker to answer, beyond what it waits for by itself.
 PATIENCE = 30.0
@@ -146,7 +146,7 @@ class Run:
         self._trouble = self._trouble or trouble
         self._changed.set()
 
-    def _tell(self, message: Connect | Stage | Finish | Look | Reckon) -> None:
+    def _tell(self, message: Connect | Stage | StageOver | Finish | Look | Reckon) -> None:
         for member in self._members:
             with contextlib.suppress(OSError):
                 member.pipe.send(message)
@@ -217,9 +217,12 @@ class Run:
                 await commands
             commands.cancel()
             await asyncio.gather(commands, return_exceptions=True)
+            if stage.commands:
+                self._tell(StageOver())
 
     async def _commands(self, stage: StagePlan) -> None:
         """One after the other; the stage lasts until the last has ended."""
+        await asyncio.sleep(LEAD)
         for number, command in enumerate(stage.commands):
             if number:
                 await asyncio.sleep(stage.pause)
@@ -263,7 +266,6 @@ class Run:
         if expected:
             await self._until_quiet()
         await self._look_for_excluded(published)
-        self._findings.finished(published)
         self._tell(Reckon(published))
         if not await self._until(lambda: all(each.reckoned for each in self._members), PATIENCE):
             raise WorkerError("a worker does not account for what it has received")

@@ -47,6 +47,10 @@ class Stage(NamedTuple):
     begin: int
 
 
+class StageOver(NamedTuple):
+    """The stage is over, whose commands decided how long it lasts."""
+
+
 class Finish(NamedTuple):
     """Publish nothing more, wait `patience` seconds for the answers that are missing, and tell what was published. Said
     again, the new time counts."""
@@ -123,6 +127,7 @@ class Worker:
         self._publishing = Publishing(clients, order, self.marks, self.tally)
         # That have begun.
         self._stages = 0
+        self._stage_over = asyncio.Event()
         self._finishing: asyncio.Task[Any] | None = None
         self._over = asyncio.Event()
 
@@ -165,6 +170,9 @@ class Worker:
                 self._start(self._connect())
             case Stage():
                 self._start(self._act(message))
+            case StageOver():
+                self._stage_over.set()
+                self._publishing.end()
             case Finish(patience):
                 if self._finishing is not None:
                     self._finishing.cancel()
@@ -209,6 +217,7 @@ class Worker:
             self.spawn(client)
 
     async def _act(self, stage: Stage) -> None:
+        self._stage_over.clear()
         await asyncio.sleep(max(stage.begin - time.monotonic_ns(), 0) / 1e9)
         self._stages += 1
         for client in self._some("drop", stage.plan.drop):
@@ -216,8 +225,11 @@ class Worker:
         slow = self._some("slow", stage.plan.slow)
         for client in slow:
             client.read(False)
+        is_open_ended = bool(stage.plan.commands)
         if self._publishers and stage.rate > 0:
-            await self._publishing.run(stage.begin, stage.plan.seconds, stage.rate)
+            await self._publishing.run(stage.begin, stage.plan.seconds, stage.rate, open_ended=is_open_ended)
+        if is_open_ended:
+            await self._stage_over.wait()
         end = stage.begin + int(stage.plan.seconds * 1e9)
         await asyncio.sleep(max(end - time.monotonic_ns(), 0) / 1e9)
         for client in slow:

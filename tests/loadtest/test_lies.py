@@ -237,6 +237,16 @@ def test_one_of_two_targets_is_not_there(tmp_path: Path) -> None:
     assert "Connection refused" in outcome.output
 
 
+def test_it_is_published_for_as_long_as_commands_run(tmp_path: Path) -> None:
+    """Or the last restarts would meet no traffic."""
+    rolling = ("rolling", "--channels", "1", "--members", "1", "--rate", "20", "--seconds", "1", "--command", "sleep 4")
+    outcome = against(Site(), tmp_path, *rolling)
+    assert outcome.result is not None
+    assert outcome.result.outcome in ("passed", "invalid"), outcome.output
+    # Five calm seconds before and after.
+    assert outcome.result.totals.received >= (5 + 4 + 5) * 20
+
+
 def test_what_was_to_happen_did_not(tmp_path: Path) -> None:
     """A command that fails is no rolling restart."""
     rolling = ("rolling", "--channels", "1", "--members", "1", "--seconds", "1", "--command", "exit 3")
