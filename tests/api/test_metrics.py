@@ -16,7 +16,7 @@ def scrape(site: Site) -> httpx.Response:
 
 
 def test_a_scrape_is_prometheus_text(site: Site) -> None:
-    """Version 0.0.4; every family has a type, a description, our prefix, and no sample twice."""
+    """Version 0.0.4; every family has a type, a description, a prefix that we know, and no sample twice."""
     with native(site, "ada"):
         response = scrape(site)
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -24,7 +24,7 @@ def test_a_scrape_is_prometheus_text(site: Site) -> None:
     assert len(families) > 20
     assert len({family.name for family in families}) == len(families)
     for family in families:
-        assert family.name.startswith("gateway_")
+        assert family.name.startswith(("gateway_", "process_"))
         assert family.documentation.endswith(".")
         assert family.type in ("counter", "gauge", "histogram")
         samples = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in family.samples]
