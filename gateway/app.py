@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from re import compile as compile_pattern
+from typing import Any
 
 import uvloop
 from starlette.applications import Starlette
@@ -34,6 +35,7 @@ from gateway.config.settings import LimitSettings, ServerSettings
 from gateway.control import NodeId, Reloaded
 from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
+from gateway.guard import Guard
 from gateway.hangup import Terminal
 from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
@@ -75,6 +77,7 @@ class Gateway:
             limits, drain=self.drain, metrics=self.metrics, admission=self.admission, max_body=body
         )
         self.internal_options = HttpOptions(limits, drain=self.drain, metrics=self.metrics, max_body=body)
+        guard = Guard(self.metrics.faults)
         scheduler = LoopScheduler()
         revocations = Revocations(scheduler.time)
         self._channels = channels = Channels(settings)
@@ -108,9 +111,10 @@ class Gateway:
             limits=limits,
             heartbeat=settings.heartbeat,
             anonymous=settings.auth.anonymous,
-            wheel=TimingWheel(scheduler),
+            wheel=TimingWheel(scheduler, guard),
             scheduler=scheduler,
             metrics=self.metrics,
+            guard=guard,
             refusals=log.Refusals(),
             handle=handle,
         )
@@ -122,6 +126,14 @@ class Gateway:
         self._endpoints = [self._endpoint(self._open_centrifuge), self._endpoint(self._open_plain)]
         self.public = Starlette(routes=self._public_routes(), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What reaches the event loop itself has passed everybody who should have caught it: count it too."""
+        error = context.get("exception")
+        if error is None:
+            loop.default_exception_handler(context)
+        else:
+            self._services.guard.failed("loop", context.get("message", ""), error)
 
     def start_draining(self) -> None:
         """Not ready from now on; the connections are closed a little later."""
@@ -276,7 +288,7 @@ def engine(
             return PresenceRules()
 
     keys = Keys(settings.redis.prefix, settings.redis.partitions)
-    registry = RedisRegistry(settings.redis, uid, keys)
+    registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
     return broker, registry, broker.presence
 
@@ -330,6 +342,7 @@ def run_node(
 
     async def main() -> None:
         gateway = Gateway(settings, source)
+        asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
         if source is not None:
             await_hangups(gateway.node)
         await serve(

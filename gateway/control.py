@@ -1,15 +1,21 @@
 """What nodes say to each other, and of themselves."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, NewType
+from typing import Annotated, NamedTuple, NewType
 
 import msgspec
 
+from gateway.json_text import check_json
 from gateway.messages import Position
 
 NodeId = NewType("NodeId", str)
 
-# Control messages: from one node to all nodes.
+# Unix time in seconds, 0 for never.
+UnixTime = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# Of a WebSocket, above those of RFC 6455 and of transports (section 7.4.2).
+ClosesWith = Annotated[int, msgspec.Meta(ge=3000, le=4999)]
+
+# Control messages: from one node to all nodes. What is decoded was checked; `check` looks at what types cannot say.
 
 
 class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
@@ -18,7 +24,7 @@ class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
     # Only this connection, when not empty.
     client: str = ""
     whitelist: tuple[str, ...] = ()
-    code: int = 3503
+    code: ClosesWith = 3503
     reason: str = "force disconnect"
 
 
@@ -30,8 +36,7 @@ class SubscribeUser(msgspec.Struct, frozen=True, tag="subscribe"):
     # JSON texts, empty for none.
     info: bytes = b""
     data: bytes = b""
-    # Unix time in seconds, 0 for never.
-    expire_at: int = 0
+    expire_at: UnixTime = 0
     # Deliver what came after this position first.
     since: Position | None = None
 
@@ -49,7 +54,7 @@ class RefreshUser(msgspec.Struct, frozen=True, tag="refresh"):
     user: str
     client: str = ""
     expired: bool = False
-    expire_at: int = 0
+    expire_at: UnixTime = 0
 
 
 class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
@@ -58,7 +63,7 @@ class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
     app: str
     user: str = ""
     jti: str = ""
-    issued_before: int = 0
+    issued_before: UnixTime = 0
 
 
 class DrainNode(msgspec.Struct, frozen=True, tag="drain"):
@@ -74,6 +79,14 @@ class ReloadSettings(msgspec.Struct, frozen=True, tag="reload"):
 
 
 Control = DrainNode | ReloadSettings | DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+
+
+def check(message: Control) -> None:
+    """Raises ValueError for JSON that is none: it is spliced into what clients get."""
+    if isinstance(message, SubscribeUser):
+        for text in (message.info, message.data):
+            if text:
+                check_json(text)
 
 
 class Reloaded(msgspec.Struct, frozen=True):
@@ -139,9 +152,9 @@ class Revocation(msgspec.Struct, frozen=True):
     app: str
     user: str = ""
     jti: str = ""
-    issued_before: int = 0
-    # Unix time in seconds after which the record may be forgotten; 0 keeps it for good.
-    expire_at: int = 0
+    issued_before: UnixTime = 0
+    # When the record may be forgotten.
+    expire_at: UnixTime = 0
 
 
 class ChannelCount(NamedTuple):

@@ -178,6 +178,9 @@ class Metrics:
             "gateway_memberships_untold", "Joins and leaves that were not told, since the channel has too many members."
         )
         # node
+        self.faults = LabelledCounter(
+            "gateway_faults", "part", "Internal errors, caught where they happened; the log has them with a traceback."
+        )
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms.", LAG_BOUNDS
         )

@@ -8,9 +8,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 
 # Lowest layer first. A module may import from its own part and from lower layers only.
 LAYERS = [
-    {"errors"},
+    {"errors", "json_text"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
-    {"control"},
+    {"control", "guard"},
+    {"repeating"},
     {"listeners", "hangup"},
     {"channels"},
     {"protocols", "broker", "auth", "hooks"},
@@ -25,7 +26,18 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 # Parts that must stay testable without a socket, a loop or Redis.
-SANS_IO = {"errors", "messages", "control", "channels", "scheduler", "protocols", "session", "hub"}
+SANS_IO = {
+    "errors",
+    "json_text",
+    "messages",
+    "control",
+    "guard",
+    "channels",
+    "scheduler",
+    "protocols",
+    "session",
+    "hub",
+}
 IO_MODULES = {"asyncio", "socket", "ssl", "threading", "redis", "hiredis", "starlette", "uvicorn", "httpx"}
 
 

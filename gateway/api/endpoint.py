@@ -22,8 +22,8 @@ from gateway.errors import (
     UNRECOVERABLE,
     RequestError,
 )
+from gateway.json_text import TOO_DEEP, mended
 from gateway.metrics import Metrics
-from gateway.protocols.payload import mended
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,10 @@ class ApiEndpoint:
             # The decoder takes embedded values as they are, valid UTF-8 or not.
             body.decode()
             request = _decoded(decoder, body)
-        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        except RecursionError:
+            raise RequestError(BAD_REQUEST, TOO_DEEP) from None
+        except ValueError as error:
+            # Of the decoder, or of text that is not UTF-8.
             raise RequestError(BAD_REQUEST, str(error)) from None
         try:
             if isinstance(request, ApiRequest):

@@ -20,10 +20,10 @@ from gateway.api.schemas import (
 )
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, RequestError
+from gateway.json_text import TOO_DEEP, compact, is_too_deep
 from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
 from gateway.node.node import Node
-from gateway.protocols.payload import compact
 
 NO_POSITION = PublishResult()
 
@@ -97,8 +97,7 @@ class Publisher:
         if (request.data is UNSET) == (request.b64data is UNSET):
             raise RequestError(BAD_REQUEST, "give one of data and b64data")
         if request.data is not UNSET:
-            # The body of the request was checked to be UTF-8.
-            kind, data = Kind.JSON, compact(bytes(request.data))
+            kind, data = Kind.JSON, spliceable(bytes(request.data))
         else:
             assert request.b64data is not UNSET
             kind, data = Kind.BINARY, decoded(request.b64data, "b64data")
@@ -153,6 +152,13 @@ def decoded(text: str, name: str) -> bytes:
         return b64decode(text, validate=True)
     except (Base64Error, ValueError) as error:
         raise RequestError(BAD_REQUEST, f"{name} is not base64: {error}") from None
+
+
+def spliceable(data: bytes) -> bytes:
+    """The JSON of a field, whose body was checked to be JSON in UTF-8. Raises RequestError."""
+    if is_too_deep(data):
+        raise RequestError(BAD_REQUEST, TOO_DEEP)
+    return compact(data)
 
 
 def check_size(size: int, limit: int) -> None:

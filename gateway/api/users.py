@@ -4,7 +4,7 @@ import time
 
 from msgspec import UNSET, UnsetType
 
-from gateway.api.publishing import check_size, decoded
+from gateway.api.publishing import check_size, decoded, spliceable
 from gateway.api.schemas import (
     DisconnectRequest,
     EmptyResult,
@@ -18,7 +18,7 @@ from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocati
 from gateway.errors import BAD_REQUEST, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
 from gateway.messages import DEFAULT_APP, Position
 from gateway.node.node import Node
-from gateway.protocols.payload import checked_json, compact
+from gateway.protocols.payload import checked_json
 
 DONE = EmptyResult()
 
@@ -87,7 +87,7 @@ class Users:
         if base64 is not UNSET:
             text = checked_json(decoded(base64, name))
         else:
-            text = b"" if value is UNSET else compact(bytes(value))
+            text = b"" if value is UNSET else spliceable(bytes(value))
         check_size(len(text), self.message_size)
         return text
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.errors import INVALID_TOKEN, Disconnect
+from gateway.json_text import check_json
 
 # Characters. Tokens travel in headers and URLs, where little more has room.
 MAX_LENGTH = 16_384
@@ -47,11 +48,13 @@ def parse(token: str) -> SignedToken:
         raise Disconnect(INVALID_TOKEN, f"not a signed token (three base64url parts, {MAX_LENGTH} characters at most)")
     encoded_header, encoded_payload, encoded_signature = match.groups()
     try:
-        header = HEADER.decode(_decoded(encoded_header))
+        header_text = _decoded(encoded_header)
+        check_json(header_text)
+        header = HEADER.decode(header_text)
         payload = _decoded(encoded_payload)
         signature = _decoded(encoded_signature)
     # UnicodeDecodeError and msgspec's errors are ValueErrors.
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Disconnect(INVALID_TOKEN, f"not a signed token: {error}") from None
     if header.crit is not msgspec.UNSET:
         # RFC 7515 section 4.1.11: refuse what must be understood and is not.

@@ -6,12 +6,16 @@ Joins and leaves have no position and no `;`. The body is a msgpack array. The p
 text, so that the script that gives out offsets can put it there without reading the body. Another version means another
 body: a node that cannot read a message counts it and goes on, so that nodes of two versions can run side by side while
 one replaces the other. What stands before the body is the same in all versions.
+
+Whoever can write to Redis can write anything. What is decoded here is checked as far as other things depend on it: what
+is spliced into frames is one JSON value or one text, so that nobody forges a message of another channel.
 """
 
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.messages import Channel, ClientInfo, Event, Kind, Membership, Publication
+from gateway.json_text import check_json
+from gateway.messages import Channel, ClientInfo, Event, Kind, Membership, Position, Publication
 
 VERSION = b"\x01"
 PUBLICATION = b"p"
@@ -24,7 +28,7 @@ MAX_POSITION = 64
 
 
 class EnvelopeError(GatewayError):
-    """A message on the bus that this version cannot read."""
+    """A message on the bus, or something that is kept in Redis, that this version cannot read."""
 
 
 class _Member(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -96,18 +100,50 @@ def decode(channel: Channel, message: bytes) -> Event:
     return decode_body(channel, message[end + 1 :], offset, epoch)
 
 
+def decode_position(offset: bytes, epoch: bytes) -> Position:
+    """A position in an answer of Redis, offset 0 for the one before the first publication. Raises EnvelopeError."""
+    if offset == b"0" and len(epoch) <= MAX_POSITION and epoch.isascii():
+        return Position(0, epoch.decode())
+    try:
+        return Position(*_position(offset + b":" + epoch))
+    except ValueError as error:
+        raise EnvelopeError(str(error)) from None
+
+
 def _member(body: bytes) -> _Member:
     try:
-        return _decode_member(body)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        member = _decode_member(body)
+        _check_info(member.info)
+    except (ValueError, RecursionError) as error:
         raise EnvelopeError(str(error)) from None
+    return member
+
+
+def _check_info(info: ClientInfo) -> None:
+    """Raises ValueError."""
+    for text in (info.conn_info, info.chan_info):
+        if text:
+            _check_json(text)
+
+
+def _check_json(text: bytes) -> None:
+    """Raises ValueError."""
+    check_json(text)
+    if b"\n" in text or b"\r" in text:
+        raise ValueError("a line break in JSON")
 
 
 def decode_body(channel: Channel, body: bytes, offset: int, epoch: str) -> Publication:
     """The publication in a body of the stream. Raises EnvelopeError."""
     try:
         fields = _decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        if fields.kind is Kind.JSON:
+            _check_json(fields.data)
+        elif fields.kind is Kind.TEXT:
+            fields.data.decode()
+        if fields.info is not None:
+            _check_info(fields.info)
+    except (ValueError, RecursionError) as error:
         raise EnvelopeError(str(error)) from None
     return Publication(
         channel,
@@ -132,6 +168,6 @@ def lies_in_stream(message: bytes) -> bool:
 def _position(text: bytes) -> tuple[int, str]:
     """Raises ValueError."""
     offset, colon, epoch = text.decode("ascii").partition(":")
-    if not colon or not epoch or not offset.isdigit() or not 0 < int(offset) < 2**63:
-        raise ValueError(f"position {text!r}")
+    if not colon or not epoch or not offset.isdigit() or not 0 < int(offset) < 2**63 or len(text) > MAX_POSITION:
+        raise ValueError(f"position {text[:MAX_POSITION]!r}")
     return int(offset), epoch

@@ -12,6 +12,7 @@ from gateway.broker.presence import MemoryPresence
 from gateway.broker.streams import Streams
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import BrokerUnavailable, RequestError
+from gateway.guard import Guard
 from gateway.messages import (
     PUBLISHED,
     Channel,
@@ -34,6 +35,7 @@ class MemoryBroker:
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
+        self._guard = Guard(metrics.faults)
         self._clock = clock
         self._receiver: Receiver | None = None
         self._subscribed: set[Channel] = set()
@@ -115,7 +117,7 @@ class MemoryBroker:
         for channel, events in waiting.items():
             self._metrics.broker_messages.add(len(events))
             if self._receiver is not None and channel in self._subscribed:
-                self._receiver.on_events(channel, events)
+                self._guard.call("bus", channel.name, self._receiver.on_events, channel, events)
 
     def _answer(self) -> None:
         """One completion a callback, so that the fault of one caller does not harm the others."""

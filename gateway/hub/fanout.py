@@ -1,12 +1,12 @@
 """One channel's subscribers on this node, and what still has to be written to them."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.hub.encoder import DeltaEncoder, Encoder
-from gateway.messages import Event, Publication
+from gateway.messages import Channel, Event, Publication
 
 Write = Callable[[bytes], object]
 
@@ -15,10 +15,13 @@ OVERHEAD = 256
 
 
 class Subscriber(Protocol):
-    """Whoever receives. Only its identity and its client id matter here."""
+    """Whoever receives."""
 
     @property
     def client(self) -> str: ...
+
+    def write_failed(self) -> None:
+        """The exception that is being handled kept a block from it. It must not leave the hub within this call."""
 
 
 S = TypeVar("S", bound=Subscriber)
@@ -91,9 +94,10 @@ class _Backlog(Generic[S]):
 class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
-    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_runs", "size")
+    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_runs", "channel", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
         self._groups: dict[Encoder, dict[S, Write]] = {}
         # Of the groups that get differences: what they got last, and who came since and gets the next one whole.
         self._bases: dict[Encoder, Publication] = {}
@@ -164,15 +168,15 @@ class Fanout(Generic[S]):
         deliveries = size = 0
         for exclude, batch in _by_exclusion(events):
             for block, members, _ in self._blocks(batch, exclude):
+                writes: Collection[Write] = members.values()
                 if exclude:
-                    chosen = [write for subscriber, write in members.items() if subscriber.client != exclude]
-                    for write in chosen:
+                    writes = [write for subscriber, write in members.items() if subscriber.client != exclude]
+                for write in writes:
+                    try:
                         write(block)
-                    count = len(chosen)
-                else:
-                    for write in members.values():
-                        write(block)
-                    count = len(members)
+                    except Exception:
+                        _owner(write, members).write_failed()
+                count = len(writes)
                 deliveries += len(batch) * count
                 size += len(block) * count
         return Written(deliveries, size)
@@ -184,6 +188,11 @@ class Fanout(Generic[S]):
         dropped = self._backlog.add(events, limit)
         self._end_backlog()
         return dropped
+
+    def give_up(self) -> None:
+        """Forget what waits, and what is being written: it cannot be."""
+        self._backlog = None
+        self._runs.clear()
 
     def discard(self) -> int:
         """Forget what waits; the number of events. What is being written goes on."""
@@ -244,7 +253,10 @@ class Fanout(Generic[S]):
                 # The write of now: it may have been exchanged since the run began.
                 write = run.writes.get(subscriber)
                 if write is not None and subscriber.client != run.exclude and subscriber not in run.left:
-                    write(run.block)
+                    try:
+                        write(run.block)
+                    except Exception:
+                        subscriber.write_failed()
                     written += 1
             used += end - run.next
             deliveries += written * run.count
@@ -253,6 +265,11 @@ class Fanout(Generic[S]):
             if end == len(run.members):
                 del self._runs[0]
         return used, Written(deliveries, size)
+
+
+def _owner(write: Write, members: Mapping[S, Write]) -> S:
+    """The subscriber that a write belongs to: the delivery loop knows only writes."""
+    return next(subscriber for subscriber, each in members.items() if each is write)
 
 
 def footprint(event: Event) -> int:

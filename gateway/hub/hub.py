@@ -1,9 +1,11 @@
 """Which local subscribers a channel has, and the delivery of events to them without holding the loop."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Generic
 
+from gateway.guard import Guard
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Fanout, S, Write, Written
 from gateway.messages import Channel, Event
@@ -22,6 +24,9 @@ class Hub(Generic[S]):
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
+        self._guard = Guard(metrics.faults)
+        # Called with a channel whose subscribers did not get something that had been taken for delivery.
+        self.on_fault: Callable[[Channel], object] = lambda channel: None
         self._fanouts: dict[Channel, Fanout[S]] = {}
         # Fan-outs with something left to write, in order; a fan-out stands here at most once.
         self._queue: deque[Fanout[S]] = deque()
@@ -44,7 +49,7 @@ class Hub(Generic[S]):
         """From now on `write` gets every block of the channel in the encoder's form."""
         fanout = self._fanouts.get(channel)
         if fanout is None:
-            fanout = self._fanouts[channel] = Fanout()
+            fanout = self._fanouts[channel] = Fanout(channel)
         fanout.add(subscriber, encoder, write)
         self._subscriptions += 1
 
@@ -115,16 +120,26 @@ class Hub(Generic[S]):
         self._budget = TURN_WRITES
         while self._queue and self._budget > 0:
             fanout = self._queue.popleft()
-            if not fanout.running:
-                self._observe(fanout.begin())
-            looked_at, written = fanout.advance(self._budget)
-            # What nobody gets is no free turn either: it was encoded.
-            self._budget -= max(looked_at, 1)
-            self._count(written)
+            try:
+                self._go_on(fanout)
+            except Exception:
+                # The other channels wait behind it.
+                self._guard.failed("fan-out", fanout.channel.name)
+                fanout.give_up()
+                self._scheduler.call_soon(partial(self.on_fault, fanout.channel))
             if fanout.busy:
                 self._queue.append(fanout)
         if self._queue:
             self._schedule_turn()
+
+    def _go_on(self, fanout: Fanout[S]) -> None:
+        """Write more of what waits in one channel."""
+        if not fanout.running:
+            self._observe(fanout.begin())
+        looked_at, written = fanout.advance(self._budget)
+        # What nobody gets is no free turn either: it was encoded.
+        self._budget -= max(looked_at, 1)
+        self._count(written)
 
     def _count(self, written: Written) -> None:
         self._metrics.deliveries.add(written.deliveries)

@@ -1,14 +1,14 @@
 """What a node says of itself, again and again, and what it learns of the cluster meanwhile."""
 
-import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 from gateway.auth.revocations import Revocations
 from gateway.broker.base import Registry
 from gateway.control import NodeInfo
 from gateway.errors import RequestError
+from gateway.guard import Guard
+from gateway.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
@@ -20,28 +20,23 @@ REVOCATIONS_EVERY = 10  # announcements
 class Announcements:
     """Keeps the lease of a node."""
 
-    def __init__(self, registry: Registry, revocations: Revocations, info: Callable[[], NodeInfo]) -> None:
+    def __init__(
+        self, registry: Registry, revocations: Revocations, info: Callable[[], NodeInfo], guard: Guard
+    ) -> None:
         self._registry = registry
         self._revocations = revocations
         self._info = info
-        self._task: asyncio.Task[None] | None = None
-        self._due = asyncio.Event()
-        self._stopping = False
+        self._rounds = 0
+        self._repeating = Repeating(guard, "lease", INTERVAL, self._renew)
 
     async def start(self) -> None:
         """Raises BrokerUnavailable."""
         await self._learn()
-        self._stopping = False
-        self._task = asyncio.create_task(self._announce_forever())
+        self._repeating.start()
 
     async def stop(self) -> None:
         """End the lease."""
-        # The registry may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.
-        self._stopping = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._repeating.stop()
         try:
             await self._registry.withdraw()
         except RequestError as error:
@@ -49,7 +44,7 @@ class Announcements:
 
     def announce_soon(self) -> None:
         """Something has changed that others should know now."""
-        self._due.set()
+        self._repeating.soon()
 
     async def _learn(self) -> None:
         """Learn what the cluster knows, tell it what it forgot, and say that this node is there."""
@@ -57,18 +52,12 @@ class Announcements:
             await self._registry.revoke(forgotten)
         await self._registry.announce(self._info())
 
-    async def _announce_forever(self) -> None:
-        rounds = 0
-        while not self._stopping:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
-                    await self._due.wait()
-            self._due.clear()
-            rounds += 1
-            try:
-                if rounds % REVOCATIONS_EVERY:
-                    await self._registry.announce(self._info())
-                else:
-                    await self._learn()
-            except RequestError as error:
-                logger.warning("this node's lease could not be renewed: %s", error)
+    async def _renew(self) -> None:
+        self._rounds += 1
+        try:
+            if self._rounds % REVOCATIONS_EVERY:
+                await self._registry.announce(self._info())
+            else:
+                await self._learn()
+        except RequestError as error:
+            logger.warning("this node's lease could not be renewed: %s", error)

@@ -20,6 +20,12 @@ class Client(Protocol):
     def member(self, name: str) -> ClientInfo:
         """Who it is in a channel."""
 
+    def write_failed(self) -> None:
+        """As in the hub."""
+
+    def fail(self, part: str) -> None:
+        """A fault was caught that keeps something from the client: close the connection, so that it asks again."""
+
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection."""
 

@@ -1,13 +1,11 @@
 """Which channels this node wants from the broker: as many as it has subscribers for, each asked for once."""
 
-import logging
 from functools import partial
 
 from gateway.broker.base import Broker, SubscribeDone
-from gateway.errors import RequestError
+from gateway.errors import INTERNAL, RequestError
+from gateway.guard import Guard
 from gateway.messages import Channel
-
-logger = logging.getLogger(__name__)
 
 
 class _Interest:
@@ -22,8 +20,9 @@ class _Interest:
 class Interests:
     """Reference counts over the broker's subscriptions."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, guard: Guard) -> None:
         self._broker = broker
+        self._guard = guard
         self._interests: dict[Channel, _Interest] = {}
 
     def acquire(self, channel: Channel, done: SubscribeDone) -> None:
@@ -43,7 +42,9 @@ class Interests:
         interest = self._interests[channel] = _Interest()
         interest.count = 1
         interest.waiters.append(done)
-        self._broker.subscribe(channel, partial(self._subscribed, channel, interest))
+        subscribed = partial(self._subscribed, channel, interest)
+        if not self._guard.call("subscribe", channel.name, self._broker.subscribe, channel, subscribed):
+            subscribed(RequestError(INTERNAL, "the broker could not be asked"))
 
     def release(self, channel: Channel) -> None:
         """One subscriber less. Only for those whose `acquire` succeeded."""
@@ -60,8 +61,5 @@ class Interests:
         else:
             del self._interests[channel]
         for done in waiters:
-            try:
-                done(error)
-            except Exception:
-                # One subscriber's fault must not keep the others waiting, nor break the broker's link.
-                logger.exception("a completion failed")
+            # One subscriber's fault must not keep the others waiting, nor break the broker's link.
+            self._guard.call("completion", channel.name, done, error)

@@ -1,6 +1,5 @@
 """A subscriber of a channel with history, on its way in."""
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,21 +11,11 @@ from gateway.node.recovery import Failure, Merged
 if TYPE_CHECKING:
     from gateway.node.stream import Stream
 
-logger = logging.getLogger(__name__)
-
 # Attempts to read for one joiner.
 ATTEMPTS = 5
 
 PageDone = Callable[[HistoryPage | RequestError], None]
 Changed = Callable[[RequestError | None], None]
-
-
-def tell(changed: Changed, error: RequestError | None) -> None:
-    """The fault of one subscriber must not keep the others waiting, who may hear of the same."""
-    try:
-        changed(error)
-    except Exception:
-        logger.exception("a subscriber failed on its way in")
 
 
 class Joined(NamedTuple):
@@ -109,14 +98,18 @@ class Joiner:
         if not self._stream.live or not self._stream.waits_for(self):
             return
         if self._outcome() is not None:
-            tell(self._changed, None)
+            self._tell(None)
         elif self._read is None or self._is_stale(self._read):
             self._ask()
 
     def fail(self, error: RequestError) -> None:
         """It cannot join."""
         self._stream.drop(self)
-        tell(self._changed, error)
+        self._tell(error)
+
+    def _tell(self, error: RequestError | None) -> None:
+        """The fault of one subscriber must not keep the others waiting, who may hear of the same."""
+        self._stream.around.guard.call("joiner", self._stream.channel.name, self._changed, error)
 
     def _outcome(self) -> Joined | None:
         """What `finish` would return; None while something is missing."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import structs
 
 from gateway.errors import RequestError
+from gateway.guard import Guard
 from gateway.hub.fanout import footprint
 from gateway.messages import (
     AGE,
@@ -22,7 +23,7 @@ from gateway.messages import (
     latest_key,
 )
 from gateway.metrics import Metrics
-from gateway.node.joiner import Changed, Joined, tell
+from gateway.node.joiner import Changed, Joined
 from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Surroundings(Protocol):
 
     scheduler: Scheduler
     metrics: Metrics
+    guard: Guard
 
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> object:
         """Read all values."""
@@ -61,6 +63,11 @@ class Surroundings(Protocol):
 def lane_of(channel: Channel, interval: float) -> Channel:
     """What subscribers with one interval have joined in the hub. No channel's name holds a NUL."""
     return Channel(channel.app, f"{channel.name}\0{interval}")
+
+
+def channel_of(lane: Channel) -> Channel:
+    """The channel that a lane belongs to."""
+    return Channel(lane.app, lane.name.partition("\0")[0])
 
 
 def _interval_of(lane: Channel) -> float:
@@ -113,12 +120,12 @@ class LatestJoiner:
         self._channel.drop(self)
 
     def advance(self, error: RequestError | None) -> None:
-        """The values were read, or could not be."""
+        """The values were read, or could not be. The fault of one subscriber must not keep the others waiting."""
         if error is not None:
             self._channel.drop(self)
-            tell(self._changed, error)
-        elif self.ready:
-            tell(self._changed, None)
+        elif not self.ready:
+            return
+        self._channel.around.guard.call("joiner", self._channel.channel.name, self._changed, error)
 
 
 class LatestChannel:
@@ -130,7 +137,7 @@ class LatestChannel:
         self.loaded = False
         # Something arrived since the owner looked last.
         self.active = True
-        self._around = around
+        self.around = around
         self._position = Position(0, "")
         self._values: dict[str, Publication] = {}
         self._lanes: dict[Channel, _Lane] = {}
@@ -164,7 +171,7 @@ class LatestChannel:
         A value that waits for the others comes to this one twice: their interval is not over, and it should not wait.
         """
         self.drop(joiner)
-        now = self._around.scheduler.time()
+        now = self.around.scheduler.time()
         values = sorted(self._current(now), key=lambda each: each.offset)
         return Joined(self._position, publications=[_with_age(each, now) for each in values])
 
@@ -232,7 +239,7 @@ class LatestChannel:
             self._values.pop(key, None)
         else:
             self._values[key] = publication
-        skipped = self._around.metrics.latest_skipped
+        skipped = self.around.metrics.latest_skipped
         for each in self._lanes.values():
             if key in each.waiting:
                 skipped.add(each.members)
@@ -257,28 +264,28 @@ class LatestChannel:
         if each.scheduled:
             return
         each.scheduled = True
-        delay = max(each.next_at - self._around.scheduler.now(), 0.0)
-        self._around.scheduler.call_later(delay, partial(self._due, each))
+        delay = max(each.next_at - self.around.scheduler.now(), 0.0)
+        self.around.scheduler.call_later(delay, partial(self._due, each))
 
     def _due(self, each: _Lane) -> None:
         each.scheduled = False
-        self._flush(each)
+        self.around.guard.call("latest", self.channel.name, self._flush, each)
 
     def _flush(self, each: _Lane) -> None:
         """Everything that waits: but not before what went out last is written, so that nothing piles up."""
         if not each.waiting:
             return
-        if self._around.is_busy(each.channel):
+        if self.around.is_busy(each.channel):
             each.scheduled = True
-            self._around.scheduler.call_later(BUSY_DELAY, partial(self._due, each))
+            self.around.scheduler.call_later(BUSY_DELAY, partial(self._due, each))
             return
         each.sent, each.waiting = each.waiting, {}
-        each.next_at = self._around.scheduler.now() + each.interval
+        each.next_at = self.around.scheduler.now() + each.interval
         # Offsets have holes here, which clients would take for gaps.
         self._deliver(each, [structs.replace(value, offset=0) for value in each.sent.values()])
 
     def _deliver(self, each: _Lane, events: Sequence[Event]) -> None:
-        if not self._around.deliver(each.channel, events):
+        if not self.around.deliver(each.channel, events):
             # Nobody knows which: what is not overtaken goes out again.
             each.waiting = {key: value for key, value in each.sent.items() if key not in each.waiting} | each.waiting
             self._schedule(each)
@@ -295,7 +302,7 @@ class LatestChannel:
         self._again = False
         self._recent = []
         self._recent_bytes = 0
-        self._around.values(self.channel, self.latest, self._read)
+        self.around.values(self.channel, self.latest, self._read)
 
     def _read(self, outcome: HistoryPage | RequestError) -> None:
         recent, self._recent = self._recent or [], None
@@ -303,15 +310,27 @@ class LatestChannel:
             return
         if isinstance(outcome, RequestError):
             logger.warning("channel %s: its values could not be read: %s", self.channel.name, outcome)
-            self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
-            self._around.scheduler.call_later(self._delay, self.check)
+            self._check_later()
             for joiner in list(self._joiners):
                 joiner.advance(outcome)
             return
-        self._delay = 0.0
-        self._replace(outcome)
+        try:
+            self._take(outcome, recent)
+        except Exception:
+            # Otherwise nobody would ever join.
+            self.around.guard.failed("latest", self.channel.name)
+            self._check_later()
+
+    def _check_later(self) -> None:
+        self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
+        self.around.scheduler.call_later(self._delay, self.check)
+
+    def _take(self, page: HistoryPage, recent: Sequence[Publication]) -> None:
+        """What was read, and what came meanwhile."""
+        self._replace(page)
         self.loaded = True
         self._follow(recent)
+        self._delay = 0.0
         if self._again:
             self.check()
         for joiner in list(self._joiners):

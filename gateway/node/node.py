@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar, assert_never
@@ -31,6 +31,7 @@ from gateway.control import (
     UnsubscribeUser,
 )
 from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, UNSUBSCRIBED_INSUFFICIENT, CloseCode, RequestError
+from gateway.guard import Guard
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Write
 from gateway.hub.hub import Hub
@@ -52,7 +53,8 @@ from gateway.metrics import Metrics
 from gateway.node.announcements import Announcements
 from gateway.node.clients import Client, Clients
 from gateway.node.interests import Interests
-from gateway.node.latest import LatestChannel
+from gateway.node.latest import LatestChannel, channel_of
+from gateway.node.stream import Stream
 from gateway.node.streams import Streams
 from gateway.node.vitals import LoopLag, cpu_seconds, resident_bytes
 from gateway.scheduler import Scheduler
@@ -95,19 +97,22 @@ class Node:
         self._revocations = revocations
         self._scheduler = scheduler
         self._metrics = metrics
+        self._guard = Guard(metrics.faults)
+        self.hub.on_fault = self._missed
         # What a reload does, and what of the settings all nodes have to agree in; set by who knows the settings.
         self.on_reload: Callable[[], Reloaded] = lambda: Reloaded(self.uid, "this node cannot read its settings again")
         self.settings: Mapping[str, str] = {}
         # What a drain of this node does; set by who knows the listeners.
         self.on_drain: Callable[[], None] = lambda: None
         self.draining = False
-        self._interests = Interests(broker)
+        self._interests = Interests(broker, self._guard)
         # Channels without a stream whose subscribers are being told that they missed something.
         self._telling: set[Channel] = set()
         self.streams = Streams(
             broker,
             scheduler,
             metrics,
+            self._guard,
             deliver=self._deliver,
             is_busy=self.hub.is_busy,
             tell=self._tell,
@@ -115,7 +120,7 @@ class Node:
             max_bytes=max_bytes,
         )
         self._started_at = int(time.time())
-        self._announcements = Announcements(registry, revocations, self.info)
+        self._announcements = Announcements(registry, revocations, self.info, self._guard)
         self._lag: LoopLag | None = None
 
     # Life
@@ -231,12 +236,28 @@ class Node:
     # Receiver
 
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
+        try:
+            self._receive(channel, events)
+        except Exception:
+            self._guard.failed("delivery", channel.name)
+            self._missed(channel)
+
+    def _receive(self, channel: Channel, events: Sequence[Event]) -> None:
         stream = self.streams.find(channel)
         if stream is not None:
             self.streams.receive(stream, events)
         elif self.hub.deliver(channel, events) and channel not in self._telling and self._announces_gaps(channel):
             self._telling.add(channel)
             self._tell(channel, partial(self._telling.discard, channel))
+
+    def _missed(self, lane: Channel) -> None:
+        """A fault kept something from those who have joined a lane: they are told, whatever the channel promises."""
+        channel = channel_of(lane)
+        stream = self.streams.find(channel)
+        if isinstance(stream, Stream):
+            stream.lose()
+        else:
+            self._go_on(self._told(lane, channel.name))
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
@@ -257,18 +278,15 @@ class Node:
             case DisconnectUser():
                 return self._disconnect(message)
             case SubscribeUser():
-                chosen = list(self.clients.select(User(message.app, message.user), message.client))
-                for client in chosen:
-                    client.subscribe_by_server(message)
-                return len(chosen)
+                return _each(self._meant(message), lambda client: client.subscribe_by_server(message))
             case UnsubscribeUser():
-                selected = self.clients.select(User(message.app, message.user), message.client)
-                return sum(client.unsubscribe_by_server(message.channel, UNSUBSCRIBED_BY_SERVER) for client in selected)
+                name, code = message.channel, UNSUBSCRIBED_BY_SERVER
+                return _each(self._meant(message), lambda client: client.unsubscribe_by_server(name, code))
             case RefreshUser():
-                chosen = list(self.clients.select(User(message.app, message.user), message.client))
-                for client in chosen:
-                    client.refresh_by_server(expired=message.expired, expire_at=message.expire_at)
-                return len(chosen)
+                expired, expire_at = message.expired, message.expire_at
+                return _each(
+                    self._meant(message), lambda client: client.refresh_by_server(expired=expired, expire_at=expire_at)
+                )
             case RevokeTokens():
                 return self._revoke(message)
             case _:
@@ -277,11 +295,14 @@ class Node:
     def _after_gap(self, channels: Sequence[Channel]) -> Iterator[None]:
         """A channel or a subscription a step: to look at 100,000 channels takes half a second."""
         for channel in channels:
-            stream = self.streams.find(channel)
-            if stream is not None:
-                stream.check()
-            elif self._announces_gaps(channel):
-                yield from self._told(channel)
+            try:
+                stream = self.streams.find(channel)
+                if stream is not None:
+                    stream.check()
+                elif self._announces_gaps(channel):
+                    yield from self._told(channel, channel.name)
+            except Exception:
+                self._guard.failed("gap", channel.name)
             yield
 
     def _announces_gaps(self, channel: Channel) -> bool:
@@ -295,11 +316,14 @@ class Node:
         except RequestError:
             return None
 
-    def _told(self, channel: Channel) -> Iterator[None]:
-        """Tells of a gap, a subscription a step."""
-        for client in list(self.hub.subscribers(channel)):
-            if client.unsubscribe_by_server(channel.name, UNSUBSCRIBED_INSUFFICIENT):
-                self._metrics.gaps.add()
+    def _told(self, lane: Channel, name: str) -> Iterator[None]:
+        """Tells those in a lane of a gap in the channel `name`, a subscription a step."""
+        for client in list(self.hub.subscribers(lane)):
+            try:
+                if client.unsubscribe_by_server(name, UNSUBSCRIBED_INSUFFICIENT):
+                    self._metrics.gaps.add()
+            except Exception:
+                client.fail("gap")
             yield
 
     def _tell(self, channel: Channel, done: Callable[[], None]) -> None:
@@ -308,7 +332,7 @@ class Node:
         self.hub.discard(channel)
 
         def steps() -> Iterator[None]:
-            yield from self._told(channel)
+            yield from self._told(channel, channel.name)
             done()
 
         self._go_on(steps())
@@ -336,25 +360,21 @@ class Node:
         self.on_drain()
         return len(self.clients)
 
+    def _meant(self, message: DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser) -> Iterable[Client]:
+        """The clients of this node that a message is about."""
+        return self.clients.select(User(message.app, message.user), message.client)
+
     def _disconnect(self, message: DisconnectUser) -> int:
         code = CloseCode(message.code, message.reason)
-        chosen = [
-            client
-            for client in self.clients.select(User(message.app, message.user), message.client)
-            if client.client not in message.whitelist
-        ]
-        for client in chosen:
-            client.disconnect(code)
-        return len(chosen)
+        chosen = [client for client in self._meant(message) if client.client not in message.whitelist]
+        return _each(chosen, lambda client: client.disconnect(code))
 
     def _revoke(self, message: RevokeTokens) -> int:
         self._revocations.add(
             Revocation(message.app, user=message.user, jti=message.jti, issued_before=message.issued_before)
         )
         chosen = [client for client in self.clients if client.lives_on(message)]
-        for client in chosen:
-            client.disconnect(INVALID_TOKEN)
-        return len(chosen)
+        return _each(chosen, lambda client: client.disconnect(INVALID_TOKEN))
 
     # The cluster
 
@@ -376,6 +396,17 @@ class Node:
     async def occupied_channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """As Registry.channels."""
         return await self._registry.channels(app, pattern, limit, cursor)
+
+
+def _each(clients: Iterable[Client], act: Callable[[Client], object]) -> int:
+    """Act on each by itself; the number of those for which that did not return False."""
+    count = 0
+    for client in clients:
+        try:
+            count += act(client) is not False
+        except Exception:
+            client.fail("control")
+    return count
 
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.errors import RequestError
+from gateway.guard import Guard
 from gateway.hub.fanout import footprint
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
@@ -31,6 +32,7 @@ class Surroundings(Protocol):
 
     scheduler: Scheduler
     metrics: Metrics
+    guard: Guard
     # What one read may bring.
     max_publications: int
     max_bytes: int
@@ -153,12 +155,12 @@ class Stream:
         self._held.extend(events)
         self._held_bytes += sum(map(footprint, events))
         if self._held_bytes > HELD_LIMIT:
-            self._lose()
+            self.lose()
 
     def _pass_on(self, events: Sequence[Event]) -> None:
         # To make room for it, the hub may have dropped what has a position.
         if not self.around.deliver(self.channel, events):
-            self._lose()
+            self.lose()
 
     def _drop_held(self) -> None:
         self._held.clear()
@@ -168,7 +170,7 @@ class Stream:
         last = publications[-1]
         self.position = Position(last.offset, last.epoch)
         if not self.around.deliver(self.channel, publications):
-            self._lose()
+            self.lose()
 
     def _keep(self, publications: Sequence[Publication]) -> None:
         self._recent.extend(publications)
@@ -253,6 +255,17 @@ class Stream:
     def _checked(self, read: Read, outcome: HistoryPage | RequestError) -> None:
         if self._check is not read:
             return
+        try:
+            self._conclude(read, outcome)
+        except Exception:
+            self.around.guard.failed("check", self.channel.name)
+            if self._check is read:
+                self._check_later(read)
+            else:
+                # It was over, and what it brought has not reached the subscribers.
+                self.lose()
+
+    def _conclude(self, read: Read, outcome: HistoryPage | RequestError) -> None:
         if isinstance(outcome, RequestError):
             self._check_later(read)
             for joiner in list(self._joiners):
@@ -270,7 +283,7 @@ class Stream:
             self._catch_up(merged, outcome)
         else:
             logger.warning("channel %s: publications were missed that the stream does not hold", self.channel.name)
-            self._lose()
+            self.lose()
 
     def _catch_up(self, merged: Merged, page: HistoryPage) -> None:
         if page.publications:
@@ -299,8 +312,8 @@ class Stream:
             self._check = None
             self.check()
 
-    def _lose(self) -> None:
-        """The subscribers are told; those who come afterwards begin where the stream is then."""
+    def lose(self) -> None:
+        """The subscribers have missed something: they are told. Those who come later begin where the stream is then."""
         if self._check is not None:
             self.end(self._check)
             self._check = None

@@ -1,6 +1,5 @@
 """The channels with history, or with latest values, that this node has subscribers for."""
 
-import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,15 +8,14 @@ from math import ceil
 from typing import NamedTuple, cast
 
 from gateway.broker.base import Broker, Standing
-from gateway.errors import RequestError
+from gateway.errors import INTERNAL, RequestError
+from gateway.guard import Guard
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Changed, Joiner, PageDone
 from gateway.node.latest import LatestChannel, LatestJoiner
 from gateway.node.stream import Stream
 from gateway.scheduler import Scheduler
-
-logger = logging.getLogger(__name__)
 
 # Reads under way at once: each may bring as much as `max_bytes`.
 READS = 64
@@ -51,6 +49,7 @@ class Streams:
         broker: Broker,
         scheduler: Scheduler,
         metrics: Metrics,
+        guard: Guard,
         *,
         deliver: Callable[[Channel, Sequence[Event]], bool],
         is_busy: Callable[[Channel], bool],
@@ -61,6 +60,7 @@ class Streams:
         """`deliver`, `is_busy` and `tell` as in the Surroundings; `max_*` bound what one read brings."""
         self.scheduler = scheduler
         self.metrics = metrics
+        self.guard = guard
         self.deliver = deliver
         self.is_busy = is_busy
         self.tell = tell
@@ -179,17 +179,15 @@ class Streams:
             self._reads += 1
             for issued in read.issued:
                 issued()
-            read.start(partial(self._answered, read))
+            if not self.guard.call("read", "", read.start, partial(self._answered, read)):
+                self._answered(read, RequestError(INTERNAL, "the read could not be started"))
 
     def _answered(self, read: _Read, outcome: HistoryPage | RequestError) -> None:
         self._reads -= 1
         self._issue_soon()
         for done in read.done:
-            try:
-                done(outcome)
-            except Exception:
-                # One caller's fault must not keep the others waiting.
-                logger.exception("a read's completion failed")
+            # One caller's fault must not keep the others waiting.
+            self.guard.call("completion", "", done, outcome)
 
     def _stands_elsewhere(self, standing: Standing) -> None:
         stream = self._streams.get(standing.channel)
@@ -210,11 +208,11 @@ class Streams:
             if stream.active:
                 stream.active = False
             elif isinstance(stream, LatestChannel):
-                stream.check()
+                self.guard.call("check", stream.channel.name, stream.check)
             elif stream.live and stream.position is not None:
                 quiet.append(Standing(stream.channel, stream.history, stream.position))
         if quiet:
-            self._broker.compare(quiet, self._stands_elsewhere)
+            self.guard.call("check", "", self._broker.compare, quiet, self._stands_elsewhere)
         self._ticking = bool(self._idle)
         if self._ticking:
             self._tick_later()

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from gateway.errors import BAD_COMMAND, Disconnect
+from gateway.json_text import TOO_DEEP, compact, is_too_deep, mended
 from gateway.messages import (
     Connect,
     History,
@@ -26,7 +27,6 @@ from gateway.messages import (
     Unsubscribe,
     Unsupported,
 )
-from gateway.protocols.payload import compact, mended
 
 _EMPTY = msgspec.Raw()
 
@@ -97,8 +97,13 @@ def decode(data: bytes) -> Sequence[Request]:
     """The commands of one frame. Raises Disconnect(3501) for anything else."""
     try:
         commands = _commands(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise Disconnect(BAD_COMMAND, TOO_DEEP) from None
+    except ValueError as error:
+        # Of the decoder, or of text that is not UTF-8.
         raise Disconnect(BAD_COMMAND, str(error)) from None
+    if any(map(is_too_deep, data.split(b"\n"))):
+        raise Disconnect(BAD_COMMAND, TOO_DEEP)
     if not commands:
         raise Disconnect(BAD_COMMAND, "empty frame")
     return [_request(command) for command in commands]

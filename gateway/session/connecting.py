@@ -22,7 +22,7 @@ def handle_connect(session: Session, request: Connect) -> None:
     session.inbox.block(request)
     if request.token:
         verify = services.verifier.either if request.by_grant else services.verifier.connection
-        verify(request.token, partial(_verified, session, request))
+        verify(request.token, session.then(partial(_verified, session, request)))
     elif services.anonymous:
         _verified(session, request, Identity(app=services.app, user=""))
     else:
@@ -72,7 +72,8 @@ def _admit(session: Session, request: Connect, outcome: Identity | Grant | Reque
         channel = services.channels.resolve(services.app, name).channel
         session.subs[name] = Subscription(channel, server_side=True, info=granted.info)
     for subscription in list(session.subs.values()):
-        services.node.acquire(subscription.channel, partial(_acquired, session, request, subscription, waiting, subs))
+        acquired = session.then(partial(_acquired, session, request, subscription, waiting, subs))
+        services.node.acquire(subscription.channel, acquired)
 
 
 def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
@@ -108,7 +109,7 @@ def _acquired(
         return
     name = subscription.channel.name
     waiting.remove(name)
-    changed = partial(_positioned, session, request, waiting, subs)
+    changed = session.then(partial(_positioned, session, request, waiting, subs))
     approach(session, subscription, request.positions.get(name), changed)
 
 
@@ -160,7 +161,7 @@ def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]
 
 
 def handle_refresh(session: Session, request: Refresh) -> None:
-    session.services.verifier.connection(request.token, partial(_refreshed, session, request))
+    session.services.verifier.connection(request.token, session.then(partial(_refreshed, session, request)))
 
 
 def _refreshed(session: Session, request: Refresh, outcome: Identity | RequestError | Disconnect) -> None:

@@ -19,6 +19,9 @@ ITEMS_PER_SECOND = 10_000
 BYTES_PER_SECOND = 16 * 1024 * 1024
 # Seconds that are not worth a pause by themselves; they add up.
 SHORTEST_REST = 0.01
+# Seconds that a request may wait for what others owe the client. The broker answers within `redis.publish_timeout` and
+# a few attempts, a key set within 15 s: what takes longer than this never comes.
+LONGEST_WAIT = 60.0
 
 # What the server wants of the client may have to wait like the client's own requests.
 Work = Request | SubscribeUser
@@ -36,7 +39,17 @@ class _Hold(enum.IntFlag):
 class Inbox:
     """Runs requests one after another; while one blocks, the others wait and the socket is not read."""
 
-    __slots__ = ("_blocking", "_bucket", "_holds", "_queue", "_rested_at", "_run", "_scheduler", "_transport")
+    __slots__ = (
+        "_blocking",
+        "_bucket",
+        "_holds",
+        "_queue",
+        "_rested_at",
+        "_run",
+        "_scheduler",
+        "_transport",
+        "_waits_since",
+    )
 
     def __init__(
         self,
@@ -54,12 +67,19 @@ class Inbox:
         # The request for the end of which all others wait.
         self._blocking: Work | None = None
         self._rested_at = 0.0
+        # When the first of those that wait began to.
+        self._waits_since = 0.0
         self._holds = _Hold.NONE
 
     @property
     def held(self) -> bool:
         """Whether the socket is not being read, so that answers of the client may wait in it."""
         return self._holds is not _Hold.NONE
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a request has waited for so long that what it waits for will not come."""
+        return bool(self._queue) and self._scheduler.now() - self._waits_since > LONGEST_WAIT
 
     def put(self, requests: Sequence[Work]) -> None:
         """Run the requests after those that wait."""
@@ -134,6 +154,8 @@ class Inbox:
             if self._run is None:
                 return
             if self._must_wait or not self._run(request):
+                if index or not self._holds & _Hold.WAITING:
+                    self._waits_since = self._scheduler.now()
                 self._queue = requests[index:]
                 self._hold(_Hold.WAITING)
                 return

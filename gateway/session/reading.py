@@ -44,7 +44,7 @@ def handle_history(session: Session, request: History) -> None:
         spec.channel,
         spec.history,
         HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
-        partial(_history_read, session, request),
+        session.then(partial(_history_read, session, request)),
     )
 
 
@@ -61,7 +61,8 @@ def handle_presence(session: Session, request: Presence) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block(request)
     services = session.services
-    services.node.presence.members(channel, services.limits.presence, partial(_members_read, session, request))
+    read = session.then(partial(_members_read, session, request))
+    services.node.presence.members(channel, services.limits.presence, read)
 
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
@@ -74,7 +75,7 @@ def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block(request)
     show = session.encoder.protocol.presence_stats
-    session.services.node.presence.counts(channel, partial(_answer, session, request, show))
+    session.services.node.presence.counts(channel, session.then(partial(_answer, session, request, show)))
 
 
 def _with_presence(session: Session, name: str) -> Channel:

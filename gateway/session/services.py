@@ -9,6 +9,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.settings import HeartbeatSettings, LimitSettings
 from gateway.errors import CloseCode
+from gateway.guard import Guard
 from gateway.hub.outbox import Outbox
 from gateway.log import Refusals
 from gateway.metrics import Metrics
@@ -39,6 +40,7 @@ class SessionServices:
     wheel: TimingWheel
     scheduler: Scheduler
     metrics: Metrics
+    guard: Guard
     refusals: Refusals
     # Carries out one request; False when it has to wait for one that is under way (see Inbox.unblock).
     handle: "Callable[[Session, Work], bool]"

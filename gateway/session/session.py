@@ -1,9 +1,10 @@
 """A client's session: its state, its subscriptions, its deadlines. The commands are in `commands`."""
 
-import logging
 import random
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -22,10 +23,10 @@ from gateway.session.state import State
 from gateway.session.subscription import Subscription
 from gateway.session.transport import Transport, Write
 
-logger = logging.getLogger(__name__)
-
 # Seconds for a client whose connect was refused to close by itself.
 REFUSED_DELAY = 5.0
+
+T = TypeVar("T")
 
 
 class Session:
@@ -109,6 +110,9 @@ class Session:
         except Disconnect as error:
             self.refuse(error)
             return
+        except Exception:
+            self.fail("decode")
+            return
         if self.inbox.charge(len(requests)):
             self.inbox.put(requests)
         else:
@@ -164,7 +168,8 @@ class Session:
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
         withdrawn = self.inbox.withdraw(name)
         names = {name} & self.subs.keys() if name else list(self.subs)
-        ended = [self._end_subscription(self.subs[each], code) for each in names]
+        # The end of one may close the connection, and with it the others.
+        ended = [self._end_subscription(self.subs[each], code) for each in names if each in self.subs]
         return withdrawn or any(ended)
 
     def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
@@ -239,6 +244,24 @@ class Session:
             rule=error.detail or error.error.message,
             setting=error.setting,
         )
+
+    def then(self, continuation: Callable[[T], object]) -> Callable[[T], None]:
+        """What broker, registry or keys call with their answer: a fault of the continuation closes the connection.
+
+        Otherwise the client would wait for ever for what the continuation had to do.
+        """
+        return partial(self._go_on, continuation)
+
+    def _go_on(self, continuation: Callable[[T], object], outcome: T) -> None:
+        try:
+            continuation(outcome)
+        except Exception:
+            self.fail("completion")
+
+    def fail(self, part: str) -> None:
+        """A fault was caught that leaves the client without something: it comes back, and asks again."""
+        self.services.guard.failed(part, self.client)
+        self.disconnect(errors.SERVER_ERROR)
 
     def settle(self, subscription: Subscription, error: RequestError | None) -> bool:
         """An acquire has completed: False when nobody waits for it any more (and it is released)."""
@@ -317,9 +340,13 @@ class Session:
         except Disconnect as error:
             self.refuse(error)
         except Exception:
-            logger.exception("connection %s: internal error in %s", self.client, type(work).__name__)
-            self.disconnect(errors.SERVER_ERROR)
+            self.fail("request")
         return True
+
+    def write_failed(self) -> None:
+        self.services.guard.failed("write", self.client)
+        # Called from within a delivery, which must not see its dictionary shrink.
+        self.services.scheduler.call_soon(partial(self.disconnect, errors.SERVER_ERROR))
 
     # Congestion
 
@@ -346,6 +373,13 @@ class Session:
 
     def on_timer(self) -> None:
         """The wheel's call: something of ping, pong, expiry or connect is due."""
+        try:
+            self._look_at_deadlines()
+        except Exception:
+            # There is no deadline now.
+            self.fail("timer")
+
+    def _look_at_deadlines(self) -> None:
         if self.state is not State.CONNECTED:
             self.disconnect(errors.CONNECTION_CLOSED if self.state is State.REFUSED else errors.STALE)
             return
@@ -356,6 +390,9 @@ class Session:
         if self._pong_by and now >= self._pong_by:
             if not self.inbox.held or (self.congested and not self._progressed):
                 self.disconnect(errors.NO_PONG)
+                return
+            if self.inbox.is_stuck and not self.congested:
+                self.refuse(Disconnect(errors.SERVER_ERROR, "a request waits for what does not come"))
                 return
             # The answer may wait in the socket that is not being read.
             self._progressed = False
@@ -373,8 +410,10 @@ class Session:
         if self.identity is not None and 0 < self.identity.expire_at <= late:
             self.disconnect(errors.CONNECTION_EXPIRED)
             return False
-        for subscription in list(self.subs.values()):
-            if subscription.joined and 0 < subscription.expire_at <= late:
+        expired = [each for each in self.subs.values() if each.joined and 0 < each.expire_at <= late]
+        for subscription in expired:
+            # The end of one may close the connection, and with it the others.
+            if self.subs.get(subscription.channel.name) is subscription:
                 self._end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return self.state is State.CONNECTED
 
@@ -394,7 +433,8 @@ class Session:
         self.state = State.CLOSED
         self.services.wheel.cancel(self)
         self.services.node.clients.remove(self)
-        for subscription in list(self.subs.values()):
-            self.leave(subscription)
+        for name, subscription in list(self.subs.items()):
+            # What cannot be left must not keep the socket open.
+            self.services.guard.call("leave", name, self.leave, subscription)
         self._drop_outbox()
         self.inbox.close()

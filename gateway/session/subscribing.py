@@ -38,7 +38,8 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
         session.subs[request.channel] = subscription
         if _may_bring_much(request, spec):
             session.inbox.block(request)
-        services.verifier.subscription(request.token, partial(_granted, session, request, spec, subscription))
+        granted = session.then(partial(_granted, session, request, spec, subscription))
+        services.verifier.subscription(request.token, granted)
         return
     _subscribe(session, request, spec, Subscription(spec.channel, server_side=False), granted=False)
 
@@ -95,7 +96,7 @@ def _subscribe(
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
-    session.services.node.acquire(spec.channel, partial(_subscribed, session, request, subscription))
+    session.services.node.acquire(spec.channel, session.then(partial(_subscribed, session, request, subscription)))
 
 
 def _subscribed(session: Session, request: Subscribe, subscription: Subscription, error: RequestError | None) -> None:
@@ -105,7 +106,7 @@ def _subscribed(session: Session, request: Subscribe, subscription: Subscription
         session.answer(request, error)
         session.inbox.unblock(request)
         return
-    changed = partial(_positioned, session, request, subscription)
+    changed = session.then(partial(_positioned, session, request, subscription))
     approach(session, subscription, request.since, changed)
 
 
@@ -145,7 +146,7 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
     session.subs[message.channel] = subscription
     session.inbox.block(message)
-    session.services.node.acquire(channel, partial(_acquired_by_server, session, subscription, message))
+    session.services.node.acquire(channel, session.then(partial(_acquired_by_server, session, subscription, message)))
 
 
 def _acquired_by_server(
@@ -153,7 +154,7 @@ def _acquired_by_server(
 ) -> None:
     if not session.settle(subscription, error):
         return
-    changed = partial(_subscribed_by_server, session, subscription, message)
+    changed = session.then(partial(_subscribed_by_server, session, subscription, message))
     if error is not None:
         changed(error)
     else:
@@ -198,7 +199,8 @@ def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
     subscription = session.subs.get(request.channel)
     if subscription is None:
         raise RequestError(errors.PERMISSION_DENIED, "not subscribed")
-    session.services.verifier.subscription(request.token, partial(_sub_refreshed, session, request, subscription))
+    refreshed = session.then(partial(_sub_refreshed, session, request, subscription))
+    session.services.verifier.subscription(request.token, refreshed)
 
 
 def _sub_refreshed(

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from gateway.guard import Guard
 from gateway.scheduler import Scheduler
 
 RESOLUTION = 0.25  # seconds; nothing that sessions wait for needs to be more exact
@@ -19,8 +20,9 @@ class Timed(Protocol):
 class TimingWheel:
     """Calls `on_timer` within RESOLUTION after the deadline."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, guard: Guard) -> None:
         self._scheduler = scheduler
+        self._guard = guard
         self._slots: dict[int, list[Timed]] = {}
         self._next = 0
         self._running = False
@@ -49,7 +51,8 @@ class TimingWheel:
             for timed in self._slots.pop(self._next, ()):
                 if timed.due == self._next:
                     timed.due = 0
-                    timed.on_timer()
+                    # The others have deadlines too.
+                    self._guard.call("timer", "", timed.on_timer)
             self._next += 1
         if self._slots:
             self._scheduler.call_later(RESOLUTION, self._tick)

@@ -18,6 +18,7 @@ from gateway.broker.redis.registry import RedisRegistry
 from gateway.config.settings import RedisSettings
 from gateway.control import Answer, Control, NodeId, NodeInfo
 from gateway.errors import RequestError
+from gateway.guard import Guard
 from gateway.messages import NO_OPTIONS, Channel, Event, Membership, Publication, PublishOptions, PublishResult
 from gateway.metrics import Metrics
 
@@ -190,7 +191,7 @@ async def redis_member(
 def make_redis_member(settings: RedisSettings, uid: str, registry_settings: RedisSettings | None = None) -> Member:
     """A node that is not started. `registry_settings`: where the registry, which uses redis-py, finds the server."""
     metrics, keys = Metrics(), Keys(settings.prefix, settings.partitions)
-    registry = RedisRegistry(registry_settings or settings, NodeId(uid), keys)
+    registry = RedisRegistry(registry_settings or settings, NodeId(uid), keys, Guard(metrics.faults))
     broker = RedisBroker(settings, NodeId(uid), keys, registry, metrics)
     return Member(broker, registry, broker.presence, Inbox(), metrics, NodeId(uid))
 

@@ -61,7 +61,7 @@ def test_every_node_sees_one_order_and_a_publisher_its_own(engine: Engine) -> No
             for member in dict.fromkeys(members):
                 await member.subscribe(ROOM)
             futures = [
-                member.start_publish(Publication(ROOM, b"%d %d" % (sender, number)))
+                member.start_publish(Publication(ROOM, b"[%d,%d]" % (sender, number)))
                 for number in range(100)
                 for sender, member in enumerate(members)
             ]
@@ -71,8 +71,8 @@ def test_every_node_sees_one_order_and_a_publisher_its_own(engine: Engine) -> No
             first = members[0].inbox.data
             assert all(member.inbox.data == first for member in members)
             for sender in range(3):
-                own = [data for data in first if data.startswith(b"%d " % sender)]
-                assert own == [b"%d %d" % (sender, number) for number in range(100)]
+                own = [data for data in first if data.startswith(b"[%d," % sender)]
+                assert own == [b"[%d,%d]" % (sender, number) for number in range(100)]
 
     asyncio.run(scenario())
 
@@ -149,8 +149,8 @@ def test_an_unsubscribed_channel_can_be_subscribed_again_at_once(engine: Engine)
                     await asyncio.sleep(0.2)
             assert wanted
             for channel in channels:
-                await there.publish(channel, channel.name.encode())
-            await here.inbox.until(lambda: {each.name.encode() for each in wanted} <= set(here.inbox.data))
+                await there.publish(channel, b'"%b"' % channel.name.encode())
+            await here.inbox.until(lambda: {b'"%b"' % each.name.encode() for each in wanted} <= set(here.inbox.data))
 
     asyncio.run(scenario())
 
@@ -167,10 +167,10 @@ def test_a_channel_that_nobody_wants_falls_silent(engine: Engine) -> None:
                 silent = False
                 while not silent:
                     here.inbox.publications.clear()
-                    await there.publish(ROOM, b"nobody wants it")
-                    await there.publish(OTHER, b"mark")
-                    await here.inbox.until(lambda: b"mark" in here.inbox.data)
-                    silent = here.inbox.data == [b"mark"]
+                    await there.publish(ROOM, b'"nobody wants it"')
+                    await there.publish(OTHER, b'"mark"')
+                    await here.inbox.until(lambda: b'"mark"' in here.inbox.data)
+                    silent = here.inbox.data == [b'"mark"']
                     await asyncio.sleep(0.05)
 
     asyncio.run(scenario())
@@ -204,9 +204,9 @@ def test_many_channels_are_subscribed_at_once(engine: Engine) -> None:
             channels = [Channel("default", f"room{number}") for number in range(1500)]
             await asyncio.gather(*(here.subscribe(channel) for channel in [*channels, *channels[:100]]))
             for channel in (channels[0], channels[700], channels[-1]):
-                await there.publish(channel, channel.name.encode())
+                await there.publish(channel, b'"%b"' % channel.name.encode())
             await here.inbox.until(lambda: len(here.inbox.data) == 3)
-            assert sorted(here.inbox.data) == [b"room0", b"room1499", b"room700"]
+            assert sorted(here.inbox.data) == [b'"room0"', b'"room1499"', b'"room700"']
 
     asyncio.run(scenario())
 

@@ -1,5 +1,7 @@
 """The envelope: every publication survives it, and nothing else is taken for one."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,15 +13,25 @@ from gateway.messages import Channel, ClientInfo, Kind, Publication
 ROOM = Channel("default", "room")
 
 text = st.text(max_size=20)
+json_texts = st.recursive(st.none() | text | st.integers(), lambda inner: st.lists(inner, max_size=3)).map(
+    lambda value: json.dumps(value).encode()
+)
+payloads = st.one_of(
+    st.tuples(st.just(Kind.JSON), json_texts),
+    st.tuples(st.just(Kind.TEXT), text.map(str.encode)),
+    st.tuples(st.just(Kind.BINARY), st.binary(max_size=200)),
+)
+infos = st.builds(
+    ClientInfo, user=text, client=text, conn_info=st.just(b"") | json_texts, chan_info=st.just(b"") | json_texts
+)
 publications = st.builds(
-    Publication,
+    lambda payload, **fields: Publication(data=payload[1], kind=payload[0], **fields),
+    payload=payloads,
     channel=st.just(ROOM),
-    data=st.binary(max_size=200),
-    kind=st.sampled_from(Kind),
     time=st.integers(0, 2**53),
     event=text,
     tags=st.none() | st.dictionaries(text, text, max_size=3),
-    info=st.none() | st.builds(ClientInfo, user=text, client=text, conn_info=st.binary(), chan_info=st.binary()),
+    info=st.none() | infos,
     exclude_client=text,
     version=st.integers(0, 2**53),
 )

@@ -34,22 +34,22 @@ def test_the_values_of_a_channel_take_no_more_bytes_than_they_may(engine: Engine
 
     async def scenario() -> None:
         async with engine.members(1) as (member,):
-            assert is_refused(await set_value(member, "a", "x" * 1_200, latest), "latest_size")
-            assert is_refused(await set_value(member, "a", "x", latest, note="x" * 1_200), "latest_size")
+            assert is_refused(await set_value(member, "a", "1" * 1_200, latest), "latest_size")
+            assert is_refused(await set_value(member, "a", "1", latest, note="1" * 1_200), "latest_size")
             assert await keys(member, latest) == []
             for key in "ab":
-                assert isinstance(await set_value(member, key, "x" * 300, latest), PublishResult)
-            assert is_refused(await set_value(member, "c", "x" * 300, latest), "latest_size")
-            assert is_refused(await set_value(member, "a", "x" * 700, latest), "latest_size")
+                assert isinstance(await set_value(member, key, "1" * 300, latest), PublishResult)
+            assert is_refused(await set_value(member, "c", "1" * 300, latest), "latest_size")
+            assert is_refused(await set_value(member, "a", "1" * 700, latest), "latest_size")
             assert await keys(member, latest) == ["a", "b"]
             # The same again, and again: nothing adds up.
             for _ in range(5):
-                assert isinstance(await set_value(member, "a", "x" * 300, latest), PublishResult)
-            assert isinstance(await set_value(member, "a", "x", latest), PublishResult)
-            assert isinstance(await set_value(member, "c", "x" * 300, latest), PublishResult)
+                assert isinstance(await set_value(member, "a", "1" * 300, latest), PublishResult)
+            assert isinstance(await set_value(member, "a", "1", latest), PublishResult)
+            assert isinstance(await set_value(member, "c", "1" * 300, latest), PublishResult)
             assert isinstance(await set_value(member, "b", "null", latest, **{REMOVED: "true"}), PublishResult)
             assert isinstance(await set_value(member, "b", "null", latest, **{REMOVED: "true"}), PublishResult)
-            assert isinstance(await set_value(member, "d", "x" * 300, latest), PublishResult)
+            assert isinstance(await set_value(member, "d", "1" * 300, latest), PublishResult)
             assert await keys(member, latest) == ["a", "c", "d"]
 
     asyncio.run(scenario())
@@ -86,7 +86,7 @@ def test_values_that_are_forgotten_take_no_bytes(engine: Engine) -> None:
     async def scenario() -> None:
         async with engine.members(1) as (member,):
             for key in "abc":
-                assert isinstance(await set_value(member, key, "x" * 600, latest), PublishResult)
+                assert isinstance(await set_value(member, key, "1" * 600, latest), PublishResult)
                 async with asyncio.timeout(PATIENCE):
                     while await keys(member, latest):
                         await set_value(member, "none", "null", latest, **{REMOVED: "true"})

@@ -13,7 +13,7 @@ from gateway.messages import Channel, ClientInfo, Kind, Membership, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.fossil import LIMIT
-from tests.fakes import ManualScheduler
+from tests.fakes import Faultless, ManualScheduler
 
 ROOM = Channel("default", "room")
 TEXT = {"name": "a rather long name that does not change", "items": list(range(50))}
@@ -23,7 +23,7 @@ def lines(messages: object) -> bytes:
     return b"".join(message.data + b"\n" for message in messages)  # type: ignore[attr-defined]
 
 
-class Reader:
+class Reader(Faultless):
     """A subscriber as the SDKs are: it keeps what it got last, and applies differences to it."""
 
     def __init__(self, client: str) -> None:

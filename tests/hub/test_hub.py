@@ -14,7 +14,7 @@ from gateway.messages import Channel, Event, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
-from tests.fakes import ManualScheduler
+from tests.fakes import Faultless, ManualScheduler
 
 NEWS = Channel("default", "news")
 SPORT = Channel("default", "sport")
@@ -25,7 +25,7 @@ def lines(messages: Sequence[Message]) -> bytes:
     return b"".join(message.data + b"\n" for message in messages)
 
 
-class Reader:
+class Reader(Faultless):
     """A subscriber with a list for a socket."""
 
     def __init__(self, client: str) -> None:

@@ -15,13 +15,13 @@ from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
-from tests.fakes import DictRegistry, ManualBroker, ManualScheduler
+from tests.fakes import DictRegistry, Faultless, ManualBroker, ManualScheduler
 
 QUIET = "quiet"
 ROOM = Channel("default", "room")
 
 
-class FakeClient:
+class FakeClient(Faultless):
     """A client that remembers what was asked of it."""
 
     def __init__(self, number: int, user: str = "42") -> None:

@@ -6,11 +6,12 @@ from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
 from gateway.messages import ClientId, ClientInfo, User
 from gateway.node.clients import Clients
+from tests.fakes import Faultless
 
 ADA = User("default", "ada")
 
 
-class Someone:
+class Someone(Faultless):
     """A client of whom nothing is asked; `leaves` is what happens when it is disconnected."""
 
     def __init__(self, id: str, user: User = ADA) -> None:

@@ -3,9 +3,11 @@
 import pytest
 
 from gateway.errors import BrokerUnavailable, RequestError
+from gateway.guard import Guard
 from gateway.messages import Channel
+from gateway.metrics import Metrics
 from gateway.node.interests import Interests
-from tests.fakes import ManualBroker
+from tests.fakes import GUARD, ManualBroker
 
 ROOM = Channel("default", "room")
 
@@ -14,7 +16,7 @@ def test_the_broker_is_asked_once() -> None:
     """Those who come while it is being asked wait with the first; those who come later are served at once."""
     broker = ManualBroker()
     broker.hold = True
-    interests = Interests(broker)
+    interests = Interests(broker, GUARD)
     done: list[RequestError | None] = []
     interests.acquire(ROOM, done.append)
     interests.acquire(ROOM, done.append)
@@ -35,7 +37,7 @@ def test_a_failure_reaches_all_who_wait_and_leaves_nothing() -> None:
     """The next one asks again."""
     broker = ManualBroker()
     broker.hold = True
-    interests = Interests(broker)
+    interests = Interests(broker, GUARD)
     done: list[RequestError | None] = []
     interests.acquire(ROOM, done.append)
     interests.acquire(ROOM, done.append)
@@ -52,7 +54,7 @@ def test_who_leaves_in_its_own_completion_does_not_disturb_the_others() -> None:
     """A session may be gone by the time the broker answers."""
     broker = ManualBroker()
     broker.hold = True
-    interests = Interests(broker)
+    interests = Interests(broker, GUARD)
     done: list[str] = []
 
     def gone(outcome: RequestError | None) -> None:
@@ -68,10 +70,11 @@ def test_who_leaves_in_its_own_completion_does_not_disturb_the_others() -> None:
 
 def test_a_subscriber_whose_completion_fails_does_not_harm_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """They are called all the same, and the broker notices nothing."""
+    faults = Metrics().faults
     for up in (True, False):
         broker = ManualBroker()
         broker.hold = True
-        interests = Interests(broker)
+        interests = Interests(broker, Guard(faults))
         done: list[RequestError | None] = []
 
         def failing(outcome: RequestError | None) -> None:
@@ -83,4 +86,5 @@ def test_a_subscriber_whose_completion_fails_does_not_harm_the_others(caplog: py
         broker.release()
         assert len(done) == 2
         assert (done[0] is None) is up
-    assert len(caplog.records) == 2
+    assert faults.values == {"completion": 2}
+    assert "a fault of a session" in caplog.text

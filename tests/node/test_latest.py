@@ -12,7 +12,7 @@ from gateway.metrics import Metrics
 from gateway.node import latest as module
 from gateway.node.latest import LatestChannel, LatestJoiner, ValuesDone
 from gateway.scheduler import Scheduler
-from tests.fakes import ManualScheduler
+from tests.fakes import GUARD, ManualScheduler
 
 DASH = Channel("default", "dash:a")
 LATEST = Latest(tag="key", keys=10, ttl=60, interval=1.0)
@@ -29,6 +29,7 @@ class Around:
         self.time = ManualScheduler()
         self.scheduler: Scheduler = self.time
         self.metrics = Metrics()
+        self.guard = GUARD
         self.asked: list[ValuesDone] = []
         self.delivered: dict[Channel, list[tuple[str, bytes]]] = {}
         self.times: list[float] = []

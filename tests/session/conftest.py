@@ -13,6 +13,7 @@ from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
 from gateway.errors import INTERNAL, CloseCode, RequestError
+from gateway.guard import Guard
 from gateway.hub.encoder import Encoder
 from gateway.log import Refusals
 from gateway.messages import DEFAULT_APP, Channel, Publication, Request
@@ -140,6 +141,7 @@ class World:
         )
         self.broker.receiver = self.node
         self.verifier = LateVerifier(self.settings.auth, revocations, self.scheduler.time)
+        guard = Guard(self.metrics.faults, self.scheduler.now)
         self.services = SessionServices(
             app=DEFAULT_APP,
             node=self.node,
@@ -148,9 +150,10 @@ class World:
             limits=self.settings.limits,
             heartbeat=self.settings.heartbeat,
             anonymous=self.settings.auth.anonymous,
-            wheel=TimingWheel(self.scheduler),
+            wheel=TimingWheel(self.scheduler, guard),
             scheduler=self.scheduler,
             metrics=self.metrics,
+            guard=guard,
             refusals=Refusals(clock=self.scheduler.now),
             handle=handle,
         )

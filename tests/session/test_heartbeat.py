@@ -3,7 +3,7 @@
 from gateway import errors
 from gateway.messages import Connect, Subscribe
 from gateway.session.wheel import RESOLUTION, TimingWheel
-from tests.fakes import ManualScheduler
+from tests.fakes import GUARD, ManualScheduler
 from tests.session.conftest import Client, World
 
 PING: list[dict[str, object]] = [{}]
@@ -142,7 +142,7 @@ class Timed:
 
 def test_the_wheel_fires_once_within_its_resolution() -> None:
     scheduler = ManualScheduler()
-    wheel = TimingWheel(scheduler)
+    wheel = TimingWheel(scheduler, GUARD)
     delays = [0.0, 0.1, 0.3, 7.77, 100.0]
     timed = [Timed(scheduler) for _ in delays]
     start = scheduler.now()
@@ -156,7 +156,7 @@ def test_the_wheel_fires_once_within_its_resolution() -> None:
 
 def test_the_wheel_keeps_only_the_last_deadline() -> None:
     scheduler = ManualScheduler()
-    wheel = TimingWheel(scheduler)
+    wheel = TimingWheel(scheduler, GUARD)
     later, earlier, cancelled = (Timed(scheduler) for _ in range(3))
     start = scheduler.now()
     wheel.schedule(later, 1)
@@ -174,7 +174,7 @@ def test_the_wheel_keeps_only_the_last_deadline() -> None:
 
 def test_the_wheel_rests_when_nothing_is_due_and_starts_again() -> None:
     scheduler = ManualScheduler()
-    wheel = TimingWheel(scheduler)
+    wheel = TimingWheel(scheduler, GUARD)
     first, second = Timed(scheduler), Timed(scheduler)
     wheel.schedule(first, 1)
     scheduler.advance(1000)

@@ -22,10 +22,10 @@ from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
 from gateway.broker.redis.upkeep import KeptLink
-from gateway.broker.streams import full
 from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
+from gateway.guard import Guard
 from gateway.messages import (
     PUBLISHED,
     Channel,
@@ -39,6 +39,7 @@ from gateway.messages import (
     Retention,
 )
 from gateway.metrics import Metrics
+from gateway.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +74,16 @@ class RedisBroker:
         self._keys = keys
         self._registry = registry
         self._metrics = metrics
+        self._guard = guard = Guard(metrics.faults)
         self._receiver: Receiver | None = None
         name = self._target.name
-        self._publisher = KeptLink("publish", name, self._open_publisher, _ignore, metrics)
-        self._reader = KeptLink("read", name, self._open_reader, _ignore, metrics)
-        self._subscriber = KeptLink("subscribe", name, self._open_subscriber, self._cut, metrics)
+        self._publisher = KeptLink("publish", name, self._open_publisher, _ignore, metrics, guard)
+        self._reader = KeptLink("read", name, self._open_reader, _ignore, metrics, guard)
+        self._subscriber = KeptLink("subscribe", name, self._open_subscriber, self._cut, metrics, guard)
         self.presence = RedisPresence(self._reader, lambda: registry.lease, keys, metrics)
         registry.on_lapse = self.presence.repeat
-        self._reads = StreamReads(self._reader, keys, metrics, self._after_error)
-        self._reaper = Reaper(registry, self.presence, keys, rules)
+        self._reads = StreamReads(self._reader, keys, self._after_error, self._warn)
+        self._reaper = Reaper(registry, self.presence, keys, rules, guard)
         self._subscribed = False
         self._warn_at = 0.0
         self._heartbeat = Heartbeat(
@@ -91,7 +93,7 @@ class RedisBroker:
             lambda: self._subscriber.abort("this node does not hear itself"),
         )
         self._watch = GenerationWatch((self._publisher, self._reader), keys.generation(), self._server_changed)
-        self._beating: asyncio.Task[None] | None = None
+        self._beating = Repeating(guard, "heartbeat", settings.heartbeat_interval, self._beat)
         self._control = ControlMessages(uid, self._reply)
         metrics.broker_up.read = lambda: float(self.health().ok)
         metrics.broker_pending.read = lambda: self._publisher.current.pending_bytes if self._publisher.current else 0
@@ -101,7 +103,7 @@ class RedisBroker:
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
-        self._subscriptions = Subscriptions(self._settings.unsubscribe_linger)
+        self._subscriptions = Subscriptions(self._settings.unsubscribe_linger, self._guard)
         self._own = (self._keys.control(), self._keys.node(self._uid))
         self._limit: float | None = self._settings.connect_timeout
         try:
@@ -113,15 +115,12 @@ class RedisBroker:
             await self.stop()
             raise
         self._limit = None
-        self._beating = asyncio.create_task(self._beat_forever())
+        self._beating.start()
         self._reaper.start()
 
     async def stop(self) -> None:
         await self._reaper.stop()
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
-            self._beating = None
+        await self._beating.stop()
         for link in (self._publisher, self._reader, self._subscriber):
             await link.stop()
         if self._receiver is not None:
@@ -156,10 +155,15 @@ class RedisBroker:
             if isinstance(reply, Exception):
                 done(self._failure(reply))
                 return
-            result = PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED
-            if result.epoch and result.offset <= 0:
+            if isinstance(reply, list) and (obstacle := streams.obstacle(reply)) is not None:
                 metrics.publish_errors.add("too many values")
-                done(full(keys=result.offset == 0))
+                done(obstacle)
+                return
+            try:
+                result = PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED
+            except EnvelopeError as error:
+                self._warn(publication.channel, error)
+                done(OutcomeUnknown(f"published, at a position that cannot be read: {error}"))
                 return
             metrics.published.add()
             metrics.publish_latency.observe(self._loop.time() - started)
@@ -257,9 +261,12 @@ class RedisBroker:
                     continue
                 event = envelope.decode(channel, payload)
             except EnvelopeError as error:
-                self._warn(error)
+                self._warn(channel, error)
                 if channel is not None and envelope.lies_in_stream(payload):
                     unreadable[channel] = None
+                continue
+            except Exception:
+                self._guard.failed("bus", channel.name if channel is not None else bus)
                 continue
             group = groups.get(channel)
             if group is None:
@@ -267,17 +274,18 @@ class RedisBroker:
             else:
                 group.append(event)
         for channel, events in groups.items():
-            receiver.on_events(channel, events)
+            self._guard.call("bus", channel.name, receiver.on_events, channel, events)
         if unreadable:
-            receiver.on_unreadable(list(unreadable))
+            self._guard.call("bus", "", receiver.on_unreadable, list(unreadable))
 
-    def _warn(self, error: EnvelopeError) -> None:
+    def _warn(self, channel: Channel | None, error: EnvelopeError) -> None:
         self._metrics.broker_invalid.add()
         now = self._loop.time()
         if now >= self._warn_at:
             # While one version replaces another, there may be thousands a second.
             self._warn_at = now + WARN_INTERVAL
-            logger.warning("a message on the bus could not be read: %s", error)
+            where = {"channel": channel.name} if channel is not None else {}
+            logger.warning("what another one wrote to Redis could not be read: %s", error, extra=where)
 
     def _on_own(self, bus: bytes, payload: bytes, receiver: Receiver) -> None:
         """Heartbeats and control messages. Raises EnvelopeError."""
@@ -320,7 +328,10 @@ class RedisBroker:
 
     async def _open_with_scripts(self, name: str, scripts: tuple[lua.Script, ...]) -> Link:
         link = await connect(
-            self._target, self._settings, lambda: Link(self._settings.publish_timeout), f"gateway-{self._uid}-{name}"
+            self._target,
+            self._settings,
+            lambda: Link(self._settings.publish_timeout, self._guard),
+            f"gateway-{self._uid}-{name}",
         )
         try:
             # Before anything else is sent: no command may meet a server that does not know its script.
@@ -330,6 +341,9 @@ class RedisBroker:
             link.abort("not usable")
             detail = error.detail if isinstance(error, RequestError) else str(error)
             raise BrokerUnavailable(f"Redis at {self._target.name}: {detail}") from None
+        except BaseException:
+            link.abort("not usable")
+            raise
         return link
 
     async def _open_subscriber(self) -> Link:
@@ -337,7 +351,7 @@ class RedisBroker:
         link = await connect(
             self._target,
             self._settings,
-            lambda: Link(self._settings.publish_timeout, self._on_messages, self._subscriptions.confirmed),
+            lambda: Link(self._settings.publish_timeout, self._guard, self._on_messages, self._subscriptions.confirmed),
             f"gateway-{self._uid}-subscribe",
         )
         settled = asyncio.Event()
@@ -369,13 +383,11 @@ class RedisBroker:
         self._subscribed = False
         self._subscriptions.cut(reason)
 
-    async def _beat_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.heartbeat_interval)
-            self._heartbeat.beat()
-            if not self._settings.durable:
-                self._watch.look()
-            self.presence.repeat_if_behind()
+    async def _beat(self) -> None:
+        self._heartbeat.beat()
+        if not self._settings.durable:
+            self._watch.look()
+        self.presence.repeat_if_behind()
 
     def _server_changed(self, reason: str) -> None:
         """The server is not the one it was: everything is done anew, on whatever is behind the address now."""

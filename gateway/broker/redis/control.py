@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.broker.base import Receiver
 from gateway.broker.envelope import VERSION, EnvelopeError
-from gateway.control import Answer, Control, ControlResult, NodeId
+from gateway.control import Answer, Control, ControlResult, NodeId, check
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,10 @@ class ControlMessages:
     def on_request(self, payload: bytes, receiver: Receiver) -> None:
         """A control message arrived. Raises EnvelopeError."""
         request = _decode(payload, REQUEST, _Request)
+        try:
+            check(request.message)
+        except ValueError as error:
+            raise EnvelopeError(str(error)) from None
         answer = receiver.on_control(request.message)
         self._reply(request.sender, REPLY + msgspec.msgpack.encode(_Reply(request.id, self._uid, answer)))
 
@@ -98,5 +102,5 @@ def _decode(payload: bytes, head: bytes, shape: type[T]) -> T:
         raise EnvelopeError(f"version or type {payload[:2]!r} instead of {head!r}")
     try:
         return msgspec.msgpack.decode(payload[len(head) :], type=shape)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise EnvelopeError(str(error)) from None

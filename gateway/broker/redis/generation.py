@@ -99,12 +99,12 @@ class GenerationWatch:
         """Another node has found another generation, or the server lost all that it had."""
         if isinstance(reply, Exception):
             return
-        name = reply.decode() if reply is not None else ""
+        name = reply.decode(errors="replace") if reply is not None else ""
         if any(kept.current is not None and kept.current.generation != name for kept in self._links):
             self._changed("the server's generation has ended")
 
 
 def _fields(reply: Any) -> Mapping[str, str]:
-    text = reply.decode() if isinstance(reply, bytes) else str(reply)
+    text = reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value for name, _, value in pairs}

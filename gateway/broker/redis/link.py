@@ -5,12 +5,12 @@ parsing with hiredis and writing once per turn of the loop.
 """
 
 import asyncio
-import logging
 import socket
 import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,8 +18,7 @@ import hiredis
 
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
-
-logger = logging.getLogger(__name__)
+from gateway.guard import Guard
 
 # Called with the reply, a hiredis.ReplyError, BrokerUnavailable (never sent) or OutcomeUnknown (sent, not answered).
 Done = Callable[[Any], object]
@@ -92,6 +91,7 @@ class Link(asyncio.Protocol):
     def __init__(
         self,
         timeout: float,
+        guard: Guard,
         on_messages: OnMessages | None = None,
         on_subscribed: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -101,6 +101,7 @@ class Link(asyncio.Protocol):
         """
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
+        self._guard = guard
         self._on_messages = on_messages
         self._on_subscribed = on_subscribed
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -182,7 +183,7 @@ class Link(asyncio.Protocol):
                 if id(command) in never
                 else OutcomeUnknown(f"{reason}; it may or may not have been carried out")
             )
-            _complete(command.done, error)
+            self._complete(command.done, error)
 
     # asyncio.Protocol
 
@@ -225,11 +226,15 @@ class Link(asyncio.Protocol):
 
     def _hand_over(self, messages: list[tuple[bytes, bytes]]) -> None:
         if messages and self._on_messages is not None:
-            self._on_messages(messages)
+            self._guard.call("bus", "", self._on_messages, messages)
 
     def _confirm(self, reply: list[Any]) -> None:
         if reply[0] == b"subscribe" and self._on_subscribed is not None:
-            self._on_subscribed(reply[1])
+            self._guard.call("bus", reply[1], self._on_subscribed, reply[1])
+
+    def _complete(self, done: Done, reply: Any) -> None:
+        """One caller's fault must not hold up the replies of the others."""
+        self._guard.call("completion", "", done, reply)
 
     def _queue(self, packed: bytes, command: _Command | None) -> None:
         if not self._unsent:
@@ -254,7 +259,7 @@ class Link(asyncio.Protocol):
             raise hiredis.ProtocolError(f"a reply to nothing: {reply!r}")
         command = self._unanswered.popleft()
         self.pending_bytes -= command.size
-        _complete(command.done, reply)
+        self._complete(command.done, reply)
 
     def _take_back(self, transport: asyncio.Transport) -> None:
         """What the kernel has not got through yet shall not arrive later, when the caller knows it for failed.
@@ -264,7 +269,9 @@ class Link(asyncio.Protocol):
         """
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            # macOS refuses it for a connection that the other side has closed: then nothing is under way any more.
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
 
     def _look_again(self) -> None:
         self._look_at = self._loop.time() + CHECK_INTERVAL
@@ -294,14 +301,6 @@ _NOTHING = object()
 
 def _ignore(reply: Any) -> None:
     pass
-
-
-def _complete(done: Done, reply: Any) -> None:
-    """One caller's fault must not hold up the replies of the others."""
-    try:
-        done(reply)
-    except Exception:
-        logger.exception("a completion failed")
 
 
 async def connect(target: Target, settings: RedisSettings, link: Callable[[], Link], name: str) -> Link:

@@ -17,6 +17,7 @@ from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.upkeep import KeptLink
 from gateway.errors import BrokerUnavailable, RequestError
+from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
 from gateway.metrics import Metrics
 
@@ -50,6 +51,7 @@ class RedisPresence:
         self._lease = lease
         self._keys = keys
         self._metrics = metrics
+        self._guard = Guard(metrics.faults)
         self._members: dict[Channel, dict[ClientId, Entry]] = {}
         # Entries and leaves of this turn of the loop, which go out together.
         self._entering: dict[Channel, list[ClientId]] = {}
@@ -293,6 +295,11 @@ class RedisPresence:
                 yield
 
     def _repeat_some(self) -> None:
+        if not self._guard.call("presence", "", self._go_on_repeating):
+            # From the beginning, with the next look.
+            self._is_behind, self._repeating = True, None
+
+    def _go_on_repeating(self) -> None:
         assert self._repeating is not None
         loop = asyncio.get_running_loop()
         for _ in range(REPEAT_BATCHES):

@@ -14,18 +14,23 @@ from gateway.broker.redis.link import Link
 from gateway.broker.redis.upkeep import KeptLink
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import Channel, HistoryPage, HistoryQuery, Latest, Retention
-from gateway.metrics import Metrics
 
 
 class StreamReads:
     """The reading part of a broker; its methods as in the port."""
 
-    def __init__(self, link: KeptLink, keys: Keys, metrics: Metrics, refused: Callable[[KeptLink, str], None]) -> None:
-        """`refused` is told what Redis says instead of an answer."""
+    def __init__(
+        self,
+        link: KeptLink,
+        keys: Keys,
+        refused: Callable[[KeptLink, str], None],
+        unreadable: Callable[[Channel, EnvelopeError], None],
+    ) -> None:
+        """`refused` is told what Redis says instead of an answer, `unreadable` what is left out of one."""
         self._link = link
         self._keys = keys
-        self._metrics = metrics
         self._refused = refused
+        self._unreadable = unreadable
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         self._read(channel, lambda link: streams.read_command(self._keys, channel, history, query, link), done)
@@ -54,10 +59,10 @@ class StreamReads:
 
     def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
         try:
-            return streams.page(channel, reply)
+            return streams.page(channel, reply, partial(self._unreadable, channel))
         except EnvelopeError as error:
-            self._metrics.broker_invalid.add()
-            return BrokerUnavailable(f"the stream holds what this version cannot read: {error}")
+            self._unreadable(channel, error)
+            return BrokerUnavailable(f"the stream's position cannot be read: {error}")
 
     def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
         link = self._link.current

@@ -1,10 +1,11 @@
 """Cleans up after leases that have ended, and tells that users have left for good. One node at a time does it."""
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.broker import envelope
 from gateway.broker.envelope import EnvelopeError
@@ -13,7 +14,9 @@ from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.presence import BATCH, END, RedisPresence, decoded, user_of
 from gateway.broker.redis.registry import RedisRegistry, failing
 from gateway.errors import RequestError
+from gateway.guard import Guard
 from gateway.messages import DEFAULT_APP, Channel, ClientId, ClientInfo, PresenceRules
+from gateway.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
@@ -33,38 +36,29 @@ class Reaper:
         presence: RedisPresence,
         keys: Keys,
         rules: Callable[[Channel], PresenceRules],
+        guard: Guard,
     ) -> None:
         """`rules` are those of the channel's namespace."""
         self._registry = registry
         self._presence = presence
         self._keys = keys
         self._rules = rules
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._guard = guard
+        self._rounds = Repeating(guard, "reaper", INTERVAL, self._round)
         self._client: Any = registry.client
         self._gone = registry.client.register_script(lua.PRESENCE_GONE.text)
 
     def start(self) -> None:
-        self._stopping = False
-        self._task = asyncio.create_task(self._run())
+        self._rounds.start()
 
     async def stop(self) -> None:
         """Safe to call twice, and before start."""
-        self._stopping = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._rounds.stop()
 
-    async def _run(self) -> None:
-        while not self._stopping:
-            await asyncio.sleep(INTERVAL)
-            try:
-                async with failing("cleaning up failed"):
-                    if await self._is_elected():
-                        await self._round()
-            except RequestError as error:
-                logger.warning("%s", error)
+    async def _round(self) -> None:
+        async with failing("cleaning up failed"):
+            if await self._is_elected():
+                await self._clean_up()
 
     async def _is_elected(self) -> bool:
         key, lease = self._keys.reaper(), self._registry.lease
@@ -74,27 +68,48 @@ class Reaper:
             return False
         return bool(await self._client.expire(key, TERM))
 
-    async def _round(self) -> None:
-        leases = [LeaseId(lease.decode()) for lease in await self._client.smembers(self._keys.leases())]
+    async def _clean_up(self) -> None:
+        leases = await self._registry.all_leases()
         values = await self._client.mget([self._keys.lease(lease) for lease in leases]) if leases else []
         for lease, value in zip(leases, values, strict=True):
             if value is None:
-                await self._reap(lease)
+                await self._by_itself(lease, self._reap(lease))
         await self._tell_farewells()
 
-    async def _reap(self, lease: LeaseId) -> None:
-        """Everything under one ended lease."""
-        count = 0
-        for partition in range(self._keys.partitions):
-            names = await self._client.smembers(self._keys.held(partition, DEFAULT_APP, lease))
-            for name in names:
-                async for batch in self._members(Channel(DEFAULT_APP, name.decode()), lease):
-                    count += len(batch)
-        logger.info("cleaned up after the ended lease %s: %d members", lease, count)
-        await self._client.srem(self._keys.leases(), lease)
+    async def _by_itself(self, met: object, work: Awaitable[object]) -> bool:
+        """What is wrong with one of them in Redis keeps nobody from the others. False where something was.
 
-    async def _members(self, channel: Channel, lease: LeaseId) -> AsyncIterator[list[tuple[ClientId, ClientInfo]]]:
-        """Takes those under the lease out of the channel, and yields them."""
+        Raises what says that Redis itself is not to be had.
+        """
+        try:
+            await work
+        except Exception as error:
+            refused = isinstance(error, ResponseError)
+            if isinstance(error, RedisError | RequestError | OSError) and not refused:
+                raise
+            self._guard.failed("reaper", met)
+            return False
+        return True
+
+    async def _reap(self, lease: LeaseId) -> None:
+        """Everything under one ended lease, which stays for the next round where that was not possible."""
+        is_clean = True
+        for partition in range(self._keys.partitions):
+            held = self._keys.held(partition, DEFAULT_APP, lease)
+            for name in await self._client.smembers(held):
+                try:
+                    channel = Channel(DEFAULT_APP, name.decode())
+                except UnicodeDecodeError:
+                    # No channel's name.
+                    await self._client.srem(held, name)
+                else:
+                    is_clean &= await self._by_itself(name, self._empty(channel, lease))
+        if is_clean:
+            logger.info("cleaned up after the ended lease %s", lease)
+            await self._client.srem(self._keys.leases(), lease)
+
+    async def _empty(self, channel: Channel, lease: LeaseId) -> None:
+        """Take those under the lease out of the channel."""
         batch: list[tuple[ClientId, ClientInfo]] = []
         head, rules = (lease + END).encode(), self._rules(channel)
         async for client, entry in self._client.hscan_iter(self._keys.presence(channel), count=BATCH):
@@ -102,21 +117,19 @@ class Reaper:
                 continue
             try:
                 batch.append((ClientId(client.decode()), decoded(entry)))
-            except EnvelopeError:
+            except (EnvelopeError, UnicodeDecodeError):
                 await self._remove(channel, lease, client, entry)
             if len(batch) == BATCH:
                 await self._presence.leave_of(lease, channel, batch, rules, last=False)
-                yield batch
                 batch = []
         await self._presence.leave_of(lease, channel, batch, rules, last=True)
-        yield batch
 
     async def _remove(self, channel: Channel, lease: LeaseId, client: bytes, entry: bytes) -> None:
         """A member of a version that is not known here: it goes, and nobody can be told who it was."""
-        name = ClientId(client.decode())
         try:
+            name = ClientId(client.decode())
             members = [(name, ClientInfo(user_of(entry), name))]
-        except EnvelopeError:
+        except (EnvelopeError, UnicodeDecodeError):
             await self._client.hdel(self._keys.presence(channel), client)
         else:
             await self._presence.leave_of(lease, channel, members, PresenceRules(), last=False)
@@ -131,13 +144,22 @@ class Reaper:
             found = await pipe.execute()
         for partition, entries in zip(partitions, found, strict=True):
             for entry in entries:
-                length, _, rest = entry.decode().partition(":")
-                channel, user = Channel(DEFAULT_APP, rest[: int(length)]), rest[int(length) + 1 :]
-                names = [
-                    self._keys.users(channel),
-                    self._keys.leaving(partition, DEFAULT_APP),
-                    self._keys.farewells(partition, DEFAULT_APP),
-                    self._keys.presence(channel),
-                ]
-                arguments = [self._keys.bus(channel), envelope.LEAVE, entry, user, now]
-                self._presence.count_untold(await self._gone(keys=names, args=arguments))
+                await self._by_itself(entry, self._tell_farewell(partition, entry, now))
+
+    async def _tell_farewell(self, partition: int, entry: bytes, now: int) -> None:
+        leaving = self._keys.leaving(partition, DEFAULT_APP)
+        try:
+            length, _, rest = entry.decode().partition(":")
+            channel, user = Channel(DEFAULT_APP, rest[: int(length)]), rest[int(length) + 1 :]
+        except ValueError:
+            # Nobody can tell whose it is: it would stand here for ever, in the place of others.
+            await self._client.zrem(leaving, entry)
+            raise
+        names = [
+            self._keys.users(channel),
+            leaving,
+            self._keys.farewells(partition, DEFAULT_APP),
+            self._keys.presence(channel),
+        ]
+        arguments = [self._keys.bus(channel), envelope.LEAVE, entry, user, now]
+        self._presence.count_untold(await self._gone(keys=names, args=arguments))

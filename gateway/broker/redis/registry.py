@@ -1,6 +1,5 @@
 """What the cluster knows of itself, in Redis. Everything here is rare next to messages, so redis-py does it."""
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -20,13 +19,16 @@ from gateway.broker.redis.lua import OCCUPY
 from gateway.config.settings import RedisSettings
 from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
+from gateway.guard import Guard
 from gateway.messages import Channel
+from gateway.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
 LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 FLUSH_BATCH = 1_000  # occupancies in one pipeline
+MOST_DIGITS = 10  # of subscriptions of one node
 
 # As many digits as numbers of partitions have (settings), and a name: JSON can spell half a surrogate pair, which is in
 # no name since UTF-8 cannot.
@@ -36,7 +38,7 @@ _CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
 class RedisRegistry:
     """Leases of nodes, occupancy of channels, revoked tokens."""
 
-    def __init__(self, settings: RedisSettings, uid: NodeId, keys: Keys) -> None:
+    def __init__(self, settings: RedisSettings, uid: NodeId, keys: Keys, guard: Guard) -> None:
         assert settings.url is not None
         self._settings = settings
         self._uid = uid
@@ -65,8 +67,7 @@ class RedisRegistry:
         self._server = ""
         # What counts under the lease may not be what this node has said.
         self._is_doubtful = False
-        self._flushing: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._flushing = Repeating(guard, "registry", FLUSH_INTERVAL, self.flush)
         # Called when the lease had run out: what counted under it is to be said again.
         self.on_lapse: Callable[[], None] = lambda: None
 
@@ -81,17 +82,11 @@ class RedisRegistry:
                 f"redis.partitions is {self._keys.partitions}, but this Redis is in use with {known} (key "
                 f"{key.decode()}); set redis.partitions to {known}, or choose another redis.prefix"
             )
-        self._stopping = False
-        self._flushing = asyncio.create_task(self._flush_forever())
+        self._flushing.start()
 
     async def stop(self) -> None:
         """Close the connections. Safe to call twice, and before start."""
-        # `asyncio.wait_for`, which redis-py waits with, loses cancellations before Python 3.12.
-        self._stopping = True
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.gather(self._flushing, return_exceptions=True)
-            self._flushing = None
+        await self._flushing.stop()
         await self.client.aclose()
 
     @property
@@ -148,12 +143,18 @@ class RedisRegistry:
     async def _leases(self) -> dict[LeaseId, NodeInfo]:
         """What lives."""
         async with failing("the nodes could not be read"):
-            leases = [LeaseId(lease.decode()) for lease in await self.client.smembers(self._keys.leases())]
+            leases = await self.all_leases()
             if not leases:
                 return {}
             values = await self.client.mget([self._keys.lease(lease) for lease in leases])
         infos = {lease: _info(value) for lease, value in zip(leases, values, strict=True) if value is not None}
         return {lease: info for lease, info in infos.items() if info is not None}
+
+    async def all_leases(self) -> list[LeaseId]:
+        """Those that live, and those that nobody has cleaned up after. Raises redis-py's errors."""
+        # Without those that no node has written.
+        leases = [lease for lease in await self.client.smembers(self._keys.leases()) if lease.isascii()]
+        return [LeaseId(lease.decode()) for lease in leases]
 
     # Occupancy
 
@@ -175,7 +176,7 @@ class RedisRegistry:
                     for channel, count in batch.items():
                         await self._write(pipe, channel, {self.lease: count})
                     await pipe.execute()
-            except RequestError:
+            except Exception:
                 # Newer values win over these.
                 self._changed = {**batch, **self._changed}
                 raise
@@ -187,14 +188,6 @@ class RedisRegistry:
         ]
         pairs = [part for lease, count in counts.items() for part in (lease, count)]
         await self._occupy(keys=keys, args=[channel.name, *pairs], client=client)
-
-    async def _flush_forever(self) -> None:
-        while not self._stopping:
-            await asyncio.sleep(FLUSH_INTERVAL)
-            try:
-                await self.flush()
-            except RequestError as error:
-                logger.warning("%s", error)
 
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """The cursor is `PARTITION:LAST NAME`."""
@@ -214,7 +207,7 @@ class RedisRegistry:
         start = f"({after}" if after else "-"
         key = self._keys.occupied(app, partition)
         names: Iterable[bytes] = await self.client.zrangebylex(key, start, "+", start=0, num=limit)
-        return [name.decode() for name in names]
+        return [name.decode(errors="replace") for name in names]
 
     async def _counts(self, channels: list[Channel]) -> list[ChannelCount]:
         """Subscriptions on living nodes; what dead nodes left is removed."""
@@ -228,7 +221,7 @@ class RedisRegistry:
         alive = await self._leases()
         counts = []
         for channel, table in zip(channels, tables, strict=True):
-            of_nodes = {LeaseId(lease.decode()): int(count) for lease, count in table.items()}
+            of_nodes = {LeaseId(lease.decode(errors="replace")): _count(count) for lease, count in table.items()}
             dead = {lease: 0 for lease in of_nodes if lease not in alive}
             if dead:
                 await self._write(self.client, channel, dead)
@@ -264,11 +257,16 @@ async def failing(what: str) -> AsyncIterator[None]:
         raise BrokerUnavailable(f"{what}: {error}") from None
 
 
+def _count(text: bytes) -> int:
+    """What a node wrote as a number of subscriptions; of anybody else 0."""
+    return int(text) if text.isdigit() and len(text) < MOST_DIGITS else 0
+
+
 def _info(value: bytes) -> NodeInfo | None:
     """What a lease says; None when a node of another version wrote what this one cannot read."""
     try:
         return msgspec.msgpack.decode(value, type=NodeInfo)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -276,7 +274,7 @@ def _revocation(value: bytes) -> Revocation | None:
     """A stored revocation; None for one that this version cannot read, which is therefore not in force here."""
     try:
         return msgspec.msgpack.decode(value, type=Revocation)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         logger.warning("a revocation could not be read and is not in force on this node: %s", error)
         return None
 

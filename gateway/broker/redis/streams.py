@@ -1,15 +1,18 @@
 """Streams in Redis: the commands of their scripts, and what the answers mean."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.broker import envelope
 from gateway.broker.base import Standing
+from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import Link, pack
 from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_COMPARE, STREAM_PUBLISH, STREAM_READ, Script
+from gateway.broker.streams import full
+from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
     HistoryPage,
@@ -126,17 +129,28 @@ def values_command(keys: Keys, channel: Channel, latest: Latest, server: Link) -
     )
 
 
+def obstacle(reply: Any) -> RequestError | None:
+    """What kept a latest value out, in an answer to latest_publish."""
+    offset, epoch = reply
+    if epoch and offset in (b"0", b"-1"):
+        return full(keys=offset == b"0")
+    return None
+
+
 def position(reply: Any) -> Position:
-    """The position in an answer to either script."""
-    return Position(int(reply[0]), reply[1].decode())
+    """The position in an answer to either script. Raises EnvelopeError."""
+    return envelope.decode_position(reply[0], reply[1])
 
 
-def page(channel: Channel, reply: Any) -> HistoryPage:
-    """What was read. Raises EnvelopeError for a body that this version cannot read."""
+def page(channel: Channel, reply: Any, unreadable: Callable[[EnvelopeError], object]) -> HistoryPage:
+    """What was read, without the entries that are told to `unreadable`. Raises EnvelopeError."""
     top = position(reply)
     entries = reply[2]
-    publications = [
-        envelope.decode_body(channel, body, int(offset), top.epoch)
-        for offset, body in zip(entries[::2], entries[1::2], strict=True)
-    ]
+    publications = []
+    for offset, body in zip(entries[::2], entries[1::2], strict=True):
+        try:
+            place = envelope.decode_position(offset, reply[1])
+            publications.append(envelope.decode_body(channel, body, place.offset, top.epoch))
+        except EnvelopeError as error:
+            unreadable(error)
     return HistoryPage(publications, top)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from gateway.broker.base import SubscribeDone
 from gateway.broker.redis.link import Link, pack
 from gateway.errors import BrokerUnavailable
+from gateway.guard import Guard
 from gateway.messages import Channel
 
 # Channels per SUBSCRIBE: a burst of a hundred thousand is one write and a few hundred commands.
@@ -28,8 +29,9 @@ class _Entry:
 class Subscriptions:
     """Channels by their bus channel, over one link after the other."""
 
-    def __init__(self, linger: float) -> None:
+    def __init__(self, linger: float, guard: Guard) -> None:
         self._loop = asyncio.get_running_loop()
+        self._guard = guard
         self._linger = linger
         self._entries: dict[bytes, _Entry] = {}
         self._link: Link | None = None
@@ -87,9 +89,7 @@ class Subscriptions:
         entry = self._entries.get(bus)
         if entry is not None:
             entry.confirmed = True
-            waiters, entry.waiters = entry.waiters, []
-            for done in waiters:
-                done(None)
+            self._answer(entry, None)
         if self._missing is not None and not self._missing:
             self._missing = None
             complete, self._complete = self._complete, None
@@ -105,11 +105,15 @@ class Subscriptions:
         waiting = [(bus, entry) for bus, entry in self._entries.items() if entry.waiters]
         for bus, entry in waiting:
             del self._entries[bus]
-            waiters, entry.waiters = entry.waiters, []
-            for done in waiters:
-                done(BrokerUnavailable(reason))
+            self._answer(entry, BrokerUnavailable(reason))
         for entry in self._entries.values():
             entry.confirmed = False
+
+    def _answer(self, entry: _Entry, error: BrokerUnavailable | None) -> None:
+        """One waiter's fault must not keep the others waiting."""
+        waiters, entry.waiters = entry.waiters, []
+        for done in waiters:
+            self._guard.call("completion", entry.channel.name, done, error)
 
     def channels(self) -> list[Channel]:
         """All that somebody wants."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.broker.redis.link import Link
 from gateway.errors import BrokerUnavailable
+from gateway.guard import Guard
 from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class KeptLink:
         open_link: Callable[[], Awaitable[Link]],
         lost: Callable[[str], None],
         metrics: Metrics,
+        guard: Guard,
     ) -> None:
         """`name` and `target` are for the log. `lost` is told, with the reason, that there is no link any more."""
         self._name = name
@@ -33,6 +35,7 @@ class KeptLink:
         self._open = open_link
         self._lost = lost
         self._metrics = metrics
+        self._guard = guard
         self._task: asyncio.Task[None] | None = None
         # None while there is none.
         self.current: Link | None = None
@@ -69,7 +72,7 @@ class KeptLink:
             self._metrics.broker_reconnects.add(self._name)
             logger.warning("Redis at %s: the %s link broke: %s", self._target, self._name, self.reason)
             self.current = None
-            self._lost(self.reason)
+            self._guard.call("link", self._name, self._lost, self.reason)
             self.current = link = await self._reopen()
             logger.warning("Redis at %s: the %s link is back", self._target, self._name)
 
@@ -81,4 +84,8 @@ class KeptLink:
                 return await self._open()
             except BrokerUnavailable as error:
                 self.reason = error.detail
-                delay = min(delay * 2, LAST_DELAY)
+            except Exception:
+                # Without another attempt there would never be a link again.
+                self._guard.failed("link", self._name)
+                self.reason = "internal error"
+            delay = min(delay * 2, LAST_DELAY)

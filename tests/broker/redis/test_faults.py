@@ -151,7 +151,7 @@ def test_what_is_under_way_is_bounded_in_bytes(server: ValkeyServer) -> None:
         bounded = settings(server.url, pending_limit=100_000, publish_timeout=5)
         async with redis_member(bounded, "a") as member:
             await member.subscribe(ROOM)
-            futures = [member.start_publish(Publication(ROOM, b"x" * 10_000)) for _ in range(50)]
+            futures = [member.start_publish(Publication(ROOM, b"1" * 10_000)) for _ in range(50)]
             outcomes = await asyncio.gather(*futures)
             refused = [outcome for outcome in outcomes if isinstance(outcome, BrokerUnavailable)]
             assert 30 < len(refused) < 45

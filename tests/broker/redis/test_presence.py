@@ -13,6 +13,7 @@ from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.control import NodeId, NodeInfo
 from gateway.errors import BrokerUnavailable
+from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 from gateway.metrics import Metrics
 from tests.broker.members import PATIENCE, Inbox, Member
@@ -28,7 +29,7 @@ RULES = PresenceRules("clients", limit=1_000)
 async def node(server: ValkeyServer, uid: str, rules: PresenceRules = RULES) -> AsyncIterator[Member]:
     """A started node whose reaper knows the rules of every channel; it ends without withdrawing its lease."""
     metrics, options = Metrics(), settings(server.url)
-    registry = RedisRegistry(options, NodeId(uid), KEYS)
+    registry = RedisRegistry(options, NodeId(uid), KEYS, Guard(metrics.faults))
     broker = RedisBroker(options, NodeId(uid), KEYS, registry, metrics, lambda channel: rules)
     member = Member(broker, registry, broker.presence, Inbox(), metrics, NodeId(uid))
     await broker.start(member.inbox)

@@ -11,19 +11,20 @@ from gateway.broker.redis.subscriptions import BATCH, Subscriptions
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import Channel
 from tests.broker.redis.pipe import Pipe, run
+from tests.fakes import GUARD
 
 
 class Site:
     """Subscriptions over links whose other end is the test."""
 
     def __init__(self, linger: float = 0.02) -> None:
-        self.subscriptions = Subscriptions(linger)
+        self.subscriptions = Subscriptions(linger, GUARD)
         self.outcomes: dict[bytes, list[RequestError | None]] = {}
         self.complete = 0
         self.connect()
 
     def connect(self, *own: bytes) -> None:
-        self.link, self._pipe, self._reader = Link(30), Pipe(), hiredis.Reader()
+        self.link, self._pipe, self._reader = Link(30, GUARD), Pipe(), hiredis.Reader()
         self.link.connection_made(self._pipe)
         self.subscriptions.restore(self.link, own or (b"own",), self._completed)
 

@@ -1,0 +1,56 @@
+"""Work that comes again and again while a node runs. What fails in one round does not end the next ones."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from gateway.errors import RequestError
+from gateway.guard import Guard
+
+logger = logging.getLogger(__name__)
+
+
+class Repeating:
+    """Calls `step` every `interval` seconds, counted from the end of the call before."""
+
+    def __init__(self, guard: Guard, part: str, interval: float, step: Callable[[], Awaitable[object]]) -> None:
+        """A RequestError of a step is a warning in the log, any other exception a fault of `part` (see Guard)."""
+        self._guard = guard
+        self._part = part
+        self._interval = interval
+        self._step = step
+        self._due = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """The first call comes after an interval."""
+        self._stopping = False
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """No call is under way afterwards. Safe to call twice, and before start."""
+        # `asyncio.wait_for`, which redis-py waits with, loses cancellations before Python 3.12.
+        self._stopping = True
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def soon(self) -> None:
+        """Do not wait for the interval to pass."""
+        self._due.set()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._due.wait()
+            self._due.clear()
+            try:
+                await self._step()
+            except RequestError as error:
+                logger.warning("%s", error)
+            except Exception:
+                self._guard.failed(self._part)
