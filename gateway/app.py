@@ -305,8 +305,8 @@ def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:
     scheme, _, credentials = handshake.header("authorization").partition(" ")
     if scheme.lower() == "bearer" and credentials:
         return credentials.strip(), None
-    if cookie and handshake.cookies.get(cookie):
-        return handshake.cookies[cookie], None
+    if cookie and (token := handshake.cookie(cookie)):
+        return token, None
     return handshake.query.get("token", ""), None
 
 

@@ -13,12 +13,24 @@ from gateway.errors import Disconnect
 # Lines about refusals per second: of a node, and of one client, so that one in a loop leaves room for the others.
 REFUSALS_PER_SECOND = 50
 REFUSALS_PER_CLIENT = 5
+# Characters of what a client chose, and of any field, message or line of a traceback: a line stays a line.
+LONGEST_CHOSEN = 256
+LONGEST_FIELD = 1_024
+LONGEST_TEXT = 4_096
 
 _HIDDEN = "***"
 _SENSITIVE = r"(?:access_|refresh_)?token|api[_-]?key|x-api-key|password|passwd|hmac_secret|secret|cf_connect"
-_SECRETS = (
-    # JSON Web Tokens, wherever they stand
-    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), _HIDDEN),
+
+
+def _without_token(run: re.Match[str]) -> str:
+    start = run[0].find("eyJ")
+    return run[0] if start < 0 else run[0][:start] + _HIDDEN
+
+
+# Each takes linear time: what one start runs over is not looked at again by the next.
+_SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    # JSON Web Tokens, wherever they stand in a run of such characters
+    (re.compile(r"(?<![\w.-])[\w-]++\.[\w.-]*"), _without_token),
     # NAME=value, as in a query string (also percent-encoded)
     (re.compile(rf"(?i)({_SENSITIVE})(=|%3D)[^\s&\"',;)]+"), rf"\1\2{_HIDDEN}"),
     # "NAME": "value", as in JSON or a printed dict
@@ -101,6 +113,11 @@ def scrub(text: str) -> str:
     return text
 
 
+def cut(text: str, length: int) -> str:
+    """The text, or its first characters and how many it had."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
+
+
 def escape(text: str) -> str:
     """The text with everything that is not printable (line breaks, terminal control, bidi marks) as an escape."""
     if text.isprintable():
@@ -125,13 +142,13 @@ class _Formatter(logging.Formatter):
         parts = [self.formatException(record.exc_info)] if record.exc_info else []
         if record.stack_info:
             parts.append(self.formatStack(record.stack_info))
-        return scrub("\n".join(parts))
+        return "\n".join(scrub(cut(line, LONGEST_TEXT)) for line in "\n".join(parts).splitlines())
 
 
 def _field(name: str, value: Any) -> Any:
     if _SECRET_FIELD.fullmatch(name):
         return _HIDDEN
-    return value if value is None or isinstance(value, int | float) else scrub(str(value))
+    return value if value is None or isinstance(value, int | float) else scrub(cut(str(value), LONGEST_FIELD))
 
 
 class JsonFormatter(_Formatter):
@@ -142,7 +159,7 @@ class JsonFormatter(_Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": scrub(record.getMessage()),
+            "message": scrub(cut(record.getMessage(), LONGEST_TEXT)),
         }
         line |= {name: value for name, value in self.fields(record).items() if name not in line}
         if trace := self.trace(record):
@@ -156,7 +173,7 @@ class HumanFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f"  {name}={_quoted(value)}" for name, value in self.fields(record).items())
-        line = f"{moment} {record.levelname:7} {escape(scrub(record.getMessage()))}{escape(fields)}"
+        line = f"{moment} {record.levelname:7} {escape(scrub(cut(record.getMessage(), LONGEST_TEXT)))}{escape(fields)}"
         lines = [line, *(f"    {escape(part)}" for part in self.trace(record).splitlines())]
         return "\n".join(lines)
 
@@ -210,7 +227,10 @@ class Refusals:
             return
         self._written += 1
         self._by_client[client] = lines + 1
-        extra = {name: value for name, value in fields.items() if value != ""}
+        chosen = (
+            (name, cut(value, LONGEST_CHOSEN) if isinstance(value, str) else value) for name, value in fields.items()
+        )
+        extra = {name: value for name, value in chosen if value != ""}
         if self._suppressed:
             extra["suppressed"] = self._suppressed
             self._suppressed = 0

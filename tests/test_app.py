@@ -210,6 +210,8 @@ def test_a_node_says_who_it_is() -> None:
         ([], [(b"authorization", b"Bearer "), (b"cookie", b"sid=c")], "token=q", ("c", None)),
         ([], [(b"cookie", b"a=b"), (b"cookie", b'sid="c"')], "token=q", ("c", None)),
         ([], [(b"cookie", b"sid=")], "token=q", ("q", None)),
+        ([], [(b"cookie", b'a="' + b"\\" * 15_000 + b'"; sid=c; sid=d')], "", ("c", None)),
+        ([], [(b"cookie", b'sid="' + b"\\" * 15_000 + b'"')], "", ("\\" * 15_000, None)),
         ([], [(b"cookie", b"\xff=;;=; sid")], "token=a%2Bb&x=y", ("a+b", None)),
         ([], [], "token=a&token=b", ("b", None)),
         ([], [], "token", ("", None)),

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -61,6 +62,57 @@ def caught(logger: logging.Logger, text: str) -> None:
         logger.error("it failed again", stack_info=True)
 
 
+# Length
+
+LONG = 65_536
+# What has made some pattern or other begin anew at every repetition.
+UNITS = ["eyJ-", "eyJabcde", "eyJ.", "a.eyJ", "token", "token=", '"token":"', "\"token\":'", "cookie: ", "cookie ",
+         "bearer ", "://a", "://a@", "-", ".", " ", '"', "token%3D"]  # fmt: skip
+
+
+def written_by(text: str, format: str) -> str:
+    def write(logger: logging.Logger) -> None:
+        logger.info(text, extra={"detail": text, "met": [text]})
+        caught(logger, text)
+
+    return output(write, format)
+
+
+@pytest.mark.parametrize("format", ["human", "json"])
+def test_a_line_is_a_line_however_long_what_it_is_about(format: str) -> None:
+    """Message, fields and traceback are cut, and say how long they were."""
+    text = written_by("x" * LONG, format)
+    assert f"({LONG} characters)" in text
+    assert max(map(len, text.splitlines())) < 4 * log.LONGEST_TEXT
+
+
+def test_what_a_client_chose_is_cut(written: "Written") -> None:
+    """Its channel, its user, the text of an error about what it sent."""
+    written.refusals.refused(
+        client="c", user="u" * LONG, channel="eyJ-" * 16_000, operation="subscribe", rule="r" * LONG, setting="s"
+    )
+    written.refusals.disconnected(client="c", user="u" * LONG, error=Disconnect(errors.BAD_COMMAND, "d" * LONG))
+    assert len(written.lines()) == 2
+    assert max(map(len, written.stream.getvalue().splitlines())) < 4 * log.LONGEST_CHOSEN
+
+
+@pytest.mark.parametrize("tail", ["", "x", " ", '"'])
+@pytest.mark.parametrize("unit", UNITS)
+def test_secrets_are_looked_for_in_linear_time(unit: str, tail: str) -> None:
+    """Eight times the text takes some eight times the CPU, and not sixty-four times."""
+
+    def cost(length: int) -> float:
+        text = (unit * length)[: length // 2] + (tail or unit) * (length // 2 // len(tail or unit))
+        best = float("inf")
+        for _ in range(3):
+            begin = time.process_time_ns()
+            log.scrub(text)
+            best = min(best, time.process_time_ns() - begin)
+        return best
+
+    assert cost(16_384) < 24 * cost(2_048)
+
+
 # Secrets
 
 
@@ -87,6 +139,9 @@ def caught(logger: logging.Logger, text: str) -> None:
         f"redis://:{SECRET}@redis:6379/0",
         f"bearer {SECRET}",
         f"the token {JWT} is bad",
+        f"cf%3D{JWT}",
+        f"x-{JWT}",
+        f"a.b/{JWT}",
         f"hmac_secret={SECRET}",
     ],
 )

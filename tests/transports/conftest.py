@@ -71,7 +71,7 @@ class Site:
                 "path": handshake.path,
                 "path_params": dict(handshake.path_params),
                 "query": handshake.query,
-                "cookies": handshake.cookies,
+                "token cookie": handshake.cookie("token"),
                 "subprotocols": list(handshake.subprotocols),
                 "address": handshake.address,
                 "is_secure": handshake.is_secure,

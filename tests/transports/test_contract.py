@@ -241,7 +241,7 @@ def test_the_handshake_shows_the_request(site: Site) -> None:
     assert seen["path"] == "/record/room#17"
     assert seen["path_params"] == {"channel": "room#17"}
     assert seen["query"] == {"token": "t t", "empty": "", "a": "2"}
-    assert seen["cookies"]["token"] == "abc"
+    assert seen["token cookie"] == "abc"
     assert seen["x-test"] == "x"
     assert seen["subprotocols"] == ["one", "two"]
     assert seen["is_secure"] is False

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.requests import cookie_parser
-
 from gateway.auth.origins import OriginPolicy
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
@@ -59,12 +57,19 @@ class Handshake:
         """The query string; of a name that is repeated the last value."""
         return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
-    @property
-    def cookies(self) -> dict[str, str]:
-        """Cookies by name, read as leniently as browsers write them."""
+    def cookie(self, name: str) -> str:
+        """The value of the first cookie of a name, as it was sent without its quotes; empty where there is none.
+
+        Backslashes are not resolved: tokens have none, and the standard library takes quadratic time for them on
+        Pythons with CVE-2024-7592.
+        """
         # RFC 6265 section 5.4 allows one Cookie header, HTTP/2 proxies may send several.
-        header = "; ".join(value.decode("latin-1") for key, value in self._scope["headers"] if key == b"cookie")
-        return cookie_parser(header)
+        header = ";".join(value.decode("latin-1") for key, value in self._scope["headers"] if key == b"cookie")
+        for pair in header.split(";"):
+            found, _, value = pair.partition("=")
+            if found.strip() == name:
+                return value.strip().strip('"')
+        return ""
 
     @property
     def address(self) -> str:

@@ -12,6 +12,7 @@ from gateway.transports.drain import Drain
 from gateway.transports.websocket.frames import (
     ABNORMAL,
     POLICY_VIOLATION,
+    TURN_FRAMES,
     FrameError,
     FrameParser,
     close_frame,
@@ -22,6 +23,11 @@ from gateway.transports.websocket.frames import (
 CLOSE_TIMEOUT = 5.0
 # Pings and pongs of a client per second, and at once.
 CONTROL_FRAMES = 100
+# Frames of a client per second, where one turn of the loop is not enough for what it sends: an idle core takes 20 times
+# as many. Messages are bounded besides (limits.commands_per_second); this is for fragments, empty ones among them.
+FRAMES_PER_SECOND = 20_000
+# Bytes that are still looked at for the peer's close frame after ours.
+MOST_UNWANTED = 65_536
 # Bytes in a socket's own buffer above which its connection is congested. The kernel holds more in front of it.
 HIGH_WATER = 65_536
 LOW_WATER = 16_384
@@ -64,6 +70,8 @@ class WebSocketTransport(asyncio.Protocol):
         "_reading",
         "_timer",
         "_transport",
+        "_unwanted",
+        "_waiting",
         "write",
     )
 
@@ -85,6 +93,10 @@ class WebSocketTransport(asyncio.Protocol):
         # Neither side has sent a close frame.
         self._open = True
         self._reading = True
+        # What was read already has to be looked at first, in another turn.
+        self._waiting = False
+        # Bytes that came after our close frame.
+        self._unwanted = 0
         self._congested = False
         self._closed_with: CloseCode | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -138,27 +150,53 @@ class WebSocketTransport(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Read again, after what was read already."""
         if self._reading or self._parser is None:
             return
         self._reading = True
         self._parser.paused = False
-        # What was read already. Later, since the caller may stand in the middle of a message.
-        asyncio.get_running_loop().call_soon(self.data_received, b"")
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        # Later, since the caller may stand in the middle of a message.
+        self._go_on_after(0.0)
 
     # Called by the event loop
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, in pieces of any size."""
+        if not self._open:
+            self._unwanted += len(data)
+            if self._unwanted > MOST_UNWANTED:
+                self._ignore()
         parser = self._parser
         if parser is None:
             return
         try:
-            parser.feed(data, self)
+            more = parser.feed(data, self)
         except FrameError as error:
             self._fail(error)
+            return
+        if more and self._open:
+            self._transport.pause_reading()
+            self._go_on_after(TURN_FRAMES / FRAMES_PER_SECOND)
+        elif more:
+            self._ignore()
+
+    def _go_on_after(self, delay: float) -> None:
+        if not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().call_later(delay, self._go_on)
+
+    def _go_on(self) -> None:
+        """Look at what was read already; only then at more, so that it does not pile up."""
+        self._waiting = False
+        self.data_received(b"")
+        if self._reading and not self._waiting and self._parser is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _ignore(self) -> None:
+        """Read no more: the peer's writes block until the socket is aborted. It has had time for its close frame."""
+        self._parser = None
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         """The client sends nothing more, and said no goodbye; returning None closes our side too."""
@@ -242,13 +280,14 @@ class WebSocketTransport(asyncio.Protocol):
             raise FrameError(POLICY_VIOLATION, "too many control frames")
 
     def _fail(self, error: FrameError) -> None:
-        """7.1.7. What still comes in is thrown away unread until the peer leaves.
+        """7.1.7. What still comes in is thrown away unread until the peer leaves, or for as long as it is not too much.
 
         Closing a socket with unread bytes makes the kernel reset it, and the peer may never see the close frame.
         """
         self._options.protocol_errors.add(error.reason)
-        self.resume_reading()
         self._parser = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
         was_open, self._open = self._open, False
         self._linger()
         if was_open:

@@ -1,0 +1,191 @@
+"""One client has its share of a turn of the loop, and after our close frame next to none."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.errors import CloseCode
+from gateway.metrics import Metrics
+from gateway.transports.drain import Drain
+from gateway.transports.websocket import fast_path
+from gateway.transports.websocket.fast_path import MOST_UNWANTED, SocketOptions, WebSocketTransport
+from gateway.transports.websocket.frames import TURN_FRAMES, FrameParser
+from tests.transports.raw import masked
+from tests.transports.recording import RecordingConnection
+
+READ = 256 * 1024  # bytes that one read of a socket brings
+
+
+class Wire(asyncio.Transport):
+    """The asyncio side of a socket: says whether it reads, and keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reading = True
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        pass
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass
+
+
+class Socket:
+    """A WebSocket whose bytes come by hand. `messages` are those that reached its connection."""
+
+    def __init__(self) -> None:
+        self.wire, self.connection = Wire(), RecordingConnection()
+        options = SocketOptions(
+            connections=set(),
+            drain=Drain(0),
+            protocol_errors=Metrics().protocol_errors,
+            message_size=65_536,
+            fragments=1_024,
+        )
+        parser = FrameParser(65_536, 1_024)
+        self.transport = WebSocketTransport(options, self.wire, parser, self.connection, None)
+        self.connection.opened(self.transport)
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [event[1] for event in self.connection.events if event[0] == "received"]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0)
+
+
+def run(scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The pace is of no interest here, only the turns.
+    monkeypatch.setattr(fast_path, "FRAMES_PER_SECOND", 1e9)
+    asyncio.run(scenario())
+
+
+def test_one_read_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read meanwhile, so that it does not pile up; all of it comes, in order."""
+
+    async def scenario() -> None:
+        socket = Socket()
+        expected = [b"%d" % number for number in range(10 * TURN_FRAMES)]
+        socket.transport.data_received(b"".join(masked(0x1, each) for each in expected))
+        assert socket.messages == expected[:TURN_FRAMES]
+        seen = [TURN_FRAMES]
+        while len(seen) < 10:
+            assert not socket.wire.reading
+            await socket.until(lambda: len(socket.messages) > seen[-1])
+            seen.append(len(socket.messages))
+            assert seen[-1] - seen[-2] == TURN_FRAMES
+        await socket.until(lambda: socket.wire.reading)
+        assert socket.messages == expected
+
+    run(scenario, monkeypatch)
+
+
+def test_fragments_count_as_messages_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also empty ones: the limit of commands sees none of them before the last."""
+
+    async def scenario() -> None:
+        socket = Socket()
+        message = masked(0x1, b"a", fin=False) + masked(0x0, b"", fin=False) * 1_000 + masked(0x0, b"z")
+        socket.transport.data_received(message * (READ // len(message)))
+        assert socket.messages == []
+        assert not socket.wire.reading
+        await socket.until(lambda: len(socket.messages) == READ // len(message))
+
+    run(scenario, monkeypatch)
+
+
+def test_a_pause_of_the_session_holds_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a socket that reads again reads only what was left, before anything new."""
+
+    async def scenario() -> None:
+        socket = Socket()
+        socket.transport.data_received(masked(0x1, b"1") * 3 * TURN_FRAMES)
+        socket.transport.pause_reading()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(socket.messages) == TURN_FRAMES
+        assert not socket.wire.reading
+        socket.transport.resume_reading()
+        assert not socket.wire.reading
+        await socket.until(lambda: socket.wire.reading)
+        assert len(socket.messages) == 3 * TURN_FRAMES
+
+    run(scenario, monkeypatch)
+
+
+@pytest.mark.parametrize("piece", [100, 5_000, READ])
+@pytest.mark.parametrize("closed_by", ["session", "parser"])
+def test_after_our_close_frame_little_is_looked_at(piece: int, closed_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing is read any more: whoever goes on sending waits for itself."""
+    looked_at = 0
+
+    class Counting(FrameParser):
+        __slots__ = ()
+
+        def feed(self, data: bytes, sink: Any) -> bool:
+            nonlocal looked_at
+            looked_at += len(data)
+            return super().feed(data, sink)
+
+    monkeypatch.setitem(globals(), "FrameParser", Counting)
+
+    async def scenario() -> None:
+        socket = Socket()
+        if closed_by == "session":
+            socket.transport.close(CloseCode(3501, "bad request"))
+        else:
+            socket.transport.data_received(b"\x81\x02hi")
+        garbage = masked(0x1, b"{") * (READ // len(masked(0x1, b"{")))
+        sent = 0
+        while socket.wire.reading and not socket.wire.closing and sent < 100 * READ:
+            socket.transport.data_received(garbage[:piece])
+            sent += piece
+        assert sent <= MOST_UNWANTED + READ
+        assert looked_at <= MOST_UNWANTED + READ
+        assert socket.messages == []
+
+    run(scenario, monkeypatch)
+
+
+def test_the_answer_to_our_close_frame_is_found_behind_what_was_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the socket ends at once, as RFC 6455 section 7.1.1 has it."""
+
+    async def scenario() -> None:
+        socket = Socket()
+        socket.transport.data_received(
+            masked(0x1, b"close 3001 bye") + masked(0x1, b"1") * 100 + masked(0x8, b"\x0b\xb9")
+        )
+        await socket.until(lambda: socket.wire.closing)
+        assert socket.connection.events[-1] == ("closed", 3001, "bye")
+
+    run(scenario, monkeypatch)
