@@ -138,10 +138,17 @@ class ManualBroker:
         self.subscribed: set[Channel] = set()
         self.published: list[tuple[Publication, PublishOptions]] = []
         self.up = True
-        self.streams = Streams(lambda: 0.0)
+        # Milliseconds pass, so that no two streams begin at once.
+        ticks = count(1)
+        self._clock: Callable[[], float] = lambda: next(ticks) / 1000
+        self.streams = Streams(self._clock)
         # Held completions, in order, while `hold` is set.
         self.hold = False
         self.held: list[Callable[[], object]] = []
+
+    def lose_streams(self) -> None:
+        """As a server that lost all it had: what is published begins a stream of another generation."""
+        self.streams = Streams(self._clock)
 
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -180,7 +187,8 @@ class ManualBroker:
 
     def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
         for standing in standings:
-            if self.up and self.streams.top(standing.channel) != standing.position:
+            top = self.streams.top(standing.channel)
+            if self.up and top != standing.position and (top.offset or standing.position.offset):
                 self.complete(partial(elsewhere, standing))
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:

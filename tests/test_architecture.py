@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 
 # Lowest layer first. A module may import from its own part and from lower layers only.
 LAYERS = [
-    {"errors", "json_text"},
+    {"errors", "json_text", "epochs"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
     {"control", "guard"},
     {"repeating"},
@@ -29,6 +29,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 SANS_IO = {
     "errors",
     "json_text",
+    "epochs",
     "messages",
     "control",
     "guard",

@@ -11,6 +11,7 @@ from gateway.api.schemas import (
     HistoryResult,
 )
 from gateway.channels import Channels, ChannelSpec
+from gateway.epochs import continues
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE, RequestError
 from gateway.messages import (
     DEFAULT_APP,
@@ -63,7 +64,7 @@ class Histories:
     ) -> HistoryPage:
         limit = PART if request.limit < 0 else min(request.limit - have, PART)
         page = await self._node.read(spec.channel, history, HistoryQuery(limit, since, request.reverse, PART_BYTES))
-        if since is not None and since.epoch not in ("", page.top.epoch):
+        if since is not None and not continues(since.epoch, page.top.epoch, history.meta_ttl):
             raise RequestError(UNRECOVERABLE, f"the epoch is {page.top.epoch!r} now")
         return page
 

@@ -71,9 +71,9 @@ class Broker(Protocol):
     Order: all nodes see the publications of a channel in one order. Publishes of one node to one channel keep
     the order of their calls.
 
-    Streams: publications with history get the offsets 1, 2, 3... of an epoch, in the order in which they are
-    delivered. Where the broker cannot be sure that the stream is whole (its server was restarted, or another one
-    took over), the stream begins anew with another epoch.
+    Streams: publications with history get the offsets 1, 2, 3... of an epoch (epochs.py), in the order in which they
+    are delivered. Where the broker cannot be sure that the stream is whole (its server was restarted, or another
+    one took over), the stream begins anew with another epoch.
     """
 
     async def start(self, receiver: Receiver) -> None:
@@ -90,7 +90,7 @@ class Broker(Protocol):
         """
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
-        """Read a channel's stream, which begins with this when there is none: its position holds for a while.
+        """Read a channel's stream. Nothing is kept of one that nobody published to; its position is offset 0.
 
         What was published before the call is in it. `done` may be called before `read` returns, with
         BrokerUnavailable.

@@ -82,7 +82,9 @@ class MemoryBroker:
 
     def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
         for standing in standings:
-            if self._streams.read(standing.channel, standing.history, HistoryQuery()).top != standing.position:
+            top = self._streams.read(standing.channel, standing.history, HistoryQuery()).top
+            # Both 0: nothing was published, whenever that was seen.
+            if top != standing.position and (top.offset or standing.position.offset):
                 elsewhere(standing)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from gateway.broker import envelope
+from gateway.epochs import begun, continues, unused
 from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
     Channel,
@@ -22,8 +23,6 @@ from gateway.messages import (
     latest_key,
 )
 
-# Seconds for which a position is kept that nothing was published to.
-UNUSED_TTL = 600
 # What a value takes besides its bytes and those of its key, as in values.lua.
 VALUE_OVERHEAD = 128
 # Streams that have expired are looked for after so many accesses.
@@ -41,8 +40,8 @@ class _Value(NamedTuple):
 class _Stream:
     __slots__ = ("expire_at", "forget_at", "publications", "taken", "top", "values", "version", "version_epoch")
 
-    def __init__(self) -> None:
-        self.top = Position(0, secrets.token_hex(4))
+    def __init__(self, epoch: str) -> None:
+        self.top = Position(0, epoch)
         self.publications: deque[Publication] = deque()
         # By key, where only the newest count; the oldest first. What they take is bounded.
         self.values: OrderedDict[str, _Value] = OrderedDict()
@@ -96,12 +95,13 @@ class Streams:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._generation = secrets.token_hex(4)
         self._streams: dict[Channel, _Stream] = {}
         self._accesses = 0
 
     def append(self, publication: Publication, history: Retention, version_epoch: str) -> Publication | None:
         """The publication with its position; None for one whose version is not newer than the newest."""
-        stream = self._stream(publication.channel)
+        stream = self._begun(publication.channel)
         if publication.version:
             if version_epoch == stream.version_epoch and publication.version <= stream.version:
                 return None
@@ -117,13 +117,17 @@ class Streams:
         return publication
 
     def top(self, channel: Channel) -> Position:
-        return self._stream(channel).top
+        """Of a channel that nothing was published to nothing is kept."""
+        stream = self._known(channel)
+        return stream.top if stream is not None else Position(0, unused(self._generation, self._milliseconds()))
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery) -> HistoryPage:
-        stream = self._stream(channel)
-        unused = not stream.top.offset
-        stream.forget_at = self._clock() + (min(UNUSED_TTL, history.meta_ttl) if unused else history.meta_ttl)
-        if not query.limit or (query.since is not None and query.since.epoch not in ("", stream.top.epoch)):
+        stream = self._known(channel)
+        if stream is None:
+            return HistoryPage([], self.top(channel))
+        stream.forget_at = self._clock() + history.meta_ttl
+        since_epoch = query.since.epoch if query.since is not None else ""
+        if not query.limit or not continues(since_epoch, stream.top.epoch, history.meta_ttl):
             return HistoryPage([], stream.top)
         found: Iterable[Publication] = reversed(stream.publications) if query.reverse else stream.publications
         if query.since is not None:
@@ -140,8 +144,9 @@ class Streams:
 
     def set_value(self, publication: Publication, latest: Latest) -> Publication:
         """The publication with its position, as the value of its key. Raises RequestError when there is no room."""
-        stream, now = self._stream(publication.channel), self._clock()
+        stream, now = self._begun(publication.channel), self._clock()
         stream.forget(latest, now)
+        stream.forget_at = now + latest.ttl
         key, taken = latest_key(publication, latest), 0
         if not is_removal(publication):
             taken = _taken(key, publication)
@@ -152,19 +157,22 @@ class Streams:
             stream.drop_value(key)
         else:
             stream.keep(key, _Value(publication, now, taken))
-        stream.forget_at = now + latest.ttl
         return publication
 
     def values(self, channel: Channel, latest: Latest) -> HistoryPage:
-        stream = self._stream(channel)
+        stream = self._known(channel)
+        if stream is None:
+            return HistoryPage([], self.top(channel))
         stream.forget(latest, self._clock())
         return HistoryPage([value.publication for value in stream.values.values()], stream.top)
 
     def clear(self, channel: Channel) -> None:
-        self._stream(channel).publications.clear()
+        stream = self._known(channel)
+        if stream is not None:
+            stream.publications.clear()
 
-    def _stream(self, channel: Channel) -> _Stream:
-        """The stream as it is now."""
+    def _known(self, channel: Channel) -> _Stream | None:
+        """The stream as it is now, if something was published to the channel."""
         now = self._clock()
         self._accesses += 1
         if self._accesses % SWEEP_EVERY == 0:
@@ -172,8 +180,17 @@ class Streams:
                 del self._streams[key]
         stream = self._streams.get(channel)
         if stream is None or stream.forget_at <= now:
-            stream = self._streams[channel] = _Stream()
-            stream.forget_at = now + UNUSED_TTL
-        elif stream.expire_at <= now:
+            return None
+        if stream.expire_at <= now:
             stream.publications.clear()
         return stream
+
+    def _begun(self, channel: Channel) -> _Stream:
+        """The stream, which begins now when there is none. Who publishes says how long it is known."""
+        stream = self._known(channel)
+        if stream is None:
+            stream = self._streams[channel] = _Stream(begun(self._generation, self._milliseconds()))
+        return stream
+
+    def _milliseconds(self) -> int:
+        return int(self._clock() * 1000)

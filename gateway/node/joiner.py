@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.epochs import continues
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import HistoryPage, Position, Publication
-from gateway.node.recovery import Failure, Merged
+from gateway.node.recovery import Failure, Merged, agree, is_one_stream
 
 if TYPE_CHECKING:
     from gateway.node.stream import Stream
@@ -61,7 +62,7 @@ class Joiner:
 
     def start(self) -> None:
         """Read at once, also while the stream is being checked: both answers come together."""
-        if self._since is not None and self._since != self._stream.position:
+        if self._since is not None and not self._stands_at(self._stream.position):
             self._ask()
         self.advance()
 
@@ -111,6 +112,20 @@ class Joiner:
         """The fault of one subscriber must not keep the others waiting, who may hear of the same."""
         self._stream.around.guard.call("joiner", self._stream.channel.name, self._changed, error)
 
+    @property
+    def _meta_ttl(self) -> int:
+        return self._stream.history.meta_ttl
+
+    def _stands_at(self, position: Position | None) -> bool:
+        """Whether the client has seen all until there."""
+        since = self._since
+        if since is None or position is None or since.offset != position.offset:
+            return False
+        return bool(since.epoch) and continues(since.epoch, position.epoch, self._meta_ttl)
+
+    def _is_of(self, position: Position, top: Position) -> bool:
+        return is_one_stream(top.epoch, position.epoch, self._meta_ttl)
+
     def _outcome(self) -> Joined | None:
         """What `finish` would return; None while something is missing."""
         position = self._stream.position
@@ -123,7 +138,7 @@ class Joiner:
     def _judge(self, position: Position) -> Joined | None:
         if self._since is None:
             return Joined(position)
-        if self._since == position:
+        if self._stands_at(position):
             return Joined(position, recovered=True)
         read = self._read
         if read is None or read.page is None:
@@ -131,29 +146,29 @@ class Joiner:
         if self._cache:
             return self._newest(position, read, read.page)
         outcome = self._stream.merged(self._since, read)
-        if outcome is Failure.LOST and read.page.top.epoch == position.epoch:
+        if outcome is Failure.LOST and self._is_of(position, read.page.top):
             return Joined(position, recovered=False)
-        if isinstance(outcome, Merged) and outcome.position == position:
+        if isinstance(outcome, Merged) and agree(outcome.position, position, self._meta_ttl):
             return Joined(position, recovered=True, publications=outcome.publications)
         return None
 
     def _newest(self, position: Position, read: Read, page: HistoryPage) -> Joined | None:
         """In cache mode: the newest publication, if it is the one at the position."""
         recent = self._stream.recent(read)
-        if recent is None or page.top.epoch != position.epoch or page.top.offset > position.offset:
+        if recent is None or not self._is_of(position, page.top) or page.top.offset > position.offset:
             return None
         for publication in (*reversed(recent), *page.publications):
             if (publication.offset, publication.epoch) == position:
                 return Joined(position, recovered=True, publications=[publication])
         # Behind where the others stand nobody knows whether it is kept: they got there by a check.
-        return Joined(position, recovered=False) if page.top == position else None
+        return Joined(position, recovered=False) if agree(page.top, position, self._meta_ttl) else None
 
     def _is_stale(self, read: Read) -> bool:
         """Whether what was read cannot lead to an outcome any more."""
         position = self._stream.position
         if read.page is None or position is None:
             return False
-        if read.page.top.epoch != position.epoch or self._stream.recent(read) is None:
+        if not self._is_of(position, read.page.top) or self._stream.recent(read) is None:
             return True
         if self._since is None:
             return False
@@ -190,6 +205,6 @@ class Joiner:
         assert self._read is not None
         assert self._read.page is not None
         top = self._read.page.top
-        if self._since.epoch not in ("", top.epoch):
+        if not continues(self._since.epoch, top.epoch, self._meta_ttl):
             return "epoch"
         return "future" if self._since.offset > top.offset else "range"

@@ -11,7 +11,7 @@ from gateway.hub.fanout import footprint
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Changed, Joiner, PageDone, Read
-from gateway.node.recovery import Failure, Merged, following, merge
+from gateway.node.recovery import Failure, Merged, following, is_one_stream, merge
 from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ LAST_DELAY = 1.0
 CATCH_UP = 1.0
 # Bytes of publications that are kept while somebody reads; above it the reads are begun anew.
 RECENT_LIMIT = 4 * 1024 * 1024
+# Of the time for which positions are kept, the part after which the position of an unused channel is looked up again.
+LOOK_AGAIN = 0.25
 # Bytes of events without a position that wait for the end of a check; above it the subscribers are told.
 HELD_LIMIT = 4 * 1024 * 1024
 
@@ -60,6 +62,7 @@ class Stream:
         "_held",
         "_held_bytes",
         "_joiners",
+        "_looked_at",
         "_reading",
         "_recent",
         "_recent_bytes",
@@ -90,6 +93,8 @@ class Stream:
         self._again = False
         self._telling = False
         self._delay = 0.0
+        # When it was last known where the stream stands.
+        self._looked_at = 0.0
         self._closed = False
         self.check()
 
@@ -97,6 +102,13 @@ class Stream:
     def live(self) -> bool:
         """Whether the subscribers get what comes."""
         return self._check is None and not self._telling and self.position is not None
+
+    @property
+    def is_aging(self) -> bool:
+        """Whether nothing was published to the channel for so long that its position would be too old some day."""
+        if self.position is None or self.position.offset:
+            return False
+        return self.around.scheduler.now() - self._looked_at > self.history.meta_ttl * LOOK_AGAIN
 
     @property
     def is_used(self) -> bool:
@@ -137,7 +149,7 @@ class Stream:
         if not self.live:
             return
         assert self.position is not None
-        fresh, hole = following(self.position, publications)
+        fresh, hole = following(self.position, publications, self.history.meta_ttl)
         if fresh:
             self._deliver(fresh)
         if hole:
@@ -193,7 +205,7 @@ class Stream:
         """What came after a position, from a read that has its page."""
         recent = self.recent(read)
         assert read.page is not None
-        return Failure.AGAIN if recent is None else merge(since, read.page, recent)
+        return Failure.AGAIN if recent is None else merge(since, read.page, recent, self.history.meta_ttl)
 
     # Reads
 
@@ -222,14 +234,16 @@ class Stream:
         """A joiner has seen the top of the stream: this node may have missed something."""
         if self.position is None or not self.live:
             return
-        if top.epoch != self.position.epoch:
+        if not is_one_stream(top.epoch, self.position.epoch, self.history.meta_ttl):
             self.check()
         elif top.offset > self.position.offset:
             self.around.scheduler.call_later(CATCH_UP, partial(self._is_caught_up, top))
 
     def _is_caught_up(self, top: Position) -> None:
         position = self.position
-        if self.live and position is not None and position.epoch == top.epoch and position.offset < top.offset:
+        if not self.live or position is None or position.offset >= top.offset:
+            return
+        if is_one_stream(position.epoch, top.epoch, self.history.meta_ttl):
             self.check()
 
     def end(self, read: Read) -> None:
@@ -290,6 +304,7 @@ class Stream:
             self.around.metrics.refills.add()
             self.around.metrics.refilled_publications.add(len(page.publications))
         self.position = merged.position
+        self._looked_at = self.around.scheduler.now()
         if merged.publications:
             self._deliver(merged.publications)
         if self._again:

@@ -207,7 +207,7 @@ class Streams:
             self._idle.append(stream)
             if stream.active:
                 stream.active = False
-            elif isinstance(stream, LatestChannel):
+            elif isinstance(stream, LatestChannel) or stream.is_aging:
                 self.guard.call("check", stream.channel.name, stream.check)
             elif stream.live and stream.position is not None:
                 quiet.append(Standing(stream.channel, stream.history, stream.position))

@@ -11,6 +11,7 @@ from gateway.auth.permissions import (
     may_read_presence,
     presence_setting,
 )
+from gateway.epochs import continues
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
     Channel,
@@ -20,6 +21,7 @@ from gateway.messages import (
     HistoryQuery,
     Presence,
     PresenceStats,
+    Retention,
 )
 from gateway.protocols.base import Message
 from gateway.session.recovery import size
@@ -44,13 +46,13 @@ def handle_history(session: Session, request: History) -> None:
         spec.channel,
         spec.history,
         HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
-        session.then(partial(_history_read, session, request)),
+        session.then(partial(_history_read, session, request, spec.history)),
     )
 
 
-def _history_read(session: Session, request: History, outcome: HistoryPage | RequestError) -> None:
+def _history_read(session: Session, request: History, history: Retention, outcome: HistoryPage | RequestError) -> None:
     epoch = request.since.epoch if request.since is not None else ""
-    if isinstance(outcome, HistoryPage) and epoch not in ("", outcome.top.epoch):
+    if isinstance(outcome, HistoryPage) and not continues(epoch, outcome.top.epoch, history.meta_ttl):
         outcome = RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now")
     if isinstance(outcome, HistoryPage):
         session.inbox.rest(len(outcome.publications), size(outcome.publications))

@@ -9,6 +9,7 @@ from msgspec import structs
 from gateway.broker.base import Standing
 from gateway.broker.memory import MemoryBroker
 from gateway.broker.streams import Streams
+from gateway.epochs import continues
 from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
     PUBLISHED,
@@ -147,16 +148,24 @@ def test_a_long_stream_is_read_whole(engine: Engine) -> None:
     asyncio.run(scenario())
 
 
-def test_reading_begins_a_stream(engine: Engine) -> None:
-    """Its position holds: who subscribed before the first publication can tell that it missed nothing."""
+def test_the_first_publication_begins_what_was_read_before(engine: Engine) -> None:
+    """Who subscribed before it can tell that it missed nothing, whichever node it asked, and when."""
 
     async def scenario() -> None:
         async with engine.members(2) as (here, there):
             before = await read(here)
             assert before.publications == []
             assert before.top.offset == 0
-            assert await read(there) == before
-            assert await publish(there, "1") == (1, before.top.epoch)
+            later = await read(there)
+            assert continues(before.top.epoch, later.top.epoch, KEPT.meta_ttl)
+            position = await publish(there, "1")
+            assert position.offset == 1
+            for early in (before, later):
+                assert continues(early.top.epoch, position.epoch, KEPT.meta_ttl)
+                page = await read(here, limit=-1, since=early.top)
+                assert data(page.publications) == ["1"]
+                assert page.top == Position(*position)
+            assert await publish(here, "2") == (2, position.epoch)
 
     asyncio.run(scenario())
 
@@ -258,8 +267,11 @@ def test_the_newest_value_of_each_key_is_kept(engine: Engine) -> None:
             empty = await values(there)
             assert (empty.publications, empty.top.offset) == ([], 0)
             await there.subscribe(ROOM)
-            epoch = empty.top.epoch
-            assert await set_value(here, "a", "1", "once") == (1, epoch)
+            first = await set_value(here, "a", "1", "once")
+            assert isinstance(first, PublishResult)
+            epoch = first.epoch
+            assert first == (1, epoch)
+            assert continues(empty.top.epoch, epoch, 60)
             assert await set_value(here, "b", "2") == (2, epoch)
             assert await set_value(there, "a", "3") == (3, epoch)
             assert await set_value(there, "a", "late", "once") == (1, epoch)
@@ -327,7 +339,7 @@ def test_without_its_server_it_reads_nothing(engine: Engine) -> None:
 
 
 def test_streams_in_memory_end_with_time() -> None:
-    """Publications after their ttl, the position after its own; one that nothing was published to soon."""
+    """Publications after their ttl, the position after its own; what began later is another stream."""
     now = [0.0]
     streams = Streams(lambda: now[0])
 
@@ -338,23 +350,27 @@ def test_streams_in_memory_end_with_time() -> None:
     unused = streams.read(ROOM, KEPT, HistoryQuery()).top
     now[0] += 601
     first = append("1")
-    assert first.epoch != unused.epoch
+    assert not continues(unused.epoch, first.epoch, KEPT.meta_ttl)
     now[0] += 59
     assert len(streams.read(ROOM, KEPT, HistoryQuery(-1)).publications) == 1
     now[0] += 2
     assert streams.read(ROOM, KEPT, HistoryQuery(-1)) == ([], first)
     assert append("2") == (2, first.epoch)
     now[0] += 601
-    assert append("3").epoch != first.epoch
+    second = append("3")
+    assert second.epoch != first.epoch
+    assert not continues(first.epoch, second.epoch, KEPT.meta_ttl)
 
 
 def test_streams_in_memory_are_forgotten() -> None:
-    """Channels that nobody asks for any more do not stay for ever."""
+    """Channels that nobody publishes to any more do not stay for ever, those that nobody ever did not at all."""
     now = [0.0]
     streams = Streams(lambda: now[0])
     for number in range(500):
-        streams.top(Channel("default", f"a{number}"))
+        streams.append(Publication(Channel("default", f"a{number}"), b"1"), KEPT, "")
     now[0] += 10_000
     for number in range(1_000):
-        streams.top(Channel("default", f"b{number}"))
-    assert len(streams._streams) <= 1_000
+        streams.read(Channel("default", f"b{number}"), KEPT, HistoryQuery(-1))
+        streams.values(Channel("default", f"c{number}"), LATEST)
+        streams.clear(Channel("default", f"d{number}"))
+    assert len(streams._streams) == 0

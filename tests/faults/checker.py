@@ -114,9 +114,10 @@ class Checker:
         late = []
         for subscription in self.subscriptions:
             top = tops.get(subscription.channel)
-            if top is not None and not (
-                subscription.live and subscription.epoch == top.epoch and subscription.offset >= top.offset
-            ):
+            if top is None:
+                continue
+            is_there = subscription.epoch == top.epoch and subscription.offset >= top.offset
+            if not subscription.live or not (is_there or subscription.position.began_after(top)):
                 late.append(subscription)
         return late
 
@@ -124,7 +125,7 @@ class Checker:
         """The end: nothing is under way any more, and these are the ends of the streams as the gateway says."""
         for subscription in self.subscriptions:
             top = tops[subscription.channel]
-            if not subscription.live or (subscription.epoch, subscription.offset) != top:
+            if not subscription.live or not subscription.position.is_same(top):
                 text = f"live={subscription.live} at {subscription.epoch}:{subscription.offset}, the stream at {top}"
                 events = tuple(subscription.events)
                 self.report(Fault.STALE, subscription.channel, subscription.client, text, events)

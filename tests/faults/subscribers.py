@@ -196,7 +196,10 @@ class Subscriber:
         id = self._next_id(subscription.channel)
         recover = b""
         if subscription.positioned:
-            recover = b',"recover":true,"offset":%d,"epoch":"%b"' % (subscription.offset, subscription.epoch.encode())
+            recover = b',"recover":true,"offset":%d,"epoch":"%b"' % (
+                subscription.offset,
+                subscription.asks_from.encode(),
+            )
         return b'{"id":%d,"subscribe":{"channel":"%b"%b}}' % (id, subscription.channel.encode(), recover)
 
     def _next_id(self, channel: str) -> int:

@@ -25,6 +25,7 @@ class Subscription:
         "_holes",
         "_since",
         "_stream",
+        "asks_from",
         "channel",
         "client",
         "epoch",
@@ -45,6 +46,8 @@ class Subscription:
         self.client = client
         self.channel = channel
         self.epoch = ""
+        # The epoch of the last reply, by which SDKs ask: many take none from a publication.
+        self.asks_from = ""
         self.offset = 0
         # Whether there is a position to recover from.
         self.positioned = False
@@ -66,6 +69,7 @@ class Subscription:
         self.events.append(("subscribed", round(now, 3), top, recovered, was_recovering, len(publications)))
         asked = self.positioned
         self.live = True
+        self.asks_from = top.epoch
         if asked and not was_recovering:
             self._report(Fault.GAP, f"asked to recover from {self.epoch}:{self.offset}, answered as a first subscribe")
         if recovered:
@@ -80,11 +84,12 @@ class Subscription:
         checker = self._checker
         checker.deliveries += 1
         self.events.append((id, offset))
-        stream = self._stream
-        if stream is None or not self.live:
+        if not self.positioned or not self.live:
             self._report(Fault.MISORDERED, f"publication {id} at {offset} outside a subscription")
             return
-        if epoch and epoch != self.epoch:
+        is_next = not epoch or epoch == self.epoch or self._adopt(epoch)
+        stream = self._stream
+        if stream is None or not is_next:
             self._report(Fault.GAP, f"publication {id} at {epoch}:{offset} after {self.epoch}:{self.offset}")
             return
         if offset == self.offset + 1:
@@ -101,7 +106,20 @@ class Subscription:
             self.events.append(("interrupted", round(now, 3), why))
         self.live = False
 
+    @property
+    def position(self) -> Top:
+        return Top(self.epoch, self.offset)
+
     # Inside
+
+    def _adopt(self, epoch: str) -> bool:
+        """Go on in the stream that an unused channel has become; False when it is none of these."""
+        generation, unused, _ = self.epoch.partition("-")
+        if not unused or self.offset or epoch.partition(".")[0] != generation:
+            return False
+        self.epoch = epoch
+        self._stream = self._checker.stream(self, epoch)
+        return True
 
     def continuities(self, until: float) -> Iterator[Continuity]:
         """All of them; the one under way ends with `until`."""
@@ -115,7 +133,7 @@ class Subscription:
         self._since = now
         self._first = top.offset
         self._holes.clear()
-        self._stream = self._checker.stream(self, top.epoch)
+        self._stream = None if top.is_unused else self._checker.stream(self, top.epoch)
         self.epoch, self.offset = top
         self.positioned = True
 
@@ -123,7 +141,9 @@ class Subscription:
         if not self.positioned:
             self._report(Fault.GAP, "recovered without having asked")
             self._begin(now, top)
-        elif top.epoch != self.epoch:
+        elif top.is_unused and self.position.is_unused:
+            self.epoch = top.epoch
+        elif top.epoch != self.epoch and not self._adopt(top.epoch):
             self._report(Fault.GAP, f"recovered from {self.epoch}:{self.offset} into another epoch: {top}")
             self._begin(now, top)
         self._checker.recovered += 1

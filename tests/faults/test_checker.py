@@ -92,6 +92,25 @@ def test_a_new_epoch_after_a_restart_is_right() -> None:
     assert site.checker.gaps == 2
 
 
+def test_a_stream_may_begin_under_its_subscribers() -> None:
+    """Who came before it gets the first publication with its epoch, or with a recovery; each look says another."""
+    site = Site()
+    site.begin_anew("g.20")
+    ann, bob, eve = (site.checker.subscription(name, ROOM) for name in ("ann", "bob", "eve"))
+    for number, each in enumerate((ann, bob, eve)):
+        each.subscribed(site.tick(), Top(f"g-{10 + number}", 0))
+        assert each.position.is_same(Top("g-99", 0))
+    bob.interrupted(site.tick(), "cut")
+    bob.subscribed(site.tick(), Top("g-15", 0), recovered=True, was_recovering=True)
+    eve.interrupted(site.tick(), "cut")
+    first = site.publish()
+    for each in (ann, bob):
+        each.delivered(first, 1, "g.20")
+    eve.subscribed(site.tick(), Top("g.20", 0), recovered=True, was_recovering=True, publications=[(first, 1)])
+    site.publish_to(ann, bob, eve)
+    assert site.verdict() == {}
+
+
 def test_a_repeated_publish_may_arrive_in_two_epochs() -> None:
     """The server forgot the idempotency key with everything else; subscribers were told of a gap in between."""
     site = Site()

@@ -167,6 +167,14 @@ def change_epoch_live(site: Site, ann: Subscription) -> None:
     ann.delivered(id, 1, "b")
 
 
+def begin_in_another_generation(site: Site, ann: Subscription) -> None:
+    """What was published before it is lost, and nobody is told."""
+    bob = site.checker.subscription("bob", ROOM)
+    bob.subscribed(site.tick(), Top("g-10", 0))
+    site.begin_anew("h.20")
+    bob.delivered(site.publish(), 1, "h.20")
+
+
 def change_epoch_silently(site: Site, ann: Subscription) -> None:
     """A subscriber of an idle channel is never told that its stream is gone."""
     site.begin_anew("b")
@@ -254,6 +262,7 @@ PLANTED: list[tuple[Callable[[Site, Subscription], None], dict[Fault, int]]] = [
     (hand_out_again, {Fault.FORKED: 2}),
     (forget_to_say, {Fault.GAP: 1, Fault.RECOVERY: 1}),
     (change_epoch_live, {Fault.GAP: 1, Fault.LOST: 1, Fault.STALE: 1}),
+    (begin_in_another_generation, {Fault.GAP: 1, Fault.LOST: 1, Fault.STALE: 2}),
     (change_epoch_silently, {Fault.STALE: 1}),
     (change_epoch_without_cause, {Fault.EPOCH: 1}),
     (change_epoch_once_too_often, {Fault.EPOCH: 1}),

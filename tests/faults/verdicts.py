@@ -44,6 +44,20 @@ class Top(NamedTuple):
     epoch: str
     offset: int
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing was published yet: epochs of such a channel are GENERATION-TIME, and of no stream."""
+        return not self.offset and "-" in self.epoch
+
+    def is_same(self, other: "Top") -> bool:
+        """Whether it is the same place: of an unused channel also when it was looked at another time."""
+        return self == other or (self.is_unused and other.is_unused)
+
+    def began_after(self, other: "Top") -> bool:
+        """Whether the other is of an unused channel, and this of what it is now, or has become since."""
+        generation = other.epoch.partition("-")[0]
+        return other.is_unused and self.epoch.startswith((f"{generation}-", f"{generation}."))
+
 
 class Continuity(NamedTuple):
     """A time in which a subscriber was told of no gap, and the last position it reached."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gateway.broker.base import HistoryDone
 from gateway.config.settings import NamespaceSettings, ServerSettings
+from gateway.epochs import continues
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, BrokerUnavailable, RequestError
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, HistoryQuery, Position, Publication, Retention
@@ -107,8 +108,9 @@ class World(Site):
         """The publication at a position; the one before the next for the start of an epoch."""
         if position in self._numbers:
             return self._numbers[position]
-        following = self._numbers.get(Position(1, position.epoch), self.count + 1)
-        return following - 1
+        # Of a channel that nothing had been published to: before the first of the stream that it became.
+        epoch = self.top.epoch if continues(position.epoch, self.top.epoch, KEPT.meta_ttl) else position.epoch
+        return self._numbers.get(Position(1, epoch), self.count + 1) - 1
 
     def reader(self) -> Reader:
         self.readers += 1
@@ -138,4 +140,4 @@ class World(Site):
 
     def reset(self) -> None:
         """The stream begins anew, as after a restart of the server."""
-        del self.broker.streams._streams[ROOM]
+        self.broker.lose_streams()

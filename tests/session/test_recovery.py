@@ -9,6 +9,7 @@ from centrifuge.fossil import apply_delta
 
 from gateway import errors
 from gateway.control import SubscribeUser
+from gateway.epochs import continues
 from gateway.hub.encoder import DeltaEncoder
 from gateway.messages import Channel, Connect, Position, PublishOptions, Retention, Subscribe
 from gateway.protocols.centrifuge import CentrifugeProtocol
@@ -65,12 +66,12 @@ def bare(publications: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_subscription_says_where_it_stands(world: World) -> None:
-    """An empty stream has a position too; the reply comes before what is published."""
+    """A channel that nothing was published to has a position too; the reply comes before what is published."""
     client = world.connect()
     reply = subscribe(client, "kept:a")["subscribe"]
     assert reply.keys() == {"recoverable", "positioned", "epoch"}
     epoch = publish(world, "kept:a", 1)
-    assert reply["epoch"] == epoch
+    assert continues(reply["epoch"], epoch, 600)
     (push,) = client.got()
     assert push["push"]["pub"]["offset"] == 1
     assert push["push"]["pub"]["epoch"] == epoch
@@ -80,6 +81,24 @@ def test_a_subscription_says_where_it_stands(world: World) -> None:
         "epoch": epoch,
         "offset": 1,
     }
+
+
+def test_who_came_before_the_first_publication_goes_on_by_its_epoch(world: World) -> None:
+    """Many SDKs take none from a publication: whatever they got since, they get the rest, and learn the epoch then."""
+    early = subscribe(world.connect(), "kept:a")["subscribe"]["epoch"]
+    for seen in (0, 2):
+        nothing = subscribe(world.connect(), "kept:a", recover=True, offset=seen, epoch=early)["subscribe"]
+        assert nothing.get("recovered", False) is (seen == 0)
+    epoch = publish(world, "kept:a", 1, 2, 3)
+    for seen in (0, 1, 3):
+        reply = subscribe(world.connect(), "kept:a", recover=True, offset=seen, epoch=early)["subscribe"]
+        assert reply["recovered"]
+        assert reply["epoch"] == epoch
+        assert bare(reply.get("publications", [])) == pubs(*range(seen + 1, 4))
+        (answer,) = world.connect().send(
+            {"id": 2, "history": {"channel": "kept:a", "limit": -1, "since": {"offset": seen, "epoch": early}}}
+        )
+        assert "error" in answer or answer["history"]["epoch"] == epoch
 
 
 def test_who_comes_back_gets_what_it_missed_with_the_reply(world: World) -> None:
@@ -215,7 +234,7 @@ def test_a_gap_that_cannot_be_filled_ends_subscriptions(world: World) -> None:
     served.send({"id": 1, "connect": {"token": world.token("ann", channels=["kept:a"])}})
     publish(world, "kept:a", 1)
     own.got()
-    world.broker.streams._streams.clear()
+    world.broker.lose_streams()
     publish(world, "kept:a", 2)
     world.scheduler.run()
     (push,) = own.got()

@@ -1,7 +1,7 @@
 """The generation of a server: as long as it stays the same, nothing that was written has been lost.
 
-An epoch begins with the generation in which it began. Otherwise a replica that took over without the newest writes, or
-a server that came back from an old snapshot, would give their offsets out again, and nobody would notice.
+An epoch begins with the generation of its server (epochs.py). Otherwise a replica that took over without the newest
+writes, or a server that came back from an old snapshot, would give their offsets out again, and nobody would notice.
 
 A generation ends when the server is another process (its run id), or was promoted again in between: then `INFO
 replication` tells another `master_replid2`. Neither id of the replication would do alone: `master_replid` also changes
@@ -11,7 +11,6 @@ itself keeps the name of its generation (generation.lua), and all nodes agree on
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha1
 from typing import Any
 
 import hiredis
@@ -27,8 +26,6 @@ DURABLE = "_"
 UNWATCHED = "-"
 # Characters of a name: enough that no two of one installation are equal.
 LENGTH = 12
-# Bytes of what tells one epoch of a generation from another.
-SALT_BYTES = 4
 
 REPLICATION = pack("INFO", "replication")
 
@@ -43,7 +40,8 @@ async def learn(link: Link, key: bytes, *, durable: bool) -> None:
         latest = promotion(await link.ask_packed(REPLICATION))
         if run is None:
             raise BrokerUnavailable("INFO server says no run_id; redis.durable would do without")
-        name = sha1(f"{run}:{latest}".encode(), usedforsecurity=False).hexdigest()[:LENGTH]
+        # Another one each time, so that it also ends when the server loses all that it had (FLUSHALL).
+        name = secrets.token_hex(LENGTH // 2)
         answer: bytes = await link.ask("EVAL", GENERATION.text, 1, key, run, latest, name)
     except hiredis.ReplyError as error:
         raise BrokerUnavailable(f"the server's generation (INFO, or redis.durable) is not to be had: {error}") from None
@@ -60,11 +58,6 @@ def promotion(reply: Any) -> str:
         raise BrokerUnavailable(f"this server is a {info.get('role', 'server without a role')}, not a primary")
     before = info.get("master_replid2", "")
     return before if before.strip("0") else ""
-
-
-def new_epoch(generation: str) -> str:
-    """The epoch of a stream that would begin now."""
-    return generation + secrets.token_hex(SALT_BYTES)
 
 
 class GenerationWatch:

@@ -22,15 +22,15 @@ def _script(*names: str) -> Script:
 
 
 PUBLISH_ONCE = _script("first_result", "publish_once")
-STREAM_PUBLISH = _script("guard", "first_result", "stream_publish")
-STREAM_READ = _script("guard", "stream_read")
-STREAM_COMPARE = _script("guard", "stream_compare")
+STREAM_PUBLISH = _script("guard", "epochs", "first_result", "stream_publish")
+STREAM_READ = _script("guard", "epochs", "stream_read")
+STREAM_COMPARE = _script("guard", "epochs", "stream_compare")
 PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
 PRESENCE_GONE = _script("presence_gone")
 GENERATION = _script("generation")
-LATEST_PUBLISH = _script("guard", "first_result", "values", "latest_publish")
-LATEST_READ = _script("guard", "values", "latest_read")
+LATEST_PUBLISH = _script("guard", "epochs", "first_result", "values", "latest_publish")
+LATEST_READ = _script("guard", "epochs", "values", "latest_read")
 OCCUPY = _script("occupy")
 
 # What each of the two links has to know.

@@ -7,7 +7,6 @@ from typing import Any
 from gateway.broker import envelope
 from gateway.broker.base import Standing
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis.generation import new_epoch
 from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import Link, pack
 from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_COMPARE, STREAM_PUBLISH, STREAM_READ, Script
@@ -26,10 +25,6 @@ from gateway.messages import (
     latest_key,
 )
 
-# Seconds for which a position is kept that nothing was published to: long enough for a client to come back with it,
-# short since it costs nothing but a glance to make clients subscribe to channels that do not exist.
-UNUSED_TTL = 600
-
 
 def publish_command(
     keys: Keys, publication: Publication, history: Retention, options: PublishOptions, server: Link
@@ -37,7 +32,6 @@ def publish_command(
     return pack(
         *_publish(STREAM_PUBLISH, keys, [keys.stream(publication.channel)], publication, options),
         server.generation,
-        new_epoch(server.generation),
         history.size,
         history.ttl,
         history.meta_ttl,
@@ -69,9 +63,7 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
         keys.meta(channel),
         keys.stream(channel),
         server.generation,
-        new_epoch(server.generation),
         history.meta_ttl,
-        _unused_ttl(history),
         query.limit,
         "" if since is None else since.offset,
         "" if since is None else since.epoch,
@@ -85,13 +77,9 @@ def compare_command(keys: Keys, standings: Sequence[Standing], server: Link) -> 
     """For streams of one partition."""
     arguments: list[str | int] = []
     for _, history, (offset, epoch) in standings:
-        arguments += (epoch, offset, history.meta_ttl if offset else _unused_ttl(history))
+        arguments += (epoch, offset, history.meta_ttl)
     metas = [keys.meta(standing.channel) for standing in standings]
-    return pack("EVALSHA", STREAM_COMPARE.sha, len(metas), *metas, server.promotion, *arguments)
-
-
-def _unused_ttl(history: Retention) -> int:
-    return min(UNUSED_TTL, history.meta_ttl)
+    return pack("EVALSHA", STREAM_COMPARE.sha, len(metas), *metas, server.promotion, server.generation, *arguments)
 
 
 def latest_command(
@@ -101,7 +89,6 @@ def latest_command(
     return pack(
         *_publish(LATEST_PUBLISH, keys, [keys.values(channel), keys.times(channel)], publication, options),
         server.generation,
-        new_epoch(server.generation),
         latest.ttl,
         latest_key(publication, latest),
         latest.keys,
@@ -122,7 +109,6 @@ def values_command(keys: Keys, channel: Channel, latest: Latest, server: Link) -
         keys.values(channel),
         keys.times(channel),
         server.generation,
-        new_epoch(server.generation),
         latest.ttl,
         int(time.time() * 1000),
         server.promotion,

@@ -3,33 +3,38 @@
 -- KEYS[2] values    hash: key -> "OFFSET;" and the body
 -- KEYS[3] times     sorted set: key -> when it was published (Unix ms)
 -- KEYS[4] result    "offset:epoch" of an idempotent publish, expires after the window; absent without a key
--- ARGV    bus channel, head of the message, body, generation, epoch to begin with, ttl (s), key, keys at most,
---         bytes at most, now (Unix ms), window (s), 1 to remove the value, promotion
+-- ARGV    bus channel, head of the message, body, generation, ttl (s), key, keys at most, bytes at most,
+--         now (Unix ms), window (s), 1 to remove the value, promotion
 -- Returns {offset, epoch}; with offset 0 when the channel has as many keys as it may have, -1 when its values would take
 -- more bytes than they may.
-if is_stale(ARGV[13]) then
+if is_stale(ARGV[12]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
 -- What keeps a value out that is to make the values take so many bytes; `before`: those of the one it replaces, or 0.
 local function obstacle(before, bytes)
-    if before == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
+    if before == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[7]) then
         return '0'
     end
-    return bytes > tonumber(ARGV[9]) and '-1'
+    return bytes > tonumber(ARGV[8]) and '-1'
 end
-local window = tonumber(ARGV[11])
+local window = tonumber(ARGV[10])
 local first = window > 0 and first_result(KEYS[4])
 if first then
     return first
 end
 local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'b')
 local epoch, offset, bytes = meta[1], tonumber(meta[2] or '0'), tonumber(meta[3] or '0')
--- An epoch of another generation may have lost values.
-if not epoch or string.sub(epoch, 1, #ARGV[4]) ~= ARGV[4] then
-    epoch, offset, bytes = ARGV[5], 0, 0
-    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+local key, ttl, is_removal = ARGV[6], tonumber(ARGV[5]), ARGV[11] == '1'
+if not is_of(epoch, ARGV[4]) then
+    epoch, offset, bytes = ARGV[4] .. '.' .. milliseconds(), 0, 0
+    -- First a write that a server without memory refuses: see stream_publish.
+    redis.call('HSET', KEYS[1], 'e', epoch, 's', 0, 'b', 0)
+    redis.call('EXPIRE', KEYS[1], ttl)
+    redis.call('DEL', KEYS[2], KEYS[3])
+elseif not is_removal then
+    -- Likewise: what makes room below is no such write. A removal passes also then.
+    redis.call('HSET', KEYS[1], 'e', epoch)
 end
-local key, ttl, is_removal = ARGV[7], tonumber(ARGV[6]), ARGV[12] == '1'
 local text = string.format('%.0f', offset + 1)
 local value = text .. ';' .. ARGV[3]
 local before, after = taken(redis.call('HSTRLEN', KEYS[2], key), key), 0
@@ -37,7 +42,7 @@ if not is_removal then
     after = taken(#value, key)
     local full = obstacle(before, bytes - before + after)
     if full then
-        local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[10]) - ttl * 1000))
+        local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[9]) - ttl * 1000))
         if freed > 0 then
             bytes = bytes - freed
             redis.call('HSET', KEYS[1], 'b', bytes)
@@ -55,7 +60,7 @@ if is_removal then
     redis.call('ZREM', KEYS[3], key)
 else
     redis.call('HSET', KEYS[2], key, value)
-    redis.call('ZADD', KEYS[3], ARGV[10], key)
+    redis.call('ZADD', KEYS[3], ARGV[9], key)
 end
 redis.call('HSET', KEYS[1], 'e', epoch, 's', text, 'b', bytes)
 -- Together, so that the bytes are always those of the values.

@@ -1,19 +1,16 @@
--- Reads the values of a channel, and begins an epoch where there is none.
+-- Reads the values of a channel. One that nothing was published to leaves nothing here.
 -- KEYS[1] meta, KEYS[2] values, KEYS[3] times   as of latest_publish
--- ARGV    generation, epoch to begin with, ttl (s), now (Unix ms), promotion
+-- ARGV    generation, ttl (s), now (Unix ms), promotion
 -- Returns {offset, epoch, {offset, body, ...}}, in no order.
-if is_stale(ARGV[5]) then
+if is_stale(ARGV[4]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
 local meta = redis.call('HMGET', KEYS[1], 'e', 's')
 local epoch, offset = meta[1], meta[2] or '0'
-if not epoch or string.sub(epoch, 1, #ARGV[1]) ~= ARGV[1] then
-    epoch, offset = ARGV[2], '0'
-    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-    redis.call('HSET', KEYS[1], 'e', epoch, 's', offset)
-    redis.call('EXPIRE', KEYS[1], ARGV[3])
+if not is_of(epoch, ARGV[1]) then
+    return {'0', ARGV[1] .. '-' .. milliseconds(), {}}
 end
-local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[4]) - tonumber(ARGV[3]) * 1000))
+local freed = forget(KEYS[2], KEYS[3], string.format('%.0f', tonumber(ARGV[3]) - tonumber(ARGV[2]) * 1000))
 if freed > 0 then
     redis.call('HINCRBY', KEYS[1], 'b', -freed)
 end

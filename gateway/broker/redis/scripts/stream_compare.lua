@@ -1,15 +1,20 @@
 -- Compares where the streams of channels of one partition stand with where they are thought to stand.
 -- KEYS    meta of each channel, as of stream_publish
--- ARGV    promotion, then for each channel: epoch, offset, ttl of the meta (s)
+-- ARGV    promotion, generation, then for each channel: epoch, offset, ttl of the meta (s)
 -- Returns the numbers, from 1, of those that stand elsewhere.
 if is_stale(ARGV[1]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
 local elsewhere = {}
 for index, key in ipairs(KEYS) do
-    local at = 3 * index - 1
+    local at = 3 * index
     local meta = redis.call('HMGET', key, 'e', 's')
-    if meta[1] == ARGV[at] and (meta[2] or '0') == ARGV[at + 1] then
+    if not is_of(meta[1], ARGV[2]) then
+        -- Nothing was published to it.
+        if ARGV[at + 1] ~= '0' then
+            elsewhere[#elsewhere + 1] = index
+        end
+    elseif meta[1] == ARGV[at] and meta[2] == ARGV[at + 1] then
         redis.call('EXPIRE', key, ARGV[at + 2])
     else
         elsewhere[#elsewhere + 1] = index
