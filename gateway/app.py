@@ -70,7 +70,7 @@ class Gateway:
         settings = opened(settings)
         self.settings = settings
         self.metrics = Metrics()
-        self.admission = Admission(settings.limits, self.metrics)
+        self.admission = Admission(settings.limits, self.metrics, trusted_proxies=settings.trusted_proxies)
         self.drain = Drain(settings.drain.window)
         limits, body = settings.limits, settings.api.max_body
         self.options = HttpOptions(

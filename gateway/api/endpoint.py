@@ -46,6 +46,9 @@ STATUS = {
 # Methods of the Centrifugo API that need what this gateway does not have yet.
 UNAVAILABLE = ("rpc",)
 
+# The extension of the scope by which our HTTP class hears that a connection has proved who it is (http_protocol.py).
+AUTHENTICATED = "gateway.authenticated"
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -84,6 +87,8 @@ class ApiEndpoint:
             self._metrics.api_errors.add("unauthorized")
             await _respond(send, 401, _error(ApiError(401, reason)))
             return
+        if (connection := scope.get("extensions", {}).get(AUTHENTICATED)) is not None:
+            connection["authenticated"]()
         body = await _body(receive)
         if body is None:
             return

@@ -18,7 +18,13 @@ API = ("keys", "insecure")
 # stream any more.
 DELIVERY = ("delivery", "history_size", "latest_key")
 # What differs between machines of different sizes.
-OF_ONE_NODE = {"connections", "unauthenticated", "connections_per_user", "connections_per_address"}
+OF_ONE_NODE = {
+    "connections",
+    "unauthenticated",
+    "unauthenticated_per_address",
+    "connections_per_user",
+    "connections_per_address",
+}
 
 # Characters of a digest: enough to tell settings apart. Guesses at a secret can be tried at it, as they can at a token.
 DIGEST = 8

@@ -176,7 +176,13 @@ class LimitSettings(Section):
     )
     connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(
-        4_096, description="Connections of one node that have not authenticated yet."
+        4_096,
+        description="Connections of one node that have not authenticated yet; at the limit the oldest is dropped.",
+    )
+    unauthenticated_per_address: Count = Field(
+        1_024,
+        description="Of these, connections of one address (of an IPv6 /64); proxies of trusted_proxies are exempt. "
+        "0: any number.",
     )
     connections_per_user: Count = Field(0, description="Connections of one user on one node. 0: any number.")
     connections_per_address: Count = Field(

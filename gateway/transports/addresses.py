@@ -11,6 +11,23 @@ Network = IPv4Network | IPv6Network
 _MOST_HOPS = 32
 
 
+# IPv6 subscribers get a /64 at least (RFC 6177): whoever has one has all addresses in it.
+_SUBSCRIBER_BITS = 64
+
+
+def counted_as(address: str) -> str:
+    """What an address counts under: an IPv4 address itself, also where a socket shows it as IPv6, else its /64."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = _unmapped(ipaddress.ip_address(address.partition("%")[0]))
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(IPv6Network((int(parsed) >> _SUBSCRIBER_BITS << _SUBSCRIBER_BITS, _SUBSCRIBER_BITS)))
+
+
 def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Network]) -> str:
     """The address nearest to the client that somebody trusted vouches for, in its usual notation.
 
@@ -21,7 +38,7 @@ def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Ne
     first address that is not a trusted proxy's is the client's. What stands left of it, or left of anything that
     is no address, may be the client's invention.
     """
-    if not trusted or not _is_trusted(peer, trusted):
+    if not is_trusted(peer, trusted):
         return peer
     nearest = peer
     for hop in _hops(header):
@@ -29,14 +46,14 @@ def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Ne
         if address is None:
             break
         nearest = str(address)
-        if not _is_trusted(nearest, trusted):
+        if not is_trusted(nearest, trusted):
             break
     return nearest
 
 
 def is_secure(scheme: str, peer: str, header: Callable[[str], str], trusted: Sequence[Network]) -> bool:
     """Whether the client's own hop is encrypted. `scheme` is that of the socket."""
-    if trusted and _is_trusted(peer, trusted):
+    if is_trusted(peer, trusted):
         said = header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         if said:
             return said in ("https", "wss")
@@ -83,9 +100,10 @@ def _unmapped(address: Address) -> Address:
     return address if mapped is None else mapped
 
 
-def _is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
-    if not peer:
-        return True
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether the other end of a socket is a proxy whose headers count; that of a Unix socket is, once any is."""
+    if not trusted or not peer:
+        return bool(trusted)
     try:
         address = _unmapped(ipaddress.ip_address(peer))
     except ValueError:

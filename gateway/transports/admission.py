@@ -4,10 +4,12 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.metrics import Metrics
+from gateway.transports.addresses import Network, counted_as, is_trusted
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +21,9 @@ OVERFLOW = 128
 LOG_INTERVAL = 5.0
 # Seconds after which a refused client may try again.
 RETRY_AFTER = 5
+# Seconds for which a connection may stay without authenticating although others need its place: in a storm of clients
+# the oldest are those that are nearly done, and a node lets some thousands a second in.
+PATIENCE = 1.0
 
 
 class Refusal(NamedTuple):
@@ -31,6 +36,7 @@ class Refusal(NamedTuple):
 
 FULL = Refusal(503, "connections", "limits.connections")
 UNAUTHENTICATED = Refusal(503, "unauthenticated", "limits.unauthenticated")
+SHARE = Refusal(429, "unauthenticated of an address", "limits.unauthenticated_per_address")
 DRAINING = Refusal(503, "draining", "")
 ADDRESS = Refusal(429, "address", "limits.connections_per_address")
 
@@ -45,22 +51,42 @@ class AdmissionLimits(Protocol):
     def unauthenticated(self) -> int: ...
 
     @property
+    def unauthenticated_per_address(self) -> int: ...
+
+    @property
     def connections_per_address(self) -> int: ...
 
 
 class Admission:
-    """Who is connected to the clients' listener, from the TCP connection on: silent ones count too."""
+    """Who is connected to the clients' listener, from the TCP connection on: silent ones count too.
 
-    def __init__(self, limits: AdmissionLimits, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
-        """Without a limit of its own the descriptor limit counts, which the server raises to its hard value."""
+    Those who have not authenticated have a limit, and each address a share of it. At either the oldest of them loses
+    its connection to the newest, so that nobody keeps others out by being silent.
+    """
+
+    def __init__(
+        self,
+        limits: AdmissionLimits,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        """Without a limit of its own the descriptor limit counts, which the server raises to its hard value.
+
+        Connections of trusted proxies are those of many clients: they count by what the proxy says of each, once it
+        did.
+        """
         self.apply(limits)
+        self._trusted_proxies = trusted_proxies
         self._refused = metrics.refused
         self._clock = clock
         self._logged: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
         self._by_address: dict[str, int] = {}
+        # Those who have not authenticated, the oldest first: all of them, and those of each address.
+        self._waiting: OrderedDict[Place, None] = OrderedDict()
+        self._waiting_at: dict[str, OrderedDict[Place, None]] = {}
         self.total = 0
-        self.unauthenticated = 0
         self.clients = 0
         # No client is let in any more.
         self.draining = False
@@ -71,18 +97,57 @@ class Admission:
         """These limits hold for those who come from now on."""
         self.limit = limits.connections or max(descriptor_limit() - RESERVED_DESCRIPTORS, 1)
         self._unauthenticated_limit = limits.unauthenticated
+        self._share = limits.unauthenticated_per_address
         self._address_limit = limits.connections_per_address
 
-    def enter(self) -> "Place":
-        """A connection arrives."""
-        self.total += 1
-        self.unauthenticated += 1
-        return Place(self)
-
     @property
-    def overflows(self) -> bool:
-        """So many connections that the newest is not even listened to."""
-        return self.total > self.limit + OVERFLOW
+    def unauthenticated(self) -> int:
+        """Connections that have not authenticated."""
+        return len(self._waiting)
+
+    def enter(self, peer: str = "", drop: Callable[[], object] | None = None) -> "Place":
+        """A connection arrives from `peer`, empty for a Unix socket. `drop` ends it at once, without an answer."""
+        self.total += 1
+        place = Place(self, self._clock(), drop)
+        self._waiting[place] = None
+        if peer and not is_trusted(peer, self._trusted_proxies):
+            self.wait_at(place, counted_as(peer))
+        if len(self._waiting) > self._unauthenticated_limit:
+            self._make_room(self._waiting, UNAUTHENTICATED)
+        return place
+
+    def wait_at(self, place: "Place", address: str) -> None:
+        """The place is that of a client at this address, and it has not authenticated."""
+        place.waits_at = address
+        waiting = self._waiting_at.setdefault(address, OrderedDict())
+        waiting[place] = None
+        if self._share and len(waiting) > self._share:
+            self._make_room(waiting, SHARE)
+
+    def end_waiting(self, place: "Place") -> None:
+        """It has authenticated, or is gone."""
+        self._waiting.pop(place, None)
+        waiting = self._waiting_at.get(place.waits_at)
+        if waiting is not None:
+            waiting.pop(place, None)
+            if not waiting:
+                del self._waiting_at[place.waits_at]
+
+    def _make_room(self, waiting: "OrderedDict[Place, None]", reason: Refusal) -> None:
+        oldest = next(iter(waiting))
+        if self._clock() - oldest.since >= PATIENCE and oldest.drop is not None:
+            drop = oldest.drop
+            oldest.leave()
+            drop()
+            self.refused(reason.reason, reason.setting)
+
+    def overflow(self, place: "Place") -> Refusal | None:
+        """Why the newest is not even listened to: there are too many beyond a limit."""
+        if self.total > self.limit + OVERFLOW:
+            return FULL
+        if self.unauthenticated > self._unauthenticated_limit + OVERFLOW:
+            return UNAUTHENTICATED
+        return SHARE if self._exceeds_share(place, OVERFLOW) else None
 
     def check(self) -> Refusal | None:
         """Whether a connection that is counted already may become a WebSocket."""
@@ -93,6 +158,13 @@ class Admission:
         if self.unauthenticated > self._unauthenticated_limit:
             return UNAUTHENTICATED
         return None
+
+    def check_share(self, place: "Place") -> Refusal | None:
+        """Whether the address of a place has more that wait than its share, all of them young."""
+        return SHARE if self._exceeds_share(place, 0) else None
+
+    def _exceeds_share(self, place: "Place", overflow: int) -> bool:
+        return bool(self._share) and len(self._waiting_at.get(place.waits_at, ())) > self._share + overflow
 
     def count_address(self, address: str) -> bool:
         """Count a client of the address; False and nothing counted when it has too many."""
@@ -134,10 +206,15 @@ class Admission:
 class Place:
     """What one connection occupies. Leaving is idempotent, and so is each step."""
 
-    __slots__ = ("_address", "_admission", "_authenticated", "_client", "_left")
+    __slots__ = ("_address", "_admission", "_authenticated", "_client", "_left", "drop", "since", "waits_at")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, since: float, drop: Callable[[], object] | None) -> None:
         self._admission = admission
+        self.since = since
+        # Ends the connection while it has not authenticated; None where nobody can, and afterwards.
+        self.drop = drop
+        # The address among whose connections it waits, empty for none.
+        self.waits_at = ""
         self._authenticated = False
         self._client = False
         self._left = False
@@ -146,6 +223,12 @@ class Place:
     def check(self, address: str) -> Refusal | None:
         """Whether a WebSocket may open for a client at this address; from then on it counts there."""
         refusal = self._admission.check()
+        if refusal is None and not self._authenticated:
+            if address and not self.waits_at:
+                # A trusted proxy has said whose connection it is.
+                self._admission.wait_at(self, counted_as(address))
+            refusal = self._admission.check_share(self)
+        address = counted_as(address)
         if refusal is not None or not self._admission.limits_addresses or not address or self._address:
             return refusal
         if not self._admission.count_address(address):
@@ -163,7 +246,8 @@ class Place:
         """The client proved who it is."""
         if not self._authenticated and not self._left:
             self._authenticated = True
-            self._admission.unauthenticated -= 1
+            self._admission.end_waiting(self)
+            self.drop = None
 
     def leave(self) -> None:
         """The connection is gone."""

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
-from gateway.transports.admission import FULL, Admission, Place, Refusal
+from gateway.transports.admission import Admission, Place, Refusal
 from gateway.transports.drain import Drain
 from gateway.transports.flow import BoundedFlowControl
 from gateway.transports.responses import error_response, refusal_headers
@@ -24,6 +24,9 @@ from gateway.transports.websocket.upgrade import Upgrade
 SLOWEST_BODY = 512
 # Bytes on the wire per byte of a body: a chunk of one byte has five around it.
 CHUNK_OVERHEAD = 6
+# The extension of the ASGI scope by which an application says that a connection has proved who it is: idle between its
+# requests it does not count as one that has not. {"authenticated": Callable[[], None]}
+AUTHENTICATED = "gateway.authenticated"
 # Requests of one connection that wait for the one before them.
 MOST_PIPELINED = 16
 # Bytes of a body without a limit of its own.
@@ -148,10 +151,12 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         admission = self._options.admission
         if admission is not None and self.place is None:
-            self.place = admission.enter()
-            if admission.overflows:
-                self._refuse_upgrade(FULL)
+            self.place = admission.enter(self.client[0] if self.client else "", transport.abort)
+            if (overflow := admission.overflow(self.place)) is not None:
+                self._refuse_upgrade(overflow)
                 return
+        elif self.place is not None:
+            self.place.drop = transport.abort
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -245,6 +250,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             if not self._wants_websocket:
                 return
         super().on_headers_complete()
+        if self.place is not None:
+            self.scope["extensions"] = {AUTHENTICATED: {"authenticated": self.place.authenticated}}
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from gateway.config.settings import TlsSettings
 from gateway.errors import ConfigError
-from gateway.transports.admission import FULL, Place
+from gateway.transports.admission import Place
 from gateway.transports.http_protocol import GatewayHttpProtocol, HttpOptions
 
 # Connections accepted in one turn of the loop at most.
@@ -63,7 +63,7 @@ class TlsAcceptor:
         loop = asyncio.get_running_loop()
         for _ in range(BATCH):
             try:
-                client, _ = listener.accept()
+                client, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError:
@@ -71,14 +71,15 @@ class TlsAcceptor:
                 loop.remove_reader(listener.fileno())
                 loop.call_later(EXHAUSTED_DELAY, self._watch, listener)
                 return
-            place = self._admission.enter()
-            if self._admission.overflows:
-                self._admission.refused(FULL.reason, FULL.setting)
+            place = self._admission.enter(peer[0] if isinstance(peer, tuple) else "")
+            if (overflow := self._admission.overflow(place)) is not None:
+                self._admission.refused(overflow.reason, overflow.setting)
                 place.leave()
                 client.close()
                 continue
             client.setblocking(False)
             task = loop.create_task(self._secure(client, place))
+            place.drop = task.cancel
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 

@@ -23,7 +23,7 @@ from gateway.metrics import Metrics
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_protocol import AUTHENTICATED, HttpOptions
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 from gateway.transports.websocket.endpoint import Handshake, HandshakeRefused, WebSocketEndpoint
@@ -61,6 +61,7 @@ class Site:
             WebSocketRoute("/record/{channel:path}", endpoint),
             WebSocketRoute("/echo", _echo),
             Route("/hello", lambda request: PlainTextResponse("hello")),
+            Route("/known", _known),
             Route("/size", _size, methods=["POST"]),
         ]
         return Starlette(routes=routes)
@@ -101,6 +102,12 @@ class Site:
     @property
     def url(self) -> str:
         return f"{self.address[0]}:{self.address[1]}"
+
+
+async def _known(request: Request) -> Response:
+    """Says that the connection has proved who it is."""
+    request.scope["extensions"][AUTHENTICATED]["authenticated"]()
+    return PlainTextResponse("hello")
 
 
 async def _echo(websocket: WebSocket) -> None:

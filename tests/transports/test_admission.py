@@ -2,6 +2,7 @@
 
 import logging
 import resource
+from ipaddress import ip_network
 
 import pytest
 
@@ -12,9 +13,12 @@ from gateway.transports.admission import (
     FULL,
     LOG_INTERVAL,
     OVERFLOW,
+    PATIENCE,
     RESERVED_DESCRIPTORS,
+    SHARE,
     UNAUTHENTICATED,
     Admission,
+    Place,
     descriptor_limit,
     raise_descriptor_limit,
 )
@@ -53,12 +57,107 @@ def test_silent_connections_count_as_unauthenticated() -> None:
 
 def test_overflow_is_a_little_above_the_limit() -> None:
     """So that health checks are still answered at the limit."""
-    counted = admission()
-    for _ in range(10 + OVERFLOW):
+    counted = admission(unauthenticated=1_000)
+    for _ in range(9 + OVERFLOW):
         counted.enter()
-    assert not counted.overflows
-    counted.enter()
-    assert counted.overflows
+    assert counted.overflow(counted.enter()) is None
+    assert counted.overflow(counted.enter()) is FULL
+    waiting = admission(connections=1_000, unauthenticated=10)
+    for _ in range(9 + OVERFLOW):
+        waiting.enter()
+    assert waiting.overflow(waiting.enter()) is None
+    assert waiting.overflow(waiting.enter()) is UNAUTHENTICATED
+
+
+class Crowd:
+    """Connections that come at times of the test's choice, and what became of them."""
+
+    def __init__(self, **limits: int) -> None:
+        self.now = 0.0
+        self.dropped: list[str] = []
+        self.metrics = Metrics()
+        trusted = (ip_network("10.0.0.0/8"),)
+        self.counted = Admission(LimitSettings.model_validate(limits), self.metrics, lambda: self.now, trusted)
+
+    def come(self, name: str, peer: str) -> Place:
+        return self.counted.enter(peer, lambda: self.dropped.append(name))
+
+
+def test_the_oldest_that_waits_loses_its_place_to_the_newest() -> None:
+    """It had its time; who authenticates or leaves is in nobody's way; younger ones stay, and the newest is refused."""
+    crowd = Crowd(connections=100, unauthenticated=3, unauthenticated_per_address=0)
+    first = crowd.come("first", "192.0.2.1")
+    crowd.come("second", "192.0.2.2").authenticated()
+    crowd.come("third", "192.0.2.3").leave()
+    for name in ("fourth", "fifth"):
+        crowd.come(name, "192.0.2.4")
+    assert crowd.counted.unauthenticated == 3
+    crowd.now = PATIENCE
+    assert crowd.come("sixth", "192.0.2.5").check("192.0.2.5") is None
+    assert crowd.dropped == ["first"]
+    first.authenticated()
+    assert crowd.counted.unauthenticated == 3
+    crowd.come("seventh", "192.0.2.5")
+    crowd.come("eighth", "192.0.2.5")
+    assert crowd.dropped == ["first", "fourth", "fifth"]
+    ninth = crowd.come("ninth", "192.0.2.6")
+    assert ninth.check("192.0.2.6") is UNAUTHENTICATED
+    assert crowd.dropped == ["first", "fourth", "fifth"]
+    assert crowd.metrics.refused.values == {"unauthenticated": 3}
+
+
+@pytest.mark.parametrize(
+    ("attacker", "neighbour"),
+    [
+        (["192.0.2.1"], "192.0.2.2"),
+        (["192.0.2.1", "::ffff:192.0.2.1"], "192.0.2.2"),
+        (["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::"], "2001:db8:0:1::1"),
+        (["fe80::1%eth0", "fe80::2%eth0"], "fe80:0:0:1::1"),
+    ],
+)
+def test_an_address_has_its_share_of_those_who_wait(attacker: list[str], neighbour: str) -> None:
+    """It drops its own oldest, whatever it is written like; the others notice nothing."""
+    crowd = Crowd(connections=100, unauthenticated=50, unauthenticated_per_address=4)
+    kept = crowd.come("neighbour", neighbour)
+    for number in range(20):
+        crowd.come(f"silent {number}", attacker[number % len(attacker)])
+        crowd.now += PATIENCE
+    assert crowd.dropped == [f"silent {number}" for number in range(16)]
+    assert kept.check(neighbour) is None
+    assert crowd.come("another", neighbour).check(neighbour) is None
+
+
+def test_a_young_crowd_of_one_address_is_refused_beyond_its_share() -> None:
+    """As a storm of clients behind one address; they come again."""
+    crowd = Crowd(connections=1_000, unauthenticated=500, unauthenticated_per_address=4)
+    places = [crowd.come("x", "192.0.2.1") for _ in range(5 + OVERFLOW)]
+    assert places[-1].check("192.0.2.1") is SHARE
+    assert crowd.counted.overflow(places[-1]) is SHARE
+    assert crowd.dropped == []
+    for place in places[:-4]:
+        place.authenticated()
+    assert places[-1].check("192.0.2.1") is None
+
+
+def test_a_trusted_proxy_is_no_client() -> None:
+    """Its connections count by what it says of each, from when it has said it; those of a Unix socket too."""
+    crowd = Crowd(connections=1_000, unauthenticated=500, unauthenticated_per_address=4)
+    for peer in ("10.0.0.1", ""):
+        places = [crowd.come("x", peer) for _ in range(20)]
+        assert all(crowd.counted.overflow(place) is None for place in places)
+        assert [place.check(f"198.51.100.{number}") for number, place in enumerate(places)] == [None] * 20
+        of_one = [crowd.come("x", peer).check("203.0.113.7") for _ in range(5)]
+        assert of_one == [None] * 4 + [SHARE]
+        crowd = Crowd(connections=1_000, unauthenticated=500, unauthenticated_per_address=4)
+
+
+def test_clients_of_an_ipv6_network_are_counted_together() -> None:
+    """A subscriber has a /64, and all addresses in it."""
+    counted = admission(per_address=2)
+    first, second, third = (counted.enter() for _ in range(3))
+    assert first.check("2001:db8::1") is None
+    assert second.check("2001:db8::2") is None
+    assert third.check("2001:db8::3") is ADDRESS
 
 
 def test_clients_are_counted_by_address_only_when_limited() -> None:

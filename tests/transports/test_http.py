@@ -363,7 +363,7 @@ def test_thousands_of_half_open_connections_do_no_harm() -> None:
         for _, writer in half:
             writer.close()
 
-    with fast_site(settings_of(header_timeout=3.0)) as site:
+    with fast_site(settings_of(header_timeout=3.0, unauthenticated_per_address=0)) as site:
         asyncio.run(run(site))
 
 

@@ -83,8 +83,13 @@ class Handshake:
 
     @property
     def _peer(self) -> str:
-        client = self._scope.get("client")
-        return client[0] if client else ""
+        return peer_of(self._scope)
+
+
+def peer_of(scope: Scope) -> str:
+    """The other end of the socket, empty for a Unix socket."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 Open = Callable[[Handshake], tuple[Connection, str | None]]
@@ -123,7 +128,7 @@ class WebSocketEndpoint:
             await self._serve(scope, receive, send, place)
             return
         # Nobody counted this connection when it arrived.
-        place = self._admission.enter()
+        place = self._admission.enter(peer_of(scope))
         detached = False
         try:
             detached = await self._serve(scope, receive, send, place)
@@ -169,6 +174,7 @@ class WebSocketEndpoint:
             detachment["detach"](connection, place)
             return True
         transport = AsgiTransport(connection, send, place, self.message_size, self._metrics.protocol_errors)
+        place.drop = transport.abort
         await transport.run(receive)
         return False
 
