@@ -37,6 +37,7 @@ from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
 from gateway.guard import Guard
 from gateway.hangup import Terminal
+from gateway.hub.budget import Budget
 from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
 from gateway.metrics import Metrics
@@ -118,6 +119,11 @@ class Gateway:
             refusals=log.Refusals(),
             handle=handle,
         )
+        self._budget = budget = Budget(limits.waiting, scheduler, self.metrics)
+        budget.watch("slow client", lambda: self._services.outboxes)
+        budget.watch("fan-out", self.node.hub.behind)
+        budget.watch("read", lambda: self.node.streams.holders)
+        budget.watch("message", lambda: self.options.partial)
         # One encoder each: its identity names the delivery group of all its connections.
         self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)
         self._centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), frame, PING_FRAME)
@@ -188,8 +194,9 @@ class Gateway:
         for options in (self.options, self.internal_options):
             options.apply(limits)
         for endpoint in self._endpoints:
-            endpoint.message_size = limits.message_size
+            endpoint.message_size = limits.frame_size
         self._services.limits = limits
+        self._budget.limit = limits.waiting
         self._services.anonymous = settings.auth.anonymous
         self.node.streams.max_publications = limits.history
         self.node.streams.max_bytes = recovered_bytes(limits)
@@ -218,7 +225,7 @@ class Gateway:
             open_connection=open_connection,
             trusted_proxies=settings.trusted_proxies,
             metrics=self.metrics,
-            message_size=settings.limits.message_size,
+            message_size=settings.limits.frame_size,
         )
 
     def _open_centrifuge(self, handshake: Handshake) -> tuple[Session, str | None]:
@@ -249,7 +256,9 @@ class Gateway:
             except RequestError as error:
                 # Not an answer to a client: the detail is all that counts.
                 raise GatewayError(error.detail) from error
+            self._budget.start()
             yield
+            self._budget.stop()
             await self.node.stop()
         finally:
             await self.verifier.stop()

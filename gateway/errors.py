@@ -43,6 +43,8 @@ class CloseCode(NamedTuple):
 
 
 NORMAL = CloseCode(1000, "")
+# RFC 6455 section 7.4.1: clients do not come back with the same message.
+MESSAGE_TOO_BIG = CloseCode(1009, "message too big")
 CONNECTION_CLOSED = CloseCode(3000, "connection closed")
 SHUTDOWN = CloseCode(3001, "shutdown")
 SERVER_ERROR = CloseCode(3004, "internal server error")

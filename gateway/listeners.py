@@ -10,6 +10,9 @@ from gateway.config.addresses import Endpoint, parse
 from gateway.errors import ConfigError
 
 BACKLOG = 2048
+# Bytes that the kernel keeps for a client that does not read; it counts twice as many, for its own needs. Left to
+# itself it lets a buffer grow to 4 MiB. Enough for 20 Mbit/s over 100 ms.
+SEND_BUFFER = 128 * 1024
 
 
 class AddressInUse(ConfigError):
@@ -58,6 +61,8 @@ def _bind_tcp(endpoint: Endpoint, *, reuse_port: bool) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # What it accepts has the same.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind(name)
     except OSError:
         listener.close()
@@ -69,6 +74,7 @@ def _bind_unix(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         _remove_stale(path)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind(path)
         # A proxy runs as another user; what the socket gives access to has its own keys.
         os.chmod(path, 0o666)  # noqa: S103

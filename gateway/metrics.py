@@ -135,6 +135,16 @@ class Metrics:
         self.errors = LabelledCounter("gateway_command_errors", "code", "Commands answered with an error.")
         self.connect_errors = LabelledCounter("gateway_connect_errors", "reason", "Connects that failed.")
         self.outbox_bytes = Gauge("gateway_outbox_bytes", "Bytes waiting for slow clients.")
+        self.congested = Gauge(
+            "gateway_connections_congested", "Clients that read more slowly than is written to them."
+        )
+        self.waiting_bytes = Gauge(
+            "gateway_waiting_bytes", "Bytes that wait for clients, for reads and for the rest of a message, altogether."
+        )
+        self.waiting_limit = Gauge("gateway_waiting_limit_bytes", "The limit of these (limits.waiting).")
+        self.shed = LabelledCounter(
+            "gateway_shed", "kind", "Who kept most of what waits, and had to let go of it since there was too much."
+        )
         # hub
         self.subscriptions = Gauge("gateway_subscriptions", "Subscriptions of local clients.")
         self.channels = Gauge("gateway_channels", "Channels with local subscribers.")

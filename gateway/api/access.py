@@ -1,11 +1,23 @@
 """Who may call the API."""
 
+import asyncio
 import hmac
+import logging
+import time
 from collections.abc import Sequence
 
 from pydantic import SecretStr
 
+logger = logging.getLogger(__name__)
+
 Headers = Sequence[tuple[bytes, bytes]]
+
+# Seconds until a wrong key is answered, and how many of these answers wait at most; those beyond are not looked at any
+# further. Together they bound the guesses of all callers to 100 a second.
+REFUSAL_DELAY = 1.0
+MOST_DELAYED = 100
+# Seconds between two lines of the log about wrong keys.
+LOG_INTERVAL = 5.0
 
 _SCHEME = b"apikey "
 
@@ -19,6 +31,29 @@ class Access:
     def __init__(self, keys: Sequence[SecretStr], *, insecure: bool) -> None:
         """`insecure` lets everybody in who sends no Origin."""
         self.apply(keys, insecure=insecure)
+        self._delayed = 0
+        self._logged_at = -LOG_INTERVAL
+        self._refused = 0
+
+    async def delay(self) -> bool:
+        """Let who has sent a wrong key wait for the answer; False where too many wait for one."""
+        self._log()
+        if self._delayed >= MOST_DELAYED:
+            return False
+        self._delayed += 1
+        try:
+            await asyncio.sleep(REFUSAL_DELAY)
+        finally:
+            self._delayed -= 1
+        return True
+
+    def _log(self) -> None:
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            logger.warning("API requests refused: no key, or a wrong one", extra={"count": self._refused})
+            self._refused = 0
 
     def apply(self, keys: Sequence[SecretStr], *, insecure: bool) -> None:
         """These keys count from now on."""

@@ -49,6 +49,8 @@ UNAVAILABLE = ("rpc",)
 # The extension of the scope by which our HTTP class hears that a connection has proved who it is (http_protocol.py).
 AUTHENTICATED = "gateway.authenticated"
 
+CLOSE = (b"connection", b"close")
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -85,7 +87,11 @@ class ApiEndpoint:
         reason = self._access.refuses(headers)
         if reason:
             self._metrics.api_errors.add("unauthorized")
-            await _respond(send, 401, _error(ApiError(401, reason)))
+            if await self._access.delay():
+                await _respond(send, 401, _error(ApiError(401, reason)))
+            else:
+                # A guess a connection.
+                await _respond(send, 429, _error(ApiError(429, "too many requests without a valid API key")), CLOSE)
             return
         if (connection := scope.get("extensions", {}).get(AUTHENTICATED)) is not None:
             connection["authenticated"]()

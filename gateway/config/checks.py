@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.config.addresses import is_local, parse
-from gateway.config.settings import ServerSettings
+from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256.
 HMAC_SECRET_BYTES = 32
@@ -187,6 +187,24 @@ def _timing(settings: ServerSettings) -> Iterator[str]:
 
 def _limits(settings: ServerSettings) -> Iterator[str]:
     limits = settings.limits
+    # A client that comes back connects and subscribes to all its channels at once.
+    at_once = limits.channels + 1
+    if limits.commands_per_second and limits.commands_per_second < at_once:
+        yield (
+            f"limits.commands_per_second is less than limits.channels allows at once ({at_once}): a client that comes "
+            "back with all its channels has to wait"
+        )
+    if limits.subscribes_per_second and limits.subscribes_per_second < limits.channels:
+        yield (
+            "limits.subscribes_per_second is less than limits.channels: a client that comes back with all its channels "
+            "is refused some of them"
+        )
+    if limits.channels_per_user and limits.channels_per_user < limits.channels:
+        yield "limits.channels_per_user is less than limits.channels: no connection can have as many"
+    if limits.unauthenticated_per_address > limits.unauthenticated:
+        yield "limits.unauthenticated_per_address is more than limits.unauthenticated, so that it has no effect"
+    if limits.message_size < SUBSCRIBE_BYTES:
+        yield f"limits.message_size is less than {SUBSCRIBE_BYTES}: a command with a token may not fit"
     if limits.message_size > limits.outbox:
         yield "limits.message_size is more than limits.outbox: one message closes a client that is slow for a moment"
     if limits.message_size > settings.api.max_body:

@@ -19,6 +19,7 @@ API = ("keys", "insecure")
 DELIVERY = ("delivery", "history_size", "latest_key")
 # What differs between machines of different sizes.
 OF_ONE_NODE = {
+    "waiting",
     "connections",
     "unauthenticated",
     "unauthenticated_per_address",

@@ -160,13 +160,22 @@ class OriginSettings(Section):
     )
 
 
+# Of a subscribe command: a channel's name has up to 255, a token mostly 300 to 1,000.
+SUBSCRIBE_BYTES = 2_048
+
+
 class LimitSettings(Section):
     """Zero switches a limit off, where zero is allowed."""
 
     message_size: Annotated[int, Field(ge=1, le=16 * 1024 * 1024)] = Field(
-        65_536, description="Bytes of one message from a client, or of one publication from a backend."
+        65_536, description="Bytes of one command or message of a client, or of one publication from a backend."
     )
     outbox: Bytes = Field(1_048_576, description="Bytes waiting for a slow client before it is closed (3008).")
+    waiting: Annotated[int, Field(ge=16 * 1024 * 1024)] = Field(
+        256 * 1024 * 1024,
+        description="Bytes that may wait on one node altogether: for slow clients, fan-out, reads, the rest of large "
+        "messages. Above it those that keep most are closed, or told that they missed something.",
+    )
     channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
     history: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000, description="Publications in one answer to a client: of its history, or recovered."
@@ -192,6 +201,14 @@ class LimitSettings(Section):
         1_000,
         description="Commands of one connection per second; above it the node stops reading. 0: any number.",
     )
+    subscribes_per_second: Count = Field(
+        500,
+        description="Subscribes of one user per second on one node, of one connection where it is anonymous; above it "
+        "they are refused (111). 0: any number.",
+    )
+    channels_per_user: Count = Field(
+        0, description="Channels that the connections of one user have on one node together. 0: any number."
+    )
     publishes_per_second: Count = Field(
         200, description="Publishes of one connection per second; above it they are refused. 0: any number."
     )
@@ -199,6 +216,11 @@ class LimitSettings(Section):
     header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")
     header_timeout: PositiveSeconds = Field(10.0, description="Seconds to send a complete request head.")
     fragments: Annotated[int, Field(ge=1)] = Field(1_024, description="Fragments of one WebSocket message.")
+
+    @property
+    def frame_size(self) -> int:
+        """Bytes of one WebSocket message: SDKs send a connect and a subscribe for each channel in one."""
+        return self.message_size + self.channels * SUBSCRIBE_BYTES
 
 
 class HeartbeatSettings(Section):

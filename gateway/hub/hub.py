@@ -18,6 +18,25 @@ TURN_WRITES = 500
 WAITING_LIMIT = 4 * 1024 * 1024
 
 
+class _Behind(Generic[S]):
+    """What waits in one channel. A Holder of the budget."""
+
+    __slots__ = ("_fanout", "_hub")
+
+    def __init__(self, hub: "Hub[S]", fanout: Fanout[S]) -> None:
+        self._hub = hub
+        self._fanout = fanout
+
+    @property
+    def size(self) -> int:
+        return self._fanout.waiting_bytes
+
+    def shed(self) -> None:
+        """The subscribers are told."""
+        self._hub.discard(self._fanout.channel)
+        self._hub.on_fault(self._fanout.channel)
+
+
 class Hub(Generic[S]):
     """Subscribers by channel. Order per channel is kept; channels overtake each other."""
 
@@ -36,6 +55,10 @@ class Hub(Generic[S]):
         metrics.subscriptions.read = lambda: self._subscriptions
         metrics.channels.read = lambda: len(self._fanouts)
         metrics.fanout_waiting.read = lambda: sum(fanout.waiting_bytes for fanout in self._queue)
+
+    def behind(self) -> Iterator[_Behind[S]]:
+        """What waits, by channel."""
+        return (_Behind(self, fanout) for fanout in self._queue)
 
     @property
     def num_subscriptions(self) -> int:

@@ -20,6 +20,13 @@ class Outbox:
         """Frames were dropped: no other may follow them."""
         return self._frames is None
 
+    def shed(self) -> None:
+        """Overflow now: others need the memory."""
+        if self._frames is not None:
+            self._frames = None
+            self.size = 0
+            self._overflow()
+
     def write(self, frame: bytes) -> None:
         if self._frames is None:
             return
@@ -27,9 +34,7 @@ class Outbox:
         if self.size <= self._limit:
             self._frames.append(frame)
             return
-        self._frames = None
-        self.size = 0
-        self._overflow()
+        self.shed()
 
     def take(self) -> bytes:
         """All that waits, as one block; the outbox is empty afterwards."""

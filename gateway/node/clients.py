@@ -1,8 +1,9 @@
 """The clients connected to this node, by connection and by user."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
+from gateway.auth.rate_limits import TokenBucket
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
 from gateway.messages import ClientId, ClientInfo, User
@@ -16,6 +17,10 @@ class Client(Protocol):
 
     @property
     def user(self) -> User: ...
+
+    @property
+    def num_channels(self) -> int:
+        """Its subscriptions, those that are under way too."""
 
     def member(self, name: str) -> ClientInfo:
         """Who it is in a channel."""
@@ -45,13 +50,23 @@ class Client(Protocol):
         """Whether its token is among the revoked ones."""
 
 
+class _Account:
+    """The connections of one user, and what they share."""
+
+    __slots__ = ("clients", "subscribes")
+
+    def __init__(self) -> None:
+        self.clients: set[Client] = set()
+        self.subscribes: TokenBucket | None = None
+
+
 class Clients:
     """All authenticated clients of the node."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Client] = {}
         # Anonymous clients have no user to be addressed by and are not listed here.
-        self._by_user: dict[User, set[Client]] = {}
+        self._by_user: dict[User, _Account] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -66,24 +81,44 @@ class Clients:
     def add(self, client: Client) -> None:
         self._by_id[client.client] = client
         if client.user.name:
-            self._by_user.setdefault(client.user, set()).add(client)
+            account = self._by_user.get(client.user)
+            if account is None:
+                account = self._by_user[client.user] = _Account()
+            account.clients.add(client)
 
     def remove(self, client: Client) -> None:
         """Forget a client; one that was never added is ignored."""
         if self._by_id.pop(client.client, None) is None or not client.user.name:
             return
-        of_user = self._by_user[client.user]
-        of_user.remove(client)
-        if not of_user:
+        account = self._by_user[client.user]
+        account.clients.remove(client)
+        if not account.clients:
             del self._by_user[client.user]
 
     def connections(self, user: User) -> int:
         """Connections of a user on this node."""
-        return len(self._by_user.get(user, ()))
+        return len(self._of(user))
+
+    def channels(self, user: User) -> int:
+        """Channels of a user on this node, over all its connections."""
+        return sum(client.num_channels for client in self._of(user))
+
+    def subscribes(self, user: User, rate: int) -> TokenBucket:
+        """What the subscribes of a user are taken from, a second (0: any number); each anonymous client has its own."""
+        account = self._by_user.get(user)
+        if account is None:
+            return TokenBucket.of(rate)
+        if account.subscribes is None:
+            account.subscribes = TokenBucket.of(rate)
+        return account.subscribes
+
+    def _of(self, user: User) -> Collection[Client]:
+        account = self._by_user.get(user)
+        return account.clients if account is not None else ()
 
     def select(self, user: User, client: str) -> Iterable[Client]:
         """The connections of a user, or the one of them with this id. Safe to disconnect while iterating."""
         if not client:
-            return list(self._by_user.get(user, ()))
+            return list(self._of(user))
         found = self._by_id.get(client)
         return [found] if found is not None and found.user == user else []

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from gateway.errors import RequestError
 from gateway.guard import Guard
+from gateway.hub.budget import Holder
 from gateway.hub.fanout import footprint
 from gateway.messages import (
     AGE,
@@ -49,6 +50,8 @@ class Surroundings(Protocol):
     scheduler: Scheduler
     metrics: Metrics
     guard: Guard
+    # Those that keep something.
+    holders: set[Holder]
 
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> object:
         """Read all values."""
@@ -194,6 +197,7 @@ class LatestChannel:
     def close(self) -> None:
         """Nobody is left."""
         self._closed = True
+        self.around.holders.discard(self)
 
     # What arrives
 
@@ -209,10 +213,20 @@ class LatestChannel:
         assert self._recent is not None
         self._recent.extend(publications)
         self._recent_bytes += sum(map(footprint, publications))
+        self.around.holders.add(self)
         if self._recent_bytes > RECENT_LIMIT:
-            # Those who follow do not fit to what is read, and it is read again.
+            self.shed()
+
+    @property
+    def size(self) -> int:
+        """As a Holder of the budget: what is kept while the values are read."""
+        return self._recent_bytes
+
+    def shed(self) -> None:
+        """Those who follow do not fit to what is read, and it is read again."""
+        if self._recent is not None:
             self._recent.clear()
-            self._recent_bytes = 0
+        self._recent_bytes = 0
 
     def _follow(self, publications: Sequence[Publication]) -> None:
         """Those that are newer, up to a hole."""
@@ -306,6 +320,8 @@ class LatestChannel:
 
     def _read(self, outcome: HistoryPage | RequestError) -> None:
         recent, self._recent = self._recent or [], None
+        self._recent_bytes = 0
+        self.around.holders.discard(self)
         if self._closed:
             return
         if isinstance(outcome, RequestError):

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.errors import RequestError
 from gateway.guard import Guard
+from gateway.hub.budget import Holder
 from gateway.hub.fanout import footprint
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.metrics import Metrics
@@ -35,6 +36,8 @@ class Surroundings(Protocol):
     scheduler: Scheduler
     metrics: Metrics
     guard: Guard
+    # Those that keep something.
+    holders: set[Holder]
     # What one read may bring.
     max_publications: int
     max_bytes: int
@@ -137,6 +140,7 @@ class Stream:
         self._check = None
         self._reading.clear()
         self._recent.clear()
+        self._recent_bytes = 0
         self._drop_held()
 
     # Live
@@ -165,6 +169,7 @@ class Stream:
             self._pass_on(events)
             return
         self._held.extend(events)
+        self.around.holders.add(self)
         self._held_bytes += sum(map(footprint, events))
         if self._held_bytes > HELD_LIMIT:
             self.lose()
@@ -177,6 +182,11 @@ class Stream:
     def _drop_held(self) -> None:
         self._held.clear()
         self._held_bytes = 0
+        self._keep_less()
+
+    def _keep_less(self) -> None:
+        if not self.size:
+            self.around.holders.discard(self)
 
     def _deliver(self, publications: Sequence[Publication]) -> None:
         last = publications[-1]
@@ -187,13 +197,28 @@ class Stream:
     def _keep(self, publications: Sequence[Publication]) -> None:
         self._recent.extend(publications)
         self._recent_bytes += sum(map(footprint, publications))
+        self.around.holders.add(self)
         if self._recent_bytes > RECENT_LIMIT:
-            count = len(self._recent)
-            self._recent = []
-            self._recent_bytes = 0
-            for read in self._reading:
-                if read.start is not None:
-                    read.start -= count
+            self._drop_recent()
+
+    def _drop_recent(self) -> None:
+        """The reads are begun anew."""
+        count = len(self._recent)
+        self._recent = []
+        self._recent_bytes = 0
+        for read in self._reading:
+            if read.start is not None:
+                read.start -= count
+
+    @property
+    def size(self) -> int:
+        """As a Holder of the budget: what is kept while somebody reads, or checks."""
+        return self._recent_bytes + self._held_bytes
+
+    def shed(self) -> None:
+        self._drop_recent()
+        if self._held:
+            self.lose()
 
     def recent(self, read: Read) -> Sequence[Publication] | None:
         """What arrived since the read was asked for; None when that was too much to keep."""
@@ -252,6 +277,7 @@ class Stream:
         if not self._reading:
             self._recent.clear()
             self._recent_bytes = 0
+            self._keep_less()
 
     # Checks
 

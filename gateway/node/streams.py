@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 from gateway.broker.base import Broker, Standing
 from gateway.errors import INTERNAL, RequestError
 from gateway.guard import Guard
+from gateway.hub.budget import Holder
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Changed, Joiner, PageDone
@@ -61,6 +62,7 @@ class Streams:
         self.scheduler = scheduler
         self.metrics = metrics
         self.guard = guard
+        self.holders: set[Holder] = set()
         self.deliver = deliver
         self.is_busy = is_busy
         self.tell = tell

@@ -37,6 +37,9 @@ class WireProtocol(Protocol):
     def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
         """The requests in one message, in order. Raises Disconnect for what is not the protocol's."""
 
+    def commands(self, data: bytes) -> Sequence[bytes]:
+        """The commands in one message as they were sent: the size of each is bounded. For messages that are large."""
+
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         """The reply to a connect."""
 

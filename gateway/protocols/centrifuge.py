@@ -48,6 +48,9 @@ class CentrifugeProtocol:
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
         return decode(data)
 
+    def commands(self, data: bytes) -> Sequence[bytes]:
+        return data.split(b"\n")
+
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         parts = [
             b'{"id":%d,"connect":{"client":"%b","version":"%b","ping":%d'

@@ -45,6 +45,9 @@ class PlainProtocol:
     def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
         return (Publish(0, "", data, Kind.BINARY if binary else Kind.TEXT),)
 
+    def commands(self, data: bytes) -> Sequence[bytes]:
+        return (data,)
+
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         """What was missed of the one channel, when the token has let the connection in."""
         return [message for name, sub in (result.subs or {}).items() for message in self.subscribed(id, name, sub)]

@@ -49,6 +49,7 @@ class SessionServices:
 
     def __post_init__(self) -> None:
         self.metrics.outbox_bytes.read = lambda: sum(outbox.size for outbox in self.outboxes)
+        self.metrics.congested.read = lambda: len(self.outboxes)
 
     def expiry(self, expire_at: int) -> tuple[bool, int]:
         """(expires, ttl in seconds) of replies. A ttl of zero would read as "never", so the least is one."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from gateway import errors
-from gateway.auth.rate_limits import TokenBucket
+from gateway.auth.rate_limits import UNLIMITED, TokenBucket
 from gateway.auth.tokens import Identity, is_among
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
@@ -50,6 +50,7 @@ class Session:
         "services",
         "state",
         "subs",
+        "subscribes",
     )
 
     _transport: Transport
@@ -68,6 +69,8 @@ class Session:
         self.home = home
         self.due = 0
         self.publishes = TokenBucket.of(services.limits.publishes_per_second)
+        # Of its user, once it is known.
+        self.subscribes: TokenBucket = UNLIMITED
         self.encoder = encoder
         self._initial = initial
         self._outbox: Outbox | None = None
@@ -79,6 +82,10 @@ class Session:
     def congested(self) -> bool:
         """Whether what is written waits for the client to read."""
         return self._outbox is not None
+
+    @property
+    def num_channels(self) -> int:
+        return len(self.subs)
 
     @property
     def user(self) -> User:
@@ -105,6 +112,10 @@ class Session:
             return
         self.services.metrics.messages_in.add()
         self.services.metrics.bytes_in.add(len(data))
+        size = self.services.limits.message_size
+        if len(data) > size and max(map(len, self.encoder.protocol.commands(data))) > size:
+            self.refuse(Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size"))
+            return
         try:
             requests = self.encoder.protocol.decode(data, binary=binary)
         except Disconnect as error:
@@ -301,7 +312,9 @@ class Session:
         """The client has proved who it is."""
         self.identity = identity
         self._transport.authenticated()
+        rate = self.services.limits.subscribes_per_second
         self.services.node.clients.add(self)
+        self.subscribes = self.services.node.clients.subscribes(self.user, rate)
 
     def connected(self) -> None:
         """The connect is answered: pings from now on, the first at a random time so that herds spread."""

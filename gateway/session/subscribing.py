@@ -29,8 +29,7 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
             # The token has already let a plain connection into its channel.
             return
         raise RequestError(errors.ALREADY_SUBSCRIBED)
-    if len(session.subs) >= services.limits.channels:
-        raise _too_many_channels()
+    _check_limits(session)
     spec = services.channels.resolve(services.app, request.channel)
     if request.token:
         # The channel counts as joining meanwhile, so that nothing overtakes.
@@ -42,6 +41,18 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
         services.verifier.subscription(request.token, granted)
         return
     _subscribe(session, request, spec, Subscription(spec.channel, server_side=False), granted=False)
+
+
+def _check_limits(session: Session) -> None:
+    """Raises RequestError for one subscription too many."""
+    services = session.services
+    if not session.subscribes.take(services.scheduler.now()):
+        raise RequestError(errors.TOO_MANY_REQUESTS, "too many subscribes", "limits.subscribes_per_second")
+    if len(session.subs) >= services.limits.channels:
+        raise _too_many_channels()
+    most = services.limits.channels_per_user
+    if most and session.user.name and services.node.clients.channels(session.user) >= most:
+        raise RequestError(errors.LIMIT_EXCEEDED, "too many channels of the user", "limits.channels_per_user")
 
 
 def _granted(

@@ -17,7 +17,7 @@ from gateway.transports.drain import Drain
 from gateway.transports.flow import BoundedFlowControl
 from gateway.transports.responses import error_response, refusal_headers
 from gateway.transports.websocket import handshake
-from gateway.transports.websocket.fast_path import SocketOptions
+from gateway.transports.websocket.fast_path import SocketOptions, WebSocketTransport
 from gateway.transports.websocket.upgrade import Upgrade
 
 # Bytes a second that a request body has to come with, averaged over header_timeout.
@@ -46,7 +46,7 @@ class HttpLimits(Protocol):
     def header_timeout(self) -> float: ...
 
     @property
-    def message_size(self) -> int: ...
+    def frame_size(self) -> int: ...
 
     @property
     def fragments(self) -> int: ...
@@ -55,7 +55,7 @@ class HttpLimits(Protocol):
 class HttpOptions:
     """What all connections of a listener share, whatever they become."""
 
-    __slots__ = ("_sockets", "admission", "drain", "limits", "max_body", "metrics")
+    __slots__ = ("_sockets", "admission", "drain", "limits", "max_body", "metrics", "partial")
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class HttpOptions:
         self.metrics = metrics
         self.admission = admission
         self.max_body = max_body
+        # WebSockets that wait for the rest of a large message.
+        self.partial: set[WebSocketTransport] = set()
         self._sockets: SocketOptions | None = None
 
     def apply(self, limits: HttpLimits) -> None:
@@ -86,8 +88,9 @@ class HttpOptions:
                 connections=connections,
                 drain=self.drain,
                 protocol_errors=self.metrics.protocol_errors,
-                message_size=self.limits.message_size,
+                message_size=self.limits.frame_size,
                 fragments=self.limits.fragments,
+                partial=self.partial,
             )
         return self._sockets
 

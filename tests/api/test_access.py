@@ -1,11 +1,14 @@
 """Who may call the API."""
 
+import asyncio
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from gateway.api import access
 from gateway.config.settings import ServerSettings
+from tests.api.clients import PATIENCE
 from tests.api.conftest import Api
 from tests.api.site import KEY, Site, running, settings_of
 
@@ -18,6 +21,41 @@ def status(api: Api, **headers: str) -> int:
     response = api.http.send(request)
     api.checked("publish", request.read(), response)
     return response.status_code
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a wrong key waits for its answer; not in tests of something else."""
+    monkeypatch.setattr(access, "REFUSAL_DELAY", 0.0)
+
+
+def test_wrong_keys_wait_for_their_answer_and_right_ones_do_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many at most; those beyond are told so, and their connection ends. A right key is answered at any time."""
+    monkeypatch.setattr(access, "REFUSAL_DELAY", 3600.0)
+    monkeypatch.setattr(access, "MOST_DELAYED", 3)
+    url = f"http://{site.public}/api/publish"
+
+    async def guess(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post(url, json=PUBLISH, headers={"X-API-Key": "wrong" * 8})
+
+    async def scenario() -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            waiting = [asyncio.create_task(guess(client)) for _ in range(3)]
+            before = site.errors("unauthorized")
+            async with asyncio.timeout(PATIENCE):
+                while site.errors("unauthorized") - before < 3:
+                    await asyncio.sleep(0.01)
+            beyond = await guess(client)
+            assert beyond.status_code == 429
+            assert beyond.headers["connection"] == "close"
+            right = await client.post(url, json=PUBLISH, headers={"X-API-Key": KEY})
+            assert right.status_code == 200
+            assert not any(each.done() for each in waiting)
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ class FakeClient(Faultless):
         self.user = User("default", user)
         self.asked: list[Any] = []
         self.jti = f"t{number}"
+        self.num_channels = 0
 
     def member(self, name: str) -> ClientInfo:
         return ClientInfo(self.user.name, self.client)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from gateway.errors import INTERNAL, RequestError
+from gateway.hub.budget import Holder
 from gateway.hub.fanout import OVERHEAD
 from gateway.messages import Channel, Event, HistoryPage, Latest, Position, Publication
 from gateway.metrics import Metrics
@@ -30,6 +31,7 @@ class Around:
         self.scheduler: Scheduler = self.time
         self.metrics = Metrics()
         self.guard = GUARD
+        self.holders: set[Holder] = set()
         self.asked: list[ValuesDone] = []
         self.delivered: dict[Channel, list[tuple[str, bytes]]] = {}
         self.times: list[float] = []

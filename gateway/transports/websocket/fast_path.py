@@ -26,6 +26,8 @@ CONTROL_FRAMES = 100
 # Frames of a client per second, where one turn of the loop is not enough for what it sends: an idle core takes 20 times
 # as many. Messages are bounded besides (limits.commands_per_second); this is for fragments, empty ones among them.
 FRAMES_PER_SECOND = 20_000
+# Bytes of an incomplete message from which on it counts among what waits on the node.
+LARGE = 16_384
 # Bytes that are still looked at for the peer's close frame after ours.
 MOST_UNWANTED = 65_536
 # Bytes in a socket's own buffer above which its connection is congested. The kernel holds more in front of it.
@@ -36,7 +38,7 @@ LOW_WATER = 16_384
 class SocketOptions:
     """What the WebSockets of one listener share."""
 
-    __slots__ = ("connections", "drain", "fragments", "message_size", "protocol_errors")
+    __slots__ = ("connections", "drain", "fragments", "message_size", "partial", "protocol_errors")
 
     def __init__(
         self,
@@ -46,8 +48,13 @@ class SocketOptions:
         protocol_errors: LabelledCounter,
         message_size: int,
         fragments: int,
+        partial: "set[WebSocketTransport]",
     ) -> None:
-        """`connections` is the server's own set: it waits until the set is empty when it ends."""
+        """`connections` is the server's own set: it waits until the set is empty when it ends.
+
+        `partial` holds those that wait for the rest of a large message.
+        """
+        self.partial = partial
         self.connections = connections
         self.drain = drain
         self.protocol_errors = protocol_errors
@@ -174,6 +181,10 @@ class WebSocketTransport(asyncio.Protocol):
         except FrameError as error:
             self._fail(error)
             return
+        if parser.kept > LARGE:
+            self._options.partial.add(self)
+        elif self._options.partial:
+            self._options.partial.discard(self)
         if more and self._open:
             self._transport.pause_reading()
             self._go_on_after(TURN_FRAMES / FRAMES_PER_SECOND)
@@ -208,6 +219,7 @@ class WebSocketTransport(asyncio.Protocol):
         """The socket is gone."""
         self._open = False
         self._parser = None
+        self._options.partial.discard(self)
         self.write = _write_nowhere
         if self._timer is not None:
             self._timer.cancel()
@@ -228,6 +240,17 @@ class WebSocketTransport(asyncio.Protocol):
         self._congested = False
         if self._open:
             self._connected.resume_writing()
+
+    # Called by the budget of the node
+
+    @property
+    def size(self) -> int:
+        """Bytes of a message that is not complete."""
+        return self._parser.kept if self._parser is not None else 0
+
+    def shed(self) -> None:
+        """Others need the memory."""
+        self.abort()
 
     # Called by the server
 

@@ -126,6 +126,11 @@ class FrameParser:
         self._finished = False
         self.paused = False
 
+    @property
+    def kept(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._rest) + (len(self._message.data) if self._message is not None else 0)
+
     def feed(self, data: bytes, sink: Sink) -> bool:
         """Parse; calls `sink` for what is complete. Raises FrameError; the parser is of no use then.
 

@@ -69,6 +69,7 @@ class Socket:
             protocol_errors=Metrics().protocol_errors,
             message_size=65_536,
             fragments=1_024,
+            partial=set(),
         )
         parser = FrameParser(65_536, 1_024)
         self.transport = WebSocketTransport(options, self.wire, parser, self.connection, None)
