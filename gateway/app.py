@@ -72,13 +72,13 @@ class Gateway:
         self.settings = settings
         self.metrics = Metrics()
         self.admission = Admission(settings.limits, self.metrics, trusted_proxies=settings.trusted_proxies)
-        self.drain = Drain(settings.drain.window)
+        guard = Guard(self.metrics.faults)
+        self.drain = Drain(settings.drain.window, guard)
         limits, body = settings.limits, settings.api.max_body
         self.options = HttpOptions(
             limits, drain=self.drain, metrics=self.metrics, admission=self.admission, max_body=body
         )
         self.internal_options = HttpOptions(limits, drain=self.drain, metrics=self.metrics, max_body=body)
-        guard = Guard(self.metrics.faults)
         scheduler = LoopScheduler()
         revocations = Revocations(scheduler.time)
         self._channels = channels = Channels(settings)
@@ -149,9 +149,11 @@ class Gateway:
         """What SIGTERM does to clients, without the end: balancers notice, then all are closed within the window."""
 
         def close() -> None:
+            # Whoever is on its way is refused, or closed as soon as it is there.
             self.admission.draining = True
-            for client in self.node.clients:
-                self.drain.add(client.shutdown)
+            self.drain.start()
+            for session in (*self._services.opening, *self.node.clients):
+                self.drain.add(session.shutdown)
 
         asyncio.get_running_loop().call_later(self.settings.drain.delay, close)
 
@@ -251,11 +253,7 @@ class Gateway:
         """Keys first, since connections need them at once; then the cluster. Left in the opposite order."""
         await self.verifier.start()
         try:
-            try:
-                await self.node.start()
-            except RequestError as error:
-                # Not an answer to a client: the detail is all that counts.
-                raise GatewayError(error.detail) from error
+            await self.node.start()
             self._budget.start()
             yield
             self._budget.stop()

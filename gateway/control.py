@@ -156,6 +156,16 @@ class Revocation(msgspec.Struct, frozen=True):
     # When the record may be forgotten.
     expire_at: UnixTime = 0
 
+    def joined(self, other: "Revocation") -> "Revocation":
+        """Of two about the same tokens, what both say: neither weakens the other."""
+        return Revocation(
+            self.app,
+            self.user,
+            self.jti,
+            max(self.issued_before, other.issued_before),
+            max(self.expire_at, other.expire_at) if self.expire_at and other.expire_at else 0,
+        )
+
 
 class ChannelCount(NamedTuple):
     """A channel with the number of its subscriptions in the whole cluster."""

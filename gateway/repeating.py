@@ -51,6 +51,6 @@ class Repeating:
             try:
                 await self._step()
             except RequestError as error:
-                logger.warning("%s", error)
+                logger.warning("%s", error.detail or error)
             except Exception:
                 self._guard.failed(self._part)

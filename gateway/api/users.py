@@ -71,6 +71,8 @@ class Users:
     async def revoke(self, request: RevokeRequest) -> EmptyResult:
         if bool(request.user) == bool(request.jti):
             raise RequestError(BAD_REQUEST, "give one of user and jti")
+        if 0 < request.expire_at <= time.time():
+            raise RequestError(BAD_REQUEST, "expire_at is in the past: these tokens have expired by themselves")
         revocation = Revocation(
             DEFAULT_APP,
             request.user,

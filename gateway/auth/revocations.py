@@ -2,8 +2,18 @@
 
 import time as clock
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from gateway.control import Revocation
+
+
+class Merged(NamedTuple):
+    """What two that know revocations have to tell each other."""
+
+    # What this node did not know.
+    learned: list[Revocation]
+    # What the registry should have and has not: it may have lost its data.
+    forgotten: list[Revocation]
 
 
 class Revocations:
@@ -20,25 +30,26 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._users) + len(self._tokens)
 
-    def add(self, revocation: Revocation) -> None:
-        """Know one more."""
-        if revocation.jti:
-            self._tokens[revocation.app, revocation.jti] = revocation
-        elif revocation.user:
-            key = (revocation.app, revocation.user)
-            known = self._users.get(key)
-            if known is None or known.issued_before <= revocation.issued_before:
-                self._users[key] = revocation
+    def add(self, revocation: Revocation) -> bool:
+        """Know one more, which weakens none of those known. False when nothing is new."""
+        table = self._tokens if revocation.jti else self._users
+        if not revocation.jti and not revocation.user:
+            return False
+        key = (revocation.app, revocation.jti or revocation.user)
+        known = table.get(key)
+        stronger = revocation if known is None else known.joined(revocation)
+        table[key] = stronger
+        return stronger != known
 
-    def merge(self, stored: Iterable[Revocation]) -> list[Revocation]:
-        """Know what the registry has stored too; returns what it should have and has not: it may have lost its data."""
+    def merge(self, stored: Iterable[Revocation]) -> Merged:
+        """Know what the registry has stored too."""
         of_registry = set(stored)
-        for revocation in of_registry:
-            self.add(revocation)
+        learned = [each for each in of_registry if self.add(each)]
         self._forget()
-        return [each for each in (*self._users.values(), *self._tokens.values()) if each not in of_registry]
+        known = (*self._users.values(), *self._tokens.values())
+        return Merged(learned, [each for each in known if each not in of_registry])
 
-    def is_revoked(self, app: str, user: str, jti: str, issued_at: int) -> bool:
+    def is_revoked(self, app: str, user: str, jti: str, issued_at: float) -> bool:
         """Whether a token is revoked. `issued_at` in Unix seconds, 0 for a token that does not say.
 
         A token that does not say is taken for older than any revocation of its user.

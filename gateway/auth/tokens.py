@@ -239,7 +239,7 @@ class TokenVerifier:
             self._app,
             claims.sub,
             jti=claims.jti,
-            issued_at=int(claims.iat),
+            issued_at=self._issued_at(claims),
             expire_at=expire_at,
             info=_json_text("info", claims.info, claims.b64info),
             subs=subs or None,
@@ -258,11 +258,15 @@ class TokenVerifier:
             expire_at=expire_at,
             latest_interval=claims.latest_interval,
             jti=claims.jti,
-            issued_at=int(claims.iat),
+            issued_at=self._issued_at(claims),
         )
 
     def _identity_or_grant(self, claims: Claims) -> Identity | Grant:
         return self._identity(claims) if claims.channel is UNSET else self._grant(claims)
+
+    def _issued_at(self, claims: Claims) -> int:
+        """Unix seconds, 0 for a token that does not say. What a fast clock has dated ahead was issued by now."""
+        return int(min(claims.iat, self._time()))
 
     def _check(self, claims: Claims) -> int:
         """Whether the token is for us and its time is now. Returns when what it opens ends (Unix s, 0 for never)."""
@@ -273,7 +277,9 @@ class TokenVerifier:
         ends = claims.exp if claims.expire_at is UNSET else claims.expire_at or UNSET
         if any(time is not UNSET and time + leeway <= now for time in (claims.exp, ends)):
             raise RequestError(TOKEN_EXPIRED)
-        if self._revocations.is_revoked(self._app, claims.sub, claims.jti, int(claims.iat)):
+        # A clock that is ahead by the leeway dates old tokens behind the revocation.
+        issued_at = max(claims.iat - leeway, 0)
+        if self._revocations.is_revoked(self._app, claims.sub, claims.jti, issued_at):
             raise _invalid("revoked")
         return 0 if ends is UNSET else int(ends)
 

@@ -197,7 +197,9 @@ class MemoryRegistry:
         return ChannelPage(counts, page[-1] if more else "")
 
     async def revoke(self, revocation: Revocation) -> None:
-        self._revocations[revocation.app, revocation.user, revocation.jti] = revocation
+        key = (revocation.app, revocation.user, revocation.jti)
+        known = self._revocations.get(key)
+        self._revocations[key] = revocation if known is None else known.joined(revocation)
 
     async def revocations(self) -> list[Revocation]:
         now = self._clock()

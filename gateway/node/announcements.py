@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from gateway.auth.revocations import Revocations
 from gateway.broker.base import Registry
-from gateway.control import NodeInfo
+from gateway.control import NodeInfo, Revocation
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.repeating import Repeating
@@ -21,8 +21,15 @@ class Announcements:
     """Keeps the lease of a node."""
 
     def __init__(
-        self, registry: Registry, revocations: Revocations, info: Callable[[], NodeInfo], guard: Guard
+        self,
+        registry: Registry,
+        revocations: Revocations,
+        info: Callable[[], NodeInfo],
+        learned: Callable[[Revocation], None],
+        guard: Guard,
     ) -> None:
+        """`learned` gets each revocation that this node did not know."""
+        self._learned = learned
         self._registry = registry
         self._revocations = revocations
         self._info = info
@@ -48,8 +55,11 @@ class Announcements:
 
     async def _learn(self) -> None:
         """Learn what the cluster knows, tell it what it forgot, and say that this node is there."""
-        for forgotten in self._revocations.merge(await self._registry.revocations()):
-            await self._registry.revoke(forgotten)
+        merged = self._revocations.merge(await self._registry.revocations())
+        for revocation in merged.learned:
+            self._learned(revocation)
+        for revocation in merged.forgotten:
+            await self._registry.revoke(revocation)
         await self._registry.announce(self._info())
 
     async def _renew(self) -> None:

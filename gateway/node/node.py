@@ -8,6 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar, assert_never
 
+from msgspec import structs
+
 from gateway import __version__
 from gateway.auth.revocations import Revocations
 from gateway.broker.base import Broker, Health, Presence, PublishDone, Registry, SubscribeDone
@@ -30,7 +32,15 @@ from gateway.control import (
     SubscribeUser,
     UnsubscribeUser,
 )
-from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, UNSUBSCRIBED_INSUFFICIENT, CloseCode, RequestError
+from gateway.errors import (
+    INVALID_TOKEN,
+    UNSUBSCRIBED_BY_SERVER,
+    UNSUBSCRIBED_INSUFFICIENT,
+    BrokerUnavailable,
+    CloseCode,
+    ConfigError,
+    RequestError,
+)
 from gateway.guard import Guard
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Write
@@ -61,6 +71,9 @@ from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
+# Seconds between attempts to join the cluster, and attempts between two lines about it.
+JOIN_DELAY = 1.0
+TELL_EVERY = 30
 # Channels looked at, and subscriptions told, in one turn of the loop after a gap.
 GAP_SLICE = 200
 
@@ -120,31 +133,64 @@ class Node:
             max_bytes=max_bytes,
         )
         self._started_at = int(time.time())
-        self._announcements = Announcements(registry, revocations, self.info, self._guard)
+        self._announcements = Announcements(registry, revocations, self.info, self._learned, self._guard)
         self._lag: LoopLag | None = None
+        self._joining: asyncio.Task[None] | None = None
+        # Why it is not part of the cluster yet, empty once it is.
+        self._unjoined = "not started"
 
     # Life
 
     async def start(self) -> None:
-        """Join the cluster. Raises BrokerUnavailable."""
-        await self._broker.start(self)
-        try:
-            await self._announcements.start()
-        except BaseException:
-            await self._broker.stop()
-            raise
+        """Join the cluster; where the broker is not to be had, as soon as it is. Raises ConfigError."""
         self._lag = LoopLag(self._metrics)
+        if not await self._is_joined():
+            self._joining = asyncio.create_task(self._join_later())
+
+    async def _is_joined(self) -> bool:
+        try:
+            await self._broker.start(self)
+            try:
+                await self._announcements.start()
+            except BaseException:
+                await self._broker.stop()
+                raise
+        except BrokerUnavailable as error:
+            self._unjoined = error.detail
+            return False
+        self._unjoined = ""
+        return True
+
+    async def _join_later(self) -> None:
+        """A service may be started before its Redis, and Redis may be loading: nobody has to start this one again."""
+        attempts = 0
+        while True:
+            if attempts % TELL_EVERY == 0:
+                logger.warning("not ready, trying again: %s (setting redis.url)", self._unjoined)
+            attempts += 1
+            await asyncio.sleep(JOIN_DELAY)
+            try:
+                if await self._is_joined():
+                    break
+            except ConfigError as error:
+                # Somebody else came first, with other settings.
+                self._unjoined = str(error)
+        logger.warning("joined the cluster after %d attempts", attempts)
 
     async def stop(self) -> None:
         """Leave the cluster. The clients are gone by now; Redis is left last."""
         if self._lag is not None:
             self._lag.stop()
-        await self._announcements.stop()
+        if self._joining is not None:
+            self._joining.cancel()
+            await asyncio.gather(self._joining, return_exceptions=True)
+        if not self._unjoined:
+            await self._announcements.stop()
         await self._broker.stop()
 
     def health(self) -> Health:
         """Whether this node can serve: readiness."""
-        return self._broker.health()
+        return Health(False, self._unjoined) if self._unjoined else self._broker.health()
 
     def info(self) -> NodeInfo:
         """What this node says of itself."""
@@ -360,6 +406,10 @@ class Node:
         self.on_drain()
         return len(self.clients)
 
+    def _learned(self, revoked: Revocation) -> None:
+        """A revocation that this node did not know: it was cut off when it came, or started without the cluster."""
+        self._close_revoked(RevokeTokens(revoked.app, revoked.user, revoked.jti, revoked.issued_before))
+
     def _meant(self, message: DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser) -> Iterable[Client]:
         """The clients of this node that a message is about."""
         return self.clients.select(User(message.app, message.user), message.client)
@@ -373,6 +423,13 @@ class Node:
         self._revocations.add(
             Revocation(message.app, user=message.user, jti=message.jti, issued_before=message.issued_before)
         )
+        if message.user:
+            # All that live on this node now, whatever the clocks of signers and of the node that was asked say.
+            now = max(message.issued_before, int(self._scheduler.time()))
+            message = structs.replace(message, issued_before=now)
+        return self._close_revoked(message)
+
+    def _close_revoked(self, message: RevokeTokens) -> int:
         chosen = [client for client in self.clients if client.lives_on(message)]
         return _each(chosen, lambda client: client.disconnect(INVALID_TOKEN))
 

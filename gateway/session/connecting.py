@@ -53,13 +53,13 @@ def _answer_refusal(session: Session, request: Connect, error: RequestError) -> 
 def _admit(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
     if isinstance(outcome, RequestError | Disconnect):
         raise outcome
-    identity = (
-        outcome
-        if isinstance(outcome, Identity)
-        else Identity(app=outcome.app, user=outcome.user, jti=outcome.jti, issued_at=outcome.issued_at)
-    )
     services = session.services
-    subs = _server_subscriptions(session, identity)
+    if isinstance(outcome, Identity):
+        identity, subs = outcome, _server_subscriptions(session, outcome)
+    else:
+        # It opens the one channel that it names, which the subscribe behind it asks for, and nothing else.
+        identity = Identity(app=outcome.app, user=outcome.user, jti=outcome.jti, issued_at=outcome.issued_at)
+        subs = {}
     session.authenticated(identity)
     limit = services.limits.connections_per_user
     if limit and identity.user and services.node.clients.connections(session.user) > limit:

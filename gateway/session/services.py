@@ -46,6 +46,8 @@ class SessionServices:
     handle: "Callable[[Session, Work], bool]"
     # Of the connections that are congested now.
     outboxes: set[Outbox] = field(default_factory=set)
+    # Those that have not authenticated: no client of the node yet, and open all the same.
+    opening: "set[Session]" = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.metrics.outbox_bytes.read = lambda: sum(outbox.size for outbox in self.outboxes)

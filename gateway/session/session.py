@@ -100,6 +100,7 @@ class Session:
         bucket = TokenBucket.of(self.services.limits.commands_per_second)
         self.inbox = Inbox(transport, self.services.scheduler, bucket, self._run)
         self.services.metrics.accepted.add()
+        self.services.opening.add(self)
         self.services.wheel.schedule(self, self.services.heartbeat.connect_timeout)
         initial, self._initial = self._initial, ()
         self.inbox.put(initial)
@@ -312,6 +313,7 @@ class Session:
         """The client has proved who it is."""
         self.identity = identity
         self._transport.authenticated()
+        self.services.opening.discard(self)
         rate = self.services.limits.subscribes_per_second
         self.services.node.clients.add(self)
         self.subscribes = self.services.node.clients.subscribes(self.user, rate)
@@ -445,6 +447,7 @@ class Session:
         """Let go of everything; only the transport is left."""
         self.state = State.CLOSED
         self.services.wheel.cancel(self)
+        self.services.opening.discard(self)
         self.services.node.clients.remove(self)
         for name, subscription in list(self.subs.items()):
             # What cannot be left must not keep the socket open.

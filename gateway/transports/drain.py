@@ -5,6 +5,8 @@ import math
 import random
 from collections.abc import Callable
 
+from gateway.guard import Guard
+
 # Seconds between two batches on average, while they are not too large and there is more than one in each.
 INTERVAL = 0.1
 # Connections closed in one turn of the loop at most: closing one costs about 30 us, so that others get their turn
@@ -15,22 +17,28 @@ BATCH = 100
 class Drain:
     """Spreads what is added over a window, in random order, in small batches at times that are not quite regular.
 
-    It starts with the first `add`, which is why it works under any server that asks its connections to end.
+    It starts with the first `add` at the latest, which is why it works under any server that asks its connections to
+    end. Whoever comes once it has started is to be closed too.
     """
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, guard: Guard) -> None:
         """`window` in seconds; 0 closes as fast as the loop allows."""
         self._window = window
+        self._guard = guard
         self._ends = 0.0
         self._waiting: list[Callable[[], object]] = []
         self._running = False
         self.started = False
 
-    def add(self, close: Callable[[], object]) -> None:
-        """Call `close` once, within the window that the first `add` opened."""
+    def start(self) -> None:
+        """The window opens now, unless it did."""
         if not self.started:
             self.started = True
             self._ends = asyncio.get_running_loop().time() + self._window
+
+    def add(self, close: Callable[[], object]) -> None:
+        """Call `close` once, within the window."""
+        self.start()
         # The place it gets is the random order.
         place = random.randint(0, len(self._waiting))  # noqa: S311 - no secret
         self._waiting.append(close)
@@ -51,7 +59,8 @@ class Drain:
         batch = self._waiting[-count:]
         del self._waiting[-count:]
         for close in batch:
-            close()
+            # One that fails keeps no other open.
+            self._guard.call("drain", "", close)
         if self._waiting:
             loop.call_later(min(delay, max(left, 0.0)), self._close_batch)
         else:

@@ -1,12 +1,16 @@
 """Drain: the clients of one node are sent to the others, and the node stays up."""
 
+import socket
+
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from tests.api.clients import close_of, native, plain, settled
+from tests.api.clients import PATIENCE, close_of, native, plain, settled
 from tests.api.conftest import Api
 from tests.api.site import running, settings_of
+from tests.transports.raw import handshake
 
 
 @pytest.mark.parametrize("by", ["name", "uid"])
@@ -26,6 +30,18 @@ def test_clients_are_sent_away_and_no_others_let_in(by: str) -> None:
         assert api.call("publish", channel="news", data=1) == {}
         # Again: nothing is left to do.
         assert api.call("drain", node=node[by]) == {"num_clients": 0}
+
+
+def test_whoever_is_connected_in_whatever_state_is_sent_away() -> None:
+    """Those too that have not authenticated, or not even asked for a WebSocket: the drain knows all."""
+    with running(settings_of(node_name="one")) as site, Api(site) as api:
+        host, port = site.public.split(":")
+        url = f"ws://{site.public}/connection/websocket"
+        with socket.create_connection((host, int(port)), PATIENCE) as silent, connect(url, proxy=None) as opened:
+            assert api.call("drain", node="one") == {"num_clients": 0}
+            assert close_of(opened) == (3001, "shutdown")
+            silent.sendall(handshake("/connection/websocket"))
+            assert silent.recv(1000).startswith(b"HTTP/1.1 503 ")
 
 
 def test_a_node_that_is_not_there_is_said() -> None:

@@ -75,7 +75,7 @@ def test_what_the_registry_has_is_known_too() -> None:
     by_message = Revocation("app", jti="t1")
     revocations.add(by_message)
     stored = [by_message, Revocation("app", jti="t2"), Revocation("app", user="17", issued_before=NOW)]
-    assert revocations.merge(stored) == []
+    assert revocations.merge(stored).forgotten == []
     assert revocations.is_revoked("app", "1", "t1", NOW)
     assert revocations.is_revoked("app", "1", "t2", NOW)
     assert revocations.is_revoked("app", "17", "", NOW)
@@ -87,11 +87,36 @@ def test_a_registry_that_lost_its_data_gets_it_back() -> None:
     of_user, of_token = Revocation("app", user="17", issued_before=NOW), Revocation("app", jti="t1")
     revocations.add(of_user)
     revocations.add(of_token)
-    assert revocations.merge([]) == [of_user, of_token]
-    assert revocations.merge([of_token]) == [of_user]
-    assert revocations.merge([Revocation("app", user="17", issued_before=NOW - 10), of_token]) == [of_user]
+    assert revocations.merge([]).forgotten == [of_user, of_token]
+    assert revocations.merge([of_token]).forgotten == [of_user]
+    assert revocations.merge([Revocation("app", user="17", issued_before=NOW - 10), of_token]).forgotten == [of_user]
     later = Revocation("app", user="17", issued_before=NOW + 10)
-    assert revocations.merge([later, of_token]) == []
+    assert revocations.merge([later, of_token]).forgotten == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_revocations_of_the_same_are_as_strong_as_both(time: ManualScheduler, order: int) -> None:
+    """One for ever stays for ever, one until later stays until later; of a user, up to the later moment of issue."""
+    for user, jti in (("17", ""), ("", "t1")):
+        forever, short = Revocation("app", user, jti), Revocation("app", user, jti, NOW, NOW + 10)
+        longer = Revocation("app", user, jti, NOW - 5, NOW + 100)
+        revocations = Revocations(time.time)
+        for each in (short, longer)[::order]:
+            revocations.add(each)
+        assert revocations.merge([]).forgotten == [Revocation("app", user, jti, NOW, NOW + 100)]
+        revocations = Revocations(time.time)
+        for each in (forever, short)[::order]:
+            revocations.add(each)
+        assert revocations.merge([]).forgotten == [Revocation("app", user, jti, NOW)]
+
+
+def test_what_was_learned_is_told_once() -> None:
+    """So that what lives on it can be closed."""
+    revocations = Revocations()
+    stored = [Revocation("app", user="17", issued_before=NOW), Revocation("app", jti="t1")]
+    revocations.add(stored[1])
+    assert revocations.merge(stored).learned == [stored[0]]
+    assert revocations.merge(stored).learned == []
 
 
 def test_records_past_their_time_are_swept(time: ManualScheduler) -> None:
@@ -102,8 +127,8 @@ def test_records_past_their_time_are_swept(time: ManualScheduler) -> None:
     revocations.merge([kept, Revocation("app", user="17", issued_before=NOW, expire_at=NOW)])
     assert len(revocations) == 2
     time.advance(10)
-    assert revocations.merge([]) == [kept]
+    assert revocations.merge([]).forgotten == [kept]
     assert len(revocations) == 1
     time.advance(100)
-    assert revocations.merge([kept]) == []
+    assert revocations.merge([kept]).forgotten == []
     assert len(revocations) == 0

@@ -1,8 +1,10 @@
 """What every registry guarantees (broker/base.py): memory, fakeredis over TCP, and a real server."""
 
 import asyncio
+import time
 from fnmatch import fnmatchcase
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +117,28 @@ def test_pages_may_be_small_and_nothing_is_on_two(engine: Engine) -> None:
                 found += [name for name, _ in page.channels]
             assert sorted(found) == sorted(names)
             assert (await member.registry.channels("nobody's", "", 1, "")).channels == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_revocation_is_weakened_by_none(engine: Engine, order: int) -> None:
+    """Whichever comes first, and whichever nodes store them at once."""
+    soon = int(time.time()) + 600
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            for user, jti in (("17", ""), ("", "t1")):
+                forever = Revocation("default", user, jti)
+                first, second = (forever, Revocation("default", user, jti, 9, soon))[::order]
+                await here.registry.revoke(first)
+                await there.registry.revoke(second)
+                assert Revocation("default", user, jti, 9) in await here.registry.revocations()
+            later = [Revocation("default", "18", issued_before=n, expire_at=soon + 9 - n) for n in range(10)]
+            await asyncio.gather(*(member.registry.revoke(each) for each in later for member in (here, there)))
+            assert (
+                Revocation("default", "18", issued_before=9, expire_at=soon + 9) in await there.registry.revocations()
+            )
 
     asyncio.run(scenario())
 

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 import trustme
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.cli.commands import PATIENCE, Command, command, get, wait_for
 from tests.cli.conftest import Run
+from tests.servers import ValkeyServer, valkey_server
 
 ANYWHERE = ("serve", "--listen", "127.0.0.1:0")
 # No wait for clients to leave, and no port that another node may hold.
@@ -127,12 +129,49 @@ def test_bad_settings_are_refused_by_name(run: Run, arguments: tuple[str, ...], 
     assert text in result.stderr
 
 
-def test_what_cannot_start_says_why(tmp_path: Path) -> None:
-    """In one line, and no traceback."""
-    with command(*ANYWHERE, "--redis-url", "redis://127.0.0.1:1", cwd=tmp_path, env=QUICK) as node:
-        assert node.wait() == 1
-        assert node.errors[-1] == "Error: Redis at 127.0.0.1:1: Connection refused\n"
-        assert "Traceback" not in "".join(node.errors)
+def test_a_node_may_start_before_its_redis(tmp_path: Path) -> None:
+    """Not ready, and it says why; alive, and telling metrics; ready as soon as Redis is there."""
+    server = ValkeyServer()
+    env = {**QUICK, "GATEWAY_INTERNAL_LISTEN": "127.0.0.1:0"}
+    try:
+        with command(*ANYWHERE, "--no-auth", "--redis-url", server.url, cwd=tmp_path, env=env) as node:
+            node.expect("not ready, trying again", "Connection refused", "redis.url")
+            public, internal = addresses(node)
+            status, body = get(internal, "/health/ready")
+            assert status == 503
+            assert "Connection refused" in json.loads(body)["reason"]
+            assert get(internal, "/health/live")[0] == 200
+            assert "gateway_broker_up 0.0" in get(internal, "/metrics")[1]
+            with connect(f"{public.replace('http', 'ws')}/connection/websocket") as client:
+                client.send('{"id":1,"connect":{}}\n{"id":2,"publish":{"channel":"room","data":1}}')
+                replies = [json.loads(line) for _ in range(2) for line in client.recv(PATIENCE).splitlines()]
+                assert "connect" in replies[0]
+                assert replies[1]["error"]["code"] == 100
+                server.start()
+                node.expect("joined the cluster")
+                wait_for(lambda: get(internal, "/health/ready")[0] == 200)
+                client.send('{"id":3,"publish":{"channel":"room","data":1}}')
+                assert json.loads(client.recv(PATIENCE)) == {"id": 3, "publish": {}}
+            assert node.end() == 0
+            assert "Traceback" not in "".join(node.errors)
+    finally:
+        server.stop()
+
+
+def test_a_node_waits_for_a_password_that_is_right(tmp_path: Path) -> None:
+    """It may be mended on the server; the log says what Redis said, and shows none."""
+    env = {**QUICK, "GATEWAY_INTERNAL_LISTEN": "127.0.0.1:0"}
+    with valkey_server(password="right") as server:
+        url = server.url.replace("right", "wrong-one")
+        with command(*ANYWHERE, "--redis-url", url, cwd=tmp_path, env=env) as node:
+            node.expect("not ready, trying again", "WRONGPASS", "redis.url")
+            _, internal = addresses(node)
+            assert "WRONGPASS" in get(internal, "/health/ready")[1]
+            with redis.Redis.from_url(server.url) as client:
+                client.config_set("requirepass", "wrong-one")
+            node.expect("joined the cluster")
+            assert node.end() == 0
+            assert "wrong-one" not in "".join(node.errors)
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:

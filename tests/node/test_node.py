@@ -185,20 +185,27 @@ def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) ->
 
 
 @pytest.mark.parametrize("fails", ["revocations", "announce"])
-def test_a_node_that_cannot_join_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, site: Site, fails: str) -> None:
-    """Its broker is stopped, no timer or task runs, and stopping it again or without a start does no harm."""
+def test_a_node_that_cannot_join_does_so_later(monkeypatch: pytest.MonkeyPatch, site: Site, fails: str) -> None:
+    """Meanwhile it is not ready, and says why; stopped before, it leaves nothing behind."""
+    monkeypatch.setattr("gateway.node.node.JOIN_DELAY", 0.01)
 
     async def scenario() -> None:
         async def failing(*arguments: object) -> None:
             raise BrokerUnavailable("down")
 
         await site.node.stop()
-        monkeypatch.setattr(site.registry, fails, failing)
-        with pytest.raises(BrokerUnavailable):
-            await site.node.start()
-        assert site.broker.receiver is None
-        assert len(asyncio.all_tasks()) == 1
-        await site.node.stop()
+        for is_there_in_time in (False, True):
+            with monkeypatch.context() as patch:
+                patch.setattr(site.registry, fails, failing)
+                await site.node.start()
+                assert site.broker.receiver is None
+                assert site.node.health() == (False, "down")
+            async with asyncio.timeout(20):
+                while is_there_in_time and not site.node.health().ok:
+                    await asyncio.sleep(0.01)
+            await site.node.stop()
+            assert len(asyncio.all_tasks()) == 1
+            assert (await site.registry.nodes() == []) is True
 
     asyncio.run(scenario())
 

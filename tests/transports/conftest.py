@@ -27,6 +27,7 @@ from gateway.transports.http_protocol import AUTHENTICATED, HttpOptions
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 from gateway.transports.websocket.endpoint import Handshake, HandshakeRefused, WebSocketEndpoint
+from tests.fakes import GUARD
 from tests.transports.recording import RecordingConnection
 
 
@@ -37,7 +38,7 @@ class Site:
         self.settings = settings
         self.metrics = Metrics()
         self.admission = Admission(settings.limits, self.metrics)
-        self.drain = Drain(settings.drain.window)
+        self.drain = Drain(settings.drain.window, GUARD)
         self.connections: list[RecordingConnection] = []
         self.handshakes: list[dict[str, Any]] = []
         self.origins = OriginPolicy(settings.origins, settings.auth.cookie)

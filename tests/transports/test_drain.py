@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from gateway.transports.drain import BATCH, Drain
+from tests.fakes import GUARD
 
 
 class JumpingSelector(selectors.DefaultSelector):
@@ -36,7 +37,7 @@ def drained(window: float, count: int, *, turns: int = 3000) -> tuple[list[float
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        drain = Drain(window)
+        drain = Drain(window, GUARD)
 
         def close(number: int) -> Callable[[], None]:
             def call() -> None:
@@ -97,7 +98,7 @@ def test_without_a_window_everything_is_closed_at_once_in_batches() -> None:
     turns: list[int] = []
 
     async def run() -> None:
-        drain = Drain(0.0)
+        drain = Drain(0.0, GUARD)
         closed: list[None] = []
         for _ in range(3 * BATCH):
             drain.add(lambda: closed.append(None))
@@ -113,7 +114,7 @@ def test_a_connection_that_comes_after_the_window_is_closed_at_once() -> None:
     """A handshake that was under way when the server ended."""
 
     async def run() -> None:
-        drain = Drain(0.0)
+        drain = Drain(0.0, GUARD)
         drain.add(lambda: None)
         await asyncio.sleep(0.01)
         closed = asyncio.Event()

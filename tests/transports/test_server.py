@@ -33,6 +33,7 @@ from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions, http_protocol
 from gateway.transports.server import serve
 from gateway.transports.tls import tls_context
+from tests.fakes import GUARD
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient, handshake, masked
 
@@ -252,7 +253,7 @@ def test_it_works_embedded_in_a_plain_uvicorn_server() -> None:
 
 def run(settings: ServerSettings, app: Any, internal: Any = None) -> None:
     """Serve until the application's lifespan, or a listener, fails."""
-    metrics, drain, limits = Metrics(), Drain(0), settings.limits
+    metrics, drain, limits = Metrics(), Drain(0, GUARD), settings.limits
 
     async def main() -> None:
         await serve(

@@ -20,6 +20,7 @@ from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions
 from gateway.transports.tls import TlsAcceptor
+from tests.fakes import GUARD
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient
 
@@ -169,7 +170,7 @@ def test_a_system_without_descriptors_is_asked_again_later(
         acceptor = TlsAcceptor(
             certificate,
             lambda: pytest.fail("no handshake succeeds here"),
-            HttpOptions(LimitSettings(header_timeout=1.0), drain=Drain(0), metrics=metrics, admission=admission),
+            HttpOptions(LimitSettings(header_timeout=1.0), drain=Drain(0, GUARD), metrics=metrics, admission=admission),
         )
         with Exhausted() as listener:
             listener.bind(("127.0.0.1", 0))

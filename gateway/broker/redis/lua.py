@@ -32,6 +32,7 @@ GENERATION = _script("generation")
 LATEST_PUBLISH = _script("guard", "epochs", "first_result", "values", "latest_publish")
 LATEST_READ = _script("guard", "epochs", "values", "latest_read")
 OCCUPY = _script("occupy")
+REVOKE = _script("revoke")
 
 # What each of the two links has to know.
 PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH)

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.lua import OCCUPY
+from gateway.broker.redis.lua import OCCUPY, REVOKE
 from gateway.config.settings import RedisSettings
 from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
@@ -57,6 +57,7 @@ class RedisRegistry:
             **options,
         )
         self._occupy = self.client.register_script(OCCUPY.text)
+        self._revoke = self.client.register_script(REVOKE.text)
         # What this node has, and what of it Redis does not know yet.
         self._occupied: dict[Channel, int] = {}
         self._changed: dict[Channel, int] = {}
@@ -235,12 +236,13 @@ class RedisRegistry:
     async def revoke(self, revocation: Revocation) -> None:
         field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
         async with failing("the revocation was not stored"):
-            await self.client.hset(self._keys.revoked(), field, msgspec.msgpack.encode(revocation))
+            arguments: list[bytes | int] = [field, revocation.issued_before, revocation.expire_at]
+            await self._revoke(keys=[self._keys.revoked()], args=arguments)
 
     async def revocations(self) -> list[Revocation]:
         async with failing("the revocations could not be read"):
             table = await self.client.hgetall(self._keys.revoked())
-            known = {field: each for field, value in table.items() if (each := _revocation(value)) is not None}
+            known = {field: each for field, value in table.items() if (each := _revocation(field, value)) is not None}
             now = time.time()
             expired = [field for field, each in known.items() if 0 < each.expire_at <= now]
             if expired:
@@ -270,10 +272,14 @@ def _info(value: bytes) -> NodeInfo | None:
         return None
 
 
-def _revocation(value: bytes) -> Revocation | None:
+def _revocation(field: bytes, value: bytes) -> Revocation | None:
     """A stored revocation; None for one that this version cannot read, which is therefore not in force here."""
     try:
-        return msgspec.msgpack.decode(value, type=Revocation)
+        app, user, jti = msgspec.msgpack.decode(field, type=tuple[str, str, str])
+        issued_before, expire_at = map(int, value.split())
+        return msgspec.convert(
+            {"app": app, "user": user, "jti": jti, "issued_before": issued_before, "expire_at": expire_at}, Revocation
+        )
     except (ValueError, RecursionError) as error:
         logger.warning("a revocation could not be read and is not in force on this node: %s", error)
         return None

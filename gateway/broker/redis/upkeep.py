@@ -48,13 +48,17 @@ class KeptLink:
 
     async def start(self) -> None:
         """Connect for the first time. Raises BrokerUnavailable."""
-        self.current = await self._open()
+        try:
+            self.current = await self._open()
+        except BrokerUnavailable as error:
+            self.reason = error.detail
+            raise
         self._task = asyncio.create_task(self._keep(self.current))
 
     async def stop(self) -> None:
         """Disconnect. Safe to call twice, and before start."""
-        self.reason = "stopped"
         if self._task is not None:
+            self.reason = "stopped"
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None

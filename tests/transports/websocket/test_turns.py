@@ -12,6 +12,7 @@ from gateway.transports.drain import Drain
 from gateway.transports.websocket import fast_path
 from gateway.transports.websocket.fast_path import MOST_UNWANTED, SocketOptions, WebSocketTransport
 from gateway.transports.websocket.frames import TURN_FRAMES, FrameParser
+from tests.fakes import GUARD
 from tests.transports.raw import masked
 from tests.transports.recording import RecordingConnection
 
@@ -65,7 +66,7 @@ class Socket:
         self.wire, self.connection = Wire(), RecordingConnection()
         options = SocketOptions(
             connections=set(),
-            drain=Drain(0),
+            drain=Drain(0, GUARD),
             protocol_errors=Metrics().protocol_errors,
             message_size=65_536,
             fragments=1_024,

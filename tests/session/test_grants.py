@@ -1,0 +1,139 @@
+"""A grant is what it says: for one channel, one user, one connection and one time, over every way in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway import errors
+from gateway.control import RevokeTokens
+from gateway.messages import Connect, Subscribe
+from tests.auth.signing import sign
+from tests.session.conftest import SECRET, Client, World
+
+# Every kind of channel: open, private, without permission, both, limited to users, personal, another one's personal.
+CHANNELS = ["room", "$room", "closed:room", "$closed:room", "room#41", "own:#42", "own:#41"]
+SETTINGS: dict[str, Any] = {"personal": {"enabled": True, "namespace": "own"}, "namespaces": {"own": {}}}
+
+Token = Callable[[World, str, Client | None], str]
+
+
+def signed(world: World, **claims: Any) -> str:
+    """A token of user 42 with claims of the test's choice."""
+    now = world.scheduler.time()
+    return sign({"sub": "42", "iat": now, "exp": now + 3600, **claims}, SECRET)
+
+
+WRONG: dict[str, Token] = {
+    "of another channel": lambda world, channel, client: world.grant("42", channel + "x"),
+    "of a channel that only looks alike": lambda world, channel, client: world.grant("42", channel.upper()),
+    "of another user": lambda world, channel, client: world.grant("41", channel),
+    "of nobody": lambda world, channel, client: world.grant("", channel),
+    "of another connection": lambda world, channel, client: world.grant("42", channel, client="somebody"),
+    "expired": lambda world, channel, client: world.grant("42", channel, expires_in=-1),
+    "not valid yet": lambda world, channel, client: signed(world, channel=channel, nbf=world.scheduler.time() + 60),
+    "revoked": lambda world, channel, client: world.grant("42", channel, jti="gone"),
+    "for another audience": lambda world, channel, client: signed(world, channel=channel, aud="others"),
+    "of another key": lambda world, channel, client: world.grant("42", channel)[:-4] + "AAAA",
+}
+RIGHT: dict[str, Token] = {
+    "plain": lambda world, channel, client: world.grant("42", channel),
+    "with the connection": lambda world, channel, client: world.grant(
+        "42", channel, client=client.session.client if client is not None else ""
+    ),
+}
+
+
+def native(world: World, channel: str, token: Token) -> Client:
+    client = world.connect("42")
+    client.send({"id": 2, "subscribe": {"channel": channel, "token": token(world, channel, client)}})
+    return client
+
+
+def plain(world: World, channel: str, token: Token) -> Client:
+    """As app.py opens a plain connection by a subscription token."""
+    grant = token(world, channel, None)
+    initial = (Connect(1, grant, by_grant=True), Subscribe(2, channel, grant))
+    return world.open_plain(*initial, channel=channel)
+
+
+def gets(world: World, client: Client, channel: str) -> bool:
+    """Whether what is published there reaches it."""
+    client.got()
+    world.publish(channel, "secret")
+    return any("secret" in str(message) for message in client.got())
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    world = make_world(**SETTINGS)
+    world.node.on_control(RevokeTokens("default", jti="gone"))
+    return world
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("token", WRONG)
+@pytest.mark.parametrize("way", [native, plain])
+def test_a_wrong_grant_opens_nothing(
+    world: World, way: Callable[[World, str, Token], Client], token: str, channel: str
+) -> None:
+    """Neither what it names nor what its user is subscribed to otherwise."""
+    if way is native and channel == "own:#42":
+        # The server has subscribed the user's connection there, by its connection token.
+        return
+    client = way(world, channel, WRONG[token])
+    # A plain connection has the user of the grant that opens it.
+    is_right = way is plain and token in ("of another user", "of nobody")
+    assert gets(world, client, channel) is is_right
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("token", RIGHT)
+@pytest.mark.parametrize("way", [native, plain])
+def test_a_right_grant_opens_its_channel(
+    world: World, way: Callable[[World, str, Token], Client], token: str, channel: str
+) -> None:
+    client = way(world, channel, RIGHT[token])
+    if way is plain and token == "with the connection":
+        return
+    assert gets(world, client, channel)
+    for other in CHANNELS:
+        if other != channel and (way is plain or other != "own:#42"):
+            assert not gets(world, client, other)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_connection_by_grant_lives_as_long_as_the_grant(world: World, channel: str) -> None:
+    """And a little longer, as any other (expired_grace); then it ends with the code for that."""
+    client = plain(world, channel, lambda world, channel, client: world.grant("42", channel, expires_in=3))
+    assert gets(world, client, channel)
+    for _ in range(int(3 + world.settings.heartbeat.expired_grace + 1)):
+        world.scheduler.advance(1)
+        client.session.ponged()
+    client.transport.take()
+    assert client.closed_with() == errors.SUBSCRIPTION_EXPIRED
+    assert not gets(world, client, channel)
+
+
+def test_a_connection_by_grant_ends_with_what_it_lives_on(world: World) -> None:
+    """When that is revoked, by its id or by its user."""
+    for number, revoked in enumerate((RevokeTokens("default", jti="own"), RevokeTokens("default", user="42"))):
+        client = plain(world, "room", lambda world, channel, client: world.grant("42", channel, jti="own"))
+        if number:
+            assert client.closed_with() is not None
+            client = plain(world, "room", lambda world, channel, client: world.grant("42", channel, jti="other"))
+        assert gets(world, client, "room")
+        world.node.on_control(revoked)
+        assert client.closed_with() == errors.INVALID_TOKEN
+
+
+@pytest.mark.parametrize("ahead", [0, 30, 3600])
+def test_a_revocation_of_a_user_closes_all_its_connections(world: World, ahead: int) -> None:
+    """Also those whose token was signed by a clock that is ahead."""
+    token = signed(world, iat=world.scheduler.time() + ahead)
+    client = world.open()
+    client.send({"id": 1, "connect": {"token": token}})
+    other = world.connect("41")
+    assert world.node.on_control(RevokeTokens("default", user="42", issued_before=int(world.scheduler.time()))) == 1
+    assert client.closed_with() == errors.INVALID_TOKEN
+    assert other.closed_with() is None
