@@ -18,6 +18,8 @@ DETAILED = 40
 REFUSED_PART = 0.01
 
 _NEVER = float("inf")
+# Instead of publications, at offsets of a stream: nobody has told yet; somebody wrote there who is no node.
+_UNTOLD, _FOREIGN = -1, -2
 _ACKNOWLEDGED, _REFUSED, _REPEATED = 1, 2, 4
 
 
@@ -101,6 +103,16 @@ class Checker:
         """The primary was restarted or replaced: streams may begin anew, once."""
         self._restarts += 1
 
+    def forging(self, channel: str) -> None:
+        """Something is written into the stream past the gateway now: an offset is used up."""
+        self.tries[channel] += 1
+
+    def forged(self, channel: str, top: Top) -> None:
+        """It stands there, and is for nobody: whoever passes it must be told of a gap."""
+        ids = self._epoch(channel, top.epoch, "").ids
+        ids.extend([_UNTOLD] * (top.offset - len(ids)))
+        ids[top.offset - 1] = _FOREIGN
+
     def subscription(self, client: str, channel: str) -> Subscription:
         """The place to tell what this client is told about this channel."""
         subscription = Subscription(self, client, channel)
@@ -149,8 +161,11 @@ class Checker:
         missed = top.offset - offset
         if stream.epoch != top.epoch or not 0 <= missed <= self._kept.publications:
             return False
+        passed = stream.ids[offset : top.offset]
+        if _FOREIGN in passed:
+            return False
         # What nobody has told of yet is held to be small and new.
-        ids = [id for id in stream.ids[offset : top.offset] if id >= 0]
+        ids = [id for id in passed if id >= 0]
         newest = max((self._sent[id] for id in ids), default=now)
         return now - newest < self._kept.seconds and sum(self._bytes[id] for id in ids) <= self._kept.bytes
 
@@ -192,9 +207,9 @@ class Checker:
         """Note that a publication stands there, and check that nothing else does."""
         ids = stream.ids
         if len(ids) < offset:
-            ids.extend([-1] * (offset - len(ids)))
+            ids.extend([_UNTOLD] * (offset - len(ids)))
         other = ids[offset - 1]
-        if other < 0:
+        if other == _UNTOLD:
             ids[offset - 1] = id
         elif other != id:
             text = f"{stream.epoch}:{offset} is publication {other} and publication {id}"

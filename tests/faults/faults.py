@@ -6,11 +6,16 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from gateway.broker.redis.keys import Keys
+from gateway.config.settings import RedisSettings
+from gateway.messages import DEFAULT_APP, Channel
+from tests.broker.redis.forgeries import BAD_CONTROL, BAD_ENTRIES, BAD_MESSAGES
 from tests.faults.processes import SERVER_SECONDS, Node, Valkey, until
 from tests.faults.proxy import Proxy
-from tests.faults.site import IDLE, WIDE, Site
+from tests.faults.site import CHANNELS, IDLE, WIDE, Site
+from tests.faults.verdicts import Top
 
 # Bytes of messages that fill buffers; just within the default of limits.message_size.
 LARGE = 60_000
@@ -260,6 +265,43 @@ async def _publish_to_idle(site: Site, count: int) -> None:
             await site.writer.publish(port, channel)
 
 
+# Somebody else who writes to Valkey
+
+# Puts an entry at the end of a stream as a publish does, and tells where.
+_APPEND = """
+local offset = redis.call('HINCRBY', KEYS[1], 's', 1)
+redis.call('XADD', KEYS[2], string.format('%.0f', offset) .. '-0', 'd', ARGV[1])
+return {redis.call('HGET', KEYS[1], 'e'), offset}
+"""
+
+
+async def forge_messages(site: Site) -> None:
+    """Messages that no node would write come over the bus, between those of the nodes: nobody is to notice."""
+    for channel in site.dice.sample(CHANNELS, len(CHANNELS) // 2):
+        for message in BAD_MESSAGES.values():
+            await site.valkey.ask("PUBLISH", _KEYS.bus(Channel(DEFAULT_APP, channel)), message)
+    for message in BAD_CONTROL.values():
+        await site.valkey.ask("PUBLISH", _KEYS.control(), message)
+
+
+async def forge_entries(site: Site) -> None:
+    """Entries that nobody can read stand in streams: whoever passes one is told of a gap."""
+    port = site.dice.choice(site.nodes).port
+    for entry in BAD_ENTRIES.values():
+        name = site.dice.choice(CHANNELS)
+        # It must have a stream, and be reminded of it afterwards.
+        await site.writer.publish(port, name)
+        channel = Channel(DEFAULT_APP, name)
+        site.checker.forging(name)
+        reply = await site.valkey.ask("EVAL", _APPEND, "2", _KEYS.meta(channel), _KEYS.stream(channel), entry)
+        epoch, offset = cast("tuple[bytes, int]", reply)
+        site.checker.forged(name, Top(epoch.decode(), offset))
+        await site.writer.publish(port, name)
+
+
+_KEYS = Keys(RedisSettings().prefix, RedisSettings().partitions)
+
+
 # The network between a node and Valkey
 
 
@@ -376,6 +418,8 @@ KINDS: Mapping[str, Kind] = {
     "promote replica": Kind(promote_replica, _GAPS),
     "demote primary": Kind(demote_primary, _GAPS),
     "outlive promotion": Kind(outlive_promotion, frozenset()),
+    "forge messages": Kind(forge_messages, frozenset()),
+    "forge entries": Kind(forge_entries, _GAPS),
     "cut links": Kind(cut_links, _REFILLED),
     "refuse links": Kind(refuse_links, _REFILLED),
     "delay links": Kind(delay_links, frozenset()),

@@ -143,7 +143,7 @@ class Valkey(Server):
             # Not listening yet; or loading.
             return False
 
-    async def ask(self, *command: str) -> object:
+    async def ask(self, *command: str | bytes) -> object:
         """One command on a connection of its own. Raises OSError, hiredis.ReplyError."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:

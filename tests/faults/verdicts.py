@@ -79,5 +79,5 @@ class Stream:
         self.number = number
         self.channel = channel
         self.epoch = epoch
-        # By offset - 1; -1 where nobody has told yet.
+        # By offset - 1; negative where no publication is known, see Checker.
         self.ids = array("i")

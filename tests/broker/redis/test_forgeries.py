@@ -4,56 +4,25 @@ import asyncio
 import socket
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 
 from gateway.broker import envelope
-from gateway.broker.redis.control import REPLY, REQUEST
+from gateway.broker.redis.control import REPLY
 from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.link import Link, pack
 from gateway.control import DisconnectUser, NodeId
 from gateway.errors import OutcomeUnknown
 from gateway.messages import DEFAULT_APP, Channel, Publication, PublishOptions, Retention
 from tests.broker.members import PATIENCE, redis_member
+from tests.broker.redis.forgeries import BAD_CONTROL, BAD_MESSAGES
 from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.pipe import Pipe, run
-from tests.broker.redis.test_generations import BAD_ENTRIES
 from tests.fakes import GUARD
 from tests.servers import ValkeyServer
 
 KEYS = Keys("gw", 16)
 KEPT = Retention(size=100, ttl=60, meta_ttl=600)
-
-
-def member(**fields: Any) -> bytes:
-    info = ["u", "c", fields.get("conn_info", b""), fields.get("chan_info", b"")]
-    return msgspec.msgpack.encode([info, fields.get("time", 0)])
-
-
-BAD_MESSAGES = {
-    **{f"publication: {name}": envelope.HEAD + b";" + body for name, body in BAD_ENTRIES.items()},
-    "nothing": b"",
-    "no position": envelope.HEAD + b"1:e" + b"x" * 100,
-    "a position without end": envelope.HEAD + b"9" * 100 + b":e;" + envelope.encode(Publication(ROOM, b"1")),
-    "an offset out of range": envelope.HEAD + b"9223372036854775808:e;" + envelope.encode(Publication(ROOM, b"1")),
-    "a join with forged info": envelope.JOIN + member(conn_info=b'{}},"x":{"y":{}'),
-    "a leave with a line break": envelope.LEAVE + member(chan_info=b"[\n]"),
-    "a join that is none": envelope.JOIN + b"\xa2\xff\xfe",
-}
-BAD_CONTROL = {
-    "nothing": b"",
-    "a name that is not UTF-8": REQUEST + b"\x93\x01\xa2\xff\xfe\x90",
-    "a code of 32 bits": REQUEST + msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42", code=2**31))),
-    "a code of transports": REQUEST + msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42", code=1000))),
-    "data that is no JSON": REQUEST
-    + msgspec.msgpack.encode(
-        (1, "x", {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "data": b'1},"x":{'})
-    ),
-    "a time before time": REQUEST
-    + msgspec.msgpack.encode((1, "x", {"type": "refresh", "app": DEFAULT_APP, "user": "42", "expire_at": -1})),
-    "nested without end": REQUEST + b"\x91" * 100_000,
-}
 
 
 @pytest.mark.parametrize("payload", BAD_MESSAGES.values(), ids=BAD_MESSAGES)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 
@@ -14,6 +13,7 @@ from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from gateway.messages import HistoryQuery, Position, Publication, PublishOptions, PublishResult, Retention
 from tests.broker.members import PATIENCE, Member, redis_member
+from tests.broker.redis.forgeries import BAD_ENTRIES
 from tests.broker.redis.nodes import ROOM, settings, until_health
 from tests.servers import ValkeyServer, valkey_server
 
@@ -216,17 +216,6 @@ def test_what_is_stored_and_not_sent_is_an_unknown_outcome(server: ValkeyServer)
                 assert client.xlen(KEYS.stream(ROOM)) == 3
 
     asyncio.run(scenario())
-
-
-BAD_ENTRIES = {
-    "another version": b"\xc1",
-    "text that is not UTF-8": msgspec.msgpack.encode([1, b"\xff", 0, None, None, "", "", 0]),
-    "JSON that is none": msgspec.msgpack.encode([0, b'1},"push":{', 0, None, None, "", "", 0]),
-    "JSON with a line break": msgspec.msgpack.encode([0, b"[1,\n2]", 0, None, None, "", "", 0]),
-    "JSON that nests too deep": msgspec.msgpack.encode([0, b"[" * 129 + b"]" * 129, 0, None, None, "", "", 0]),
-    "info that is none": msgspec.msgpack.encode([0, b"1", 0, ["u", "c", b'1},"x":{', b""], None, "", "", 0]),
-    "a time that is none": msgspec.msgpack.encode([0, b"1", "now", None, None, "", "", 0]),
-}
 
 
 @pytest.mark.parametrize("body", BAD_ENTRIES.values(), ids=BAD_ENTRIES)
