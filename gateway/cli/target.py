@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from gateway.config import hosts, urls
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not listened on
+
+# Without the URL, in which a login may stand.
+BAD_PROXY = "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: expected its URL"
 
 url_option = click.option(
     "--url",
@@ -52,17 +56,17 @@ def target_of(url: str) -> Target:
     """The gateway at a URL (http, https, ws, wss or unix:PATH). Raises ConfigError."""
     if url.startswith("unix:") and len(url) > len("unix:"):
         return Target(False, "localhost", socket=url.removeprefix("unix:"))
-    wrong = ConfigError(f"--url {url!r}: expected http://HOST:PORT, https://HOST:PORT or unix:PATH")
     try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise wrong from None
-    surplus = parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname or surplus or not url.isprintable():
-        raise wrong
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Target(parts.scheme in ("https", "wss"), host + port, parts.path.rstrip("/"))
+        parts = urls.split(url)
+        if parts.scheme not in ("http", "https", "ws", "wss") or parts.login is not None or parts.query is not None:
+            raise ValueError("it has another scheme, a login or a query")
+    except ValueError as error:
+        # Without the URL itself, in which a secret may stand.
+        raise ConfigError(
+            f"--url or GATEWAY_URL: {error}; expected http://HOST:PORT, https://HOST:PORT or unix:PATH"
+        ) from None
+    port = f":{parts.port}" if parts.port is not None else ""
+    return Target(parts.scheme in ("https", "wss"), hosts.bracketed(parts.host) + port, parts.path.rstrip("/"))
 
 
 def target_of_clients(settings: "ServerSettings") -> Target:

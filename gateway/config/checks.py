@@ -125,7 +125,7 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
     for name in ("hmac_secret", "public_key"):
         if getattr(auth, f"{name}_previous") and not getattr(auth, name):
             yield f"auth.{name}_previous is set, but auth.{name} is not"
-    if auth.jwks_url and auth.jwks_url.startswith("http://"):
+    if auth.jwks_url and auth.jwks_url.get_secret_value().startswith("http://"):
         yield "auth.jwks_url is not https: whoever can change the answer on its way can sign tokens"
 
 

@@ -17,9 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config import urls
+from gateway.config.redis_url import Target
+
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -47,8 +50,24 @@ def _optional_address(value: str) -> str:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("expected redis://HOST:PORT, rediss://HOST:PORT (TLS) or unix://PATH")
+    Target.of(value.get_secret_value())
+    return value
+
+
+def _jwks_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    # Braces: a template that claims would fill in.
+    if not url.startswith(("http://", "https://")) or set(url) & set("{}"):
+        raise ValueError("expected https://HOST[:PORT]/PATH, a fixed URL without { and }")
+    urls.split(url)
+    return value
+
+
+def _node_url(value: str) -> str:
+    if value:
+        parts = urls.split(value)
+        if parts.scheme not in ("http", "https") or parts.login is not None or parts.path or parts.query is not None:
+            raise ValueError("expected http://HOST[:PORT] or https://HOST[:PORT]")
     return value
 
 
@@ -72,6 +91,9 @@ _ADDRESS_SCHEMA = WithJsonSchema({"type": "string", "format": "address"})
 Address = Annotated[str, AfterValidator(_address), _ADDRESS_SCHEMA]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address), _ADDRESS_SCHEMA]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+# It may hold a login or a key.
+JwksUrl = Annotated[SecretStr, AfterValidator(_jwks_url)]
+NodeUrl = Annotated[str, AfterValidator(_node_url)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 File = Annotated[Path, BeforeValidator(_file)]
@@ -87,8 +109,8 @@ Who = Literal["client", "subscriber", "anonymous"]
 class RedisSettings(Section):
     url: RedisUrl | None = Field(
         None,
-        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, password and database. "
-        "Without it a node stands alone.",
+        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, password (percent-encoded) "
+        "and database. Without it a node stands alone.",
     )
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
         "gw", description="Start of every key and bus channel; separates environments that share a server."
@@ -122,11 +144,7 @@ class AuthSettings(Section):
     )
     public_key_previous: Text | None = Field(None, description="The key before, still accepted while you rotate.")
     jwks_file: File | None = Field(None, description="File with a JSON Web Key Set.")
-    jwks_url: str | None = Field(
-        None,
-        pattern=r"^https?://[^{}]+$",
-        description="Fixed URL of a JSON Web Key Set. Never built from claims.",
-    )
+    jwks_url: JwksUrl | None = Field(None, description="Fixed URL of a JSON Web Key Set. Never built from claims.")
     jwks_ttl: PositiveSeconds = Field(
         300.0, description="Seconds a fetched key set is used before it is fetched again."
     )
@@ -313,7 +331,7 @@ class ServerSettings(Section):
     node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
         "", description="Name of this node in logs and answers. Default: host name and process id."
     )
-    node_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = Field(
+    node_url: NodeUrl = Field(
         "", description="URL at which clients reach this very node, not its balancer; shown by the demo page."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Nodes (processes) that share the listener.")

@@ -286,9 +286,10 @@ def _show(value: Any, *, secret: bool = False) -> str:
     """A value for a message: short, without control characters, and not at all when it may be a secret."""
     if isinstance(value, dict | list):
         return "a section" if isinstance(value, dict) else "a list"
-    if secret:
-        return "***"
     text = repr(value)
+    # An URL with a login, or what was meant for one.
+    if secret or ("://" in text and "@" in text):
+        return "***"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

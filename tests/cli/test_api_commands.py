@@ -325,3 +325,14 @@ def test_a_gateway_behind_a_unix_socket_is_reached(run: Run, tmp_path: Path) -> 
 def test_loopback_is_reached_without_a_proxy(run: Run, api: Double) -> None:
     """HTTP_PROXY is for the world outside."""
     assert run("revoke", "--user", "1", "--url", api.url, HTTP_PROXY="http://127.0.0.1:1").exit_code == 0
+
+
+@pytest.mark.parametrize("proxy", ["ftp://ada:hush@proxy.invalid", "http://[::1", "http://proxy.invalid:99999", "hush"])
+@pytest.mark.parametrize("command", ["nodes", "subscribe"])
+def test_a_proxy_that_is_none_is_said(run: Run, command: str, proxy: str) -> None:
+    """It comes from the environment; without the login in it."""
+    channels = ("news",) if command == "subscribe" else ()
+    result = run(command, *channels, "--url", "http://gateway.invalid", HTTP_PROXY=proxy, http_proxy=proxy)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "ada:hush" not in result.stderr

@@ -108,7 +108,9 @@ def test_the_url_of_a_channel_is_quoted(run: Run, args: tuple[str, ...], environ
             for url in ("", "a.b:80", "ftp://a.b", "http://", "http://a.b?x", "http://u:p@a.b", "http://a:x", "unix:")
         ),
         (("news", "--url", "http://[::1"), "expected http://HOST:PORT"),
-        (("news", "--url", "http://a\x1b.b"), r"'http://a\x1b.b'"),
+        (("news", "--url", "http://a\x1b.b"), "a character in it that URLs do not hold"),
+        (("news", "--url", "http://a.b:99999"), "no port, a number from 1 to 65535; expected http://HOST:PORT"),
+        (("news", "--url", f"http://{'a' * 64}.b"), "the host is no name"),
     ],
 )
 def test_a_url_that_cannot_be_is_an_error(run: Run, args: tuple[str, ...], text: str) -> None:
@@ -116,3 +118,4 @@ def test_a_url_that_cannot_be_is_an_error(run: Run, args: tuple[str, ...], text:
     result = run("url", *args)
     assert result.exit_code == 1
     assert text in result.stderr
+    assert "u:p" not in result.stderr

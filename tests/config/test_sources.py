@@ -64,7 +64,7 @@ def refusal(text: str = "", flags: Mapping[str, Any] | None = None, /, **environ
         ("GATEWAY_HEARTBEAT__PONG_TIMEOUT", "30", "heartbeat (GATEWAY_HEARTBEAT__PONG_TIMEOUT): pong_timeout must be"),
         ("GATEWAY_TLS__KEY", "", "expected the path of a file"),
         ("GATEWAY_AUTH__AUDIENCE", "", "expected a text, not empty"),
-        ("GATEWAY_AUTH__JWKS_URL", "file:///etc/passwd", "expected a text that matches ^https?"),
+        ("GATEWAY_AUTH__JWKS_URL", "file:///etc/passwd", "= *** (GATEWAY_AUTH__JWKS_URL): expected https://HOST"),
         (
             "GATEWAY_TRUSTED_PROXIES",
             "10.0.0.0/8,proxy",
