@@ -189,5 +189,10 @@ def _limits(settings: ServerSettings) -> Iterator[str]:
     limits = settings.limits
     if limits.message_size > limits.outbox:
         yield "limits.message_size is more than limits.outbox: one message closes a client that is slow for a moment"
+    if settings.limits.keep_alive < IDLE_SECONDS:
+        yield (
+            f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and client pools that keep connections longer "
+            "lose requests"
+        )
     if limits.message_size > settings.api.max_body:
         yield "limits.message_size is more than api.max_body: backends cannot publish messages of that size"

@@ -210,6 +210,11 @@ class LimitSettings(Section):
     header_bytes: Bytes = Field(16_384, description="Bytes of request line and headers.")
     header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")
     header_timeout: PositiveSeconds = Field(10.0, description="Seconds to send a complete request head.")
+    keep_alive: PositiveSeconds = Field(
+        75.0,
+        description="Seconds an HTTP connection stays open without a request; more than a proxy in front keeps it "
+        "(nginx and AWS ALB: 60).",
+    )
     fragments: Annotated[int, Field(ge=1)] = Field(1_024, description="Fragments of one WebSocket message.")
 
 

@@ -287,11 +287,11 @@ def test_a_file_that_somebody_is_writing(tmp_path: Path, text: str) -> None:
 
 def test_new_warnings_are_logged(site: Site, api: Api, again: Again, caplog: pytest.LogCaptureFixture) -> None:
     """And those that were there before are not repeated."""
-    again.set(api={"keys": ["short", KEY]})
+    again.set(limits={"keep_alive": 5})
     assert reloaded(api)["error"] == ""
-    assert caplog.text.count("a key is shorter than") == 1
+    assert caplog.text.count("limits.keep_alive is less than") == 1
     reloaded(api)
-    assert caplog.text.count("a key is shorter than") == 1
+    assert caplog.text.count("limits.keep_alive is less than") == 1
 
 
 def test_a_node_without_sources_says_so() -> None:

@@ -113,6 +113,7 @@ def test_these_are_no_errors(values: dict[str, Any]) -> None:
         ({"api": {"keys": [KEY], "max_body": 1024}}, "api.max_body"),
     ],
 )
+        ({"limits": {"keep_alive": 59}}, "limits.keep_alive is less than 60 s"),
 def test_a_warning_names_the_settings(values: dict[str, Any], text: str) -> None:
     """What is half-set or probably not meant is said, and does not stop the start."""
     changed = settings(**{**SOUND, **values})
