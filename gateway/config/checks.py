@@ -8,15 +8,14 @@ from pydantic import SecretStr
 from gateway.config.addresses import is_local, parse
 from gateway.config.settings import ServerSettings
 
-# RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256.
-HMAC_SECRET_BYTES = 32
+# RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
+SECRET_BYTES = 32
 # Kubernetes kills after 30 s, of which a stop takes some itself.
 KILL_SECONDS = 25
 # The least idle timeout that load balancers commonly ship with (nginx, AWS ALB, HAProxy examples).
 IDLE_SECONDS = 60
 # SDKs of the native protocol give up waiting for a reply after 5 s.
 REPLY_SECONDS = 5
-API_KEY_BYTES = 16
 
 
 def errors(settings: ServerSettings) -> list[str]:
@@ -71,13 +70,24 @@ def _open_network(settings: ServerSettings) -> Iterator[str]:
 
 
 def _secrets(settings: ServerSettings) -> Iterator[str]:
-    for name in ("hmac_secret", "hmac_secret_previous"):
-        secret: SecretStr | None = getattr(settings.auth, name)
-        if secret is not None and len(secret.get_secret_value().encode()) < HMAC_SECRET_BYTES:
-            yield (
-                f"auth.{name} = ***: expected {HMAC_SECRET_BYTES} bytes or more (RFC 7518); "
-                "`openssl rand -hex 32` makes one"
-            )
+    auth = settings.auth
+    named: dict[str, SecretStr | None] = {
+        "auth.hmac_secret": auth.hmac_secret,
+        "auth.hmac_secret_previous": auth.hmac_secret_previous,
+        **{f"api.keys[{index}]": key for index, key in enumerate(settings.api.keys)},
+    }
+    for name, secret in named.items():
+        if secret is not None and (problem := weakness(secret.get_secret_value())):
+            yield f"{name} = ***: {problem}"
+
+
+def weakness(secret: str) -> str:
+    """Why a secret is none, empty for nothing."""
+    if secret.startswith("<") and secret.endswith(">"):
+        return "a placeholder in angle brackets; `openssl rand -hex 32` makes a secret"
+    if len(secret.encode()) < SECRET_BYTES:
+        return f"expected {SECRET_BYTES} bytes or more; `openssl rand -hex 32` makes one"
+    return ""
 
 
 def _tls(settings: ServerSettings) -> Iterator[str]:
@@ -139,8 +149,6 @@ def _api(settings: ServerSettings) -> Iterator[str]:
     if not api.keys:
         where = "api.public is on" if api.public else "the API is on the internal listener"
         yield f"{where}, but api.keys is empty: every request to /api is refused"
-    if any(len(key.get_secret_value().encode()) < API_KEY_BYTES for key in api.keys):
-        yield f"api.keys: a key is shorter than {API_KEY_BYTES} bytes and may be guessed"
 
 
 def _browsers(settings: ServerSettings) -> Iterator[str]:
@@ -181,6 +189,11 @@ def _timing(settings: ServerSettings) -> Iterator[str]:
         )
     if settings.heartbeat.ping_interval > IDLE_SECONDS:
         yield f"heartbeat.ping_interval is more than {IDLE_SECONDS} s: many balancers close such idle connections"
+    if settings.limits.keep_alive < IDLE_SECONDS:
+        yield (
+            f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and client pools that keep connections longer "
+            "lose requests"
+        )
     if settings.redis.publish_timeout > REPLY_SECONDS:
         yield f"redis.publish_timeout is more than {REPLY_SECONDS} s: client libraries give up before"
 
@@ -189,10 +202,5 @@ def _limits(settings: ServerSettings) -> Iterator[str]:
     limits = settings.limits
     if limits.message_size > limits.outbox:
         yield "limits.message_size is more than limits.outbox: one message closes a client that is slow for a moment"
-    if settings.limits.keep_alive < IDLE_SECONDS:
-        yield (
-            f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and client pools that keep connections longer "
-            "lose requests"
-        )
     if limits.message_size > settings.api.max_body:
         yield "limits.message_size is more than api.max_body: backends cannot publish messages of that size"

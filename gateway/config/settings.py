@@ -109,7 +109,7 @@ Who = Literal["client", "subscriber", "anonymous"]
 class RedisSettings(Section):
     url: RedisUrl | None = Field(
         None,
-        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, password (percent-encoded) "
+        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, percent-encoded password "
         "and database. Without it a node stands alone.",
     )
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
@@ -155,7 +155,7 @@ class AuthSettings(Section):
 
 
 class ApiSettings(Section):
-    keys: tuple[Secret, ...] = Field((), description="Keys that backends send as X-API-Key.")
+    keys: tuple[Secret, ...] = Field((), description="Keys that backends send as X-API-Key, 32 bytes or more.")
     insecure: bool = Field(
         False,
         description="Answer without a key. Requests that carry an Origin (browsers) are refused all the same.",

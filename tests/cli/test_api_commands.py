@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import Run
 
-KEY = "an API key of enough bytes"
+KEY = "an API key of enough bytes: 32 or more"
 
 
 class Request(NamedTuple):
@@ -288,14 +288,15 @@ def test_nodes_are_a_table(run: Run, api: Double) -> None:
 def test_url_and_key_come_from_the_settings(run: Run, api: Double) -> None:
     """The first key, and the listener that has the API; a wildcard is reached over loopback."""
     port = api.server_address[1]
-    Path("gateway.toml").write_text(f'listen = "0.0.0.0:{port}"\napi.keys = ["{KEY}", "other"]')
-    assert run("nodes", GATEWAY_API__KEYS="first").exit_code == 1
+    first = KEY[::-1]
+    Path("gateway.toml").write_text(f'listen = "0.0.0.0:{port}"\napi.keys = ["{KEY}", "{first}"]')
+    assert run("nodes", GATEWAY_API__KEYS=first).exit_code == 1
     run("nodes")
     run("nodes", "--api-key", "given")
     internal = {"GATEWAY_LISTEN": "127.0.0.1:1", "GATEWAY_INTERNAL_LISTEN": f"127.0.0.1:{port}"}
     run("nodes", GATEWAY_API__PUBLIC="false", **internal)
     run("nodes", GATEWAY_URL=f"http://localhost:{port}/", GATEWAY_LISTEN="127.0.0.1:1")
-    assert [request.key for request in api.requests] == ["first", KEY, "given", KEY, KEY]
+    assert [request.key for request in api.requests] == [first, KEY, "given", KEY, KEY]
 
 
 def test_an_api_that_is_nowhere_is_said(run: Run) -> None:

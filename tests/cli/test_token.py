@@ -62,7 +62,8 @@ def test_a_token_may_last_for_ever_and_have_another_secret(run: Run) -> None:
         (("--user", "1", "--claims", '{"expire_at": "soon"}'), 2, "not a JSON object of claims"),
         (("--user", "1", "--claims", '{"sub": "2"}'), 2, "expected some of: info, channels"),
         (("--user", "1", "--claims", '{"client": "2"}'), 2, "expected some of: info, channels"),
-        (("--user", "1", "--secret", "short"), 1, "secret"),
+        (("--user", "1", "--secret", "short"), 1, "--secret: expected 32 bytes or more; `openssl rand -hex 32`"),
+        (("--user", "1", "--secret", f"<{'x' * 32}>"), 1, "--secret: a placeholder in angle brackets"),
         (("--user", "1"), 1, "no secret to sign with: set auth.hmac_secret"),
     ],
 )

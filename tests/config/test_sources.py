@@ -300,12 +300,12 @@ def test_flags_beat_the_environment_which_beats_the_file() -> None:
 def test_lists_come_with_commas_or_as_json() -> None:
     """Spaces around commas do not count; an empty variable is an empty list."""
     settings = load(
-        GATEWAY_API__KEYS="a, b",
+        GATEWAY_API__KEYS=f"{SECRET}, {SECRET[::-1]}",
         GATEWAY_TRUSTED_PROXIES='["10.0.0.0/8", "::1"]',
         GATEWAY_ORIGINS__ALLOWED="",
         GATEWAY_CHANNELS__ALLOW_SUBSCRIBE="client,anonymous",
     )
-    assert [key.get_secret_value() for key in settings.api.keys] == ["a", "b"]
+    assert [key.get_secret_value() for key in settings.api.keys] == [SECRET, SECRET[::-1]]
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert settings.origins.allowed == ()
     assert settings.channels.allow_subscribe == ("client", "anonymous")

@@ -71,6 +71,18 @@ def test_schema_names_the_place_and_what_is_allowed(values: dict[str, Any], plac
             {"secret": {**TRIAL, "data": {**TRIAL["data"], "hmacSecret": "too-short"}}},
             "secret.data.hmacSecret: expected 32 bytes or more",
         ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "hmacSecret": "<a-secret-that-somebody-is-to-replace>"}}},
+            "secret.data.hmacSecret: a placeholder in angle brackets",
+        ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "apiKeys": f"{SECRET}, too-short"}}},
+            "secret.data.apiKeys: expected 32 bytes or more",
+        ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "apiKeys": "<openssl rand -hex 32>"}}},
+            "secret.data.apiKeys: a placeholder in angle brackets",
+        ),
         ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}, "minReplicas = 9: more than"),
         ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
     ],
