@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.config import hosts, urls
+from gateway.config.addresses import joined, parse, reached
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from gateway.config.settings import ServerSettings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not listened on
 
 # Without the URL, in which a login may stand.
 BAD_PROXY = "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: expected its URL"
@@ -70,8 +70,8 @@ def target_of(url: str) -> Target:
 
 
 def target_of_clients(settings: "ServerSettings") -> Target:
-    """The public listener, as clients on this machine reach it."""
-    return _listener("listen", settings.listen, secure=settings.tls.certificate is not None)
+    """The public listener, by its first address, as clients on this machine reach it."""
+    return _listener("listen", settings.listen[0], secure=settings.tls.certificate is not None)
 
 
 def target_of_api(settings: "ServerSettings") -> Target:
@@ -80,16 +80,13 @@ def target_of_api(settings: "ServerSettings") -> Target:
         return target_of_clients(settings)
     if not settings.internal_listen:
         raise ConfigError("api.public is off and internal_listen is empty: the API is nowhere; --url names a gateway")
-    return _listener("internal_listen", settings.internal_listen, secure=False)
+    return _listener("internal_listen", settings.internal_listen[0], secure=False)
 
 
 def _listener(name: str, address: str, *, secure: bool) -> Target:
-    from gateway.config.addresses import parse
-
     endpoint = parse(address)
     if endpoint.path:
         return Target(secure, "localhost", socket=endpoint.path)
     if endpoint.port == 0:
         raise ConfigError(f"{name} = {address!r} has no fixed port: give --url")
-    host = _WILDCARDS.get(endpoint.host, endpoint.host)
-    return Target(secure, f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}")
+    return Target(secure, joined(reached(endpoint.host), endpoint.port))

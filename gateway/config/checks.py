@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.config.addresses import is_local, parse
+from gateway.config.addresses import Endpoint, is_local, parse
 from gateway.config.settings import ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
@@ -20,7 +20,13 @@ REPLY_SECONDS = 5
 
 def errors(settings: ServerSettings) -> list[str]:
     """Why a node cannot start with these settings; each text names the settings to change."""
-    return [*_open_network(settings), *_secrets(settings), *_tls(settings), *_processes(settings)]
+    return [
+        *_open_network(settings),
+        *_secrets(settings),
+        *_tls(settings),
+        *_processes(settings),
+        *_listeners(settings),
+    ]
 
 
 def warnings(settings: ServerSettings) -> list[str]:
@@ -61,12 +67,12 @@ def _open_network(settings: ServerSettings) -> Iterator[str]:
     if not opened or settings.allow_open_network:
         return
     for name in ("listen", "internal_listen"):
-        address = getattr(settings, name)
-        if address and not is_local(address):
-            yield (
-                f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that network; "
-                "listen on 127.0.0.1, or set allow_open_network if that is what you want"
-            )
+        for address in getattr(settings, name):
+            if not is_local(address):
+                yield (
+                    f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that "
+                    "network; listen on 127.0.0.1, or set allow_open_network if that is what you want"
+                )
 
 
 def _secrets(settings: ServerSettings) -> Iterator[str]:
@@ -102,8 +108,19 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
             f"redis.url: not set, but workers = {settings.workers}; several nodes need a Redis between them, "
             "without one messages stay on the node they came to"
         )
-    if settings.listen == settings.internal_listen and parse(settings.listen) != parse("127.0.0.1:0"):
-        yield f"internal_listen = {settings.internal_listen!r}: the same as listen; they are two listeners"
+
+
+def _listeners(settings: ServerSettings) -> Iterator[str]:
+    taken: dict[Endpoint, str] = {}
+    for name in ("listen", "internal_listen"):
+        for address in getattr(settings, name):
+            endpoint = parse(address)
+            # Every port 0 is another one.
+            if endpoint in taken and (endpoint.path or endpoint.port):
+                other = taken[endpoint]
+                said = "named twice" if other == name else f"the same as in {other}; they are two listeners"
+                yield f"{name} = {address!r}: {said}"
+            taken[endpoint] = name
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:
@@ -143,7 +160,7 @@ def _api(settings: ServerSettings) -> Iterator[str]:
     api = settings.api
     opened = settings.no_auth or settings.demo
     if api.insecure or (opened and not api.keys):
-        if api.insecure and api.public and not is_local(settings.listen):
+        if api.insecure and api.public and not all(map(is_local, settings.listen)):
             yield "api.insecure and api.public: everybody who reaches listen may publish and disconnect users"
         return
     if not api.keys:

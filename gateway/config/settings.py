@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config import urls
+from gateway.config import addresses, urls
 from gateway.config.redis_url import Target
 
 
@@ -34,19 +34,11 @@ class Section(BaseModel):
         return value
 
 
-def _address(value: str) -> str:
-    """`HOST:PORT`, with an IPv6 host in brackets, or `unix:PATH`."""
-    if value.startswith("unix:") and len(value) > len("unix:"):
+def _listed(value: Any) -> Any:
+    """A text lists addresses with commas between them."""
+    if not isinstance(value, str):
         return value
-    host, colon, port = value.rpartition(":")
-    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not colon or not host or bare_ipv6 or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("expected HOST:PORT, for example 127.0.0.1:8000 or [::1]:8000, or unix:PATH")
-    return value
-
-
-def _optional_address(value: str) -> str:
-    return _address(value) if value else value
+    return [part.strip() for part in value.split(",")] if value.strip() else []
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -86,10 +78,15 @@ def _origin(value: str) -> str:
     return value
 
 
-_ADDRESS_SCHEMA = WithJsonSchema({"type": "string", "format": "address"})
+_ADDRESS: dict[str, Any] = {"type": "string", "format": "address"}
 
-Address = Annotated[str, AfterValidator(_address), _ADDRESS_SCHEMA]
-OptionalAddress = Annotated[str, AfterValidator(_optional_address), _ADDRESS_SCHEMA]
+Address = Annotated[str, AfterValidator(addresses.checked)]
+Addresses = Annotated[
+    tuple[Address, ...],
+    BeforeValidator(_listed),
+    # Also as a text with commas, for the schema of the chart.
+    WithJsonSchema({"anyOf": [{"type": "array", "items": _ADDRESS}, {"type": "string"}]}),
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 # It may hold a login or a key.
 JwksUrl = Annotated[SecretStr, AfterValidator(_jwks_url)]
@@ -329,9 +326,14 @@ class PersonalSettings(Section):
 class ServerSettings(Section):
     """Everything, by part. `listen` and its neighbours have no section."""
 
-    listen: Address = Field("127.0.0.1:8000", description="Public listener: clients, /health and /api.")
-    internal_listen: OptionalAddress = Field(
-        "127.0.0.1:9000", description="Internal listener: /api, /metrics, /health. Empty switches it off."
+    listen: Annotated[Addresses, Field(min_length=1)] = Field(
+        ("127.0.0.1:8000",),
+        description="Public listener: clients, /health and /api. HOST:PORT, *:PORT (IPv4 and IPv6), unix:PATH, or "
+        "several of them.",
+    )
+    internal_listen: Addresses = Field(
+        ("127.0.0.1:9000",),
+        description="Internal listener: /api, /metrics, /health. Addresses as in listen; empty switches it off.",
     )
     node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
         "", description="Name of this node in logs and answers. Default: host name and process id."

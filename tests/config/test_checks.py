@@ -55,14 +55,17 @@ def test_sound_settings_pass_without_a_word() -> None:
         ({"tls": {"certificate": "a.pem"}}, "tls.key: not set"),
         ({"tls": {"key": "a.pem"}}, "tls.certificate: not set"),
         ({"workers": 2}, "redis.url: not set"),
-        ({"listen": "127.0.0.1:9000"}, "internal_listen"),
+        ({"listen": "127.0.0.1:9000"}, "internal_listen = '127.0.0.1:9000': the same as in listen"),
+        ({"listen": ["[::1]:1", "[::1]:1"]}, "listen = '[::1]:1': named twice"),
+        ({"demo": True, "listen": "*:8000"}, "listen = '*:8000'"),
+        ({"no_auth": True, "listen": ["127.0.0.1:8000", "*:8001"]}, "listen = '*:8001'"),
     ],
 )
 def test_an_error_names_the_setting(values: dict[str, Any], setting: str) -> None:
     """The node does not start, and the text says what to change."""
     (error,) = checks.errors(settings(**values))
     assert setting in error
-    with pytest.raises(ConfigError, match=r"allow_open_network|auth|api|tls|redis\.url|internal_listen"):
+    with pytest.raises(ConfigError, match=r"allow_open_network|auth|api|tls|redis\.url|listen"):
         sources.load(None, {}, {f"GATEWAY_{name.upper()}": _json(value) for name, value in values.items()})
 
 
@@ -78,6 +81,7 @@ def _json(value: Any) -> str:
         {"demo": True, "listen": "[::1]:8000", "internal_listen": ""},
         {"no_auth": True, "listen": "0.0.0.0:8000", "allow_open_network": True},
         {"listen": "127.0.0.1:0", "internal_listen": "127.0.0.1:0"},
+        {"demo": True, "listen": ["127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "unix:/run/a"]},
         {"listen": "0.0.0.0:8000"},
     ],
 )

@@ -75,5 +75,5 @@ def test_addresses_come_apart() -> None:
     assert parse("example.com:0") == Endpoint("example.com", 0)
     assert parse("unix:/run/a.sock") == Endpoint(path="/run/a.sock")
     local = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "unix:a"]
-    remote = ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "localhost.example.com:1"]
-    assert [is_local(address) for address in local + remote] == [True] * 5 + [False] * 4
+    remote = ["0.0.0.0:1", "[::]:1", "*:1", "10.0.0.1:1", "localhost.example.com:1"]
+    assert [is_local(address) for address in local + remote] == [True] * 5 + [False] * 5

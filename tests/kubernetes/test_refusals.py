@@ -22,7 +22,7 @@ TRIAL = VARIANTS["trial"]["secret"]
         ({"secret": {"name": ""}}, "/secret/name", "does not match"),
         ({"image": {"digest": "latest"}}, "/image/digest", "does not match"),
         ({"service": {"port": 65536}}, "/service/port", "maximum: got 65,536"),
-        ({"listenHost": "127.0.0.1"}, "/listenHost", "must be one of '0.0.0.0', '[::]'"),
+        ({"listenHost": "127.0.0.1"}, "/listenHost", "must be one of '*', '0.0.0.0', '[::]'"),
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable", "minimum: got 0"),
         ({"autoscaling": {"scaleDown": {"periodSeconds": 3600}}}, "/autoscaling/scaleDown/periodSeconds", "maximum"),
         ({"serviceMonitor": {"interval": 15}}, "/serviceMonitor/interval", "got number, want string"),
