@@ -103,7 +103,7 @@ class Gateway:
         self.node.on_reload = self._reload
         self.node.on_drain = self._drain_clients
         self.node.url = settings.node_url
-        self.node.internal_address = settings.internal_listen
+        self.node.internal_address = ", ".join(settings.internal_listen)
         self._services = SessionServices(
             app=DEFAULT_APP,
             node=self.node,

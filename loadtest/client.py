@@ -14,6 +14,7 @@ from loadtest.ledger import Subscription
 from loadtest.marks import Marks
 from loadtest.plan import ClientPlan
 from loadtest.tally import Tally
+from loadtest.urls import public
 from loadtest.wire.base import (
     Acknowledged,
     Answer,
@@ -131,7 +132,7 @@ class Client(WSListener):
                 )
         except (WSError, OSError, TimeoutError, ssl.SSLError) as error:
             around.tally.connects_failed += 1
-            around.tally.errors.add(f"connect to {urlsplit(url).netloc}: {_text(error)}")
+            around.tally.errors.add(f"connect to {urlsplit(public(url)).netloc}: {_text(error)}")
             if not self.over:
                 if self._was_ready:
                     # Whoever has several nodes does not insist on a dead one. At first it does: what is asked for has

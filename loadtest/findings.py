@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from loadtest import figures, verdict
 from loadtest.ledger import merge
-from loadtest.plan import Plan, public
+from loadtest.plan import Plan
 from loadtest.preflight import Prepared
 from loadtest.publishing import LATE_AFTER
 from loadtest.result import (
@@ -26,6 +26,7 @@ from loadtest.result import (
 )
 from loadtest.tally import KINDS, Sums, Tick
 from loadtest.texts import Texts
+from loadtest.urls import public
 from loadtest.watch import BEGIN, CONNECTED, END, Record, processor_seconds
 from loadtest.worker import Reckoned
 

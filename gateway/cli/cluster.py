@@ -16,6 +16,7 @@ from gateway.cli.child import ChildSource, start_node
 from gateway.cli.listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
+from gateway.config.addresses import joined, parse, reached
 from gateway.errors import ConfigError, GatewayError
 from gateway.listeners import AddressInUse
 
@@ -34,8 +35,6 @@ _ASK_SECONDS = 0.5
 _AFTER_DEFAULT = range(8001, 8500)
 _ANYWHERE = range(10_000, 32_000)
 _ATTEMPTS = 100
-# Reached at these addresses from here.
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # looked up, not listened on
 
 
 @click.command(short_help="Start several nodes on this machine, for development.")
@@ -99,8 +98,7 @@ class Plan(NamedTuple):
     valkey: Child | None = None
 
     def url(self, port: int) -> str:
-        host = _WILDCARDS.get(self.host, self.host)
-        return f"{_scheme(self.settings)}://{_authority(host, port)}"
+        return f"{_scheme(self.settings)}://{joined(reached(self.host), port)}"
 
     def with_valkey(self, started: tuple[Child, str]) -> "Plan":
         from pydantic import SecretStr
@@ -111,14 +109,12 @@ class Plan(NamedTuple):
 
 
 def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
-    from gateway.config.addresses import parse
-
     settings = loaded.settings
-    host = parse(settings.listen).host
+    host = parse(settings.listen[0]).host
     # So that pages of the nodes themselves may connect, to any of them, with the origin check on.
-    hosts = dict.fromkeys(["127.0.0.1", "localhost", _WILDCARDS.get(host, host)])
+    hosts = dict.fromkeys(["127.0.0.1", "localhost", reached(host)])
     ports = (block.port, *(place.port for place in block.places))
-    own = [f"{_scheme(settings)}://{_authority(each, port)}" for each in hosts for port in ports]
+    own = [f"{_scheme(settings)}://{joined(each, port)}" for each in hosts for port in ports]
     additions = Additions(
         hmac_secret=secrets.token_hex(32) if needs_secret(settings) else "",
         api_key=secrets.token_hex(32) if needs_api_key(settings) else "",
@@ -134,15 +130,11 @@ def _scheme(settings: "ServerSettings") -> str:
     return "https" if settings.tls.certificate else "http"
 
 
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _block(loaded: "Loaded", count: int) -> Block:
     """The ports. Only the default may give way to others."""
-    from gateway.config.addresses import parse
-
-    listen = loaded.settings.listen
+    listen, *more = loaded.settings.listen
+    if more:
+        raise ConfigError("listen: the nodes of a cluster share one address; give one with --listen")
     host, port, path = parse(listen)
     if path:
         raise ConfigError(f"listen = {listen!r}: the nodes of a cluster share a port, expected HOST:PORT")
@@ -162,8 +154,8 @@ def _block(loaded: "Loaded", count: int) -> Block:
 
 def _start(family: Family, plan: Plan, name: str, place: Place) -> Child:
     update = {
-        "listen": _authority(plan.host, place.port),
-        "internal_listen": f"127.0.0.1:{place.internal_port}",
+        "listen": (joined(plan.host, place.port),),
+        "internal_listen": (f"127.0.0.1:{place.internal_port}",),
         "node_name": name,
         "node_url": plan.url(place.port),
     }

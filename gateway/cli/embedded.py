@@ -5,6 +5,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from gateway.cli.processes import Child, Family
 from gateway.errors import GatewayError
@@ -46,7 +47,7 @@ def start(family: Family, directory: Path) -> tuple[Child, str]:
         if child.code is not None:
             raise EmbeddedError(f"the {child} {child.ending()}:\n{log(directory)}")
         if _answers(_socket(directory)):
-            return child, f"unix://{_socket(directory)}"
+            return child, f"unix://{quote(str(_socket(directory)))}"
     raise EmbeddedError(f"the {child} does not answer after {START_SECONDS:.0f} s:\n{log(directory)}")
 
 

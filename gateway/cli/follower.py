@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import click
 import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
-from gateway.cli.target import Target
+from gateway.cli.target import BAD_PROXY, Target
 from gateway.errors import GatewayError
 from gateway.log import escape
 from gateway.tokens import connection_token, subscription_token
@@ -227,6 +227,7 @@ class Follower:
 
 
 def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
+    """Raises SubscribeError, OSError, InvalidHandshake."""
     url = target.websocket("/connection/websocket")
     # The gateway's own pings tell that the connection lives; one frame may join many publications.
     options: dict[str, Any] = {
@@ -240,7 +241,10 @@ def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
     if target.socket:
         connection = unix_connect(target.socket, url, **options)
     else:
-        connection = connect(url, proxy=None if target.is_loopback else True, **options)
+        try:
+            connection = connect(url, proxy=None if target.is_loopback else True, **options)
+        except (InvalidProxy, ValueError):
+            raise SubscribeError(BAD_PROXY) from None
     return connection
 
 

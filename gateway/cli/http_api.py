@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gateway.cli.options import Sources, with_settings
-from gateway.cli.target import Target, target_of, target_of_api, url_option
+from gateway.cli.target import BAD_PROXY, Target, target_of, target_of_api, url_option
 from gateway.errors import GatewayError
 from gateway.log import escape
 
@@ -77,17 +77,21 @@ class Api:
         return self._result(response)
 
     def _client(self) -> "httpx.Client":
+        """Raises ApiError."""
         import ssl
 
         import httpx
 
-        # OpenSSL's own default heeds SSL_CERT_FILE; httpx does so only where it also heeds proxies.
-        return httpx.Client(
-            transport=httpx.HTTPTransport(uds=self.target.socket) if self.target.socket else None,
-            verify=ssl.create_default_context(),
-            trust_env=not self.target.is_loopback,
-            timeout=TIMEOUT,
-        )
+        try:
+            return httpx.Client(
+                transport=httpx.HTTPTransport(uds=self.target.socket) if self.target.socket else None,
+                # OpenSSL's own default heeds SSL_CERT_FILE; httpx does so only where it also heeds proxies.
+                verify=ssl.create_default_context(),
+                trust_env=not self.target.is_loopback,
+                timeout=TIMEOUT,
+            )
+        except (httpx.InvalidURL, ValueError, ImportError):
+            raise ApiError(BAD_PROXY) from None
 
     def _result(self, response: "httpx.Response") -> dict[str, Any]:
         try:

@@ -2,59 +2,81 @@
 
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
+from gateway import listeners
+from gateway.config.addresses import joined
 from gateway.errors import ConfigError
-from gateway.listeners import BACKLOG, AddressInUse, bind, refused
+from gateway.listeners import BACKLOG, AddressInUse, Bound
 
 LAST_PORT = 65535
 
 
 class SharedListener:
-    """One TCP address for the nodes of a machine.
+    """TCP addresses for the nodes of a machine.
 
-    On Linux every node gets a socket of its own, between which the kernel spreads the connections (SO_REUSEPORT).
+    On Linux every node gets sockets of its own, between which the kernel spreads the connections (SO_REUSEPORT).
     The port of a dead node's socket goes to the others. Elsewhere all nodes accept from one socket, since there
     SO_REUSEPORT gives every connection to the last node.
     """
 
-    def __init__(self, host: str, port: int, *, reuse_port: bool = sys.platform == "linux") -> None:
+    def __init__(self, addresses: Sequence[str], *, reuse_port: bool = sys.platform == "linux") -> None:
         """Raises AddressInUse, ConfigError."""
-        # Bound without SO_REUSEPORT, or it would join a port of another gateway of this user instead of failing.
-        self._first = _listen(host, port)
+        # Bound without SO_REUSEPORT, or they would join a port of another gateway of this user instead of failing.
+        self._first = _listen(addresses)
+        self._bound = [Bound.of(each) for each in self._first]
         self._reuse_port = reuse_port
-        self._host = host
         self._taken = False
-        self.port = _port(self._first)
+        # Of the first address.
+        self.port = _port(self._first[0])
         if reuse_port:
-            self._first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for each in self._first:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
-    def socket(self) -> socket.socket:
-        """A socket for one more node; the caller closes it."""
+    def sockets(self) -> list[socket.socket]:
+        """A socket on each address for one more node; the caller closes them. Raises AddressInUse, ConfigError."""
         if not self._reuse_port:
-            return self._first.dup()
+            return [each.dup() for each in self._first]
         if not self._taken:
             self._taken = True
             return self._first
-        return _listen(self._host, self.port, share=True)
+        with ExitStack() as unless_all:
+            more = [unless_all.enter_context(_again(each)) for each in self._bound]
+            unless_all.pop_all()
+        return more
 
     def close(self) -> None:
-        self._first.close()
+        for each in self._first:
+            each.close()
 
 
-def _listen(host: str, port: int, *, share: bool = False) -> socket.socket:
-    """Raises AddressInUse, ConfigError."""
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    listener = bind(address, "listen", reuse_port=share)
+def _again(first: Bound) -> socket.socket:
     try:
-        listener.listen(BACKLOG)
+        with ExitStack() as unless_listening:
+            more = unless_listening.enter_context(first.again())
+            more.listen(BACKLOG)
+            unless_listening.pop_all()
     except OSError as error:
-        # Of two sockets that are bound to one address, the second that listens is refused.
-        listener.close()
-        raise refused(address, "listen", error) from error
-    return listener
+        raise listeners.refused(joined(*first.address[:2]), "listen", error) from error
+    return more
+
+
+def _listen(addresses: Sequence[str]) -> list[socket.socket]:
+    """Raises AddressInUse, ConfigError."""
+    bound = listeners.bind(addresses, "listen")
+    with ExitStack() as unless_all:
+        for each in bound:
+            unless_all.enter_context(each)
+        for each in bound:
+            try:
+                each.listen(BACKLOG)
+            except OSError as error:
+                # Of two sockets that are bound to one address, the second that listens is refused.
+                raise listeners.refused(listeners.name(each), "listen", error) from error
+        unless_all.pop_all()
+    return bound
 
 
 class Place(NamedTuple):
@@ -62,7 +84,7 @@ class Place(NamedTuple):
 
     port: int
     internal_port: int
-    public: tuple[socket.socket, socket.socket]
+    public: tuple[socket.socket, ...]
     internal: socket.socket
 
 
@@ -79,19 +101,23 @@ class Block:
         self.port = port
         self.places: list[Place] = []
         with ExitStack() as unless_complete:
-            shared = SharedListener(host, port)
+            shared = SharedListener([joined(host, port)])
             unless_complete.callback(shared.close)
-            own = [unless_complete.enter_context(_listen(host, port + 1 + index)) for index in range(nodes)]
+            own = [_entered(unless_complete, _listen([joined(host, port + 1 + index)])) for index in range(nodes)]
             internal = _listen_from(port + 1 + nodes)
-            for listener in own:
+            for each in own:
                 private = unless_complete.enter_context(next(internal))
-                public = (unless_complete.enter_context(shared.socket()), listener)
-                self.places.append(Place(_port(listener), _port(private), public, private))
+                public = (*_entered(unless_complete, shared.sockets()), *each)
+                self.places.append(Place(_port(each[0]), _port(private), public, private))
             self._held = unless_complete.pop_all()
 
     def close(self) -> None:
         """Close the sockets of this process; those that nodes inherited stay open."""
         self._held.close()
+
+
+def _entered(stack: ExitStack, sockets: list[socket.socket]) -> list[socket.socket]:
+    return [stack.enter_context(each) for each in sockets]
 
 
 def free_block(host: str, nodes: int, ports: Iterable[int]) -> Block:
@@ -106,7 +132,7 @@ def _listen_from(first: int) -> Iterator[socket.socket]:
     """Listen on the ports of loopback that are free, from the first on. Raises AddressInUse after the last."""
     for port in range(first, LAST_PORT + 1):
         with suppress(AddressInUse):
-            yield _listen("127.0.0.1", port)
+            yield _listen([f"127.0.0.1:{port}"])[0]
     raise AddressInUse(f"127.0.0.1 has too few free ports from {first} on")
 
 

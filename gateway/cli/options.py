@@ -15,16 +15,29 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Command = Callable[..., R]
 
+
+def _joined(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """What was given several times, as lists are written in variables; None when it was not given."""
+    return ",".join(values) if values else None
+
+
 # Flags for settings, by dotted name. Their values are checked with the other settings, so that a bad one is named
 # in the same words; there are none for secrets, which other users of the machine would see in the list of processes.
 _FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
     "listen": click.option(
-        "--listen", metavar="ADDRESS", help="Public listener: HOST:PORT or unix:PATH. [default: 127.0.0.1:8000]"
+        "--listen",
+        metavar="ADDRESS",
+        multiple=True,
+        callback=_joined,
+        help="Public listener: HOST:PORT, *:PORT or unix:PATH; several times for several. [default: 127.0.0.1:8000]",
     ),
     "internal_listen": click.option(
         "--internal-listen",
         metavar="ADDRESS",
-        help="Internal listener for metrics, health and the API; '' switches it off. [default: 127.0.0.1:9000]",
+        multiple=True,
+        callback=_joined,
+        help="Internal listener for metrics, health and the API, as --listen; '' switches it off. "
+        "[default: 127.0.0.1:9000]",
     ),
     "workers": click.option("--workers", metavar="N", help="Nodes (processes) that share the listener. [default: 1]"),
     "redis.url": click.option(

@@ -3,13 +3,14 @@
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from gateway.cli.child import ChildSource, start_node
-from gateway.cli.listeners import SharedListener
+from gateway.cli.listeners import LAST_PORT, SharedListener
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
 from gateway.errors import ConfigError, GatewayError
@@ -105,37 +106,38 @@ def run_workers(settings: "ServerSettings", sources: Sources) -> int:
 
 def worker_settings(settings: "ServerSettings") -> list["ServerSettings"]:
     """The settings of each worker. Raises ConfigError when they do not fit side by side."""
-    from gateway.config.addresses import parse
+    return [_of_worker(settings, index) for index in range(settings.workers)]
 
-    internal = parse(settings.internal_listen) if settings.internal_listen else None
-    if internal is not None and internal.path:
+
+def _of_worker(settings: "ServerSettings", index: int) -> "ServerSettings":
+    internal = tuple(_internal_address(address, index, settings.workers) for address in settings.internal_listen)
+    update: dict[str, object] = {"workers": 1, "internal_listen": internal}
+    if settings.node_name:
+        update["node_name"] = f"{settings.node_name}-{index + 1}"
+    return settings.model_copy(update=update)
+
+
+def _internal_address(first: str, index: int, workers: int) -> str:
+    """The one of a worker, on the port that many after the first; port 0 is any for each."""
+    from gateway.config.addresses import joined, parse
+
+    host, port, path = parse(first)
+    if path:
         raise ConfigError(
-            f"internal_listen = {settings.internal_listen!r}: with several workers expected HOST:PORT, "
-            "the port of the first one"
+            f"internal_listen = {first!r}: with several workers expected HOST:PORT, the port of the first one"
         )
-    if internal is not None and internal.port and internal.port + settings.workers - 1 > 65535:
-        raise ConfigError(
-            f"internal_listen = {settings.internal_listen!r}: {settings.workers} workers need as many ports from there"
-        )
-    host = settings.internal_listen.rpartition(":")[0]
-    each = []
-    for index in range(settings.workers):
-        update: dict[str, object] = {"workers": 1}
-        if internal is not None and internal.port:
-            update["internal_listen"] = f"{host}:{internal.port + index}"
-        if settings.node_name:
-            update["node_name"] = f"{settings.node_name}-{index + 1}"
-        each.append(settings.model_copy(update=update))
-    return each
+    if port + workers - 1 > LAST_PORT:
+        raise ConfigError(f"internal_listen = {first!r}: {workers} workers need as many ports from there")
+    return joined(host, port + index) if port else first
 
 
 def _listener(settings: "ServerSettings") -> SharedListener:
     from gateway.config.addresses import parse
 
-    endpoint = parse(settings.listen)
-    if endpoint.path:
-        raise ConfigError(f"listen = {settings.listen!r}: several workers share a port, expected HOST:PORT")
-    return SharedListener(endpoint.host, endpoint.port)
+    for address in settings.listen:
+        if parse(address).path:
+            raise ConfigError(f"listen = {address!r}: several workers share a port, expected HOST:PORT")
+    return SharedListener(settings.listen)
 
 
 class _Supervisor:
@@ -185,8 +187,9 @@ class _Supervisor:
         return 1 if left else 0
 
     def _start(self, worker: _Worker) -> None:
-        with self._listener.socket() as listening:
-            worker.child = start_node(self._family, worker.name, worker.reloads.settings, self._source, [listening])
+        with ExitStack() as until_inherited:
+            listening = [until_inherited.enter_context(each) for each in self._listener.sockets()]
+            worker.child = start_node(self._family, worker.name, worker.reloads.settings, self._source, listening)
         _logger.info("%s started", worker.child)
         worker.started = time.monotonic()
 

@@ -5,13 +5,17 @@ from urllib.parse import urlsplit
 
 import click
 
+from gateway.config import hosts, urls
+from gateway.config.addresses import joined, parse, reached
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from gateway.config.settings import ServerSettings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not listened on
+
+# Without the URL, in which a login may stand.
+BAD_PROXY = "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: expected its URL"
 
 url_option = click.option(
     "--url",
@@ -52,22 +56,22 @@ def target_of(url: str) -> Target:
     """The gateway at a URL (http, https, ws, wss or unix:PATH). Raises ConfigError."""
     if url.startswith("unix:") and len(url) > len("unix:"):
         return Target(False, "localhost", socket=url.removeprefix("unix:"))
-    wrong = ConfigError(f"--url {url!r}: expected http://HOST:PORT, https://HOST:PORT or unix:PATH")
     try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise wrong from None
-    surplus = parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname or surplus or not url.isprintable():
-        raise wrong
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Target(parts.scheme in ("https", "wss"), host + port, parts.path.rstrip("/"))
+        parts = urls.split(url)
+        if parts.scheme not in ("http", "https", "ws", "wss") or parts.login is not None or parts.query is not None:
+            raise ValueError("it has another scheme, a login or a query")
+    except ValueError as error:
+        # Without the URL itself, in which a secret may stand.
+        raise ConfigError(
+            f"--url or GATEWAY_URL: {error}; expected http://HOST:PORT, https://HOST:PORT or unix:PATH"
+        ) from None
+    port = f":{parts.port}" if parts.port is not None else ""
+    return Target(parts.scheme in ("https", "wss"), hosts.bracketed(parts.host) + port, parts.path.rstrip("/"))
 
 
 def target_of_clients(settings: "ServerSettings") -> Target:
-    """The public listener, as clients on this machine reach it."""
-    return _listener("listen", settings.listen, secure=settings.tls.certificate is not None)
+    """The public listener, by its first address, as clients on this machine reach it."""
+    return _listener("listen", settings.listen[0], secure=settings.tls.certificate is not None)
 
 
 def target_of_api(settings: "ServerSettings") -> Target:
@@ -76,16 +80,13 @@ def target_of_api(settings: "ServerSettings") -> Target:
         return target_of_clients(settings)
     if not settings.internal_listen:
         raise ConfigError("api.public is off and internal_listen is empty: the API is nowhere; --url names a gateway")
-    return _listener("internal_listen", settings.internal_listen, secure=False)
+    return _listener("internal_listen", settings.internal_listen[0], secure=False)
 
 
 def _listener(name: str, address: str, *, secure: bool) -> Target:
-    from gateway.config.addresses import parse
-
     endpoint = parse(address)
     if endpoint.path:
         return Target(secure, "localhost", socket=endpoint.path)
     if endpoint.port == 0:
         raise ConfigError(f"{name} = {address!r} has no fixed port: give --url")
-    host = _WILDCARDS.get(endpoint.host, endpoint.host)
-    return Target(secure, f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}")
+    return Target(secure, joined(reached(endpoint.host), endpoint.port))

@@ -60,11 +60,19 @@ def token(
 
     auth = sources.load().auth
     given: dict[str, Any] = {"audience": auth.audience, "issuer": auth.issuer, **_claims(claims, channel)}
-    key = secret if secret is not None else _configured(auth)
+    key = _given(secret) if secret is not None else _configured(auth)
     if channel is None:
         click.echo(connection_token(key, user, expires_in=expires_in, **given))
     else:
         click.echo(subscription_token(key, user, channel, expires_in=expires_in, **given))
+
+
+def _given(secret: str) -> str:
+    from gateway.config.checks import weakness
+
+    if problem := weakness(secret):
+        raise ConfigError(f"--secret: {problem}")
+    return secret
 
 
 def _configured(auth: "AuthSettings") -> str:

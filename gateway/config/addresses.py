@@ -1,7 +1,16 @@
-"""Addresses of listeners: HOST:PORT, an IPv6 host in brackets, or unix:PATH."""
+"""Addresses of listeners: HOST:PORT, an IPv6 host in brackets, *:PORT for all of IPv4 and IPv6, or unix:PATH."""
 
 import ipaddress
 from typing import NamedTuple
+
+from gateway.config import hosts
+
+ALL = "*"
+ALL_IPV4, ALL_IPV6 = "0.0.0.0", "::"  # noqa: S104  # told apart; who listens there was told to
+# Where this machine itself reaches them.
+_REACHED = {ALL: "127.0.0.1", ALL_IPV4: "127.0.0.1", ALL_IPV6: "::1"}
+_HIGHEST_PORT = 65535
+_EXPECTED = "expected HOST:PORT, for example 127.0.0.1:8000, [::1]:8000 or *:8000, or unix:PATH"
 
 
 class Endpoint(NamedTuple):
@@ -18,6 +27,33 @@ def parse(address: str) -> Endpoint:
         return Endpoint(path=address.removeprefix("unix:"))
     host, _, port = address.rpartition(":")
     return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def checked(address: str) -> str:
+    """The address, if it is one. Raises ValueError."""
+    if address.startswith("unix:"):
+        if address == "unix:" or not address.isprintable():
+            raise ValueError(f"{_EXPECTED}, of printable characters")
+        return address
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _HIGHEST_PORT):
+        raise ValueError(_EXPECTED)
+    if host != ALL:
+        try:
+            hosts.bare(host)
+        except ValueError as error:
+            raise ValueError(f"{error}; {_EXPECTED}") from None
+    return address
+
+
+def joined(host: str, port: int) -> str:
+    """The address of a host, which is without brackets, and a port."""
+    return f"{hosts.bracketed(host)}:{port}"
+
+
+def reached(host: str) -> str:
+    """The host at which this machine reaches those who listen on `host`."""
+    return _REACHED.get(host, host)
 
 
 def is_local(address: str) -> bool:

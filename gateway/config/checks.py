@@ -5,23 +5,28 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.config.addresses import is_local, parse
+from gateway.config.addresses import Endpoint, is_local, parse
 from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
 
-# RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256.
-HMAC_SECRET_BYTES = 32
+# RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
+SECRET_BYTES = 32
 # Kubernetes kills after 30 s, of which a stop takes some itself.
 KILL_SECONDS = 25
 # The least idle timeout that load balancers commonly ship with (nginx, AWS ALB, HAProxy examples).
 IDLE_SECONDS = 60
 # SDKs of the native protocol give up waiting for a reply after 5 s.
 REPLY_SECONDS = 5
-API_KEY_BYTES = 16
 
 
 def errors(settings: ServerSettings) -> list[str]:
     """Why a node cannot start with these settings; each text names the settings to change."""
-    return [*_open_network(settings), *_secrets(settings), *_tls(settings), *_processes(settings)]
+    return [
+        *_open_network(settings),
+        *_secrets(settings),
+        *_tls(settings),
+        *_processes(settings),
+        *_listeners(settings),
+    ]
 
 
 def warnings(settings: ServerSettings) -> list[str]:
@@ -62,22 +67,33 @@ def _open_network(settings: ServerSettings) -> Iterator[str]:
     if not opened or settings.allow_open_network:
         return
     for name in ("listen", "internal_listen"):
-        address = getattr(settings, name)
-        if address and not is_local(address):
-            yield (
-                f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that network; "
-                "listen on 127.0.0.1, or set allow_open_network if that is what you want"
-            )
+        for address in getattr(settings, name):
+            if not is_local(address):
+                yield (
+                    f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that "
+                    "network; listen on 127.0.0.1, or set allow_open_network if that is what you want"
+                )
 
 
 def _secrets(settings: ServerSettings) -> Iterator[str]:
-    for name in ("hmac_secret", "hmac_secret_previous"):
-        secret: SecretStr | None = getattr(settings.auth, name)
-        if secret is not None and len(secret.get_secret_value().encode()) < HMAC_SECRET_BYTES:
-            yield (
-                f"auth.{name} = ***: expected {HMAC_SECRET_BYTES} bytes or more (RFC 7518); "
-                "`openssl rand -hex 32` makes one"
-            )
+    auth = settings.auth
+    named: dict[str, SecretStr | None] = {
+        "auth.hmac_secret": auth.hmac_secret,
+        "auth.hmac_secret_previous": auth.hmac_secret_previous,
+        **{f"api.keys[{index}]": key for index, key in enumerate(settings.api.keys)},
+    }
+    for name, secret in named.items():
+        if secret is not None and (problem := weakness(secret.get_secret_value())):
+            yield f"{name} = ***: {problem}"
+
+
+def weakness(secret: str) -> str:
+    """Why a secret is none, empty for nothing."""
+    if secret.startswith("<") and secret.endswith(">"):
+        return "a placeholder in angle brackets; `openssl rand -hex 32` makes a secret"
+    if len(secret.encode()) < SECRET_BYTES:
+        return f"expected {SECRET_BYTES} bytes or more; `openssl rand -hex 32` makes one"
+    return ""
 
 
 def _tls(settings: ServerSettings) -> Iterator[str]:
@@ -92,8 +108,19 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
             f"redis.url: not set, but workers = {settings.workers}; several nodes need a Redis between them, "
             "without one messages stay on the node they came to"
         )
-    if settings.listen == settings.internal_listen and parse(settings.listen) != parse("127.0.0.1:0"):
-        yield f"internal_listen = {settings.internal_listen!r}: the same as listen; they are two listeners"
+
+
+def _listeners(settings: ServerSettings) -> Iterator[str]:
+    taken: dict[Endpoint, str] = {}
+    for name in ("listen", "internal_listen"):
+        for address in getattr(settings, name):
+            endpoint = parse(address)
+            # Every port 0 is another one.
+            if endpoint in taken and (endpoint.path or endpoint.port):
+                other = taken[endpoint]
+                said = "named twice" if other == name else f"the same as in {other}; they are two listeners"
+                yield f"{name} = {address!r}: {said}"
+            taken[endpoint] = name
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:
@@ -125,7 +152,7 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
     for name in ("hmac_secret", "public_key"):
         if getattr(auth, f"{name}_previous") and not getattr(auth, name):
             yield f"auth.{name}_previous is set, but auth.{name} is not"
-    if auth.jwks_url and auth.jwks_url.startswith("http://"):
+    if auth.jwks_url and auth.jwks_url.get_secret_value().startswith("http://"):
         yield "auth.jwks_url is not https: whoever can change the answer on its way can sign tokens"
 
 
@@ -133,14 +160,12 @@ def _api(settings: ServerSettings) -> Iterator[str]:
     api = settings.api
     opened = settings.no_auth or settings.demo
     if api.insecure or (opened and not api.keys):
-        if api.insecure and api.public and not is_local(settings.listen):
+        if api.insecure and api.public and not all(map(is_local, settings.listen)):
             yield "api.insecure and api.public: everybody who reaches listen may publish and disconnect users"
         return
     if not api.keys:
         where = "api.public is on" if api.public else "the API is on the internal listener"
         yield f"{where}, but api.keys is empty: every request to /api is refused"
-    if any(len(key.get_secret_value().encode()) < API_KEY_BYTES for key in api.keys):
-        yield f"api.keys: a key is shorter than {API_KEY_BYTES} bytes and may be guessed"
 
 
 def _browsers(settings: ServerSettings) -> Iterator[str]:
@@ -181,6 +206,11 @@ def _timing(settings: ServerSettings) -> Iterator[str]:
         )
     if settings.heartbeat.ping_interval > IDLE_SECONDS:
         yield f"heartbeat.ping_interval is more than {IDLE_SECONDS} s: many balancers close such idle connections"
+    if settings.limits.keep_alive < IDLE_SECONDS:
+        yield (
+            f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and client pools that keep connections longer "
+            "lose requests"
+        )
     if settings.redis.publish_timeout > REPLY_SECONDS:
         yield f"redis.publish_timeout is more than {REPLY_SECONDS} s: client libraries give up before"
 

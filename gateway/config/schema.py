@@ -19,7 +19,7 @@ _NOUNS = {
 _FORMATS = {
     "path": "the path of a file",
     "ipvanynetwork": "an address or network, for example 10.0.0.0/8",
-    "address": "HOST:PORT or unix:PATH",
+    "address": "HOST:PORT, *:PORT or unix:PATH",
 }
 
 

@@ -17,9 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config import addresses, urls
+from gateway.config.redis_url import Target
+
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -31,24 +34,32 @@ class Section(BaseModel):
         return value
 
 
-def _address(value: str) -> str:
-    """`HOST:PORT`, with an IPv6 host in brackets, or `unix:PATH`."""
-    if value.startswith("unix:") and len(value) > len("unix:"):
+def _listed(value: Any) -> Any:
+    """A text lists addresses with commas between them."""
+    if not isinstance(value, str):
         return value
-    host, colon, port = value.rpartition(":")
-    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not colon or not host or bare_ipv6 or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("expected HOST:PORT, for example 127.0.0.1:8000 or [::1]:8000, or unix:PATH")
-    return value
-
-
-def _optional_address(value: str) -> str:
-    return _address(value) if value else value
+    return [part.strip() for part in value.split(",")] if value.strip() else []
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("expected redis://HOST:PORT, rediss://HOST:PORT (TLS) or unix://PATH")
+    Target.of(value.get_secret_value())
+    return value
+
+
+def _jwks_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    # Braces: a template that claims would fill in.
+    if not url.startswith(("http://", "https://")) or set(url) & set("{}"):
+        raise ValueError("expected https://HOST[:PORT]/PATH, a fixed URL without { and }")
+    urls.split(url)
+    return value
+
+
+def _node_url(value: str) -> str:
+    if value:
+        parts = urls.split(value)
+        if parts.scheme not in ("http", "https") or parts.login is not None or parts.path or parts.query is not None:
+            raise ValueError("expected http://HOST[:PORT] or https://HOST[:PORT]")
     return value
 
 
@@ -67,11 +78,19 @@ def _origin(value: str) -> str:
     return value
 
 
-_ADDRESS_SCHEMA = WithJsonSchema({"type": "string", "format": "address"})
+_ADDRESS: dict[str, Any] = {"type": "string", "format": "address"}
 
-Address = Annotated[str, AfterValidator(_address), _ADDRESS_SCHEMA]
-OptionalAddress = Annotated[str, AfterValidator(_optional_address), _ADDRESS_SCHEMA]
+Address = Annotated[str, AfterValidator(addresses.checked)]
+Addresses = Annotated[
+    tuple[Address, ...],
+    BeforeValidator(_listed),
+    # Also as a text with commas, for the schema of the chart.
+    WithJsonSchema({"anyOf": [{"type": "array", "items": _ADDRESS}, {"type": "string"}]}),
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+# It may hold a login or a key.
+JwksUrl = Annotated[SecretStr, AfterValidator(_jwks_url)]
+NodeUrl = Annotated[str, AfterValidator(_node_url)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 File = Annotated[Path, BeforeValidator(_file)]
@@ -87,8 +106,8 @@ Who = Literal["client", "subscriber", "anonymous"]
 class RedisSettings(Section):
     url: RedisUrl | None = Field(
         None,
-        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, password and database. "
-        "Without it a node stands alone.",
+        description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, percent-encoded password "
+        "and database. Without it a node stands alone.",
     )
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
         "gw", description="Start of every key and bus channel; separates environments that share a server."
@@ -122,11 +141,7 @@ class AuthSettings(Section):
     )
     public_key_previous: Text | None = Field(None, description="The key before, still accepted while you rotate.")
     jwks_file: File | None = Field(None, description="File with a JSON Web Key Set.")
-    jwks_url: str | None = Field(
-        None,
-        pattern=r"^https?://[^{}]+$",
-        description="Fixed URL of a JSON Web Key Set. Never built from claims.",
-    )
+    jwks_url: JwksUrl | None = Field(None, description="Fixed URL of a JSON Web Key Set. Never built from claims.")
     jwks_ttl: PositiveSeconds = Field(
         300.0, description="Seconds a fetched key set is used before it is fetched again."
     )
@@ -137,7 +152,7 @@ class AuthSettings(Section):
 
 
 class ApiSettings(Section):
-    keys: tuple[Secret, ...] = Field((), description="Keys that backends send as X-API-Key.")
+    keys: tuple[Secret, ...] = Field((), description="Keys that backends send as X-API-Key, 32 bytes or more.")
     insecure: bool = Field(
         False,
         description="Answer without a key. Requests that carry an Origin (browsers) are refused all the same.",
@@ -215,6 +230,11 @@ class LimitSettings(Section):
     header_bytes: Bytes = Field(16_384, description="Bytes of request line and headers.")
     header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")
     header_timeout: PositiveSeconds = Field(10.0, description="Seconds to send a complete request head.")
+    keep_alive: PositiveSeconds = Field(
+        75.0,
+        description="Seconds an HTTP connection stays open without a request; more than a proxy in front keeps it "
+        "(nginx and AWS ALB: 60).",
+    )
     fragments: Annotated[int, Field(ge=1)] = Field(1_024, description="Fragments of one WebSocket message.")
 
     @property
@@ -334,14 +354,19 @@ class PersonalSettings(Section):
 class ServerSettings(Section):
     """Everything, by part. `listen` and its neighbours have no section."""
 
-    listen: Address = Field("127.0.0.1:8000", description="Public listener: clients, /health and /api.")
-    internal_listen: OptionalAddress = Field(
-        "127.0.0.1:9000", description="Internal listener: /api, /metrics, /health. Empty switches it off."
+    listen: Annotated[Addresses, Field(min_length=1)] = Field(
+        ("127.0.0.1:8000",),
+        description="Public listener: clients, /health and /api. HOST:PORT, *:PORT (IPv4 and IPv6), unix:PATH, or "
+        "several of them.",
+    )
+    internal_listen: Addresses = Field(
+        ("127.0.0.1:9000",),
+        description="Internal listener: /api, /metrics, /health. Addresses as in listen; empty switches it off.",
     )
     node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
         "", description="Name of this node in logs and answers. Default: host name and process id."
     )
-    node_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+)?$")] = Field(
+    node_url: NodeUrl = Field(
         "", description="URL at which clients reach this very node, not its balancer; shown by the demo page."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Nodes (processes) that share the listener.")

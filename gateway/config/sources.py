@@ -32,6 +32,8 @@ _SERVICE_LINK = re.compile(r"GATEWAY_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_.
 _SERVICE_PORT = re.compile(r"GATEWAY_([A-Z0-9_]+_)?PORT")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 _SECRETIVE = re.compile(r"secret|key|pass|token|url|cred|auth|pem", re.IGNORECASE)
+_LIST = re.compile(r"\s*\[")
+_LIST_OF_TEXTS = re.compile(r"\s*\[\s*[\"\]]")
 _SHOWN = 80
 
 
@@ -216,7 +218,7 @@ def _path_of(schema: Schema, name: str) -> Path | None:
 
 def _parse(node: Node, value: str) -> Any:
     """A list may be given with commas, lists and sections as JSON; pydantic takes the rest as text."""
-    if node["type"] == "array" and not value.lstrip().startswith("["):
+    if node["type"] == "array" and not _is_json_list(node, value):
         return [part.strip() for part in value.split(",")] if value.strip() else []
     if node["type"] not in ("array", "object"):
         return value
@@ -224,6 +226,12 @@ def _parse(node: Node, value: str) -> Any:
     if not isinstance(parsed, list if node["type"] == "array" else dict):
         raise ValueError("another JSON type")
     return parsed
+
+
+def _is_json_list(node: Node, value: str) -> bool:
+    """An address may begin with a bracket as well: [::1]:8000."""
+    is_of_addresses = node["items"].get("format") == "address"
+    return bool((_LIST_OF_TEXTS if is_of_addresses else _LIST).match(value))
 
 
 def _unknown_variable(schema: Schema, name: str, value: str) -> str:
@@ -286,9 +294,10 @@ def _show(value: Any, *, secret: bool = False) -> str:
     """A value for a message: short, without control characters, and not at all when it may be a secret."""
     if isinstance(value, dict | list):
         return "a section" if isinstance(value, dict) else "a list"
-    if secret:
-        return "***"
     text = repr(value)
+    # An URL with a login, or what was meant for one.
+    if secret or ("://" in text and "@" in text):
+        return "***"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

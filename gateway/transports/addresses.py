@@ -38,6 +38,8 @@ def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Ne
     first address that is not a trusted proxy's is the client's. What stands left of it, or left of anything that
     is no address, may be the client's invention.
     """
+    if peer.startswith("::ffff:"):
+        peer = str(_unmapped(ipaddress.ip_address(peer)))
     if not is_trusted(peer, trusted):
         return peer
     nearest = peer

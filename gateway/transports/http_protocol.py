@@ -46,6 +46,9 @@ class HttpLimits(Protocol):
     def header_timeout(self) -> float: ...
 
     @property
+    def keep_alive(self) -> float: ...
+
+    @property
     def frame_size(self) -> int: ...
 
     @property
@@ -383,6 +386,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer of the application is written, if not read."""
+        self.timeout_keep_alive = self._options.limits.keep_alive  # type: ignore[assignment]  # for call_later
         super().on_response_complete()
         self.flow.closing()
 

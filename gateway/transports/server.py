@@ -37,7 +37,7 @@ GC_THRESHOLDS = (5_000, 10, 100)
 
 
 class Listener:
-    """One address with its application: sockets, and the connections that came in through them."""
+    """The addresses of an application: sockets, and the connections that came in through them."""
 
     def __init__(
         self,
@@ -234,12 +234,12 @@ async def serve(
     tls = tls_context(settings.tls)
     with ExitStack() as unless_bound:
         if public_sockets is None:
-            public_sockets = [listeners.bind(settings.listen, "listen")]
-            unless_bound.enter_context(public_sockets[0])
-            unless_bound.callback(listeners.remove_file, public_sockets[0])
+            public_sockets = listeners.bind(settings.listen, "listen")
+            for each in public_sockets:
+                unless_bound.callback(listeners.discard, each)
         if internal_sockets is None:
-            bound = internal is not None and settings.internal_listen
-            internal_sockets = [listeners.bind(settings.internal_listen, "internal_listen")] if bound else []
+            wanted = settings.internal_listen if internal is not None else ()
+            internal_sockets = listeners.bind(wanted, "internal_listen")
         unless_bound.pop_all()
     clients = Listener(public, options, public_sockets, "listen", tls)
     operators = Listener(internal, internal_options, internal_sockets, "internal_listen")

@@ -17,7 +17,7 @@ from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 
 SECRET = "the secret of the tests, longer than 32 bytes"
-KEY = "the API key of the tests"
+KEY = "the API key of the tests, 32 bytes or more"
 OPEN = {"allow_subscribe": ["client", "anonymous"], "allow_publish": ["client", "anonymous"]}
 
 

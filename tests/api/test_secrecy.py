@@ -18,7 +18,7 @@ from gateway.tokens import connection_token, subscription_token
 from tests.transports.raw import RawClient
 
 SECRET = "hmac-Sw0rdfish-of-the-tests-longer-than-32-bytes"
-KEY = "key-Sw0rdfish-of-the-tests"
+KEY = "key-Sw0rdfish-of-the-tests-0123456789"
 ORIGIN = "https://example.com"
 
 

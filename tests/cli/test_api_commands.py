@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import Run
 
-KEY = "an API key of enough bytes"
+KEY = "an API key of enough bytes: 32 or more"
 
 
 class Request(NamedTuple):
@@ -288,14 +288,15 @@ def test_nodes_are_a_table(run: Run, api: Double) -> None:
 def test_url_and_key_come_from_the_settings(run: Run, api: Double) -> None:
     """The first key, and the listener that has the API; a wildcard is reached over loopback."""
     port = api.server_address[1]
-    Path("gateway.toml").write_text(f'listen = "0.0.0.0:{port}"\napi.keys = ["{KEY}", "other"]')
-    assert run("nodes", GATEWAY_API__KEYS="first").exit_code == 1
+    first = KEY[::-1]
+    Path("gateway.toml").write_text(f'listen = "0.0.0.0:{port}"\napi.keys = ["{KEY}", "{first}"]')
+    assert run("nodes", GATEWAY_API__KEYS=first).exit_code == 1
     run("nodes")
     run("nodes", "--api-key", "given")
     internal = {"GATEWAY_LISTEN": "127.0.0.1:1", "GATEWAY_INTERNAL_LISTEN": f"127.0.0.1:{port}"}
     run("nodes", GATEWAY_API__PUBLIC="false", **internal)
     run("nodes", GATEWAY_URL=f"http://localhost:{port}/", GATEWAY_LISTEN="127.0.0.1:1")
-    assert [request.key for request in api.requests] == ["first", KEY, "given", KEY, KEY]
+    assert [request.key for request in api.requests] == [first, KEY, "given", KEY, KEY]
 
 
 def test_an_api_that_is_nowhere_is_said(run: Run) -> None:
@@ -325,3 +326,14 @@ def test_a_gateway_behind_a_unix_socket_is_reached(run: Run, tmp_path: Path) -> 
 def test_loopback_is_reached_without_a_proxy(run: Run, api: Double) -> None:
     """HTTP_PROXY is for the world outside."""
     assert run("revoke", "--user", "1", "--url", api.url, HTTP_PROXY="http://127.0.0.1:1").exit_code == 0
+
+
+@pytest.mark.parametrize("proxy", ["ftp://ada:hush@proxy.invalid", "http://[::1", "http://proxy.invalid:99999", "hush"])
+@pytest.mark.parametrize("command", ["nodes", "subscribe"])
+def test_a_proxy_that_is_none_is_said(run: Run, command: str, proxy: str) -> None:
+    """It comes from the environment; without the login in it."""
+    channels = ("news",) if command == "subscribe" else ()
+    result = run(command, *channels, "--url", "http://gateway.invalid", HTTP_PROXY=proxy, http_proxy=proxy)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "ada:hush" not in result.stderr

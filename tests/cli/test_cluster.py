@@ -269,7 +269,7 @@ def test_the_default_port_gives_way(tmp_path: Path) -> None:
 )
 def test_what_cannot_start_says_why(run: Run, arguments: tuple[str, ...], code: int, text: str) -> None:
     """On standard error alone."""
-    result = run(*ANYWHERE, *arguments)
+    result = run("cluster", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert text in result.stderr
 

@@ -14,6 +14,7 @@ import pytest
 from gateway.cli import embedded
 from gateway.cli.embedded import EmbeddedError
 from gateway.cli.processes import Family, Interrupted
+from gateway.config.redis_url import Target
 
 
 @pytest.fixture
@@ -50,6 +51,16 @@ def test_it_answers_its_user_alone_and_keeps_nothing() -> None:
         assert {each.name for each in family.directory.iterdir()} == {"valkey.sock", "valkey.log"}
         assert family.stop([child], 10) == []
     assert not family.directory.exists()
+
+
+def test_a_temporary_directory_of_any_name_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands for something else in an URL is percent-encoded there."""
+    with tempfile.TemporaryDirectory(prefix="a b#c%d@ü?") as folder, Family(embedded.private_directory) as family:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        assert family.directory is not None
+        child, url = embedded.start(family, family.directory)
+        assert Target.of(url).path == str(family.directory / "valkey.sock")
+        assert family.stop([child], 10) == []
 
 
 @pytest.mark.parametrize("length", [60, 200])

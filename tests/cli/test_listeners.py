@@ -23,7 +23,7 @@ Listen = Callable[..., SharedListener]
 def listen(request: pytest.FixtureRequest) -> Iterator[Listen]:
     """`listen(port)` on loopback."""
     with ExitStack() as stack:
-        yield lambda port=0: stack.enter_context(closing(SharedListener(HOST, port, reuse_port=request.param)))
+        yield lambda port=0: stack.enter_context(closing(SharedListener([f"{HOST}:{port}"], reuse_port=request.param)))
 
 
 def connect(port: int) -> socket.socket:
@@ -39,7 +39,7 @@ def free_row(ports: int) -> int:
 def test_every_node_gets_connections_of_the_shared_port(listen: Listen) -> None:
     """Each through a descriptor of its own."""
     shared = listen()
-    with shared.socket() as first, shared.socket() as second, ExitStack() as stack:
+    with shared.sockets()[0] as first, shared.sockets()[0] as second, ExitStack() as stack:
         assert first.getsockname() == second.getsockname() == (HOST, shared.port)
         assert first.fileno() != second.fileno()
         # Where the kernel spreads them, all go to one node once in 2^63 runs.
@@ -51,11 +51,11 @@ def test_every_node_gets_connections_of_the_shared_port(listen: Listen) -> None:
 def test_a_node_that_starts_again_joins(listen: Listen) -> None:
     """After all others died as well, and although their connections linger in TIME_WAIT."""
     shared = listen()
-    with shared.socket() as first:
+    with shared.sockets()[0] as first:
         client = connect(shared.port)
         first.accept()[0].close()
         client.close()
-    with shared.socket() as again, connect(shared.port):
+    with shared.sockets()[0] as again, connect(shared.port):
         again.accept()[0].close()
 
 
@@ -64,7 +64,7 @@ def test_a_port_of_another_process_is_refused(listen: Listen) -> None:
     with socket.create_server((HOST, 0)) as taken, pytest.raises(AddressInUse, match="in use by another process"):
         listen(taken.getsockname()[1])
     shared = listen()
-    with shared.socket(), shared.socket(), pytest.raises(AddressInUse):
+    with shared.sockets()[0], shared.sockets()[0], pytest.raises(AddressInUse):
         listen(shared.port)
 
 
@@ -74,21 +74,21 @@ def test_a_port_that_is_bound_and_not_listened_on_is_refused() -> None:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((HOST, 0))
         port = bound.getsockname()[1]
-        with closing(SharedListener(HOST, port)), pytest.raises(OSError, match="in use"):
+        with closing(SharedListener([f"{HOST}:{port}"])), pytest.raises(OSError, match="in use"):
             bound.listen()
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind((HOST, port))
             other.listen()
             with pytest.raises(AddressInUse):
-                SharedListener(HOST, port)
+                SharedListener([f"{HOST}:{port}"])
 
 
-@pytest.mark.parametrize(("host", "text"), [("192.0.2.1", "192.0.2.1:0 cannot be listened on"), ("::1%x", "listen")])
+@pytest.mark.parametrize(("host", "text"), [("192.0.2.1", "192.0.2.1:0 cannot be listened on"), ("[::1%x]", "listen")])
 def test_an_address_of_another_machine_is_refused(host: str, text: str) -> None:
     """With the name of the setting."""
     with pytest.raises(ConfigError, match=text) as caught:
-        SharedListener(host, 0)
+        SharedListener([f"{host}:0"])
     assert "(setting listen)" in str(caught.value)
 
 
@@ -105,7 +105,7 @@ def test_a_block_is_held_as_a_whole() -> None:
         for each in (port, port + 1, port + 2, port + 4, port + 5):
             connect(each).close()
             with pytest.raises(AddressInUse):
-                SharedListener(HOST, each)
+                SharedListener([f"{HOST}:{each}"])
     connect_refused(port, port + 1, port + 4)
 
 
@@ -151,4 +151,4 @@ def test_ipv6_is_written_in_brackets() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(AddressInUse, match=rf"\[::1\]:{port} is in use"):
-            SharedListener("::1", port)
+            SharedListener([f"[::1]:{port}"])

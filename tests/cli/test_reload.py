@@ -18,7 +18,7 @@ from tests.cli.conftest import Run
 from tests.servers import free_port, valkey_server
 
 OLD, NEW = "the first secret of 32 bytes or more", "the second secret of 32 bytes or more"
-KEY = "an API key of enough bytes"
+KEY = "an API key of enough bytes: 32 or more"
 FILE = "gateway.toml"
 LOCAL = "127.0.0.1"
 QUICK = {"GATEWAY_DRAIN__WINDOW": "0", "GATEWAY_INTERNAL_LISTEN": ""}

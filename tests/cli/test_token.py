@@ -62,7 +62,8 @@ def test_a_token_may_last_for_ever_and_have_another_secret(run: Run) -> None:
         (("--user", "1", "--claims", '{"expire_at": "soon"}'), 2, "not a JSON object of claims"),
         (("--user", "1", "--claims", '{"sub": "2"}'), 2, "expected some of: info, channels"),
         (("--user", "1", "--claims", '{"client": "2"}'), 2, "expected some of: info, channels"),
-        (("--user", "1", "--secret", "short"), 1, "secret"),
+        (("--user", "1", "--secret", "short"), 1, "--secret: expected 32 bytes or more; `openssl rand -hex 32`"),
+        (("--user", "1", "--secret", f"<{'x' * 32}>"), 1, "--secret: a placeholder in angle brackets"),
         (("--user", "1"), 1, "no secret to sign with: set auth.hmac_secret"),
     ],
 )
@@ -108,7 +109,9 @@ def test_the_url_of_a_channel_is_quoted(run: Run, args: tuple[str, ...], environ
             for url in ("", "a.b:80", "ftp://a.b", "http://", "http://a.b?x", "http://u:p@a.b", "http://a:x", "unix:")
         ),
         (("news", "--url", "http://[::1"), "expected http://HOST:PORT"),
-        (("news", "--url", "http://a\x1b.b"), r"'http://a\x1b.b'"),
+        (("news", "--url", "http://a\x1b.b"), "a character in it that URLs do not hold"),
+        (("news", "--url", "http://a.b:99999"), "no port, a number from 1 to 65535; expected http://HOST:PORT"),
+        (("news", "--url", f"http://{'a' * 64}.b"), "the host is no name"),
     ],
 )
 def test_a_url_that_cannot_be_is_an_error(run: Run, args: tuple[str, ...], text: str) -> None:
@@ -116,3 +119,4 @@ def test_a_url_that_cannot_be_is_an_error(run: Run, args: tuple[str, ...], text:
     result = run("url", *args)
     assert result.exit_code == 1
     assert text in result.stderr
+    assert "u:p" not in result.stderr

@@ -176,11 +176,13 @@ def settings_of(internal_listen: str, node_name: str = "") -> ServerSettings:
 def test_each_worker_has_its_own_internal_listener_and_name() -> None:
     """On the ports from the given one on; none is none, any is any."""
     each = worker_settings(settings_of("[::1]:9000", "shop"))
-    assert [settings.internal_listen for settings in each] == ["[::1]:9000", "[::1]:9001", "[::1]:9002"]
+    assert [settings.internal_listen for settings in each] == [("[::1]:9000",), ("[::1]:9001",), ("[::1]:9002",)]
     assert [settings.node_name for settings in each] == ["shop-1", "shop-2", "shop-3"]
     assert [settings.workers for settings in each] == [1, 1, 1]
-    for address in ("", "127.0.0.1:0"):
-        assert {settings.internal_listen for settings in worker_settings(settings_of(address))} == {address}
+    for address, addresses in (("", ()), ("127.0.0.1:0", ("127.0.0.1:0",))):
+        assert {settings.internal_listen for settings in worker_settings(settings_of(address))} == {addresses}
+    several = worker_settings(settings_of("127.0.0.1:9000, *:9100"))
+    assert several[2].internal_listen == ("127.0.0.1:9002", "*:9102")
     assert {settings.node_name for settings in worker_settings(settings_of(""))} == {""}
 
 

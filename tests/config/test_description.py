@@ -19,7 +19,7 @@ def test_secrets_are_masked_and_the_rest_is_readable() -> None:
     """What `gateway check` prints can be pasted into a bug report."""
     settings = ServerSettings.model_validate(
         {
-            "redis": {"url": f"redis://me:{SECRET}@redis:6379/2?password={SECRET}"},
+            "redis": {"url": f"redis://me:{SECRET}@redis:6379/2"},
             "auth": {"hmac_secret": SECRET, "jwks_url": f"https://me:{SECRET}@example.com/keys?k={SECRET}"},
             "api": {"keys": [SECRET, SECRET]},
             "namespaces": {"a.b": {"delivery": "latest"}},
@@ -27,7 +27,8 @@ def test_secrets_are_masked_and_the_rest_is_readable() -> None:
     )
     text = describe(settings, {"redis.url": "GATEWAY_REDIS__URL", "api.keys": "a\nb"})
     assert SECRET not in text
-    assert 'url = "redis://me:***@redis:6379/2?***"  # GATEWAY_REDIS__URL' in text
+    assert 'url = "redis://me:***@redis:6379/2"  # GATEWAY_REDIS__URL' in text
+    assert 'jwks_url = "https://me:***@example.com/keys?***"\n' in text
     assert 'hmac_secret = "***"\n' in text
     assert 'keys = ["***", "***"]  # \'a\\nb\'' in text
     assert '[namespaces."a.b"]\ndelivery = "latest"' in text
@@ -74,5 +75,5 @@ def test_addresses_come_apart() -> None:
     assert parse("example.com:0") == Endpoint("example.com", 0)
     assert parse("unix:/run/a.sock") == Endpoint(path="/run/a.sock")
     local = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "unix:a"]
-    remote = ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "localhost.example.com:1"]
-    assert [is_local(address) for address in local + remote] == [True] * 5 + [False] * 4
+    remote = ["0.0.0.0:1", "[::]:1", "*:1", "10.0.0.1:1", "localhost.example.com:1"]
+    assert [is_local(address) for address in local + remote] == [True] * 5 + [False] * 5

@@ -48,11 +48,17 @@ def refusal(text: str = "", flags: Mapping[str, Any] | None = None, /, **environ
         ("GATEWAY_WORKERS", "٣x", "expected a whole number"),
         ("GATEWAY_NO_AUTH", "maybe", "no_auth = 'maybe' (GATEWAY_NO_AUTH): expected true or false"),
         ("GATEWAY_NO_AUTH", "", "expected true or false"),
-        ("GATEWAY_LISTEN", "8000", "expected HOST:PORT, for example 127.0.0.1:8000 or [::1]:8000, or unix:PATH"),
-        ("GATEWAY_LISTEN", "", "expected HOST:PORT"),
+        ("GATEWAY_LISTEN", "8000", "listen[0] = '8000' (GATEWAY_LISTEN): expected HOST:PORT, for"),
+        ("GATEWAY_LISTEN", "", "expected a list; each: HOST:PORT"),
         ("GATEWAY_LISTEN", "::1:8000", "expected HOST:PORT"),
         ("GATEWAY_LISTEN", "127.0.0.1:70000", "expected HOST:PORT"),
         ("GATEWAY_LISTEN", "unix:", "expected HOST:PORT"),
+        ("GATEWAY_LISTEN", "[::1]", "expected HOST:PORT"),
+        ("GATEWAY_LISTEN", "*", "expected HOST:PORT"),
+        ("GATEWAY_LISTEN", "*:1,", "listen[1] = ''"),
+        ("GATEWAY_LISTEN", f"{'a' * 64}.example:1", "1 to 63 of them between dots"),
+        ("GATEWAY_LISTEN", "10.0.0.256:1", "no IPv4 address"),
+        ("GATEWAY_LISTEN", "[]", "expected a list"),
         ("GATEWAY_INTERNAL_LISTEN", ":9000", "expected HOST:PORT"),
         ("GATEWAY_LOG__LEVEL", "loud", "expected one of debug, info, warning, error"),
         ("GATEWAY_LOG__LEVEL", "INFO", "expected one of debug, info, warning, error"),
@@ -64,7 +70,7 @@ def refusal(text: str = "", flags: Mapping[str, Any] | None = None, /, **environ
         ("GATEWAY_HEARTBEAT__PONG_TIMEOUT", "30", "heartbeat (GATEWAY_HEARTBEAT__PONG_TIMEOUT): pong_timeout must be"),
         ("GATEWAY_TLS__KEY", "", "expected the path of a file"),
         ("GATEWAY_AUTH__AUDIENCE", "", "expected a text, not empty"),
-        ("GATEWAY_AUTH__JWKS_URL", "file:///etc/passwd", "expected a text that matches ^https?"),
+        ("GATEWAY_AUTH__JWKS_URL", "file:///etc/passwd", "= *** (GATEWAY_AUTH__JWKS_URL): expected https://HOST"),
         (
             "GATEWAY_TRUSTED_PROXIES",
             "10.0.0.0/8,proxy",
@@ -93,8 +99,8 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(variable: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("listen = 8000", "listen = 8000 (settings.toml): expected HOST:PORT or unix:PATH"),
-        ("listen.port = 1", "listen (settings.toml): expected HOST:PORT or unix:PATH"),
+        ("listen = 8000", "listen = 8000 (settings.toml): expected a list; each: HOST:PORT, *:PORT or unix:PATH"),
+        ("listen.port = 1", "listen (settings.toml): expected a list; each: HOST:PORT, *:PORT or unix:PATH"),
         ("workers = true", "workers = True (settings.toml): expected a number"),
         ("workers = 1979-05-27", "workers = datetime.date(1979, 5, 27) (settings.toml): expected a whole number"),
         ("redis = 5", "redis = *** (settings.toml): expected a section"),
@@ -297,15 +303,33 @@ def test_flags_beat_the_environment_which_beats_the_file() -> None:
     assert (settings.node_name, redis.prefix, redis.partitions, redis.pending_limit) == ("file", "flag", 8, 5)
 
 
+@pytest.mark.parametrize(
+    ("given", "listen"),
+    [
+        ("[::]:8000", ("[::]:8000",)),
+        ("[::1]:80, *:81,unix:/a b", ("[::1]:80", "*:81", "unix:/a b")),
+        ('["[::1]:80", "unix:/a,b"]', ("[::1]:80", "unix:/a,b")),
+    ],
+)
+def test_several_addresses(given: str, listen: tuple[str, ...]) -> None:
+    """A bracket begins an IPv6 address as well as a list. A flag has commas, a file a text or a list."""
+    assert load(GATEWAY_LISTEN=given).listen == listen
+    if "," not in listen[-1]:
+        assert sources.load(None, {"listen": given}, {}).listen == listen
+        assert load(f"listen = '{given}'").listen == listen
+    assert load(f"listen = {list(listen)}").listen == listen
+    assert load(GATEWAY_INTERNAL_LISTEN="").internal_listen == ()
+
+
 def test_lists_come_with_commas_or_as_json() -> None:
     """Spaces around commas do not count; an empty variable is an empty list."""
     settings = load(
-        GATEWAY_API__KEYS="a, b",
+        GATEWAY_API__KEYS=f"{SECRET}, {SECRET[::-1]}",
         GATEWAY_TRUSTED_PROXIES='["10.0.0.0/8", "::1"]',
         GATEWAY_ORIGINS__ALLOWED="",
         GATEWAY_CHANNELS__ALLOW_SUBSCRIBE="client,anonymous",
     )
-    assert [key.get_secret_value() for key in settings.api.keys] == ["a", "b"]
+    assert [key.get_secret_value() for key in settings.api.keys] == [SECRET, SECRET[::-1]]
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert settings.origins.allowed == ()
     assert settings.channels.allow_subscribe == ("client", "anonymous")

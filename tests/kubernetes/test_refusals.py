@@ -22,7 +22,7 @@ TRIAL = VARIANTS["trial"]["secret"]
         ({"secret": {"name": ""}}, "/secret/name", "does not match"),
         ({"image": {"digest": "latest"}}, "/image/digest", "does not match"),
         ({"service": {"port": 65536}}, "/service/port", "maximum: got 65,536"),
-        ({"listenHost": "127.0.0.1"}, "/listenHost", "must be one of '0.0.0.0', '[::]'"),
+        ({"listenHost": "127.0.0.1"}, "/listenHost", "must be one of '*', '0.0.0.0', '[::]'"),
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable", "minimum: got 0"),
         ({"autoscaling": {"scaleDown": {"periodSeconds": 3600}}}, "/autoscaling/scaleDown/periodSeconds", "maximum"),
         ({"serviceMonitor": {"interval": 15}}, "/serviceMonitor/interval", "got number, want string"),
@@ -70,6 +70,18 @@ def test_schema_names_the_place_and_what_is_allowed(values: dict[str, Any], plac
         (
             {"secret": {**TRIAL, "data": {**TRIAL["data"], "hmacSecret": "too-short"}}},
             "secret.data.hmacSecret: expected 32 bytes or more",
+        ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "hmacSecret": "<a-secret-that-somebody-is-to-replace>"}}},
+            "secret.data.hmacSecret: a placeholder in angle brackets",
+        ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "apiKeys": f"{SECRET}, too-short"}}},
+            "secret.data.apiKeys: expected 32 bytes or more",
+        ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "apiKeys": "<openssl rand -hex 32>"}}},
+            "secret.data.apiKeys: a placeholder in angle brackets",
         ),
         ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}, "minReplicas = 9: more than"),
         ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),

@@ -28,8 +28,8 @@ def test_every_variable_and_every_line_of_the_file_is_a_setting(variant: str, tm
 
 def test_defaults_reach_the_node(tmp_path: Path) -> None:
     settings = load({}, tmp_path)
-    assert settings.listen == "0.0.0.0:8000"
-    assert settings.internal_listen == "0.0.0.0:9000"
+    assert settings.listen == ("*:8000",)
+    assert settings.internal_listen == ("*:9000",)
     assert settings.node_name == "gateway" + NAME
     assert settings.redis.url is not None
     assert settings.redis.url.get_secret_value() == REDIS_URL

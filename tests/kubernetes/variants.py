@@ -3,7 +3,7 @@
 from typing import Any
 
 SECRET = "correct-horse-battery-staple-0123456789"
-API_KEYS = "first-key-0123456789,second-key-0123456789"
+API_KEYS = "first-key-0123456789-0123456789-0,second-key-0123456789-0123456789"
 REDIS_URL = "redis://:sesame@redis.example:6379/0"
 
 # By key of the Secret of the default values, and of `rotating`.

@@ -75,6 +75,19 @@ def test_every_channel_is_published_over_one_connection() -> None:
         ({"targets": ("ws://a:0",)}, "not 'ws://a:0'"),
         ({"targets": ("ws://a:b",)}, "not 'ws://a:b'"),
         ({"targets": ("ws://[::1",)}, "a target as"),
+        ({"targets": (f"ws://{'a' * 64}.b",)}, "a target as"),
+        ({"targets": ("ws://a..b",)}, "a target as"),
+        ({"targets": ("ws://u:1/hush@a",)}, r"a target as .*, not \*\*\*$"),
+        ({"targets": ("ws://a:b?token=hush",)}, r"a target as .*, not \*\*\*$"),
+        ({"metrics": ("http://u:hush#@a",)}, r"a metrics page as .*, not \*\*\*$"),
+        ({"metrics": ("http://a:99999/metrics",)}, "a metrics page as"),
+        ({"redis": "redis://:hush/1@a"}, "a Redis as redis://"),
+        ({"redis": "redis://a:99999"}, "a Redis as redis://"),
+        ({"redis": "redis://a?db=²"}, "a Redis as redis://"),
+        ({"redis": "redis://a?timeout=hush"}, "a Redis as redis://"),
+        ({"redis": "redis://a?db"}, "a Redis as redis://"),
+        ({"redis": "unix://u:hush#@/run/a"}, "a Redis as redis://"),
+        ({"redis": "http://a"}, "a Redis as redis://"),
         ({"targets": ("ws://a/b c",)}, "a target as"),
         ({"targets": ("ws://a/\r\nX: y",)}, "a target as"),
         ({"metrics": ("a:9000/metrics",)}, "a metrics page as"),
@@ -106,8 +119,15 @@ def test_every_channel_is_published_over_one_connection() -> None:
     ],
 )
 def test_what_makes_no_run_is_said(fields: dict[str, Any], needed: str) -> None:
-    with pytest.raises(UsageError, match=needed):
+    with pytest.raises(UsageError, match=needed) as caught:
         plan(**fields)
+    assert "hush" not in str(caught.value)
+
+
+def test_where_a_redis_may_be() -> None:
+    """As redis-py reads them."""
+    for url in ("redis://a", "rediss://u:p@[::1]:1/2", "redis://a?db=3", "unix:///run/a", "unix://:p@/run/a?db=1"):
+        assert plan(redis=url).redis == url
 
 
 def test_a_share_is_chosen_alike_by_all_workers() -> None:

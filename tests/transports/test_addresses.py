@@ -65,6 +65,13 @@ def test_no_header_counts_without_trusted_proxies() -> None:
     assert client_address("", lambda name: "203.0.113.7", []) == ""
 
 
+def test_an_ipv4_client_of_a_socket_for_both_families() -> None:
+    """Is the same client, with and without trusted proxies."""
+    for trusted in ([], TRUSTED):
+        assert client_address("::ffff:192.0.2.7", lambda name: "", trusted) == "192.0.2.7"
+        assert client_address("2001:db8::ffff", lambda name: "", trusted) == "2001:db8::ffff"
+
+
 @pytest.mark.parametrize(
     ("scheme", "peer", "said", "secure"),
     [

@@ -223,7 +223,7 @@ def test_a_message_that_is_too_big_closes_with_1009(site: Site) -> None:
     """Only this connection; and a counter moves."""
     before = site.metrics.protocol_errors.values.get("message too big", 0)
     with connect(site) as client:
-        client.send("x" * 65_537)
+        client.send("x" * (site.settings.limits.frame_size + 1))
         assert close_of(client)[0] == 1009
     with connect(site) as client:
         client.send("fine")

@@ -117,7 +117,7 @@ OFFENCES = {
     "long ping": (CENTRIFUGE, masked(PING, b"x" * 126), 1002),
     "wrong close code": (CENTRIFUGE, masked(CLOSE, b"\x03\xec"), 1002),
     "bad UTF-8": (CENTRIFUGE, masked(TEXT, b"\xff"), 1007),
-    "message too big": (CENTRIFUGE, b"\x81\xff\x00\x00\x00\x00\x00\x01\x00\x01....", 1009),
+    "message too big": (CENTRIFUGE, b"\x81\xff\x00\x00\x00\x00\x00\x10\x00\x00....", 1009),
     "too many fragments": (CENTRIFUGE, masked(TEXT, b"", fin=False) + EMPTY_FRAGMENT * 30, 1008),
     "pings without end": (CENTRIFUGE, masked(PING) * 150, 1008),
     "pongs without end": (CENTRIFUGE, masked(PONG) * 150, 1008),

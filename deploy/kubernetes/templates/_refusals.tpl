@@ -46,9 +46,18 @@
 {{- end }}
 {{- end }}
 {{- range $name := list "hmacSecret" "hmacSecretPrevious" }}
-{{- $value := index $data $name }}
-{{- if and $value (lt (len $value) 32) }}
-{{- fail (printf "secret.data.%s: expected 32 bytes or more (RFC 7518); `openssl rand -hex 32` makes one" $name) }}
+{{- include "gateway.weakness" (dict "name" $name "value" (index $data $name)) }}
 {{- end }}
+{{- range $key := splitList "," $data.apiKeys }}
+{{- include "gateway.weakness" (dict "name" "apiKeys" "value" (trim $key)) }}
+{{- end }}
+{{- end }}
+
+{{- define "gateway.weakness" -}}
+{{- if and (hasPrefix "<" .value) (hasSuffix ">" .value) }}
+{{- fail (printf "secret.data.%s: a placeholder in angle brackets; `openssl rand -hex 32` makes a secret" .name) }}
+{{- end }}
+{{- if and .value (lt (len .value) 32) }}
+{{- fail (printf "secret.data.%s: expected 32 bytes or more; `openssl rand -hex 32` makes one" .name) }}
 {{- end }}
 {{- end }}

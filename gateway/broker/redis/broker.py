@@ -15,16 +15,17 @@ from gateway.broker.redis.control import ControlMessages
 from gateway.broker.redis.generation import GenerationWatch
 from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
 from gateway.broker.redis.keys import Keys
-from gateway.broker.redis.link import Link, Target, connect, pack
+from gateway.broker.redis.link import Link, connect, pack
 from gateway.broker.redis.presence import RedisPresence
 from gateway.broker.redis.reads import StreamReads
 from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.broker.redis.subscriptions import Subscriptions
 from gateway.broker.redis.upkeep import KeptLink
+from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
-from gateway.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, RequestError
+from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.guard import Guard
 from gateway.messages import (
     PUBLISHED,
@@ -65,10 +66,7 @@ class RedisBroker:
     ) -> None:
         """The registry is started and stopped with the broker. `rules`: of the channels' namespaces."""
         assert settings.url is not None
-        try:
-            self._target = Target.of(settings.url.get_secret_value())
-        except ValueError as error:
-            raise ConfigError(f"redis.url: {error}") from None
+        self._target = Target.of(settings.url.get_secret_value())
         self._settings = settings
         self._uid = uid
         self._keys = keys

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
+from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.guard import Guard
@@ -41,42 +41,6 @@ def pack(*parts: str | bytes | int) -> bytes:
 
 
 PING = pack("PING")
-
-
-class Target(NamedTuple):
-    """Where a Redis URL points to."""
-
-    host: str
-    port: int
-    # Path of a Unix socket; then host and port do not count.
-    path: str
-    username: str
-    password: str
-    database: int
-    tls: bool
-
-    @property
-    def name(self) -> str:
-        """For messages: without user and password."""
-        return self.path or f"{self.host}:{self.port}"
-
-    @staticmethod
-    def of(url: str) -> "Target":
-        """redis://[user:password@]host[:port][/database], rediss://..., unix://[user:password@]/path[?db=N]."""
-        parts = urlsplit(url)
-        query = parse_qs(parts.query)
-        database = query.get("db", [parts.path.strip("/") if parts.scheme != "unix" else ""])[0] or "0"
-        if not database.isascii() or not database.isdigit():
-            raise ValueError(f"the database in the Redis URL is {database!r}, not a number")
-        return Target(
-            host=parts.hostname or "localhost",
-            port=parts.port or 6379,
-            path=unquote(parts.path) if parts.scheme == "unix" else "",
-            username=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            database=int(database),
-            tls=parts.scheme == "rediss",
-        )
 
 
 class _Command(NamedTuple):

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.lua import OCCUPY, REVOKE
+from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
@@ -43,19 +44,7 @@ class RedisRegistry:
         self._settings = settings
         self._uid = uid
         self._keys = keys
-        url = settings.url.get_secret_value()
-        # redis-py's connections without TLS do not know the option.
-        trusts = settings.tls_ca_file is not None and url.startswith("rediss:")
-        options: dict[str, Any] = {"ssl_ca_certs": str(settings.tls_ca_file)} if trusts else {}
-        self.client: Any = Redis.from_url(
-            url,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_timeout=settings.publish_timeout,
-            # Once more, for a pooled connection that a restarted Redis has closed; then the caller's next round.
-            retry=Retry(NoBackoff(), 1),
-            client_name=f"gateway-{uid}-registry",
-            **options,
-        )
+        self.client = _client(Target.of(settings.url.get_secret_value()), settings, f"gateway-{uid}-registry")
         self._occupy = self.client.register_script(OCCUPY.text)
         self._revoke = self.client.register_script(REVOKE.text)
         # What this node has, and what of it Redis does not know yet.
@@ -293,3 +282,21 @@ def _position(cursor: str, partitions: int) -> tuple[int, str]:
     if found is None or int(found[1]) >= partitions:
         raise RequestError(BAD_REQUEST, "cursor: not one that an answer contained")
     return int(found[1]), found[2]
+
+
+def _client(target: Target, settings: RedisSettings, name: str) -> Any:
+    return Redis(
+        host=target.host,
+        port=target.port,
+        unix_socket_path=target.path or None,
+        username=target.username or None,
+        password=target.password or None,
+        db=target.database,
+        ssl=target.tls,
+        ssl_ca_certs=str(settings.tls_ca_file) if settings.tls_ca_file is not None else None,
+        socket_connect_timeout=settings.connect_timeout,
+        socket_timeout=settings.publish_timeout,
+        # Once more, for a pooled connection that a restarted Redis has closed; then the caller's next round.
+        retry=Retry(NoBackoff(), 1),
+        client_name=name,
+    )

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from gateway.broker.redis import link as module
-from gateway.broker.redis.link import PING, Link, Target, connect, pack
+from gateway.broker.redis.link import PING, Link, connect, pack
+from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from gateway.guard import Guard
@@ -305,30 +306,6 @@ def test_arbitrary_bytes_end_the_link_at_most(received: bytes, subscribes: bool)
 
 
 # Connecting
-
-
-@pytest.mark.parametrize(
-    ("url", "target"),
-    [
-        ("redis://localhost", ("localhost", 6379, "", "", "", 0, False)),
-        ("redis://localhost/", ("localhost", 6379, "", "", "", 0, False)),
-        ("rediss://ada:p%40ss@example.com:7000/3", ("example.com", 7000, "", "ada", "p@ss", 3, True)),
-        ("redis://:secret@[::1]:6380?db=4", ("::1", 6380, "", "", "secret", 4, False)),
-        ("unix:///run/a%20b.sock", ("localhost", 6379, "/run/a b.sock", "", "", 0, False)),
-        ("unix://ada:x@/run/redis.sock?db=2", ("localhost", 6379, "/run/redis.sock", "ada", "x", 2, False)),
-    ],
-)
-def test_where_a_url_points_to(url: str, target: tuple[Any, ...]) -> None:
-    assert Target.of(url) == target
-    assert target[4] == "" or target[4] not in Target.of(url).name
-
-
-@pytest.mark.parametrize(
-    "url", ["redis://host/x", "redis://host?db=-1", "redis://host/²", "redis://host:99999", "redis://[::1"]
-)
-def test_a_url_that_points_nowhere_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        Target.of(url)
 
 
 @asynccontextmanager

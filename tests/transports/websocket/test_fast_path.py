@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as websocket_connect
 
+from gateway.config.settings import LimitSettings
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient, handshake, masked
 from tests.transports.recording import RecordingConnection
@@ -34,7 +35,7 @@ def assert_alive(site: Site) -> None:
         (masked(0x9, fin=False), 1002, "fragmented control frame"),
         (masked(0x0, b"a"), 1002, "expected text or binary frame"),
         (masked(0x1, b"\xff\xfe"), 1007, "invalid UTF-8"),
-        (masked(0x1, b"x" * 65_537)[:14], 1009, "message too big"),
+        (masked(0x1, b"x" * (LimitSettings().frame_size + 1))[:14], 1009, "message too big"),
         (masked(0x1, b"", fin=False) + masked(0x0, b"", fin=False) * 2000, 1008, "too many fragments"),
         (masked(0x9, b"ping") * 1000, 1008, "too many control frames"),
         (masked(0xA) * 1000, 1008, "too many control frames"),

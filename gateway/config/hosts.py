@@ -1,0 +1,47 @@
+"""Hosts: a name, an IPv4 address, or an IPv6 address in brackets."""
+
+import ipaddress
+import re
+
+# RFC 1035 section 2.3.4: labels of at most 63 octets, 253 with the dots between them. Python's resolver raises
+# UnicodeError for others. Underscores are in no host name (RFC 952), but in those of containers.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_LONGEST = 254
+# What ends in a number is an IPv4 address or nothing (URL standard of WHATWG, "ends in a number").
+_NUMERIC = re.compile(r"(.*\.)?[0-9]+\.?")
+
+
+def bare(host: str) -> str:
+    """The host without brackets. Raises ValueError, whose text holds nothing of the host, which may be a secret."""
+    if host.startswith("[") and host.endswith("]"):
+        return _ipv6(host[1:-1])
+    if not host:
+        raise ValueError("the host is missing")
+    if ":" in host:
+        raise ValueError("there is a : in the host; IPv6 addresses stand in brackets, as in [::1]")
+    if _NUMERIC.fullmatch(host):
+        return _ipv4(host)
+    if len(host) > _LONGEST or not _NAME.fullmatch(host):
+        raise ValueError("the host is no name (letters, digits, - and _; 1 to 63 of them between dots) and no address")
+    return host
+
+
+def bracketed(host: str) -> str:
+    """As it stands in an URL, before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _ipv6(text: str) -> str:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ValueError("the host in brackets is no IPv6 address") from None
+    return text
+
+
+def _ipv4(text: str) -> str:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        raise ValueError("the host ends in a number and is no IPv4 address") from None
+    return text
