@@ -70,7 +70,7 @@ def refused(address: str, setting: str, error: OSError) -> ConfigError:
     """What to tell the operator when an address cannot be had."""
     if error.errno == errno.EADDRINUSE:
         return AddressInUse(f"{address} is in use by another process (setting {setting})")
-    return ConfigError(f"{address} cannot be listened on: {os.strerror(error.errno or 0)} (setting {setting})")
+    return ConfigError(f"{address} cannot be listened on: {error.strerror or error} (setting {setting})")
 
 
 def name(listener: socket.socket) -> str:

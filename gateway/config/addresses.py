@@ -46,6 +46,21 @@ def checked(address: str) -> str:
     return address
 
 
+def overlap(one: Endpoint, other: Endpoint) -> bool:
+    """Whether no two sockets can listen on both. 0.0.0.0 and [::] go together: then each is for its own family."""
+    if one == other:
+        # Every port 0 is another one.
+        return bool(one.path or one.port)
+    if one.path or other.path or not one.port or one.port != other.port:
+        return False
+    named = {one.host, other.host}
+    if ALL in named:
+        return True
+    if ALL_IPV6 in named:
+        return ALL_IPV4 not in named
+    return ALL_IPV4 in named and not any(":" in host for host in named)
+
+
 def joined(host: str, port: int) -> str:
     """The address of a host, which is without brackets, and a port."""
     return f"{hosts.bracketed(host)}:{port}"

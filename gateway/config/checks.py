@@ -1,11 +1,12 @@
 """Settings that are right one by one and wrong together."""
 
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.config.addresses import Endpoint, is_local, parse
+from gateway.config.addresses import is_local, overlap, parse
 from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
@@ -111,16 +112,10 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
 
 
 def _listeners(settings: ServerSettings) -> Iterator[str]:
-    taken: dict[Endpoint, str] = {}
-    for name in ("listen", "internal_listen"):
-        for address in getattr(settings, name):
-            endpoint = parse(address)
-            # Every port 0 is another one.
-            if endpoint in taken and (endpoint.path or endpoint.port):
-                other = taken[endpoint]
-                said = "named twice" if other == name else f"the same as in {other}; they are two listeners"
-                yield f"{name} = {address!r}: {said}"
-            taken[endpoint] = name
+    named = [(name, address) for name in ("listen", "internal_listen") for address in getattr(settings, name)]
+    for (name, address), (later, other) in combinations(named, 2):
+        if overlap(parse(address), parse(other)):
+            yield f"{later} = {other!r}: taken by {name} = {address!r} already"
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:

@@ -64,11 +64,8 @@ class Listener:
         self._tls = tls
         self._acceptor: TlsAcceptor | None = None
         self._servers: list[asyncio.AbstractServer] = []
-
-    @property
-    def urls(self) -> list[str]:
-        """Where it listens."""
-        return [listeners.shown(each, "https" if self._tls else "http") for each in self._sockets]
+        # Where it listens; a socket that is refused is closed, and does not know any more.
+        self.urls = [listeners.shown(each, "https" if tls else "http") for each in sockets]
 
     async def open(self, app_state: dict[str, Any]) -> None:
         """Accept connections. Raises ConfigError."""
@@ -81,7 +78,7 @@ class Listener:
 
         if self._tls is not None:
             self._acceptor = TlsAcceptor(self._tls, make_protocol, self._options)
-        for listener in self._sockets:
+        for listener, url in zip(self._sockets, self.urls, strict=True):
             listener.setblocking(False)
             create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
             try:
@@ -90,7 +87,7 @@ class Listener:
                 else:
                     self._servers.append(await create(make_protocol, sock=listener, backlog=BACKLOG))
             except OSError as error:
-                raise listeners.refused(listeners.shown(listener, "http"), self._setting, error) from error
+                raise listeners.refused(url, self._setting, error) from error
 
     def stop_accepting(self) -> None:
         """New connections are refused by the system, those that are open stay."""

@@ -55,8 +55,12 @@ def test_sound_settings_pass_without_a_word() -> None:
         ({"tls": {"certificate": "a.pem"}}, "tls.key: not set"),
         ({"tls": {"key": "a.pem"}}, "tls.certificate: not set"),
         ({"workers": 2}, "redis.url: not set"),
-        ({"listen": "127.0.0.1:9000"}, "internal_listen = '127.0.0.1:9000': the same as in listen"),
-        ({"listen": ["[::1]:1", "[::1]:1"]}, "listen = '[::1]:1': named twice"),
+        ({"listen": "127.0.0.1:9000"}, "internal_listen = '127.0.0.1:9000': taken by listen"),
+        ({"listen": ["[::1]:1", "[::1]:1"]}, "listen = '[::1]:1': taken by listen = '[::1]:1' already"),
+        ({"listen": ["*:1", "localhost:1"]}, "listen = 'localhost:1': taken by listen = '*:1' already"),
+        ({"listen": ["127.0.0.1:1", "[::]:1"]}, "listen = '[::]:1': taken"),
+        ({"listen": ["127.0.0.1:1", "0.0.0.0:1"]}, "listen = '0.0.0.0:1': taken"),
+        ({"listen": "unix:/a", "internal_listen": "unix:/a"}, "internal_listen = 'unix:/a': taken"),
         ({"demo": True, "listen": "*:8000"}, "listen = '*:8000'"),
         ({"no_auth": True, "listen": ["127.0.0.1:8000", "*:8001"]}, "listen = '*:8001'"),
     ],
@@ -83,6 +87,8 @@ def _json(value: Any) -> str:
         {"listen": "127.0.0.1:0", "internal_listen": "127.0.0.1:0"},
         {"demo": True, "listen": ["127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "unix:/run/a"]},
         {"listen": "0.0.0.0:8000"},
+        {"listen": ["0.0.0.0:8000", "[::]:8000"]},
+        {"listen": ["0.0.0.0:8000", "[::1]:8000", "*:0", "*:8001"]},
     ],
 )
 def test_these_are_no_errors(values: dict[str, Any]) -> None:

@@ -279,11 +279,28 @@ def test_a_taken_port_is_refused_by_name() -> None:
             run(settings, Starlette(), Starlette())
 
 
-@pytest.mark.parametrize("listen", ["no-such-host.invalid:80", "192.0.2.1:80", "unix:/no/such/folder/socket"])
+def test_a_port_that_is_taken_between_bind_and_listen_is_refused_by_name() -> None:
+    """Whoever listens second is told so, although its socket is closed by then."""
+    with listeners.bind(["127.0.0.1:0"], "listen")[0] as first:
+        port = first.getsockname()[1]
+
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            first.listen()
+            yield
+
+        with pytest.raises(ConfigError, match=rf"http://127\.0\.0\.1:{port} is in use .*setting listen\)"):
+            run(ServerSettings(listen=f"127.0.0.1:{port}", internal_listen=""), Starlette(lifespan=lifespan))
+
+
+@pytest.mark.parametrize(
+    "listen", ["no-such-host.invalid:80", "192.0.2.1:80", "unix:/no/such/folder/socket", "unix:/" + "x" * 200]
+)
 def test_an_address_that_cannot_be_had_is_refused_by_name(listen: str) -> None:
-    """Unknown hosts, foreign addresses, missing folders."""
-    with pytest.raises(ConfigError, match=r"cannot be listened on.*setting listen\)"):
+    """Unknown hosts, foreign addresses, missing folders, paths that are too long; with the reason."""
+    with pytest.raises(ConfigError, match=r"cannot be listened on.*setting listen\)") as caught:
         run(ServerSettings(listen=listen, internal_listen=""), Starlette())
+    assert "Success" not in str(caught.value)
 
 
 def test_errors_of_the_application_come_through() -> None:
