@@ -2,8 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The Autobahn suite runs on nothing newer.
+PYTHON2 ?= python2.7
+CONFORMANCE := $(CURDIR)/.conformance
+SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
-.PHONY: install check test test-all faults bench demo clean
+.PHONY: install check test test-all conformance faults bench demo clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +37,18 @@ tests/sdk/node_modules: tests/sdk/package.json
 	cd tests/sdk && npm install --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# The Autobahn test suite: make conformance PYTHON2=python2.7
+conformance: install .conformance/.installed
+	$(SUITE) $(BIN)/python -m tests.conformance $(PYTHON2) $(CONFORMANCE)/reports
+
+.conformance/.installed: tests/conformance/requirements.txt
+	@$(PYTHON2) -c 'import sys; sys.exit(sys.version_info[:2] != (2, 7))' || \
+		{ echo "the Autobahn suite needs Python 2.7, and $(PYTHON2) is none: make conformance PYTHON2=..."; exit 1; }
+	$(SUITE) $(PYTHON2) -W ignore -m ensurepip --user
+	$(SUITE) $(PYTHON2) -W ignore -m pip install --user --ignore-installed --quiet --disable-pip-version-check \
+		--no-warn-script-location --requirement $<
+	@touch $@
+
 # The fault suite, long: make faults MINUTES=30 SEED=1; without SEED it takes any and says which.
 faults: install
 	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
@@ -44,4 +60,4 @@ demo: install
 	@$(BIN)/gateway cluster --demo
 
 clean:
-	rm -rf $(VENV) dist build tests/sdk/node_modules .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .conformance dist build tests/sdk/node_modules .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

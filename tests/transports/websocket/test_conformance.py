@@ -4,20 +4,11 @@ import socket
 from collections.abc import Iterable, Iterator
 
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
 
-from gateway.auth.origins import OriginPolicy
-from gateway.config.settings import OriginSettings
-from gateway.metrics import Metrics
-from gateway.protocols.base import Message
-from gateway.session.transport import Connection, Transport
-from gateway.transports.admission import Admission
-from gateway.transports.websocket.endpoint import Handshake, WebSocketEndpoint
-from gateway.transports.websocket.frames import frame
 from tests.transports.conftest import Site, asgi_site, fast_site, settings_of
 from tests.transports.raw import handshake, masked
 from tests.transports.websocket.cases import BINARY, CLOSE, TEXT, Case, Frame, all_cases, fails, fragments
+from tests.transports.websocket.echo import echo_app
 
 MIB = 1024 * 1024
 SETTINGS = settings_of(message_size=16 * MIB, fragments=70_000)
@@ -30,52 +21,6 @@ DEVIATIONS = ("6.4.1", "6.4.2", "6.4.3", "6.4.4", "7.1.5")
 SIZES = (64 * 1024, 256 * 1024, MIB, 4 * MIB, 16 * MIB)
 FRAGMENTS = (64, 1024, 64 * 1024, MIB)
 CHOPS = (64, 1024, 2048)
-
-
-class Echo:
-    """A connection that sends back what it gets."""
-
-    def __init__(self) -> None:
-        self._transport: Transport | None = None
-
-    def opened(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def received(self, data: bytes, *, binary: bool) -> None:
-        assert self._transport is not None
-        self._transport.write(frame([Message(data, binary)]))
-
-    def ponged(self) -> None:
-        pass
-
-    def pause_writing(self) -> None:
-        pass
-
-    def resume_writing(self) -> None:
-        pass
-
-    def closed(self, code: int, reason: str) -> None:
-        self._transport = None
-
-    def shutdown(self) -> None:
-        pass
-
-
-def open_echo(handshake: Handshake) -> tuple[Connection, str | None]:
-    return Echo(), None
-
-
-def echo_app() -> Starlette:
-    metrics = Metrics()
-    endpoint = WebSocketEndpoint(
-        origins=OriginPolicy(OriginSettings(), ""),
-        admission=Admission(SETTINGS.limits, metrics),
-        open_connection=open_echo,
-        trusted_proxies=(),
-        metrics=metrics,
-        message_size=SETTINGS.limits.message_size,
-    )
-    return Starlette(routes=[WebSocketRoute("/", endpoint)])
 
 
 class Peer:
@@ -118,13 +63,13 @@ class Peer:
 
 @pytest.fixture(scope="module")
 def fast() -> Iterator[Site]:
-    with fast_site(SETTINGS, app=echo_app()) as running:
+    with fast_site(SETTINGS, app=echo_app(SETTINGS)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Site]:
-    with asgi_site(SETTINGS, app=echo_app()) as running:
+    with asgi_site(SETTINGS, app=echo_app(SETTINGS)) as running:
         yield running
 
 

@@ -1,0 +1,70 @@
+"""An application that sends back what it gets, in both ways in which an endpoint may use a WebSocket."""
+
+from contextlib import suppress
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.auth.origins import OriginPolicy
+from gateway.config.settings import OriginSettings, ServerSettings
+from gateway.metrics import Metrics
+from gateway.protocols.base import Message
+from gateway.session.transport import Connection, Transport
+from gateway.transports.admission import Admission
+from gateway.transports.websocket.endpoint import Handshake, WebSocketEndpoint
+from gateway.transports.websocket.frames import frame
+
+
+class Echo:
+    """A connection that sends back what it gets."""
+
+    def __init__(self) -> None:
+        self._transport: Transport | None = None
+
+    def opened(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def received(self, data: bytes, *, binary: bool) -> None:
+        assert self._transport is not None
+        self._transport.write(frame([Message(data, binary)]))
+
+    def ponged(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def closed(self, code: int, reason: str) -> None:
+        self._transport = None
+
+    def shutdown(self) -> None:
+        pass
+
+
+def _open(handshake: Handshake) -> tuple[Connection, str | None]:
+    return Echo(), None
+
+
+async def _echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with suppress(WebSocketDisconnect):
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            await websocket.send({**message, "type": "websocket.send"})
+
+
+def echo_app(settings: ServerSettings) -> Starlette:
+    """At `/` a detached connection, as clients of the gateway have; at `/receive` an ASGI application's loop."""
+    metrics = Metrics()
+    endpoint = WebSocketEndpoint(
+        origins=OriginPolicy(OriginSettings(), ""),
+        admission=Admission(settings.limits, metrics),
+        open_connection=_open,
+        trusted_proxies=(),
+        metrics=metrics,
+        message_size=settings.limits.message_size,
+    )
+    return Starlette(routes=[WebSocketRoute("/", endpoint), WebSocketRoute("/receive", _echo)])
