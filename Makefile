@@ -1,21 +1,28 @@
 # The few commands of this project; CI calls only these. Each works from a fresh clone.
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Unless told otherwise, the one that there is an environment of.
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 # The Autobahn suite runs on nothing newer.
 PYTHON2 ?= python2.7
 CONFORMANCE := $(CURDIR)/.conformance
 SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
-.PHONY: install check test test-all conformance faults bench demo clean
+.PHONY: always install check test test-all conformance faults bench demo clean
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gateway needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: pyproject.toml $(VENV)/.python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+# Which Python the environment is of: another one gets another environment.
+$(VENV)/.python: always
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gateway needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@python=$$($(PYTHON) -c 'import sys; print(sys.version, sys.base_prefix)'); [ "$$python" = "$$(cat $@ 2>/dev/null)" ] || \
+		{ $(PYTHON) -m venv --clear $(VENV) && echo "$$python" > $@; }
+
+always:
 
 check: install
 	$(BIN)/ruff format --check .

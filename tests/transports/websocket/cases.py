@@ -1,7 +1,8 @@
 """What RFC 6455 asks of an echo server, in the groups and by the numbers of the Autobahn test suite.
 
 The suite itself is Python 2 (25.10 installs on Python 3 and fails at its first import) and runs with `make
-conformance`; so that every test run has its cases, they are said again here. Groups 9 (sizes) and 10 (automatic fragments) are made by the test, since they are large.
+conformance`. Its cases are said again here, so that every test run has them. Groups 9 (sizes) and 10 (automatic
+fragments) are made by the test, since they are large.
 """
 
 from collections.abc import Iterator
