@@ -72,6 +72,13 @@ class Native:
         push: dict[str, Any] = self._line()["push"]
         return push
 
+    def pushes(self) -> list[dict[str, Any]]:
+        """All that have come until now: those in front of the answer to a command."""
+        self.command(rpc={"method": "none"})
+        taken = list(self._pushes)
+        self._pushes.clear()
+        return taken
+
     def publication(self) -> dict[str, Any]:
         """The publication in the next push, which must be one."""
         push = self.push()
