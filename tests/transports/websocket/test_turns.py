@@ -89,6 +89,7 @@ class Socket:
 def run(scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # The pace is of no interest here, only the turns.
     monkeypatch.setattr(fast_path, "FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr(fast_path, "BYTES_PER_SECOND", 1e12)
     asyncio.run(scenario())
 
 
@@ -108,6 +109,40 @@ def test_one_read_is_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             assert seen[-1] - seen[-2] == TURN_FRAMES
         await socket.until(lambda: socket.wire.reading)
         assert socket.messages == expected
+
+    run(scenario, monkeypatch)
+
+
+def test_a_large_read_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few frames may be many bytes: libuv would read 8 MiB of them before anybody else has a turn."""
+
+    async def scenario() -> None:
+        socket = Socket()
+        frame = masked(0x1, b"x" * 60_000)
+        for count in range(1, 4):
+            socket.transport.data_received(frame * 4)
+            assert len(socket.messages) == 4 * count
+            assert not socket.wire.reading
+            await socket.until(lambda: socket.wire.reading)
+        socket.transport.data_received(frame)
+        assert socket.wire.reading
+
+    run(scenario, monkeypatch)
+
+
+def test_a_large_read_leaves_a_session_that_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What paused reading for itself resumes it."""
+
+    async def scenario() -> None:
+        socket = Socket()
+        socket.transport.pause_reading()
+        socket.transport.data_received(masked(0x1, b"x" * 60_000) * 2)
+        await socket.until(lambda: not socket.transport._waiting)
+        assert not socket.wire.reading
+        assert socket.messages == []
+        socket.transport.resume_reading()
+        await socket.until(lambda: socket.wire.reading)
+        assert len(socket.messages) == 2
 
     run(scenario, monkeypatch)
 
