@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple, NewType
 
 import msgspec
 
-from gateway.json_text import check_json
+from gateway.json_text import check_line
 from gateway.messages import Position
 
 NodeId = NewType("NodeId", str)
@@ -64,6 +64,8 @@ class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
     user: str = ""
     jti: str = ""
     issued_before: UnixTime = 0
+    # When the record may be forgotten; 0: never.
+    expire_at: UnixTime = 0
 
 
 class DrainNode(msgspec.Struct, frozen=True, tag="drain"):
@@ -82,11 +84,13 @@ Control = DrainNode | ReloadSettings | DisconnectUser | SubscribeUser | Unsubscr
 
 
 def check(message: Control) -> None:
-    """Raises ValueError for JSON that is none: it is spliced into what clients get."""
+    """Raises ValueError for JSON that is none: it is spliced into what clients get, which are lines."""
     if isinstance(message, SubscribeUser):
         for text in (message.info, message.data):
             if text:
-                check_json(text)
+                check_line(text)
+        if message.since is not None and message.since.offset < 0:
+            raise ValueError("a negative offset")
 
 
 class Reloaded(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ logger = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# Seconds until a wrong key is answered, and how many of these answers wait at most; those beyond are not looked at any
-# further. Together they bound the guesses of all callers to 100 a second.
+# Seconds until a wrong key is answered, and how many of these answers wait at most: each holds a connection. Those
+# beyond are answered at once, with an error and the end of their connection, so that each guess costs a handshake.
 REFUSAL_DELAY = 1.0
 MOST_DELAYED = 100
 # Seconds between two lines of the log about wrong keys.

@@ -30,6 +30,10 @@ class TokenBucket:
         self._full_at = full_at
         return True
 
+    def is_full(self, now: float) -> bool:
+        """Whether it is as a new one."""
+        return self._full_at <= now
+
     def charge(self, now: float, amount: int) -> float:
         """Take `amount` in any case. Returns the debt: seconds until the bucket holds nothing less than nothing."""
         self._full_at = max(self._full_at, now) + amount / self._rate

@@ -1,6 +1,6 @@
 """The clients connected to this node, by connection and by user."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from gateway.auth.rate_limits import TokenBucket
@@ -63,10 +63,14 @@ class _Account:
 class Clients:
     """All authenticated clients of the node."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` tells monotonic seconds."""
+        self._clock = clock
         self._by_id: dict[str, Client] = {}
         # Anonymous clients have no user to be addressed by and are not listed here.
         self._by_user: dict[User, _Account] = {}
+        # Of users who left, in the order in which they did: whoever comes back gets no new share of this second.
+        self._left: dict[User, _Account] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -83,7 +87,8 @@ class Clients:
         if client.user.name:
             account = self._by_user.get(client.user)
             if account is None:
-                account = self._by_user[client.user] = _Account()
+                self._forget()
+                account = self._by_user[client.user] = self._left.pop(client.user, _Account())
             account.clients.add(client)
 
     def remove(self, client: Client) -> None:
@@ -94,6 +99,17 @@ class Clients:
         account.clients.remove(client)
         if not account.clients:
             del self._by_user[client.user]
+            self._left[client.user] = account
+            self._forget()
+
+    def _forget(self) -> None:
+        """Users who left and have a whole share again, which takes a second at most."""
+        now = self._clock()
+        while self._left:
+            user, account = next(iter(self._left.items()))
+            if account.subscribes is not None and not account.subscribes.is_full(now):
+                break
+            del self._left[user]
 
     def connections(self, user: User) -> int:
         """Connections of a user on this node."""

@@ -226,6 +226,7 @@ class LatestChannel:
         """Those who follow do not fit to what is read, and it is read again."""
         if self._recent is not None:
             self._recent.clear()
+            self._again = True
         self._recent_bytes = 0
 
     def _follow(self, publications: Sequence[Publication]) -> None:

@@ -101,7 +101,7 @@ class Node:
         self.name = name
         self.url = ""
         self.internal_address = ""
-        self.clients = Clients()
+        self.clients = Clients(scheduler.now)
         self.hub: Hub[Client] = Hub(scheduler, metrics)
         self._broker = broker
         self._registry = registry
@@ -421,7 +421,7 @@ class Node:
 
     def _revoke(self, message: RevokeTokens) -> int:
         self._revocations.add(
-            Revocation(message.app, user=message.user, jti=message.jti, issued_before=message.issued_before)
+            Revocation(message.app, message.user, message.jti, message.issued_before, message.expire_at)
         )
         if message.user:
             # All that live on this node now, whatever the clocks of signers and of the node that was asked say.
@@ -443,7 +443,9 @@ class Node:
         """Refuse the tokens from now on, on every node, and close what lives on them."""
         await self._registry.revoke(revocation)
         return await self._broker.control(
-            RevokeTokens(revocation.app, revocation.user, revocation.jti, revocation.issued_before)
+            RevokeTokens(
+                revocation.app, revocation.user, revocation.jti, revocation.issued_before, revocation.expire_at
+            )
         )
 
     async def nodes(self) -> list[NodeInfo]:

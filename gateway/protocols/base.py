@@ -37,6 +37,9 @@ class WireProtocol(Protocol):
     def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
         """The requests in one message, in order. Raises Disconnect for what is not the protocol's."""
 
+    def count(self, data: bytes) -> int:
+        """How many commands one message may hold: what it costs to read it, told at next to no cost."""
+
     def commands(self, data: bytes) -> Sequence[bytes]:
         """The commands in one message as they were sent: the size of each is bounded. For messages that are large."""
 

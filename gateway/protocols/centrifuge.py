@@ -48,6 +48,10 @@ class CentrifugeProtocol:
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
         return decode(data)
 
+    def count(self, data: bytes) -> int:
+        # Empty lines too; a line break at the end begins none.
+        return data.count(b"\n", 0, -1) + 1
+
     def commands(self, data: bytes) -> Sequence[bytes]:
         return data.split(b"\n")
 

@@ -102,7 +102,8 @@ def decode(data: bytes) -> Sequence[Request]:
     except ValueError as error:
         # Of the decoder, or of text that is not UTF-8.
         raise Disconnect(BAD_COMMAND, str(error)) from None
-    if any(map(is_too_deep, data.split(b"\n"))):
+    # Of all lines at once: each is whole, so that none begins deeper than the first.
+    if is_too_deep(data):
         raise Disconnect(BAD_COMMAND, TOO_DEEP)
     if not commands:
         raise Disconnect(BAD_COMMAND, "empty frame")

@@ -45,6 +45,9 @@ class PlainProtocol:
     def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
         return (Publish(0, "", data, Kind.BINARY if binary else Kind.TEXT),)
 
+    def count(self, data: bytes) -> int:
+        return 1
+
     def commands(self, data: bytes) -> Sequence[bytes]:
         return (data,)
 

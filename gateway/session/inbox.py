@@ -19,7 +19,7 @@ ITEMS_PER_SECOND = 10_000
 BYTES_PER_SECOND = 16 * 1024 * 1024
 # Seconds that are not worth a pause by themselves; they add up.
 SHORTEST_REST = 0.01
-# Requests carried out in one turn of the loop; one frame may hold 1,600. They cost up to 30 us each.
+# Requests carried out in one turn of the loop; one frame may hold 5,000. They cost up to 30 us each.
 TURN_REQUESTS = 64
 # Seconds that a request may wait for what others owe the client. The broker answers within `redis.publish_timeout` and
 # a few attempts, a key set within 15 s: what takes longer than this never comes.
@@ -99,7 +99,7 @@ class Inbox:
         return found
 
     def charge(self, requests: int) -> bool:
-        """Count requests against the limit; above it reading pauses. False: far above it."""
+        """Count requests, before they are read, against the limit; above it reading pauses. False: far above it."""
         debt = self._bucket.charge(self._scheduler.now(), requests)
         if debt > FLOOD_DEBT:
             return False

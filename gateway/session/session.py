@@ -113,6 +113,9 @@ class Session:
             return
         self.services.metrics.messages_in.add()
         self.services.metrics.bytes_in.add(len(data))
+        if not self.inbox.charge(self.encoder.protocol.count(data)):
+            self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
+            return
         size = self.services.limits.message_size
         if len(data) > size and max(map(len, self.encoder.protocol.commands(data))) > size:
             self.refuse(Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size"))
@@ -125,10 +128,7 @@ class Session:
         except Exception:
             self.fail("decode")
             return
-        if self.inbox.charge(len(requests)):
-            self.inbox.put(requests)
-        else:
-            self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
+        self.inbox.put(requests)
 
     def ponged(self) -> None:
         # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.

@@ -113,7 +113,7 @@ class Admission:
         if peer and not is_trusted(peer, self._trusted_proxies):
             self.wait_at(place, counted_as(peer))
         if len(self._waiting) > self._unauthenticated_limit:
-            self._make_room(self._waiting, UNAUTHENTICATED)
+            self._make_room(self._waiting, self._unauthenticated_limit, UNAUTHENTICATED)
         return place
 
     def wait_at(self, place: "Place", address: str) -> None:
@@ -122,7 +122,7 @@ class Admission:
         waiting = self._waiting_at.setdefault(address, OrderedDict())
         waiting[place] = None
         if self._share and len(waiting) > self._share:
-            self._make_room(waiting, SHARE)
+            self._make_room(waiting, self._share, SHARE)
 
     def end_waiting(self, place: "Place") -> None:
         """It has authenticated, or is gone."""
@@ -133,9 +133,12 @@ class Admission:
             if not waiting:
                 del self._waiting_at[place.waits_at]
 
-    def _make_room(self, waiting: "OrderedDict[Place, None]", reason: Refusal) -> None:
-        oldest = next(iter(waiting))
-        if self._clock() - oldest.since >= PATIENCE and oldest.drop is not None:
+    def _make_room(self, waiting: "OrderedDict[Place, None]", limit: int, reason: Refusal) -> None:
+        """Drop the oldest until no more than the limit are left, or none that had its time."""
+        while len(waiting) > limit:
+            oldest = next(iter(waiting))
+            if self._clock() - oldest.since < PATIENCE or oldest.drop is None:
+                return
             drop = oldest.drop
             oldest.leave()
             drop()

@@ -45,7 +45,7 @@ class Someone(Faultless):
 
 
 def filled(*members: Someone) -> Clients:
-    clients = Clients()
+    clients = Clients(lambda: 0.0)
     for member in members:
         member.clients = clients
         clients.add(member)
@@ -85,7 +85,7 @@ def test_any_order_of_coming_and_going_leaves_nothing() -> None:
     """With a seed; removing twice, or somebody who never came, changes nothing."""
     chance = random.Random(3)
     everybody = [Someone(str(number), User("default", str(number % 7 or ""))) for number in range(40)]
-    clients, there = Clients(), set[Someone]()
+    clients, there = Clients(lambda: 0.0), set[Someone]()
     for _ in range(500):
         client = chance.choice(everybody)
         if client in there or not chance.randrange(4):

@@ -116,6 +116,14 @@ def test_revoking_closes_what_lives_on_it_and_is_remembered(site: Site) -> None:
     assert site.revocations.is_revoked("default", "42", "t1", 0)
 
 
+def test_a_revocation_is_forgotten_when_it_says(site: Site) -> None:
+    """What comes over the bus ends as the record in the registry does: 0 would win over every time there."""
+    ends = int(site.scheduler.time()) + 5
+    site.node.on_control(RevokeTokens("default", jti="t1", expire_at=ends))
+    known = Revocation("default", jti="t1", expire_at=ends)
+    assert site.revocations.merge([known]).forgotten == []
+
+
 def test_anonymous_clients_are_nobodys(site: Site) -> None:
     """No control message for the empty user finds them."""
     (client,) = site.clients(1, user="")

@@ -77,3 +77,31 @@ def test_channels_of_a_user_are_counted_over_all_its_connections(make_world: Mak
     assert codes(other, *subscribes(2, 2)) == [0, 106]
     one.session.disconnect(errors.FORCE_DISCONNECT)
     assert codes(other, *subscribes(3, 1)) == [0]
+
+
+def test_lines_are_paid_for_before_they_are_read(world: World) -> None:
+    """Empty ones too, in one frame: a frame of line breaks would keep the loop for 200 ms, and count as one command."""
+    client = world.connect("ann")
+    client.session.received(b"\n" * 300_000 + b'{"id":2,"presence_stats":{"channel":"news"}}', binary=False)
+    assert client.closed_with() == errors.TOO_MANY_COMMANDS
+
+
+def test_a_line_break_at_the_end_is_no_command(world: World) -> None:
+    assert world.connect("ann").session.encoder.protocol.count(b"{}\n") == 1
+    assert world.connect("ann").session.encoder.protocol.count(b"{}\n\n{}") == 3
+
+
+def test_a_user_who_comes_back_has_no_new_share_of_subscribes(make_world: MakeWorld) -> None:
+    """Only when the second is over."""
+    world = make_world(limits={"subscribes_per_second": 3})
+
+    def granted() -> int:
+        client = world.connect("ann")
+        granted = codes(client, *subscribes(1, 4)).count(0)
+        client.session.closed(1000, "")
+        return granted
+
+    assert granted() == 3
+    assert granted() == 0
+    world.scheduler.advance(1.1)
+    assert granted() == 3

@@ -106,6 +106,19 @@ def test_the_oldest_that_waits_loses_its_place_to_the_newest() -> None:
     assert crowd.metrics.refused.values == {"unauthenticated": 3}
 
 
+@pytest.mark.parametrize("share", [0, 3])
+def test_an_old_crowd_beyond_the_limit_is_dropped_at_once(share: int) -> None:
+    """It came while it was young, a little beyond the limit; afterwards nobody else is refused for it."""
+    limits = {"unauthenticated": 3} if not share else {"unauthenticated": 100}
+    crowd = Crowd(connections=1_000, unauthenticated_per_address=share, **limits)
+    for number in range(10):
+        crowd.come(str(number), "192.0.2.1")
+    assert crowd.dropped == []
+    crowd.now = PATIENCE
+    assert crowd.come("honest", "192.0.2.1").check("192.0.2.1") is None
+    assert crowd.dropped == [str(number) for number in range(8)]
+
+
 @pytest.mark.parametrize(
     ("attacker", "neighbour"),
     [

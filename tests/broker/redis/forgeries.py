@@ -48,6 +48,18 @@ BAD_CONTROL = {
     + msgspec.msgpack.encode(
         (1, "x", {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "data": b'1},"x":{'})
     ),
+    "data with a line break": REQUEST
+    + msgspec.msgpack.encode(
+        (
+            1,
+            "x",
+            {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "data": b'{"a":\n{"push":{}}}'},
+        )
+    ),
+    "a position before the first": REQUEST
+    + msgspec.msgpack.encode(
+        (1, "x", {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "since": [-5, "e"]})
+    ),
     "a time before time": REQUEST
     + msgspec.msgpack.encode((1, "x", {"type": "refresh", "app": DEFAULT_APP, "user": "42", "expire_at": -1})),
     "nested without end": REQUEST + b"\x91" * 100_000,
