@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test test-all faults bench demo clean
+.PHONY: install check test test-all faults bench attack demo clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +39,10 @@ faults: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks
+
+# What one hostile client costs the others: make attack NAMES="log cookie"; without NAMES all attacks.
+attack: install
+	$(BIN)/python -m tests.attack $(NAMES)
 
 demo: install
 	@$(BIN)/gateway cluster --demo
