@@ -14,7 +14,7 @@ from tests.faults.processes import SERVER_SECONDS, Processes, Server, Valkey
 from tests.servers import free_port
 
 SECRET = "the secret of the attacks, longer than 32 bytes"
-API_KEY = "the key of the attacks"
+API_KEY = "the API key of the attacks, longer than 32 bytes"
 ORIGIN = "https://example.com"
 # Of a health check, and of a scrape of a node that is busy.
 _POLL, _SCRAPE = 0.05, 10.0

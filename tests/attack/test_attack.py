@@ -89,10 +89,9 @@ def test_what_a_flood_counts_as_messages_are_messages(attacker: type[Connected])
         assert len(sink.messages) == piece.messages
 
 
-@pytest.mark.parametrize("name", ["large-reads", "cookie"])
-def test_an_attack_runs_to_its_end(name: str) -> None:
+def test_an_attack_runs_to_its_end() -> None:
     """Against a node and a sink, with a probe beside it."""
-    found = asyncio.run(measure(name, 0.5, [sys.executable, "-m", "gateway"]))
+    found = asyncio.run(measure("large-reads", 0.5, [sys.executable, "-m", "gateway"]))
     assert len(found.attack) == len(found.sink) == 10
     assert found.tally.connections > 0
     assert found.tally.messages > 0
