@@ -27,9 +27,9 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gateway = [options.gateway] if options.gateway else [sys.executable, "-m", "gateway"]
-    print(
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, {options.seconds:g} s each"
-    )
+    # What else runs on the machine shows in every figure.
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"Python {platform.python_version()}, {machine}, {options.seconds:g} s each")
     print(HEADS, flush=True)
     failed = [name for name in options.names or ATTACKERS if not _attack(name, options.seconds, gateway)]
     print(f"\n{LEGEND}")
