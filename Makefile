@@ -8,7 +8,7 @@ PYTHON2 ?= python2.7
 CONFORMANCE := $(CURDIR)/.conformance
 SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
-.PHONY: always install check test test-all conformance faults bench demo clean
+.PHONY: always install check test test-all conformance faults bench attack demo clean
 
 install: $(VENV)/.installed
 
@@ -62,6 +62,10 @@ faults: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks
+
+# What one hostile client costs the others: make attack NAMES="log cookie"; without NAMES all attacks.
+attack: install
+	$(BIN)/python -m tests.attack $(NAMES)
 
 demo: install
 	@$(BIN)/gateway cluster --demo

@@ -1,0 +1,1 @@
+"""`make attack`: what one hostile client costs the others on a node."""
