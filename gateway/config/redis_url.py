@@ -43,6 +43,7 @@ class Target(NamedTuple):
         username, password = _login(parts.login)
         database = parts.path.removeprefix("/")
         if database and parts.query is not None:
+            _database(parts.query)
             raise ValueError("expected the database as /DB or as ?db=N, not both")
         number = _number(database) if database else _database(parts.query)
         port = _DEFAULT_PORT if parts.port is None else parts.port

@@ -148,7 +148,7 @@ class AuthSettings(Section):
     audience: Text | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
     issuer: Text | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
     leeway: Seconds = Field(0.0, description="Seconds of clock difference forgiven in exp and nbf.")
-    cookie: str = Field("", description="Name of a cookie that may carry the token. Switches require_origin on.")
+    cookie: str = Field("", description="Name of a cookie that may carry the token. Switches origins.required on.")
 
 
 class ApiSettings(Section):

@@ -33,6 +33,11 @@ class Refusal(NamedTuple):
     reason: str
     setting: str
 
+    @property
+    def message(self) -> str:
+        """For whoever is refused."""
+        return f"too many connections ({self.reason})" if self.setting else f"this node is {self.reason}"
+
 
 FULL = Refusal(503, "connections", "limits.connections")
 UNAUTHENTICATED = Refusal(503, "unauthenticated", "limits.unauthenticated")
@@ -142,7 +147,7 @@ class Admission:
             drop = oldest.drop
             oldest.leave()
             drop()
-            self.refused(reason.reason, reason.setting)
+            self.refused(reason.reason, reason.setting, oldest.waits_at)
 
     def overflow(self, place: "Place") -> Refusal | None:
         """Why the newest is not even listened to: there are too many beyond a limit."""
@@ -190,7 +195,7 @@ class Admission:
         """Whether clients are counted by address."""
         return self._address_limit > 0
 
-    def refused(self, reason: str, setting: str = "") -> None:
+    def refused(self, reason: str, setting: str = "", address: str = "") -> None:
         """Count a refusal, and log it unless the same was logged moments ago."""
         self._refused.add(reason)
         now = self._clock()
@@ -201,6 +206,8 @@ class Admission:
         extra: dict[str, object] = {"reason": reason}
         if setting:
             extra["setting"] = setting
+        if address:
+            extra["address"] = address
         if suppressed := self._suppressed.pop(reason, 0):
             extra["suppressed"] = suppressed
         logger.warning("connection refused", extra=extra)

@@ -353,9 +353,11 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def _refuse_upgrade(self, refusal: Refusal) -> None:
         assert self._options.admission is not None
-        self._options.admission.refused(refusal.reason, refusal.setting)
-        message = f"too many connections ({refusal.reason})"
-        self._answer(error_response(refusal.status, message, [*self._default_headers, *refusal_headers(refusal)]))
+        address = self.place.waits_at if self.place is not None else ""
+        self._options.admission.refused(refusal.reason, refusal.setting, address)
+        self._answer(
+            error_response(refusal.status, refusal.message, [*self._default_headers, *refusal_headers(refusal)])
+        )
 
     def _violate(self, status: int, reason: str) -> None:
         """Stop the parser. httptools hides what its callbacks raise, so the reason is kept."""

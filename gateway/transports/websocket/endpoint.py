@@ -145,7 +145,7 @@ class WebSocketEndpoint:
             self._admit(handshake, place)
             connection, subprotocol = self._open_connection(handshake)
         except _NotAdmitted as error:
-            self._admission.refused(error.refusal.reason, error.refusal.setting)
+            self._admission.refused(error.refusal.reason, error.refusal.setting, place.waits_at)
             await _refuse(scope, send, error.refusal.status, str(error), refusal_headers(error.refusal))
         except HandshakeRefused as error:
             self._admission.refused("handshake")
@@ -162,7 +162,7 @@ class WebSocketEndpoint:
             raise _NotAdmitted(Refusal(403, "origin", reason), reason)
         refusal = place.check(handshake.address)
         if refusal is not None:
-            raise _NotAdmitted(refusal, f"too many connections ({refusal.reason})")
+            raise _NotAdmitted(refusal, refusal.message)
 
     async def _connect(
         self, scope: Scope, receive: Any, send: Any, place: Place, connection: Connection, subprotocol: str | None
