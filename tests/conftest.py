@@ -3,12 +3,17 @@
 import signal
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 # Under nohup, and where a shell runs the tests in the background, these are ignored; also by the processes of the
 # tests, some of which show what they do.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hypothesis fails an example that takes longer than 200 ms, which on a busy machine any of them does.
+hypothesis.settings.register_profile("gateway", deadline=None)
+hypothesis.settings.load_profile("gateway")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
