@@ -51,7 +51,9 @@ def test_an_answer_that_is_read_slowly_arrives(site: Site) -> None:
         assert client.status() == 200
         left = SIZE - len(client._buffer)
         while left:
-            left -= len(client.socket.recv(min(left, 65_536)))
+            piece = client.socket.recv(min(left, 65_536))
+            assert piece, "cut off"
+            left -= len(piece)
         client._buffer = b""
         client.send(get(10, "close"))
         assert client.status() == 200
