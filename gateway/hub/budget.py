@@ -8,8 +8,7 @@ from gateway.guard import Guard
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 
-# Seconds between two looks. What comes in between shares most of its bytes: a publication that waits for a thousand
-# clients lies in memory once.
+# Seconds between two looks.
 INTERVAL = 0.1
 # Of the limit, what is left after making room: not every byte beyond it closes somebody.
 LOW_WATER = 0.75
@@ -29,7 +28,8 @@ class Holder(Protocol):
 class Budget:
     """Looks at all holders, which are few: who is congested, channels that are behind, reads under way.
 
-    Above the limit those that keep most let go, until little enough is left.
+    Above the limit those that keep most let go, until little enough is left. A publication that waits for many clients
+    lies in memory once and counts for each of them: the sum is never less than the memory, and may be far more.
     """
 
     def __init__(self, limit: int, scheduler: Scheduler, metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
@@ -36,9 +37,9 @@ class Connected(Attacker):
         opening = partial(websocket, self.address, hello())
         flood([Line(opening, self.pieces(), self.tally) for _ in range(self.connections)], deadline)
 
+    @abstractmethod
     def pieces(self) -> Iterator[Piece]:
         """What one connection writes, without end."""
-        raise NotImplementedError
 
 
 class Fragments(Connected):
