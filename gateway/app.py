@@ -120,7 +120,8 @@ class Gateway:
             handle=handle,
         )
         self._budget = budget = Budget(limits.waiting, scheduler, self.metrics)
-        budget.watch("slow client", lambda: self._services.outboxes)
+        outboxes = self._services.outboxes
+        budget.watch("slow client", lambda: outboxes, lambda: outboxes.held)
         budget.watch("fan-out", self.node.hub.behind)
         budget.watch("read", lambda: self.node.streams.holders)
         budget.watch("message", lambda: self.options.partial)

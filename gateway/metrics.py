@@ -134,7 +134,7 @@ class Metrics:
         self.commands = LabelledCounter("gateway_commands", "command", "Commands of clients.")
         self.errors = LabelledCounter("gateway_command_errors", "code", "Commands answered with an error.")
         self.connect_errors = LabelledCounter("gateway_connect_errors", "reason", "Connects that failed.")
-        self.outbox_bytes = Gauge("gateway_outbox_bytes", "Bytes waiting for slow clients.")
+        self.outbox_bytes = Gauge("gateway_outbox_bytes", "Bytes that slow clients have yet to read.")
         self.congested = Gauge(
             "gateway_connections_congested", "Clients that read more slowly than is written to them."
         )

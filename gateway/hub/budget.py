@@ -1,7 +1,7 @@
 """What waits on a node for clients, for reads and for the rest of a message: bounded in bytes for all together."""
 
-from collections.abc import Callable, Iterable
-from heapq import nlargest
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from gateway.guard import Guard
@@ -18,19 +18,23 @@ class Holder(Protocol):
     """Something that keeps bytes for somebody else."""
 
     @property
-    def size(self) -> int:
-        """Bytes that it keeps."""
+    def held(self) -> int:
+        """Bytes of memory that it keeps."""
+
+    @property
+    def concerned(self) -> int:
+        """Connections that miss something when it lets go."""
+
+    @property
+    def payer(self) -> Hashable:
+        """Whose holders count together, None for nobody's: many small ones are no better than one that is large."""
 
     def shed(self) -> None:
-        """Let go of them, and tell whom that concerns."""
+        """Let go of the bytes, and tell whom that concerns."""
 
 
 class Budget:
-    """Looks at all holders, which are few: who is congested, channels that are behind, reads under way.
-
-    Above the limit those that keep most let go, until little enough is left. A publication that waits for many clients
-    lies in memory once and counts for each of them: the sum is never less than the memory, and may be far more.
-    """
+    """Looks at all holders, which are few: who is congested, channels that are behind, reads under way."""
 
     def __init__(self, limit: int, scheduler: Scheduler, metrics: Metrics) -> None:
         """`limit` in bytes."""
@@ -38,14 +42,16 @@ class Budget:
         self._scheduler = scheduler
         self._guard = Guard(metrics.faults)
         self._shed = metrics.shed
-        self._sources: dict[str, Callable[[], Iterable[Holder]]] = {}
+        self._holders: dict[str, Callable[[], Iterable[Holder]]] = {}
+        self._held: list[Callable[[], int]] = []
         self._running = False
-        metrics.waiting_bytes.read = lambda: sum(size for size, _, _ in self._holders())
+        metrics.waiting_bytes.read = self._used
         metrics.waiting_limit.read = lambda: self.limit
 
-    def watch(self, kind: str, source: Callable[[], Iterable[Holder]]) -> None:
-        """Count what these keep. `kind` is for the metric of what had to go."""
-        self._sources[kind] = source
+    def watch(self, kind: str, holders: Callable[[], Iterable[Holder]], held: Callable[[], int] | None = None) -> None:
+        """Count what these keep: `held` bytes, by default the sum. `kind` is for the metric of what had to go."""
+        self._holders[kind] = holders
+        self._held.append(held or (lambda: sum(holder.held for holder in holders())))
 
     def start(self) -> None:
         """Look from now on."""
@@ -57,26 +63,49 @@ class Budget:
 
     def look(self) -> None:
         """Make room, if there is too little."""
-        holders = self._holders()
-        used = sum(size for size, _, _ in holders)
+        used = self._used()
         if used <= self.limit:
             return
         excess = used - int(self.limit * LOW_WATER)
-        for size, kind, holder in nlargest(len(holders), holders, key=_size):
-            if excess <= 0:
-                return
-            excess -= size
+        for held, kind, holder in self._greediest():
             self._shed.add(kind)
             self._guard.call("budget", kind, holder.shed)
+            excess -= held
+            if excess <= 0:
+                return
+
+    def _used(self) -> int:
+        return sum(held() for held in self._held)
 
     def _look_again(self) -> None:
         if self._running:
             self._guard.call("budget", "", self.look)
             self._scheduler.call_later(INTERVAL, self._look_again)
 
-    def _holders(self) -> list[tuple[int, str, Holder]]:
-        return [(holder.size, kind, holder) for kind, source in self._sources.items() for holder in source()]
+    def _greediest(self) -> Iterator[tuple[int, str, Holder]]:
+        """All holders, in the order in which they have to go, with what they hold.
+
+        The payer who keeps most goes on with its greediest, until another one keeps more. What is kept for many is
+        that much less greedy.
+        """
+        by_payer: dict[Hashable, list[tuple[float, int, str, Holder]]] = {}
+        for kind, holders in self._holders.items():
+            for holder in holders():
+                if held := holder.held:
+                    entry = (held / max(holder.concerned, 1), held, kind, holder)
+                    by_payer.setdefault(holder.payer or id(holder), []).append(entry)
+        for entries in by_payer.values():
+            entries.sort(key=_weight)
+        # (The number keeps the heap from comparing what follows.)
+        heap = [(-sum(map(_weight, entries)), n, entries) for n, entries in enumerate(by_payer.values())]
+        heapify(heap)
+        while heap:
+            negative, n, entries = heappop(heap)
+            weight, held, kind, holder = entries.pop()
+            if entries:
+                heappush(heap, (negative + weight, n, entries))
+            yield held, kind, holder
 
 
-def _size(entry: tuple[int, str, Holder]) -> int:
+def _weight(entry: tuple[float, int, str, Holder]) -> float:
     return entry[0]

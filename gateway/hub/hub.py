@@ -27,9 +27,15 @@ class _Behind(Generic[S]):
         self._hub = hub
         self._fanout = fanout
 
+    payer = None
+
     @property
-    def size(self) -> int:
+    def held(self) -> int:
         return self._fanout.waiting_bytes
+
+    @property
+    def concerned(self) -> int:
+        return self._fanout.size
 
     def shed(self) -> None:
         """The subscribers are told."""
@@ -57,8 +63,8 @@ class Hub(Generic[S]):
         metrics.fanout_waiting.read = lambda: sum(fanout.waiting_bytes for fanout in self._queue)
 
     def behind(self) -> Iterator[_Behind[S]]:
-        """What waits, by channel."""
-        return (_Behind(self, fanout) for fanout in self._queue)
+        """What waits, by channel. (Of those that everybody left the rest goes to nobody, in the turns to come.)"""
+        return (_Behind(self, fanout) for fanout in self._queue if self._fanouts.get(fanout.channel) is fanout)
 
     @property
     def num_subscriptions(self) -> int:

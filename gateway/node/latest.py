@@ -217,8 +217,15 @@ class LatestChannel:
         if self._recent_bytes > RECENT_LIMIT:
             self.shed()
 
+    payer = None
+
     @property
-    def size(self) -> int:
+    def concerned(self) -> int:
+        """Whoever has joined, and whoever is about to."""
+        return self.members + len(self._joiners)
+
+    @property
+    def held(self) -> int:
         """As a Holder of the budget: what is kept while the values are read."""
         return self._recent_bytes
 

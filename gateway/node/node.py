@@ -128,6 +128,7 @@ class Node:
             self._guard,
             deliver=self._deliver,
             is_busy=self.hub.is_busy,
+            count=self.hub.count,
             tell=self._tell,
             max_publications=max_publications,
             max_bytes=max_bytes,

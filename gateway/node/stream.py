@@ -50,6 +50,9 @@ class Surroundings(Protocol):
     def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         """Write to all who have joined. False when some could not be kept for later, and were dropped."""
 
+    def count(self, channel: Channel) -> int:
+        """How many have joined."""
+
     def tell(self, channel: Channel, done: Callable[[], None]) -> None:
         """End the subscriptions of all who have joined: they missed something."""
 
@@ -185,7 +188,7 @@ class Stream:
         self._keep_less()
 
     def _keep_less(self) -> None:
-        if not self.size:
+        if not self.held:
             self.around.holders.discard(self)
 
     def _deliver(self, publications: Sequence[Publication]) -> None:
@@ -210,8 +213,15 @@ class Stream:
             if read.start is not None:
                 read.start -= count
 
+    payer = None
+
     @property
-    def size(self) -> int:
+    def concerned(self) -> int:
+        """Whoever has joined, and whoever is about to."""
+        return self.around.count(self.channel) + len(self._joiners)
+
+    @property
+    def held(self) -> int:
         """As a Holder of the budget: what is kept while somebody reads, or checks."""
         return self._recent_bytes + self._held_bytes
 

@@ -54,17 +54,19 @@ class Streams:
         *,
         deliver: Callable[[Channel, Sequence[Event]], bool],
         is_busy: Callable[[Channel], bool],
+        count: Callable[[Channel], int],
         tell: Callable[[Channel, Callable[[], None]], None],
         max_publications: int,
         max_bytes: int,
     ) -> None:
-        """`deliver`, `is_busy` and `tell` as in the Surroundings; `max_*` bound what one read brings."""
+        """`deliver`, `is_busy`, `count` and `tell` as in the Surroundings; `max_*` bound what one read brings."""
         self.scheduler = scheduler
         self.metrics = metrics
         self.guard = guard
         self.holders: set[Holder] = set()
         self.deliver = deliver
         self.is_busy = is_busy
+        self.count = count
         self.tell = tell
         self._broker = broker
         self.max_publications = max_publications

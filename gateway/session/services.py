@@ -10,7 +10,7 @@ from gateway.channels import Channels
 from gateway.config.settings import HeartbeatSettings, LimitSettings
 from gateway.errors import CloseCode
 from gateway.guard import Guard
-from gateway.hub.outbox import Outbox
+from gateway.hub.outbox import Outboxes
 from gateway.log import Refusals
 from gateway.metrics import Metrics
 from gateway.node.node import Node
@@ -45,7 +45,7 @@ class SessionServices:
     # Carries out one request; False when it has to wait for one that is under way (see Inbox.unblock).
     handle: "Callable[[Session, Work], bool]"
     # Of the connections that are congested now.
-    outboxes: set[Outbox] = field(default_factory=set)
+    outboxes: Outboxes = field(default_factory=Outboxes)
     # Those that have not authenticated: no client of the node yet, and open all the same.
     opening: "set[Session]" = field(default_factory=set)
 

@@ -138,13 +138,13 @@ class Session:
     def pause_writing(self) -> None:
         if self.state is State.CLOSED or self._outbox is not None:
             return
-        self._outbox = Outbox(self.services.limits.outbox, self._overflow)
-        self.services.outboxes.add(self._outbox)
+        payer = self.user if self.user.name else None
+        self._outbox = self.services.outboxes.open(self.services.limits.outbox, payer, self._overflow)
         self._redirect(self._outbox.write)
 
     def resume_writing(self) -> None:
         if self._outbox is None or self._outbox.overflowed:
-            # After an overflow nothing is written: it would stand behind a hole, until `_slow` closes.
+            # After an overflow nothing is written: it would stand behind a hole, until this closes.
             return
         waiting = self._outbox.take()
         self._drop_outbox()
@@ -233,6 +233,7 @@ class Session:
 
     def answer(self, request: Work, error: RequestError) -> None:
         """Answer a request with an error, or close where the protocol has no replies; and log why."""
+        error.detach()
         self.services.metrics.errors.add(str(error.error.code))
         channel = getattr(request, "channel", "") or self.home
         self.log_refusal(type(request).__name__.lower(), channel, error)
@@ -243,6 +244,7 @@ class Session:
 
     def refuse(self, error: Disconnect) -> None:
         """Close the connection for what the client did, and log why."""
+        error.detach()
         self.services.refusals.disconnected(client=self.client, user=self.user.name, error=error)
         self.disconnect(error.code)
 
@@ -372,16 +374,13 @@ class Session:
             if subscription.joined:
                 hub.redirect(subscription.lane, self, subscription.encoder or self.encoder, write)
 
-    def _overflow(self) -> None:
+    def _overflow(self, setting: str) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.
-        self.services.scheduler.call_soon(self._slow)
-
-    def _slow(self) -> None:
-        self.refuse(Disconnect(errors.SLOW, "limits.outbox"))
+        self.services.scheduler.call_soon(partial(self.refuse, Disconnect(errors.SLOW, setting)))
 
     def _drop_outbox(self) -> None:
         if self._outbox is not None:
-            self.services.outboxes.discard(self._outbox)
+            self.services.outboxes.close(self._outbox)
             self._outbox = None
 
     # Deadlines

@@ -250,10 +250,17 @@ class WebSocketTransport(asyncio.Protocol):
 
     # Called by the budget of the node
 
+    concerned = 1
+
     @property
-    def size(self) -> int:
-        """Bytes of a message that is not complete."""
+    def held(self) -> int:
+        """As a Holder: bytes of a message that is not complete."""
         return self._parser.kept if self._parser is not None else 0
+
+    @property
+    def payer(self) -> str | None:
+        """Its address."""
+        return (self._place.waits_at or None) if self._place is not None else None
 
     def shed(self) -> None:
         """Others need the memory."""
