@@ -4,7 +4,7 @@ The numbers are those of the Centrifuge client protocol, so that its SDKs react 
 Other wire protocols map them in one place each.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class ErrorCode(NamedTuple):
@@ -83,6 +83,15 @@ UNSUBSCRIBED_EXPIRED = UnsubscribeCode(2501, "expired")
 
 class GatewayError(Exception):
     """The root of everything the gateway raises on purpose."""
+
+    def detach(self) -> Self:
+        """Itself, without the frames it was raised in: for whatever keeps or passes it on as a value.
+
+        The frames hold what they worked on (a token, a session), often the error as well, and such a circle stays in
+        memory until the garbage collector finds it.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
 
 class ConfigError(GatewayError):

@@ -185,7 +185,7 @@ class TokenVerifier:
         try:
             signed = jws.parse(token)
         except Disconnect as error:
-            done(error)
+            done(error.detach())
             return
         genuine = self._is_genuine(signed)
         if not genuine and self._url is not None and self._is_unknown(signed):
@@ -224,7 +224,7 @@ class TokenVerifier:
                 raise _invalid(f"no key here signed it (alg {token.algorithm[:16]!r}, kid {token.key_id[:64]!r})")
             return accept(_claims(token.payload))
         except (RequestError, Disconnect) as error:
-            return error
+            return error.detach()
 
     # From claims to what they mean. These raise Disconnect(INVALID_TOKEN) and RequestError(TOKEN_EXPIRED).
 

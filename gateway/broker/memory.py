@@ -134,7 +134,7 @@ class MemoryBroker:
             try:
                 publication = self._streams.set_value(publication, options.latest)
             except RequestError as error:
-                return error
+                return error.detach()
             result = PublishResult(publication.offset, publication.epoch)
         if options.history is not None:
             stored = self._streams.append(publication, options.history, options.version_epoch)

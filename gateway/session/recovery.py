@@ -25,7 +25,7 @@ def approach(
         spec = session.services.channels.resolve(channel.app, channel.name)
     except RequestError as error:
         # A reload has taken the namespace away since, or only other nodes have it.
-        changed(error)
+        changed(error.detach())
         return
     streams = session.services.node.streams
     if spec.latest is not None:

@@ -366,7 +366,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def _fail(self, violation: _Violation) -> None:
         """Count it, answer it where nothing else is being answered, and close."""
-        self._violation = violation
+        self._violation = violation.detach()
         self._clear_deadline()
         self._options.metrics.protocol_errors.add(violation.reason)
         cycle = self.cycle
