@@ -30,6 +30,7 @@ from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.registry import RedisRegistry
 from gateway.channels import Channels
 from gateway.config.checks import warnings
+from gateway.config.redis_url import Target
 from gateway.config.reloading import Reloading, Source, digests
 from gateway.config.settings import LimitSettings, ServerSettings
 from gateway.control import NodeId, Reloaded
@@ -213,12 +214,12 @@ class Gateway:
             *(self._api.routes if settings.api.public else []),
             WebSocketRoute("/connection/websocket", centrifuge),
             WebSocketRoute("/ws/{channel:path}", plain),
-            *health_routes(self.node),
+            *health_routes(self.node, public=True),
             *(demo_routes(self.node) if settings.demo else []),
         ]
 
     def _internal_routes(self) -> list[BaseRoute]:
-        return [*health_routes(self.node), metrics_route(self.metrics), *self._api.routes]
+        return [*health_routes(self.node, public=False), metrics_route(self.metrics), *self._api.routes]
 
     def _endpoint(self, open_connection: Callable[[Handshake], tuple[Session, str | None]]) -> WebSocketEndpoint:
         settings = self.settings
@@ -295,7 +296,9 @@ def engine(
             # Of a namespace that other nodes have: nobody is told.
             return PresenceRules()
 
-    keys = Keys(settings.redis.prefix, settings.redis.partitions)
+    assert settings.redis.url is not None
+    database = Target.of(settings.redis.url.get_secret_value()).database
+    keys = Keys(settings.redis.prefix, settings.redis.partitions, database)
     registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
     return broker, registry, broker.presence

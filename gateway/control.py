@@ -64,7 +64,7 @@ class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
     user: str = ""
     jti: str = ""
     issued_before: UnixTime = 0
-    # When the record may be forgotten; 0: never.
+    # As in a Revocation.
     expire_at: UnixTime = 0
 
 
@@ -80,7 +80,20 @@ class ReloadSettings(msgspec.Struct, frozen=True, tag="reload"):
     uid: NodeId = NodeId("")
 
 
-Control = DrainNode | ReloadSettings | DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser | RevokeTokens
+class LearnRevocations(msgspec.Struct, frozen=True, tag="learn"):
+    """Read the revocations again: the registry had forgotten some."""
+
+
+Control = (
+    DrainNode
+    | ReloadSettings
+    | LearnRevocations
+    | DisconnectUser
+    | SubscribeUser
+    | UnsubscribeUser
+    | RefreshUser
+    | RevokeTokens
+)
 
 
 def check(message: Control) -> None:
@@ -150,6 +163,11 @@ class NodeInfo(msgspec.Struct, frozen=True):
     rss: int = 0
 
 
+# Seconds for which a revocation is known beyond its `expire_at`: tokens are accepted for auth.leeway longer, what lives
+# on them for heartbeat.expired_grace, and clocks differ.
+KEPT_BEYOND = 7_200
+
+
 class Revocation(msgspec.Struct, frozen=True):
     """Tokens no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
 
@@ -157,8 +175,12 @@ class Revocation(msgspec.Struct, frozen=True):
     user: str = ""
     jti: str = ""
     issued_before: UnixTime = 0
-    # When the record may be forgotten.
+    # When these tokens have expired by themselves; 0: never.
     expire_at: UnixTime = 0
+
+    def is_over(self, now: float) -> bool:
+        """Whether it may be forgotten."""
+        return 0 < self.expire_at <= now - KEPT_BEYOND
 
     def joined(self, other: "Revocation") -> "Revocation":
         """Of two about the same tokens, what both say: neither weakens the other."""

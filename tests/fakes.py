@@ -151,6 +151,7 @@ class ManualBroker:
         self.streams = Streams(self._clock)
 
     async def start(self, receiver: Receiver) -> None:
+        await receiver.catch_up()
         self.receiver = receiver
 
     async def stop(self) -> None:
@@ -243,8 +244,11 @@ class DictRegistry:
         self.occupancy: dict[Channel, int] = {}
         self.revoked: list[Revocation] = []
 
-    async def announce(self, info: NodeInfo) -> None:
+    async def announce(self, info: NodeInfo) -> bool:
+        """As of a lease that has run out, where there is none."""
+        lasted = info.uid in self.leases
         self.leases[info.uid] = info
+        return lasted
 
     async def withdraw(self) -> None:
         self.leases.clear()
@@ -258,8 +262,12 @@ class DictRegistry:
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         return ChannelPage([ChannelCount(key.name, count) for key, count in self.occupancy.items() if count], "")
 
-    async def revoke(self, revocation: Revocation) -> None:
+    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
         self.revoked.append(revocation)
+        return revocation
+
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        self.revoked += revocations
 
     async def revocations(self) -> list[Revocation]:
         return self.revoked

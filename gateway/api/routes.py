@@ -29,7 +29,7 @@ class Api:
         limits, max_batch = settings.limits, settings.api.max_batch
         self._access = Access(settings.api.keys, insecure=settings.api.insecure)
         self._publisher = Publisher(node, channels, limits.message_size, max_batch)
-        self._users = Users(node, channels, limits.message_size)
+        self._users = Users(node, channels, settings)
         single = {
             **self._writing(),
             **_reading(node, channels),
@@ -48,7 +48,8 @@ class Api:
     def apply(self, settings: ServerSettings) -> None:
         """These keys and limits hold from now on."""
         self._access.apply(settings.api.keys, insecure=settings.api.insecure)
-        self._publisher.message_size = self._users.message_size = settings.limits.message_size
+        self._publisher.message_size = settings.limits.message_size
+        self._users.apply(settings)
 
     def _writing(self) -> dict[str, Method]:
         publisher, users = self._publisher, self._users

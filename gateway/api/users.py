@@ -14,8 +14,9 @@ from gateway.api.schemas import (
     UnsubscribeRequest,
 )
 from gateway.channels import Channels
+from gateway.config.settings import ServerSettings
 from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocation, SubscribeUser, UnsubscribeUser
-from gateway.errors import BAD_REQUEST, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
+from gateway.errors import BAD_REQUEST, EXPIRED, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
 from gateway.messages import DEFAULT_APP, Position
 from gateway.node.node import Node
 from gateway.protocols.payload import checked_json
@@ -31,13 +32,21 @@ REASON_BYTES = 123
 class Users:
     """Acts on users through the node. Every method raises RequestError."""
 
-    def __init__(self, node: Node, channels: Channels, message_size: int) -> None:
-        """`message_size`: bytes of what is delivered with a subscription at most."""
+    def __init__(self, node: Node, channels: Channels, settings: ServerSettings) -> None:
         self._node = node
         self._channels = channels
-        self.message_size = message_size
+        self.apply(settings)
+
+    def apply(self, settings: ServerSettings) -> None:
+        """These settings hold from now on."""
+        # Of what is delivered with a subscription.
+        self._message_size = settings.limits.message_size
+        # Seconds for which something lives beyond the end of its token.
+        self._outlives = settings.auth.leeway + settings.heartbeat.expired_grace
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
+        if 0 < request.expire_at <= time.time():
+            raise RequestError(EXPIRED, "expire_at is in the past")
         since = request.recover_since
         message = SubscribeUser(
             DEFAULT_APP,
@@ -71,15 +80,10 @@ class Users:
     async def revoke(self, request: RevokeRequest) -> EmptyResult:
         if bool(request.user) == bool(request.jti):
             raise RequestError(BAD_REQUEST, "give one of user and jti")
-        if 0 < request.expire_at <= time.time():
+        if 0 < request.expire_at <= time.time() - self._outlives:
             raise RequestError(BAD_REQUEST, "expire_at is in the past: these tokens have expired by themselves")
-        revocation = Revocation(
-            DEFAULT_APP,
-            request.user,
-            request.jti,
-            issued_before=int(time.time()) if request.user else 0,
-            expire_at=request.expire_at,
-        )
+        issued_before = int(time.time()) if request.user else 0
+        revocation = Revocation(DEFAULT_APP, request.user, request.jti, issued_before, request.expire_at)
         return _checked(await self._node.revoke(revocation))
 
     def _json(self, value: bytes | memoryview | UnsetType, base64: str | UnsetType, name: str) -> bytes:
@@ -90,7 +94,7 @@ class Users:
             text = checked_json(decoded(base64, name))
         else:
             text = b"" if value is UNSET else spliceable(bytes(value))
-        check_size(len(text), self.message_size)
+        check_size(len(text), self._message_size)
         return text
 
 
@@ -109,6 +113,7 @@ def _checked(result: ControlResult) -> EmptyResult:
     if result.replies < result.nodes:
         raise RequestError(
             INTERNAL,
-            f"{result.replies} of {result.nodes} nodes answered; connections of the others may be as they were",
+            f"{result.replies} of {result.nodes} nodes answered; the others act on it when they reach Redis again, "
+            "before they deliver anything",
         )
     return DONE

@@ -17,7 +17,7 @@ class Merged(NamedTuple):
 
 
 class Revocations:
-    """What this node knows to be revoked. Nothing is ever taken back; records past their `expire_at` are forgotten."""
+    """What this node knows to be revoked. Nothing is ever taken back; what is over is forgotten."""
 
     __slots__ = ("_time", "_tokens", "_users")
 
@@ -60,8 +60,7 @@ class Revocations:
         return of_user is not None and issued_at <= of_user.issued_before
 
     def _forget(self) -> None:
-        """Drop what is past its time: those tokens have expired by themselves."""
         now = self._time()
         for table in (self._users, self._tokens):
-            for key in [key for key, each in table.items() if 0 < each.expire_at <= now]:
+            for key in [key for key, each in table.items() if each.is_over(now)]:
                 del table[key]

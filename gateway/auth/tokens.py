@@ -7,7 +7,7 @@ and subs, or channel and client. Types are strict: ids are strings of at most 25
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -42,7 +42,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     # Empty for an anonymous client.
     user: str
     jti: str = ""
-    # Unix time in seconds; 0 for a token that does not say.
+    # As revocations compare it: see TokenVerifier._comparable.
     issued_at: int = 0
     # Unix time in seconds at which the connection must be refreshed, 0 for never.
     expire_at: int = 0
@@ -195,11 +195,17 @@ class TokenVerifier:
 
     def _asked(self, signed: SignedToken, accept: Callable[[Claims], T], done: TokenDone[T], problem: str) -> None:
         """The key set was fetched for this token, or there was a problem."""
-        genuine = self._is_genuine(signed)
-        if not genuine and problem and self._is_unknown(signed):
-            done(RequestError(INTERNAL, problem))
-        else:
-            done(self._judge(signed, accept, genuine))
+        try:
+            genuine = self._is_genuine(signed)
+            if not genuine and problem and self._is_unknown(signed):
+                outcome: T | RequestError | Disconnect = RequestError(INTERNAL, problem)
+            else:
+                outcome = self._judge(signed, accept, genuine)
+        except Exception:
+            # Nobody else would tell the one who waits.
+            done(RequestError(INTERNAL, "the token could not be checked"))
+            raise
+        done(outcome)
 
     def _is_genuine(self, token: SignedToken) -> bool:
         """Whether one of our keys has signed it."""
@@ -266,8 +272,16 @@ class TokenVerifier:
         return self._identity(claims) if claims.channel is UNSET else self._grant(claims)
 
     def _issued_at(self, claims: Claims) -> int:
-        """Unix seconds, 0 for a token that does not say. What a fast clock has dated ahead was issued by now."""
-        return int(min(claims.iat, self._time()))
+        """As of a connection or subscription: what a fast clock has dated ahead was issued by now."""
+        return self._comparable(min(claims.iat, self._time()))
+
+    def _comparable(self, issued_at: float) -> int:
+        """What revocations compare, Unix seconds, 0 for a token that does not say.
+
+        Whole ones, since revocations are: with a fraction a token of the same second would look newer. By the leeway
+        earlier, since a clock that is ahead dates old tokens behind the revocation.
+        """
+        return max(int(issued_at - self._settings.leeway), 0)
 
     def _check(self, claims: Claims) -> int:
         """Whether the token is for us and its time is now. Returns when what it opens ends (Unix s, 0 for never)."""
@@ -278,9 +292,7 @@ class TokenVerifier:
         ends = claims.exp if claims.expire_at is UNSET else claims.expire_at or UNSET
         if any(time is not UNSET and time + leeway <= now for time in (claims.exp, ends)):
             raise RequestError(TOKEN_EXPIRED)
-        # A clock that is ahead by the leeway dates old tokens behind the revocation.
-        issued_at = max(claims.iat - leeway, 0)
-        if self._revocations.is_revoked(self._app, claims.sub, claims.jti, issued_at):
+        if self._revocations.is_revoked(self._app, claims.sub, claims.jti, self._comparable(claims.iat)):
             raise _invalid("revoked")
         return 0 if ends is UNSET else int(ends)
 
@@ -295,14 +307,13 @@ class TokenVerifier:
             raise _invalid("its issuer (iss) is not auth.issuer")
 
 
-def is_among(revoked: RevokeTokens, identity: Identity, grants: Iterable[Grant]) -> bool:
-    """Whether a connection lives on a token that is revoked: its own, or one that let it into a channel."""
-    if identity.app != revoked.app or (not revoked.jti and (not revoked.user or identity.user != revoked.user)):
+def is_meant(revoked: RevokeTokens, token: Identity | Grant) -> bool:
+    """Whether a token is among the revoked ones."""
+    if token.app != revoked.app:
         return False
-    tokens: list[Identity | Grant] = [identity, *grants]
     if revoked.jti:
-        return any(token.jti == revoked.jti for token in tokens)
-    return any(token.issued_at <= revoked.issued_before for token in tokens)
+        return token.jti == revoked.jti
+    return bool(revoked.user) and token.user == revoked.user and token.issued_at <= revoked.issued_before
 
 
 def is_subscription_token(token: str) -> bool:

@@ -42,13 +42,22 @@ class Health(NamedTuple):
 
 
 class Receiver(Protocol):
-    """What a broker calls, on the event loop. None of these may raise or block."""
+    """What a broker calls, on the event loop. None of these may block, and none may raise but `catch_up`."""
 
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
         """What came to one subscribed channel in the order of the broker, all that arrived together at once."""
 
     def on_control(self, message: Control) -> Answer:
         """A control message for this node, its own included."""
+
+    async def catch_up(self) -> None:
+        """The link stands, for the first time or again; nothing is delivered before this returns.
+
+        Raises BrokerUnavailable: the link is then given up, and made anew.
+        """
+
+    def on_control_lost(self) -> None:
+        """The node was cut off for so long that control messages were dropped which it has not seen."""
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Publications of these subscribed channels may have been missed. They are subscribed again by now."""
@@ -121,9 +130,10 @@ class Broker(Protocol):
         """The channel is no longer wanted. Publications may still arrive for a while."""
 
     async def control(self, message: Control) -> ControlResult:
-        """Deliver a control message to every live node, this one included, and count the answers.
+        """Deliver a control message to every node, this one included, and count the answers.
 
-        Waits for all live nodes or a time limit of a few seconds. Raises BrokerUnavailable or OutcomeUnknown.
+        Waits for all live nodes or a time limit of a few seconds. A node whose link is cut is no live node after some
+        seconds, and acts on the message before it delivers anything again. Raises BrokerUnavailable or OutcomeUnknown.
         """
 
     def health(self) -> Health:
@@ -155,8 +165,11 @@ class Presence(Protocol):
 class Registry(Protocol):
     """What the cluster knows of itself. Entries of a node count while its lease lives."""
 
-    async def announce(self, info: NodeInfo) -> None:
-        """Renew this node's lease and what it says of itself. Called every few seconds by the node."""
+    async def announce(self, info: NodeInfo) -> bool:
+        """Renew this node's lease and what it says of itself. Called every few seconds by the node.
+
+        False when the lease had run out: the registry may have forgotten what it knew.
+        """
 
     async def withdraw(self) -> None:
         """End the lease of this node at once (orderly shutdown)."""
@@ -174,8 +187,15 @@ class Registry(Protocol):
         can have had raises RequestError(BAD_REQUEST).
         """
 
-    async def revoke(self, revocation: Revocation) -> None:
-        """Store a revocation for every node, now and later. Nodes learn of it through `revocations`."""
+    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
+        """Store a revocation for every node, now and later, and return what is in force. Raises BrokerUnavailable.
+
+        With `now` it is of what was issued by now at least, by the clock of the registry. Nodes learn of it through
+        `revocations`.
+        """
+
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        """Store what the registry has forgotten. Raises BrokerUnavailable."""
 
     async def revocations(self) -> list[Revocation]:
-        """All revocations in force."""
+        """All revocations in force. Raises BrokerUnavailable."""

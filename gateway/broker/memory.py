@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from fnmatch import translate
 from re import compile as compile_pattern
 
+from msgspec import structs
+
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.presence import MemoryPresence
 from gateway.broker.streams import Streams
@@ -48,6 +50,7 @@ class MemoryBroker:
         metrics.broker_up.read = lambda: float(self._receiver is not None)
 
     async def start(self, receiver: Receiver) -> None:
+        await receiver.catch_up()
         self._receiver = receiver
 
     async def stop(self) -> None:
@@ -172,8 +175,9 @@ class MemoryRegistry:
         self._occupied: dict[Channel, int] = {}
         self._revocations: dict[tuple[str, str, str], Revocation] = {}
 
-    async def announce(self, info: NodeInfo) -> None:
+    async def announce(self, info: NodeInfo) -> bool:
         self._nodes[info.uid] = info
+        return True
 
     async def withdraw(self) -> None:
         self._nodes.clear()
@@ -196,14 +200,19 @@ class MemoryRegistry:
         counts = [ChannelCount(name, self._occupied[Channel(app, name)]) for name in page]
         return ChannelPage(counts, page[-1] if more else "")
 
-    async def revoke(self, revocation: Revocation) -> None:
+    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
+        if now:
+            revocation = structs.replace(revocation, issued_before=max(revocation.issued_before, int(self._clock())))
         key = (revocation.app, revocation.user, revocation.jti)
         known = self._revocations.get(key)
-        self._revocations[key] = revocation if known is None else known.joined(revocation)
+        self._revocations[key] = revocation = revocation if known is None else known.joined(revocation)
+        return revocation
+
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        for revocation in revocations:
+            await self.revoke(revocation)
 
     async def revocations(self) -> list[Revocation]:
         now = self._clock()
-        self._revocations = {
-            key: each for key, each in self._revocations.items() if not each.expire_at or each.expire_at > now
-        }
+        self._revocations = {key: each for key, each in self._revocations.items() if not each.is_over(now)}
         return list(self._revocations.values())

@@ -8,13 +8,18 @@ from gateway.cli.http_api import Api, with_api
 @click.command(short_help="Revoke tokens of a user, or one token.")
 @click.option("--user", metavar="ID", help="Revoke all tokens this user has by now.")
 @click.option("--jti", metavar="ID", help="Revoke the token with this jti claim.")
+@click.option(
+    "--expire-at", metavar="UNIX_SECONDS", type=int, default=0, help="When the last of these tokens has expired."
+)
 @with_api
-def revoke(api: Api, user: str | None, jti: str | None) -> None:
-    """Revoke tokens: connections that live on them close, and every node refuses them until they expire.
+def revoke(api: Api, user: str | None, jti: str | None, expire_at: int) -> None:
+    """Revoke tokens: connections that live on them close, and every node refuses them.
 
-    Tokens that a user gets later are accepted again.
+    Tokens that a user gets later are accepted again. A revocation is kept for ever, unless --expire-at says when it
+    is not needed any more.
     """
     if bool(user) == bool(jti):
         raise click.UsageError("give one of --user and --jti")
-    api.call("revoke", {"user": user} if user else {"jti": jti})
+    meant = {"user": user} if user else {"jti": jti}
+    api.call("revoke", {**meant, "expire_at": expire_at} if expire_at else meant)
     click.echo(f"revoked the tokens of user {user}" if user else f"revoked the token {jti}")

@@ -157,6 +157,8 @@ def _api(settings: ServerSettings) -> Iterator[str]:
     if api.insecure or (opened and not api.keys):
         if api.insecure and api.public and not all(map(is_local, settings.listen)):
             yield "api.insecure and api.public: everybody who reaches listen may publish and disconnect users"
+        if api.insecure and not all(map(is_local, settings.internal_listen)):
+            yield "api.insecure: everybody who reaches internal_listen may publish and disconnect users"
         return
     if not api.keys:
         where = "api.public is on" if api.public else "the API is on the internal listener"
@@ -206,6 +208,11 @@ def _timing(settings: ServerSettings) -> Iterator[str]:
             f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and client pools that keep connections longer "
             "lose requests"
         )
+    if settings.auth.leeway > settings.heartbeat.expired_grace:
+        yield (
+            "auth.leeway is more than heartbeat.expired_grace: with a token in between clients are let in, closed at "
+            "once (3005) and come again"
+        )
     if settings.redis.publish_timeout > REPLY_SECONDS:
         yield f"redis.publish_timeout is more than {REPLY_SECONDS} s: client libraries give up before"
 
@@ -232,5 +239,7 @@ def _limits(settings: ServerSettings) -> Iterator[str]:
         yield f"limits.message_size is less than {SUBSCRIBE_BYTES}: a command with a token may not fit"
     if limits.message_size > limits.outbox:
         yield "limits.message_size is more than limits.outbox: one message closes a client that is slow for a moment"
+    if limits.outbox > limits.waiting:
+        yield "limits.outbox is more than limits.waiting: one slow client has to go before it reaches its own limit"
     if limits.message_size > settings.api.max_body:
         yield "limits.message_size is more than api.max_body: backends cannot publish messages of that size"

@@ -147,7 +147,9 @@ class AuthSettings(Section):
     )
     audience: Text | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
     issuer: Text | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
-    leeway: Seconds = Field(0.0, description="Seconds of clock difference forgiven in exp and nbf.")
+    leeway: Annotated[float, Field(ge=0, le=300)] = Field(
+        0.0, description="Seconds of clock difference forgiven in exp, nbf and iat."
+    )
     cookie: str = Field("", description="Name of a cookie that may carry the token. Switches origins.required on.")
 
 
@@ -222,7 +224,9 @@ class LimitSettings(Section):
         "they are refused (111). 0: any number.",
     )
     channels_per_user: Count = Field(
-        0, description="Channels that the connections of one user have on one node together. 0: any number."
+        0,
+        description="Channels up to which the connections of one user may subscribe on one node, together with those "
+        "that tokens and the backend opened. 0: any number.",
     )
     publishes_per_second: Count = Field(
         200, description="Publishes of one connection per second; above it they are refused. 0: any number."
@@ -249,7 +253,9 @@ class HeartbeatSettings(Section):
         8.0, description="Seconds to answer a ping, else the connection closes (3012)."
     )
     connect_timeout: PositiveSeconds = Field(25.0, description="Seconds to authenticate after the socket opened.")
-    expired_grace: Seconds = Field(25.0, description="Seconds after a token expired to send a fresh one.")
+    expired_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
+        25.0, description="Seconds after a token expired to send a fresh one."
+    )
 
     @model_validator(mode="after")
     def _pong_fits(self) -> "HeartbeatSettings":

@@ -46,8 +46,8 @@ class Client(Protocol):
     def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
         """Change when the connection expires (Unix seconds, 0 for never)."""
 
-    def lives_on(self, revoked: RevokeTokens) -> bool:
-        """Whether its token is among the revoked ones."""
+    def revoke(self, revoked: RevokeTokens) -> bool:
+        """End what lives on revoked tokens: the connection, or a channel that a former token opened. False for none."""
 
 
 class _Account:

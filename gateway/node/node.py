@@ -22,6 +22,7 @@ from gateway.control import (
     ControlResult,
     DisconnectUser,
     DrainNode,
+    LearnRevocations,
     NodeId,
     NodeInfo,
     RefreshUser,
@@ -33,7 +34,7 @@ from gateway.control import (
     UnsubscribeUser,
 )
 from gateway.errors import (
-    INVALID_TOKEN,
+    INSUFFICIENT_STATE,
     UNSUBSCRIBED_BY_SERVER,
     UNSUBSCRIBED_INSUFFICIENT,
     BrokerUnavailable,
@@ -134,7 +135,9 @@ class Node:
             max_bytes=max_bytes,
         )
         self._started_at = int(time.time())
-        self._announcements = Announcements(registry, revocations, self.info, self._learned, self._guard)
+        self._announcements = Announcements(
+            registry, revocations, self.info, self._learned, lambda: self.control(LearnRevocations()), self._guard
+        )
         self._lag: LoopLag | None = None
         self._joining: asyncio.Task[None] | None = None
         # Why it is not part of the cluster yet, empty once it is.
@@ -306,6 +309,20 @@ class Node:
         else:
             self._go_on(self._told(lane, channel.name))
 
+    async def catch_up(self) -> None:
+        await self._announcements.learn()
+
+    def on_control_lost(self) -> None:
+        """Nobody knows any more who was to be disconnected: everybody is, and whoever may comes back."""
+        logger.warning("this node was cut off for too long to know what was said to it: its clients have to come back")
+
+        def steps() -> Iterator[None]:
+            for client in self.clients:
+                client.disconnect(INSUFFICIENT_STATE)
+                yield
+
+        self._go_on(steps())
+
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
         logger.warning("publications may have been missed on %d channels", len(channels))
@@ -320,6 +337,9 @@ class Node:
         match message:
             case DrainNode():
                 return self._drain(message)
+            case LearnRevocations():
+                self._announcements.learn_soon()
+                return 0
             case ReloadSettings():
                 return self.reload() if message.uid in ("", self.uid) else 0
             case DisconnectUser():
@@ -431,8 +451,8 @@ class Node:
         return self._close_revoked(message)
 
     def _close_revoked(self, message: RevokeTokens) -> int:
-        chosen = [client for client in self.clients if client.lives_on(message)]
-        return _each(chosen, lambda client: client.disconnect(INVALID_TOKEN))
+        chosen = self.clients.select(User(message.app, message.user), "") if message.user else self.clients
+        return _each(chosen, lambda client: client.revoke(message))
 
     # The cluster
 
@@ -441,8 +461,11 @@ class Node:
         return await self._broker.control(message)
 
     async def revoke(self, revocation: Revocation) -> ControlResult:
-        """Refuse the tokens from now on, on every node, and close what lives on them."""
-        await self._registry.revoke(revocation)
+        """Refuse the tokens from now on, on every node, and close what lives on them.
+
+        Those of a user are all that were issued by now, whatever `issued_before` says.
+        """
+        revocation = await self._registry.revoke(revocation, now=bool(revocation.user))
         return await self._broker.control(
             RevokeTokens(
                 revocation.app, revocation.user, revocation.jti, revocation.issued_before, revocation.expire_at

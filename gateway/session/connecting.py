@@ -70,7 +70,10 @@ def _admit(session: Session, request: Connect, outcome: Identity | Grant | Reque
     waiting = set(subs)
     for name, granted in subs.items():
         channel = services.channels.resolve(services.app, name).channel
-        session.subs[name] = Subscription(channel, server_side=True, info=granted.info)
+        session.subs[name] = subscription = Subscription(channel, server_side=True, info=granted.info)
+        if identity.subs and name in identity.subs:
+            # The personal channel is that of the user, whatever the token.
+            subscription.opened_by = identity
     for subscription in list(session.subs.values()):
         acquired = session.then(partial(_acquired, session, request, subscription, waiting, subs))
         services.node.acquire(subscription.channel, acquired)

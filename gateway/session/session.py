@@ -10,7 +10,7 @@ from msgspec import structs
 
 from gateway import errors
 from gateway.auth.rate_limits import UNLIMITED, TokenBucket
-from gateway.auth.tokens import Identity, is_among
+from gateway.auth.tokens import Identity, is_meant
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
@@ -203,7 +203,7 @@ class Session:
 
     def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
         assert self.identity is not None
-        if expired:
+        if expired or 0 < expire_at <= self.services.scheduler.time():
             self.disconnect(errors.CONNECTION_EXPIRED)
             return
         self.identity = structs.replace(self.identity, expire_at=expire_at)
@@ -212,11 +212,17 @@ class Session:
             self.reschedule()
             self.send(self.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
 
-    def lives_on(self, revoked: RevokeTokens) -> bool:
+    def revoke(self, revoked: RevokeTokens) -> bool:
         if self.identity is None:
             return False
-        grants = (subscription.grant for subscription in self.subs.values())
-        return is_among(revoked, self.identity, [grant for grant in grants if grant is not None])
+        grants = [each.grant for each in self.subs.values() if each.grant is not None]
+        if is_meant(revoked, self.identity) or any(is_meant(revoked, grant) for grant in grants):
+            self.disconnect(errors.INVALID_TOKEN)
+            return True
+        opened = [name for name, each in self.subs.items() if each.opened_by and is_meant(revoked, each.opened_by)]
+        for name in opened:
+            self.unsubscribe_by_server(name, errors.UNSUBSCRIBED_BY_SERVER)
+        return bool(opened)
 
     def member(self, name: str) -> ClientInfo:
         assert self.identity is not None
@@ -337,6 +343,9 @@ class Session:
     def renew(self, identity: Identity) -> None:
         """The client proved again who it is."""
         self.identity = identity
+        for name, each in self.subs.items():
+            if each.opened_by is not None and identity.subs and name in identity.subs:
+                each.opened_by = identity
         self.reschedule()
 
     def refused(self) -> None:

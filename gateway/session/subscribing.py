@@ -147,8 +147,19 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     """The server subscribes the client to what it has not subscribed to by itself. Nobody waits for an answer."""
-    if message.channel in session.subs or session.home not in ("", message.channel):
+    if session.home not in ("", message.channel):
         # A plain connection has one channel: of what came from another one nobody could tell.
+        return
+    if 0 < message.expire_at <= session.services.scheduler.time():
+        # It has waited behind other requests for too long, or for this node.
+        session.log_refusal("subscribe by the server", message.channel, RequestError(errors.EXPIRED))
+        return
+    subscription = session.subs.get(message.channel)
+    if subscription is not None:
+        if subscription.server_side and subscription.opened_by is None:
+            subscription.expire_at = message.expire_at
+            if session.state is State.CONNECTED:
+                session.reschedule()
         return
     if len(session.subs) >= session.services.limits.channels:
         session.log_refusal("subscribe by the server", message.channel, _too_many_channels())
@@ -210,6 +221,9 @@ def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
     subscription = session.subs.get(request.channel)
     if subscription is None:
         raise RequestError(errors.PERMISSION_DENIED, "not subscribed")
+    if subscription.server_side:
+        # When it ends is not for the client to say.
+        raise Disconnect(errors.BAD_COMMAND, "sub_refresh of a channel that the server subscribed it to")
     refreshed = session.then(partial(_sub_refreshed, session, request, subscription))
     session.services.verifier.subscription(request.token, refreshed)
 

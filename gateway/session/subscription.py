@@ -1,6 +1,6 @@
 """One subscription of one session."""
 
-from gateway.auth.tokens import Grant
+from gateway.auth.tokens import Grant, Identity
 from gateway.errors import UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel
@@ -22,6 +22,7 @@ class Subscription:
         "joined",
         "joiner",
         "lane",
+        "opened_by",
         "server_side",
     )
 
@@ -38,8 +39,9 @@ class Subscription:
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at
-        # What it lives on, when that is a subscription token.
+        # What it lives on: a subscription token, or the connection token that names it.
         self.grant: Grant | None = None
+        self.opened_by: Identity | None = None
         # It is to end as soon as the client has been told that it began.
         self.ending: UnsubscribeCode | None = None
 

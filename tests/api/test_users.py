@@ -1,6 +1,7 @@
 """Subscribe, unsubscribe, disconnect, refresh, revoke: what backends do to connected users."""
 
 import asyncio
+import json
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -81,9 +82,31 @@ def test_a_subscription_by_the_server_expires(site: Site, api: Api) -> None:
     with native(site, "ada") as ada:
         api.call("subscribe", user="ada", channel="brief", expire_at=int(time.time()) + 3600)
         assert ada.push() == {"channel": "brief", "subscribe": {}}
-        api.call("subscribe", user="ada", channel="over", expire_at=int(time.time()) - 1)
+        api.call("subscribe", user="ada", channel="over", expire_at=int(time.time()) + 1)
         assert ada.push() == {"channel": "over", "subscribe": {}}
         assert ada.close_code() == (3006, "subscription expired")
+
+
+def test_a_subscription_by_the_server_is_not_begun_when_it_has_expired(site: Site, api: Api) -> None:
+    """Nothing of the channel is given away."""
+    with native(site, "ada") as ada:
+        assert api.error("subscribe", user="ada", channel="over", expire_at=int(time.time()) - 1)[0] == 110
+        assert ada.pushes() == []
+
+
+def test_the_server_says_again_when_a_subscription_ends(site: Site, api: Api) -> None:
+    """The client cannot: what it is subscribed to by the server is not its own to refresh."""
+    with native(site, "ada") as ada:
+        api.call("subscribe", user="ada", channel="brief")
+        assert ada.push() == {"channel": "brief", "subscribe": {}}
+        api.call("subscribe", user="ada", channel="brief", expire_at=int(time.time()) + 1)
+        assert ada.close_code() == (3006, "subscription expired")
+    with native(site, "ada") as ada:
+        api.call("subscribe", user="ada", channel="brief", expire_at=int(time.time()) + 3600)
+        assert ada.push() == {"channel": "brief", "subscribe": {}}
+        token = subscription_token(SECRET, "ada", "brief")
+        ada.socket.send(json.dumps({"id": 9, "sub_refresh": {"channel": "brief", "token": token}}))
+        assert ada.close_code() == (3501, "bad request")
 
 
 def test_unsubscribe_ends_one_or_all(site: Site, api: Api) -> None:
@@ -168,7 +191,6 @@ def test_refresh_changes_when_a_connection_ends(site: Site, api: Api) -> None:
         api.call("refresh", user="ada")
         assert ada.push()["refresh"] == {}
         api.call("refresh", user="ada", expire_at=int(time.time()) - 1)
-        assert ada.push()["refresh"] == {"expires": True, "ttl": 1}
         assert ada.close_code() == (3005, "connection expired")
         bob.subscribe("still")
 
@@ -273,5 +295,5 @@ def test_nodes_that_do_not_answer_are_told() -> None:
         max_bytes=1,
     )
     with pytest.raises(RequestError, match="2 of 3 nodes answered") as caught:
-        asyncio.run(Users(node, channels, 1_000).disconnect(DisconnectRequest("ada")))
+        asyncio.run(Users(node, channels, settings_of()).disconnect(DisconnectRequest("ada")))
     assert caught.value.error == INTERNAL

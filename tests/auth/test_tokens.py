@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import Grant, Identity, ServerSub, TokenVerifier, is_subscription_token
+from gateway.auth.tokens import Grant, Identity, ServerSub, TokenVerifier, is_meant, is_subscription_token
 from gateway.config.settings import AuthSettings
-from gateway.control import Revocation
+from gateway.control import Revocation, RevokeTokens
 from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError
 from gateway.messages import DEFAULT_APP
 from tests.auth.key_server import KeyServer, answer
@@ -279,6 +279,20 @@ def test_revoked_tokens(desk: Desk) -> None:
         assert is_error(desk.subscription(sign({"channel": "c", **claims})), PERMISSION_DENIED)
         assert is_invalid(desk.either(sign({"channel": "c", **claims})), "revoked")
     assert isinstance(desk.connection(sign({"sub": "42", "iat": NOW + 1})), Identity)
+
+
+@pytest.mark.parametrize("leeway", [0, 20])
+def test_revoked_by_user_is_judged_alike_for_new_connections_and_live_ones(leeway: int) -> None:
+    """By whole seconds, since a revocation has no fraction; and by the clock of a signer that may be ahead."""
+    desk = Desk(leeway=leeway)
+    revoked = RevokeTokens(DEFAULT_APP, user="42", issued_before=NOW)
+    early, late = (sign({"sub": "42", "iat": NOW + leeway + more}) for more in (0.9, 1))
+    desk.now = NOW + leeway + 2.5
+    identities = [desk.connection(token) for token in (early, late)]
+    assert [isinstance(each, Identity) and is_meant(revoked, each) for each in identities] == [True, False]
+    desk.revocations.add(Revocation(DEFAULT_APP, user="42", issued_before=NOW))
+    assert is_invalid(desk.connection(early), "revoked")
+    assert isinstance(desk.connection(late), Identity)
 
 
 # Wrong signatures

@@ -38,6 +38,8 @@ class Inbox:
         self.controls: list[Control] = []
         self.gaps: list[Channel] = []
         self.unreadable: list[Channel] = []
+        # How many times.
+        self.caught_up = self.control_lost = 0
         self._changed = asyncio.Event()
 
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
@@ -54,6 +56,12 @@ class Inbox:
         self.controls.append(message)
         self._changed.set()
         return self.affected
+
+    async def catch_up(self) -> None:
+        self.caught_up += 1
+
+    def on_control_lost(self) -> None:
+        self.control_lost += 1
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         self.gaps.extend(channels)

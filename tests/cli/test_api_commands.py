@@ -205,9 +205,11 @@ def test_revoke_names_a_user_or_a_token(run: Run, api: Double) -> None:
     """And says what it did."""
     assert run("revoke", "--user", "42", "--url", api.url).stdout == "revoked the tokens of user 42\n"
     assert run("revoke", "--jti", "t1", "--url", api.url).stdout == "revoked the token t1\n"
+    run("revoke", "--jti", "t2", "--expire-at", "1800000000", "--url", api.url)
     assert [(request.path, request.body) for request in api.requests] == [
         ("/api/revoke", {"user": "42"}),
         ("/api/revoke", {"jti": "t1"}),
+        ("/api/revoke", {"jti": "t2", "expire_at": 1800000000}),
     ]
 
 

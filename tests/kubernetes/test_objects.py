@@ -100,7 +100,7 @@ def test_probes_ask_for_what_the_node_serves() -> None:
     assert {probe["port"] for probe in probes.values()} == {"internal"}
     paths = [probes[name]["path"] for name in ("startup", "liveness", "readiness")]
     assert paths == ["/health/live", "/health/live", "/health/ready"]
-    served = {getattr(route, "path", "") for route in health_routes(Node.__new__(Node))}
+    served = {getattr(route, "path", "") for route in health_routes(Node.__new__(Node), public=True)}
     assert set(paths) == served
 
 

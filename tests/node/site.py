@@ -8,7 +8,7 @@ from gateway.broker.presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.control import NodeId, RevokeTokens, SubscribeUser
-from gateway.errors import CloseCode, UnsubscribeCode
+from gateway.errors import INVALID_TOKEN, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, ClientId, ClientInfo, User
 from gateway.metrics import Metrics
@@ -50,8 +50,11 @@ class FakeClient(Faultless):
     def refresh_by_server(self, *, expired: bool, expire_at: int) -> None:
         self.asked.append((expired, expire_at))
 
-    def lives_on(self, revoked: RevokeTokens) -> bool:
-        return revoked.jti == self.jti
+    def revoke(self, revoked: RevokeTokens) -> bool:
+        if revoked.jti != self.jti:
+            return False
+        self.asked.append(INVALID_TOKEN)
+        return True
 
 
 class Site:

@@ -40,7 +40,7 @@ class Someone(Faultless):
 
     def refresh_by_server(self, *, expired: bool, expire_at: int) -> None: ...
 
-    def lives_on(self, revoked: RevokeTokens) -> bool:
+    def revoke(self, revoked: RevokeTokens) -> bool:
         return False
 
 

@@ -12,6 +12,7 @@ from gateway.control import (
     Control,
     ControlResult,
     DisconnectUser,
+    LearnRevocations,
     NodeId,
     RefreshUser,
     Reloaded,
@@ -21,7 +22,7 @@ from gateway.control import (
     SubscribeUser,
     UnsubscribeUser,
 )
-from gateway.errors import INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
+from gateway.errors import INSUFFICIENT_STATE, INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
 from gateway.messages import NO_OPTIONS, PUBLISHED, Publication, User
 from gateway.node import announcements
 from tests.node.site import ROOM, FakeClient, Site, joined, make_node
@@ -216,6 +217,51 @@ def test_a_node_that_cannot_join_does_so_later(monkeypatch: pytest.MonkeyPatch, 
             assert (await site.registry.nodes() == []) is True
 
     asyncio.run(scenario())
+
+
+def test_what_the_registry_has_lost_is_stored_again_at_once(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    """When the lease is gone, when the link is back, and when the node leaves; others are told to read it again."""
+    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
+    monkeypatch.setattr(announcements, "REVOCATIONS_EVERY", 10**9)
+    old = Revocation("default", jti="old")
+
+    async def scenario() -> None:
+        told: list[Control] = []
+        control = site.broker.control
+
+        async def telling(message: Control) -> ControlResult:
+            told.append(message)
+            return await control(message)
+
+        monkeypatch.setattr(site.broker, "control", telling)
+        site.registry.revoked = [old]
+        await site.node.start()
+        site.registry.revoked = []
+        site.registry.leases.clear()
+        async with asyncio.timeout(20):
+            while LearnRevocations() not in told:
+                await asyncio.sleep(0.001)
+        assert site.registry.revoked == [old]
+        site.registry.revoked = []
+        await site.node.catch_up()
+        assert site.registry.revoked == [old]
+        site.registry.revoked = [Revocation("default", jti="new")]
+        site.node.on_control(LearnRevocations())
+        async with asyncio.timeout(20):
+            while not site.revocations.is_revoked("default", "", "new", 0):
+                await asyncio.sleep(0.001)
+        site.registry.revoked = []
+        await site.node.stop()
+        assert {each.jti for each in site.registry.revoked} == {"old", "new"}
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_may_have_missed_what_was_said_lets_everybody_come_back(site: Site) -> None:
+    mine = site.clients(300)
+    site.node.on_control_lost()
+    site.scheduler.run()
+    assert all(client.asked == [INSUFFICIENT_STATE] for client in mine)
 
 
 def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:

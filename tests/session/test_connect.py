@@ -248,6 +248,22 @@ def test_a_grant_that_is_revoked_ends_the_connection_that_lives_on_it(world: Wor
     assert client.closed_with() == errors.INVALID_TOKEN
 
 
+def test_a_channel_that_a_former_token_opened_ends_with_that_token(world: World) -> None:
+    """The connection lives on the newer one, which names only some of them; the personal channel is the user's."""
+    client = world.connect("ann", jti="one", channels=["a", "b"], subs={"c": {}})
+    fresh = world.token("ann", jti="two", channels=["b"])
+    client.send({"id": 2, "refresh": {"token": fresh}})
+    assert world.node.on_control(RevokeTokens("default", jti="one")) == 1
+    ended = [push["push"] for push in client.got()]
+    assert sorted(each["channel"] for each in ended) == ["a", "c"]
+    assert all(each["unsubscribe"]["code"] == errors.UNSUBSCRIBED_BY_SERVER.code for each in ended)
+    assert client.closed_with() is None
+    assert list(client.session.subs) == ["b"]
+    assert world.node.on_control(RevokeTokens("default", jti="one")) == 0
+    assert world.node.on_control(RevokeTokens("default", jti="two")) == 1
+    assert client.closed_with() == errors.INVALID_TOKEN
+
+
 def test_the_json_in_info_reaches_subscribers(world: World) -> None:
     reader = world.subscriber("news")
     writer = world.connect("ann", info={"name": "Ann"})

@@ -11,7 +11,8 @@ from gateway.broker import envelope
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import generation, lua, streams
-from gateway.broker.redis.control import ControlMessages
+from gateway.broker.redis.control import REQUEST, ControlMessages, without_head
+from gateway.broker.redis.control_log import KEPT, ControlLog
 from gateway.broker.redis.generation import GenerationWatch
 from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
 from gateway.broker.redis.keys import Keys
@@ -93,6 +94,7 @@ class RedisBroker:
         self._watch = GenerationWatch((self._publisher, self._reader), keys.generation(), self._server_changed)
         self._beating = Repeating(guard, "heartbeat", settings.heartbeat_interval, self._beat)
         self._control = ControlMessages(uid, self._reply)
+        self._log = ControlLog(registry.client, keys.control_log(), self._on_control)
         metrics.broker_up.read = lambda: float(self.health().ok)
         metrics.broker_pending.read = lambda: self._publisher.current.pending_bytes if self._publisher.current else 0
 
@@ -252,7 +254,7 @@ class RedisBroker:
             channel = self._subscriptions.channel(bus)
             try:
                 if channel is None:
-                    self._on_own(bus, payload, receiver)
+                    self._on_own(bus, payload)
                     continue
                 if not self._subscribed:
                     # Behind a gap that nobody has been told of yet.
@@ -285,10 +287,10 @@ class RedisBroker:
             where = {"channel": channel.name} if channel is not None else {}
             logger.warning("what another one wrote to Redis could not be read: %s", error, extra=where)
 
-    def _on_own(self, bus: bytes, payload: bytes, receiver: Receiver) -> None:
+    def _on_own(self, bus: bytes, payload: bytes) -> None:
         """Heartbeats and control messages. Raises EnvelopeError."""
         if bus == self._own[0]:
-            self._control.on_request(payload, receiver)
+            self._log.take(without_head(payload, REQUEST))
         elif bus == self._own[1]:
             if payload == HEARTBEAT:
                 self._heartbeat.heard()
@@ -301,12 +303,23 @@ class RedisBroker:
         alive = {info.uid for info in await self._registry.nodes()}
         return await self._control.ask(message, alive | {self._uid}, self._publish_control)
 
+    def _on_control(self, payload: bytes) -> None:
+        assert self._receiver is not None
+        try:
+            self._control.on_request(payload, self._receiver)
+        except EnvelopeError as error:
+            self._warn(None, error)
+        except Exception:
+            self._guard.failed("control")
+
     async def _publish_control(self, payload: bytes) -> None:
         link = self._publisher.current
         if link is None:
             raise BrokerUnavailable(self._publisher.trouble)
         try:
-            await link.ask(b"PUBLISH", self._own[0], payload)
+            await link.ask(
+                *("EVALSHA", lua.CONTROL.sha, 1, self._keys.control_log()), *(self._own[0], REQUEST, payload, KEPT)
+            )
         except hiredis.ReplyError as error:
             raise BrokerUnavailable(f"Redis refused the control message: {error}") from None
 
@@ -354,7 +367,8 @@ class RedisBroker:
         )
         settled = asyncio.Event()
         link.lost.add_done_callback(lambda _: settled.set())
-        self._subscriptions.restore(link, self._own, lambda: self._all_subscribed(settled))
+        self._log.cut()
+        self._subscriptions.restore(link, self._own, settled.set)
         try:
             async with asyncio.timeout(self._limit):
                 await settled.wait()
@@ -363,18 +377,31 @@ class RedisBroker:
         except BaseException:
             link.abort("not subscribed")
             raise
+        receiver = self._receiver
+        assert receiver is not None
+        if not link.lost.done():
+            await self._catch_up(link, receiver)
         if link.lost.done():
             self._cut(link.lost.result())
             raise BrokerUnavailable(f"Redis at {self._target.name}: {link.lost.result()}")
-        return link
-
-    def _all_subscribed(self, settled: asyncio.Event) -> None:
         self._subscribed = True
         self._heartbeat.heard()
-        settled.set()
-        # At once: the messages that come with the last confirmation are delivered after it.
-        if self._receiver is not None and (channels := self._subscriptions.channels()):
-            self._receiver.on_gap(channels)
+        # Before a publication is delivered: those that came meanwhile were not.
+        if channels := self._subscriptions.channels():
+            receiver.on_gap(channels)
+        return link
+
+    async def _catch_up(self, link: Link, receiver: Receiver) -> None:
+        """Learn who may not be here any more before anything is delivered."""
+        try:
+            await receiver.catch_up()
+            if not await self._log.catch_up():
+                receiver.on_control_lost()
+        except RequestError as error:
+            link.abort(error.detail)
+        except BaseException:
+            link.abort("not caught up")
+            raise
 
     def _cut(self, reason: str) -> None:
         """Nothing is received any more."""

@@ -13,8 +13,8 @@ from gateway.control import Answer, Control, ControlResult, NodeId, check
 
 logger = logging.getLogger(__name__)
 
-# Seconds to wait for the answers of all live nodes. A node answers in milliseconds; a dead one counts until its lease
-# ends, and an operator who revokes a token should not wait for that.
+# Seconds to wait for the answers of all live nodes. A node answers in milliseconds; a dead one, or one that is cut off,
+# counts until its lease ends, and an operator who revokes a token should not wait for that.
 TIME_LIMIT = 2.0
 
 REQUEST = VERSION + b"c"
@@ -63,7 +63,7 @@ class ControlMessages:
         question = _Question(nodes, asyncio.get_running_loop().create_future())
         self._questions[id] = question
         try:
-            await publish(REQUEST + msgspec.msgpack.encode(_Request(id, self._uid, message)))
+            await publish(msgspec.msgpack.encode(_Request(id, self._uid, message)))
             async with asyncio.timeout(TIME_LIMIT):
                 await question.done
         except TimeoutError:
@@ -74,8 +74,8 @@ class ControlMessages:
         return ControlResult.of(len(nodes | question.answers.keys()), list(question.answers.values()))
 
     def on_request(self, payload: bytes, receiver: Receiver) -> None:
-        """A control message arrived. Raises EnvelopeError."""
-        request = _decode(payload, REQUEST, _Request)
+        """A control message came, over the bus or from the log. Raises EnvelopeError."""
+        request = _decode(payload, _Request)
         try:
             check(request.message)
         except ValueError as error:
@@ -85,7 +85,7 @@ class ControlMessages:
 
     def on_reply(self, payload: bytes) -> None:
         """An answer arrived. Raises EnvelopeError."""
-        reply = _decode(payload, REPLY, _Reply)
+        reply = _decode(without_head(payload, REPLY), _Reply)
         question = self._questions.get(reply.id)
         if question is None or reply.node in question.answers:
             return
@@ -97,10 +97,15 @@ class ControlMessages:
 T = TypeVar("T")
 
 
-def _decode(payload: bytes, head: bytes, shape: type[T]) -> T:
+def without_head(payload: bytes, head: bytes) -> bytes:
+    """What stands behind a head. Raises EnvelopeError for another one."""
     if not payload.startswith(head):
         raise EnvelopeError(f"version or type {payload[:2]!r} instead of {head!r}")
+    return payload[len(head) :]
+
+
+def _decode(payload: bytes, shape: type[T]) -> T:
     try:
-        return msgspec.msgpack.decode(payload[len(head) :], type=shape)
+        return msgspec.msgpack.decode(payload, type=shape)
     except (ValueError, RecursionError) as error:
         raise EnvelopeError(str(error)) from None

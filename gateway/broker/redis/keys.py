@@ -25,8 +25,10 @@ REMEMBERED = 16_384
 class Keys:
     """The names of one installation."""
 
-    def __init__(self, prefix: str, partitions: int) -> None:
+    def __init__(self, prefix: str, partitions: int, database: int = 0) -> None:
         self.prefix = prefix
+        # Keys of different databases are different keys; bus channels belong to the server.
+        self._database = f"@{database}" if database else ""
         self.partitions = partitions
         self.bus = lru_cache(maxsize=REMEMBERED)(self._bus)
 
@@ -36,7 +38,7 @@ class Keys:
 
     def _bus(self, channel: Channel) -> bytes:
         """The bus channel of a channel's publications. `bus` remembers it."""
-        return self._of_channel("bus", channel)
+        return self._of_channel(f"bus{self._database}", channel)
 
     def result(self, channel: Channel, idempotency_key: str) -> bytes:
         """The result of an idempotent publish."""
@@ -105,11 +107,15 @@ class Keys:
 
     def control(self) -> bytes:
         """The bus channel of control messages to all nodes."""
-        return self._key(0, "control", "", "")
+        return self._key(0, f"control{self._database}", "", "")
+
+    def control_log(self) -> bytes:
+        """A stream: the newest control messages to all nodes."""
+        return self._key(0, "control-log", "", "")
 
     def node(self, uid: NodeId) -> bytes:
         """The bus channel of one node: its heartbeat, and answers to its control messages."""
-        return self._key(0, "node", "", uid)
+        return self._key(0, f"node{self._database}", "", uid)
 
     def generation(self) -> bytes:
         """A hash: which generation of the server this is."""

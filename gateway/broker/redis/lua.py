@@ -33,9 +33,11 @@ LATEST_PUBLISH = _script("guard", "epochs", "first_result", "values", "latest_pu
 LATEST_READ = _script("guard", "epochs", "values", "latest_read")
 OCCUPY = _script("occupy")
 REVOKE = _script("revoke")
+FORGET = _script("forget")
+CONTROL = _script("control")
 
 # What each of the two links has to know.
-PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH)
+PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH, CONTROL)
 READING = (STREAM_READ, STREAM_COMPARE, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE)
 
 

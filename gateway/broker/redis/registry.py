@@ -2,23 +2,24 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import translate
 from re import compile as compile_pattern
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.lua import OCCUPY, REVOKE
+from gateway.broker.redis.lua import FORGET, OCCUPY, REVOKE
 from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
-from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
+from gateway.control import KEPT_BEYOND, ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
 from gateway.guard import Guard
 from gateway.messages import Channel
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
-FLUSH_BATCH = 1_000  # occupancies in one pipeline
+FLUSH_BATCH = 1_000  # occupancies or revocations in one pipeline
 MOST_DIGITS = 10  # of subscriptions of one node
 
 # As many digits as numbers of partitions have (settings), and a name: JSON can spell half a surrogate pair, which is in
@@ -47,6 +48,7 @@ class RedisRegistry:
         self.client = _client(Target.of(settings.url.get_secret_value()), settings, f"gateway-{uid}-registry")
         self._occupy = self.client.register_script(OCCUPY.text)
         self._revoke = self.client.register_script(REVOKE.text)
+        self._forget = self.client.register_script(FORGET.text)
         # What this node has, and what of it Redis does not know yet.
         self._occupied: dict[Channel, int] = {}
         self._changed: dict[Channel, int] = {}
@@ -89,7 +91,7 @@ class RedisRegistry:
         self._is_doubtful |= self._server not in ("", generation)
         self._server = generation
 
-    async def announce(self, info: NodeInfo) -> None:
+    async def announce(self, info: NodeInfo) -> bool:
         sent_at = time.monotonic()
         was_there = await self._renew(info)
         # What is there may be a renewal that was given up and arrived late, when the lease had run out before.
@@ -97,7 +99,7 @@ class RedisRegistry:
         self._renewed_at = sent_at
         if not self._has_lease or (has_lasted and not self._is_doubtful):
             self._has_lease = True
-            return
+            return True
         # The lease had run out meanwhile (this process was stopped, or Redis lost data). Others are cleaning up after
         # it, so everything is said again, under another one.
         self._is_doubtful = True
@@ -111,6 +113,7 @@ class RedisRegistry:
         self._is_doubtful = False
         self._changed.update(self._occupied)
         self.on_lapse()
+        return False
 
     async def _renew(self, info: NodeInfo) -> bool:
         """Whether the lease was still there."""
@@ -222,21 +225,35 @@ class RedisRegistry:
 
     # Revocations
 
-    async def revoke(self, revocation: Revocation) -> None:
-        field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
+    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
         async with failing("the revocation was not stored"):
-            arguments: list[bytes | int] = [field, revocation.issued_before, revocation.expire_at]
-            await self._revoke(keys=[self._keys.revoked()], args=arguments)
+            before, expire_at = await self._store(self.client, revocation, now=now)
+        return structs.replace(revocation, issued_before=before, expire_at=expire_at)
+
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        async with failing("revocations were not stored again"):
+            for start in range(0, len(revocations), FLUSH_BATCH):
+                async with self.client.pipeline(transaction=False) as pipe:
+                    for revocation in revocations[start : start + FLUSH_BATCH]:
+                        await self._store(pipe, revocation, now=False)
+                    await pipe.execute()
+
+    def _store(self, client: Any, revocation: Revocation, *, now: bool) -> Any:
+        field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
+        arguments = [field, revocation.issued_before, revocation.expire_at, int(now)]
+        return self._revoke(keys=[self._keys.revoked()], args=arguments, client=client)
 
     async def revocations(self) -> list[Revocation]:
         async with failing("the revocations could not be read"):
             table = await self.client.hgetall(self._keys.revoked())
             known = {field: each for field, value in table.items() if (each := _revocation(field, value)) is not None}
             now = time.time()
-            expired = [field for field, each in known.items() if 0 < each.expire_at <= now]
-            if expired:
-                await self.client.hdel(self._keys.revoked(), *expired)
-        return [each for field, each in known.items() if field not in expired]
+            over = [field for field, each in known.items() if each.is_over(now)]
+            for start in range(0, len(over), FLUSH_BATCH):
+                await self._forget(keys=[self._keys.revoked()], args=[KEPT_BEYOND, *over[start : start + FLUSH_BATCH]])
+        for field in over:
+            del known[field]
+        return list(known.values())
 
 
 @asynccontextmanager

@@ -38,17 +38,23 @@ BAD_MESSAGES = {
     "a leave with a line break": envelope.LEAVE + _member(chan_info=b"[\n]"),
     "a join that is none": envelope.JOIN + b"\xa2\xff\xfe",
 }
+_DISCONNECT = msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42")))
+# What begins a control message that is in no log.
+UNLOGGED = REQUEST + b" "
 # Messages on the channels for control.
 BAD_CONTROL = {
     "nothing": b"",
-    "a name that is not UTF-8": REQUEST + b"\x93\x01\xa2\xff\xfe\x90",
-    "a code of 32 bits": REQUEST + msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42", code=2**31))),
-    "a code of transports": REQUEST + msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42", code=1000))),
-    "data that is no JSON": REQUEST
+    "no position": REQUEST,
+    "a position that is none": REQUEST + b"newest " + _DISCONNECT,
+    "a position without end": REQUEST + b"9" * 100_000 + b"-1 " + _DISCONNECT,
+    "a name that is not UTF-8": UNLOGGED + b"\x93\x01\xa2\xff\xfe\x90",
+    "a code of 32 bits": UNLOGGED + msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42", code=2**31))),
+    "a code of transports": UNLOGGED + msgspec.msgpack.encode((1, "x", DisconnectUser(DEFAULT_APP, "42", code=1000))),
+    "data that is no JSON": UNLOGGED
     + msgspec.msgpack.encode(
         (1, "x", {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "data": b'1},"x":{'})
     ),
-    "data with a line break": REQUEST
+    "data with a line break": UNLOGGED
     + msgspec.msgpack.encode(
         (
             1,
@@ -56,11 +62,11 @@ BAD_CONTROL = {
             {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "data": b'{"a":\n{"push":{}}}'},
         )
     ),
-    "a position before the first": REQUEST
+    "a position before the first": UNLOGGED
     + msgspec.msgpack.encode(
         (1, "x", {"type": "subscribe", "app": DEFAULT_APP, "user": "42", "channel": "room", "since": [-5, "e"]})
     ),
-    "a time before time": REQUEST
+    "a time before time": UNLOGGED
     + msgspec.msgpack.encode((1, "x", {"type": "refresh", "app": DEFAULT_APP, "user": "42", "expire_at": -1})),
-    "nested without end": REQUEST + b"\x91" * 100_000,
+    "nested without end": UNLOGGED + b"\x91" * 100_000,
 }
