@@ -28,6 +28,8 @@ FETCH_TIMEOUT = 5.0
 # Tokens that wait for a fetch; those beyond are told to come again.
 MAX_WAITING = 1024
 
+NO_KEY = "it holds no RSA, P-256 or Ed25519 key for signatures"
+
 # Called with "" after a successful fetch, else with the reason why it is not known whether the set has the key.
 Fetched = Callable[[str], None]
 
@@ -43,6 +45,8 @@ class FileKeys:
         try:
             self._seen = self._stat()
             self._keys = self._read()
+            if self._keys.is_empty:
+                raise ValueError(NO_KEY)
         except (OSError, ValueError) as error:
             raise ConfigError(f"auth.jwks_file: {path}: {error}") from None
 
@@ -64,6 +68,8 @@ class FileKeys:
             self._seen = seen
             self._keys = self._read()
             logger.info("read the key set in %s again", self._path)
+            if self._keys.is_empty:
+                logger.warning("the key set in %s: %s, and those before are withdrawn", self._path, NO_KEY)
         except (OSError, ValueError) as error:
             logger.error("the key set in %s cannot be used, the keys before stay in use: %s", self._path, error)
 
@@ -179,6 +185,8 @@ class UrlKeys:
             kept = "the keys before stay in use" if self._keys is not None else "there are no keys yet"
             logger.error("the key set of %s cannot be fetched, %s: %s", self._shown, kept, problem)
             return f"the key set cannot be fetched: {problem}"
+        if self._keys.is_empty:
+            logger.warning("the key set of %s: %s, and those before are withdrawn", self._shown, NO_KEY)
         return ""
 
     async def _download(self, client: httpx.AsyncClient) -> bytes:

@@ -54,9 +54,10 @@ class KeySet:
     __slots__ = ("_keys",)
 
     def __init__(self, document: bytes) -> None:
-        """Raises ValueError for what is not a key set, or has no key that can be used here.
+        """Raises ValueError for what is not a key set.
 
-        Keys that are not for us are skipped, as section 5 asks: of other types, for encryption, secret ones.
+        Keys that are not for us are skipped, as section 5 asks: of other types, for encryption, secret ones. A set
+        without a key for us is one all the same: those that were in it before are withdrawn.
         """
         self._keys: dict[tuple[str, str], tuple[Key, ...]] = {}
         try:
@@ -68,8 +69,11 @@ class KeySet:
             if found is not None:
                 key_id, algorithm, key = found
                 self._keys[key_id, algorithm] = (*self._keys.get((key_id, algorithm), ()), key)
-        if not self._keys:
-            raise ValueError("the key set holds no RSA, P-256 or Ed25519 key for signatures")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no RSA, P-256 or Ed25519 key for signatures."""
+        return not self._keys
 
     def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
         """The keys with this id, which is empty for those without one, and algorithm."""

@@ -239,7 +239,6 @@ FAILURES = {
     "not found": answer(SECOND, status="404 Not Found"),
     "no content": answer(b"", status="204 No Content"),
     "no JSON": answer(b"<html>"),
-    "no keys": answer(b'{"keys":[]}'),
     "too much": answer(SECOND + b" " * MAX_BYTES),
     "too much, in chunks": answer(SECOND + b" " * MAX_BYTES, chunked=True),
     "endless": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (MAX_BYTES + 100_000),
@@ -278,6 +277,36 @@ def test_an_endpoint_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert keys.find("first", "ES256")
 
     with_server(test)
+
+
+def test_a_key_that_is_withdrawn_is_not_accepted_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even when no other one for us has taken its place: a set without keys is no failure."""
+
+    async def test(server: KeyServer, keys: UrlKeys) -> None:
+        for left in (key_set(jwk(private_key("P-384"), kid="other", alg="ES384")), b'{"keys":[]}'):
+            server.answer = answer(FIRST)
+            assert await asked(keys) == ""
+            assert keys.find("first", "ES256")
+            server.answer = answer(left)
+            assert await asked(keys) == ""
+            assert not keys.find("first", "ES256")
+            assert "those before are withdrawn" in caplog.text
+
+    with_server(test)
+
+
+def test_a_key_that_is_withdrawn_from_the_file_is_not_accepted_any_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys.json"
+    file.write_bytes(FIRST)
+    keys = FileKeys(file)
+    assert keys.find("first", "ES256")
+    file.write_bytes(b'{"keys":[]}')
+    # One that is unknown is worth a look at once.
+    assert not keys.find("second", "ES256")
+    assert not keys.find("first", "ES256")
+    assert "those before are withdrawn" in caplog.text
 
 
 def test_an_endpoint_that_fails_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
