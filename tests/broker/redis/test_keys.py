@@ -55,6 +55,7 @@ def test_kinds_and_prefixes_are_apart() -> None:
         KEYS.farewells(0, ""),
         KEYS.revoked(),
         KEYS.control(),
+        KEYS.control_log(),
         KEYS.partition_count(),
     ]
     assert len(set(keys)) == len(keys)
@@ -70,3 +71,16 @@ def test_the_number_of_partitions_is_found_whatever_it_is() -> None:
 def test_channels_spread_over_the_partitions() -> None:
     used = {KEYS.partition(Channel("default", f"room{number}")) for number in range(500)}
     assert used == set(range(16))
+
+
+def test_databases_of_one_server_share_no_bus_channel() -> None:
+    """Pub/sub knows no databases. Keys are apart anyway."""
+    room, uid, other = Channel("default", "x"), NodeId("x"), Keys("gw", 16, 1)
+    for ours, theirs in (
+        (KEYS.bus(room), other.bus(room)),
+        (KEYS.control(), other.control()),
+        (KEYS.node(uid), other.node(uid)),
+    ):
+        assert ours != theirs
+        assert tag(ours) == tag(theirs)
+    assert KEYS.meta(room) == other.meta(room)

@@ -1,6 +1,7 @@
 """The registry in Redis, when Redis or its data fails."""
 
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ import redis
 from gateway.broker.redis import registry as module
 from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
-from gateway.control import Revocation
+from gateway.control import KEPT_BEYOND, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
 from gateway.messages import Channel
 from tests.broker.members import PATIENCE, Member, make_redis_member, redis_member
@@ -152,6 +153,27 @@ def test_what_another_version_wrote_does_not_stop_a_node(
                 assert caplog.text.count("a revocation could not be read") == 2
                 # It stays for those who can read it.
                 assert client.hlen(keys.revoked()) == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_node_whose_clock_is_ahead_takes_no_revocation_from_the_others(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are forgotten by the clock of Redis, and only those that were meant: one may have been renewed meanwhile."""
+
+    async def scenario() -> None:
+        async with two(server.url) as (here, there):
+            now = time.time()
+            revocation = Revocation("default", jti="t", expire_at=int(now) + 60)
+            await here.registry.revoke(revocation)
+            await here.registry.revoke(Revocation("default", jti="over", expire_at=int(now) - KEPT_BEYOND - 60))
+            with redis.Redis.from_url(server.url) as client:
+                with monkeypatch.context() as patch:
+                    patch.setattr("gateway.broker.redis.registry.time.time", lambda: now + 10 * KEPT_BEYOND)
+                    assert await there.registry.revocations() == []
+                assert client.hlen(Keys("gw", 16).revoked()) == 1
+            assert await here.registry.revocations() == [revocation]
 
     asyncio.run(scenario())
 
