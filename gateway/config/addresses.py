@@ -35,6 +35,8 @@ def checked(address: str) -> str:
         if address == "unix:" or not address.isprintable():
             raise ValueError(f"{_EXPECTED}, of printable characters")
         return address
+    if "://" in address:
+        raise ValueError(f"this is a URL; {_EXPECTED}")
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _HIGHEST_PORT):
         raise ValueError(_EXPECTED)

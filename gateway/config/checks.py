@@ -1,5 +1,6 @@
 """Settings that are right one by one and wrong together."""
 
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,10 @@ from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
 SECRET_BYTES = 32
+# Of 64 random hexadecimal digits fewer than 8 are different less than once in 10^18.
+LEAST_CHARACTERS = 8
+# Variables that nobody has replaced, and what templates tell to change.
+_PLACEHOLDER = re.compile(r"^\$?\{.*\}$|change[ _-]?(me|this|it)|replace[ _-]?(me|this|with)", re.IGNORECASE)
 # Kubernetes kills after 30 s, of which a stop takes some itself.
 KILL_SECONDS = 25
 # The least idle timeout that load balancers commonly ship with (nginx, AWS ALB, HAProxy examples).
@@ -92,8 +97,12 @@ def weakness(secret: str) -> str:
     """Why a secret is none, empty for nothing."""
     if secret.startswith("<") and secret.endswith(">"):
         return "a placeholder in angle brackets; `openssl rand -hex 32` makes a secret"
+    if _PLACEHOLDER.search(secret):
+        return "a placeholder; `openssl rand -hex 32` makes a secret"
     if len(secret.encode()) < SECRET_BYTES:
         return f"expected {SECRET_BYTES} bytes or more; `openssl rand -hex 32` makes one"
+    if len(set(secret)) < LEAST_CHARACTERS:
+        return f"it has fewer than {LEAST_CHARACTERS} different characters; `openssl rand -hex 32` makes a secret"
     return ""
 
 

@@ -280,6 +280,8 @@ class _Explanation:
             return error["msg"].removeprefix("Value error, ")
         if error["loc"][-1] == "[key]":
             return f"the name of a namespace must match {error['ctx']['pattern']}"
+        if error["input"] == []:
+            return f"expected one or more, {self.schema.allowed(path).removeprefix('a list; ')}"
         return f"expected {self.schema.allowed(path)}"
 
     def _unknown(self, path: Path, name: str, value: Any, origin: str) -> str:
@@ -293,7 +295,7 @@ class _Explanation:
 def _show(value: Any, *, secret: bool = False) -> str:
     """A value for a message: short, without control characters, and not at all when it may be a secret."""
     if isinstance(value, dict | list):
-        return "a section" if isinstance(value, dict) else "a list"
+        return "a section" if isinstance(value, dict) else "a list" if value else "nothing"
     text = repr(value)
     # An URL with a login, or what was meant for one.
     if secret or ("://" in text and "@" in text):

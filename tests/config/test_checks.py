@@ -52,6 +52,16 @@ def test_sound_settings_pass_without_a_word() -> None:
             "api.keys[0] = ***: expected 32 bytes or more; `openssl rand -hex 32` makes one",
         ),
         ({"api": {"keys": [KEY, "<openssl rand -hex 32>"]}}, "api.keys[1] = ***: a placeholder in angle brackets"),
+        *(
+            ({"auth": {"hmac_secret": text}}, "auth.hmac_secret = ***: a placeholder")
+            for text in (
+                "${HMAC_SECRET_OF_THE_GATEWAY_SERVICE}",
+                "{{ .Values.gateway.secrets.hmacSecret }}",
+                "change-me-in-production-please-really",
+                "please REPLACE_WITH a secret of your own",
+            )
+        ),
+        ({"api": {"keys": ["0" * 64]}}, "api.keys[0] = ***: it has fewer than 8 different characters"),
         ({"tls": {"certificate": "a.pem"}}, "tls.key: not set"),
         ({"tls": {"key": "a.pem"}}, "tls.certificate: not set"),
         ({"workers": 2}, "redis.url: not set"),
