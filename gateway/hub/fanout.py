@@ -12,6 +12,8 @@ Write = Callable[[bytes], object]
 
 # Bytes that an event takes besides its payload: the objects that carry it.
 OVERHEAD = 256
+# Bytes of events that are encoded at once of what waits: encoding many is work too.
+SLICE = 256 * 1024
 
 
 class Subscriber(Protocol):
@@ -79,9 +81,11 @@ class _Backlog(Generic[S]):
         most = next(iter(self.starts.values())) - self.passed if self.starts else len(self.events)
         exclude = self.events[0].exclude_client
         batch: list[Event] = []
-        while len(batch) < most and self.events and self.events[0].exclude_client == exclude:
+        size = 0
+        while len(batch) < most and size < SLICE and self.events and self.events[0].exclude_client == exclude:
             batch.append(self.events.popleft())
-        self.size -= sum(map(footprint, batch))
+            size += footprint(batch[-1])
+        self.size -= size
         return batch
 
     def let_pass(self, count: int) -> None:
@@ -154,11 +158,15 @@ class Fanout(Generic[S]):
             self._fresh.pop(encoder, None)
             self._bases.pop(encoder, None)
 
-    def writes(self, events: Sequence[Event]) -> int:
-        """How many writes these events take."""
-        if len(events) == 1:
+    def cost(self, events: Sequence[Event]) -> int:
+        """As many writes take as long as encoding and writing these events."""
+        if len(events) == 1 and not self._bases and not self._fresh:
             return self.size
-        return self.size * sum(1 for _ in groupby(events, key=_exclusion))
+        return self.size * sum(1 for _ in groupby(events, key=_exclusion)) + self.encoding_cost(events)
+
+    def encoding_cost(self, events: Sequence[Event]) -> int:
+        """As many writes take as long as encoding these events."""
+        return sum(encoder.cost(events) for encoder in self._groups)
 
     def write_all(self, events: Sequence[Event]) -> Written:
         """Write to everybody at once.

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.hub import hub as hub_module
-from gateway.hub.encoder import Encoder
-from gateway.hub.fanout import OVERHEAD
+from gateway.hub.encoder import EVENTS_PER_WRITE, Encoder
+from gateway.hub.fanout import OVERHEAD, SLICE
 from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
 from gateway.messages import Channel, Event, Publication
 from gateway.metrics import Metrics
@@ -358,3 +358,18 @@ def test_order_and_completeness_hold_for_any_schedule(steps: list[tuple[str, int
     scheduler.run()
     assert all(reader.got() == expected for reader, _, expected in present)
     assert all(reader.got() == expected[: len(reader.got())] for reader, expected in left)
+
+
+def test_what_waits_is_encoded_in_slices(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    """Encoding thousands of events takes long too, even for one subscriber."""
+    protocol = CountingProtocol()
+    (member,) = readers(hub, Encoder(protocol, lines, b""), 1)
+    sent = [publication(str(number)) for number in range(8 * SLICE // OVERHEAD)]
+    hub.deliver(NEWS, sent)
+    assert member.got() == []
+    largest = done = 0
+    while scheduler.turn():
+        largest, done = max(largest, len(member.got()) - done), len(member.got())
+    assert member.got() == [event.data for event in sent]
+    assert largest <= TURN_WRITES * EVENTS_PER_WRITE + SLICE // OVERHEAD
+    assert protocol.encoded >= 8
