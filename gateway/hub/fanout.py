@@ -1,8 +1,9 @@
 """One channel's subscribers on this node, and what still has to be written to them."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
+from operator import length_hint
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.hub.encoder import DeltaEncoder, Encoder
@@ -179,11 +180,15 @@ class Fanout(Generic[S]):
                 writes: Collection[Write] = members.values()
                 if exclude:
                     writes = [write for subscriber, write in members.items() if subscriber.client != exclude]
-                for write in writes:
+                ahead = iter(writes)
+                owners: list[S] = []
+                for write in ahead:
                     try:
                         write(block)
                     except Exception:
-                        _owner(write, members).write_failed()
+                        # Whose it was, by the number of those to come: keeping count would cost every delivery.
+                        owners = owners or [each for each in members if not exclude or each.client != exclude]
+                        owners[-1 - length_hint(ahead)].write_failed()
                 count = len(writes)
                 deliveries += len(batch) * count
                 size += len(block) * count
@@ -273,11 +278,6 @@ class Fanout(Generic[S]):
             if end == len(run.members):
                 del self._runs[0]
         return used, Written(deliveries, size)
-
-
-def _owner(write: Write, members: Mapping[S, Write]) -> S:
-    """The subscriber that a write belongs to: the delivery loop knows only writes."""
-    return next(subscriber for subscriber, each in members.items() if each is write)
 
 
 def footprint(event: Event) -> int:

@@ -373,3 +373,33 @@ def test_what_waits_is_encoded_in_slices(hub: Hub[Reader], scheduler: ManualSche
     assert member.got() == [event.data for event in sent]
     assert largest <= TURN_WRITES * EVENTS_PER_WRITE + SLICE // OVERHEAD
     assert protocol.encoded >= 8
+
+
+class Failing(Reader):
+    """A subscriber whose write fails, once it is another one: its connection has paused."""
+
+    def __init__(self, client: str, hub: Hub[Reader], encoder: Encoder) -> None:
+        super().__init__(client)
+        self.failed = 0
+        self._hub = hub
+        self._encoder = encoder
+
+    def write(self, block: bytes) -> None:
+        self._hub.redirect(NEWS, self, self._encoder, self.blocks.append)
+        raise RuntimeError("a fault of the transport")
+
+    def write_failed(self) -> None:
+        self.failed += 1
+
+
+@pytest.mark.parametrize("exclude", ["", "c1"])
+def test_those_whose_writes_fail_are_told(hub: Hub[Reader], exclude: str) -> None:
+    """Each once, and no other one; their writes may have been exchanged by then."""
+    encoder = plain_encoder()
+    members = [Failing(f"c{number}", hub, encoder) for number in range(6)]
+    for number, member in enumerate(members):
+        hub.add(NEWS, member, encoder, member.write if number % 2 else member.blocks.append)
+    hub.deliver(NEWS, [publication("a", exclude=exclude)])
+    told = [member.client != exclude and number % 2 for number, member in enumerate(members)]
+    assert [member.failed for member in members] == told
+    assert [bool(member.blocks) for member in members] == [number % 2 == 0 for number in range(6)]
