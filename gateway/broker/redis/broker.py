@@ -38,6 +38,7 @@ from gateway.messages import (
     PublishOptions,
     PublishResult,
     Retention,
+    User,
 )
 from gateway.metrics import Metrics
 from gateway.repeating import Repeating
@@ -83,6 +84,8 @@ class RedisBroker:
         self._reads = StreamReads(self._reader, keys, self._after_error, self._warn)
         self._reaper = Reaper(registry, self.presence, keys, rules, guard)
         self._subscribed = False
+        # Bytes of publishes by whose they are.
+        self._under_way: dict[User | None, int] = {}
         self._warn_at = 0.0
         self._heartbeat = Heartbeat(
             self._publisher,
@@ -128,7 +131,7 @@ class RedisBroker:
 
     def health(self) -> Health:
         for link, what in ((self._publisher, "published"), (self._reader, "read")):
-            if link.current is None or not link.current.writable:
+            if link.current is None or not link.current.usable:
                 return Health(False, f"nothing can be {what}: {link.trouble}")
         if not self._subscribed:
             return Health(False, f"nothing is received: {self._subscriber.trouble}")
@@ -140,16 +143,21 @@ class RedisBroker:
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         link = self._publisher.current
-        if link is None or not link.writable:
+        if link is None or not link.usable:
             self._refuse("unavailable", self._publisher.trouble, done)
             return
-        if link.pending_bytes > self._settings.pending_limit:
+        payer = _payer(publication)
+        # Nobody has more under way than is left for the others: of one it is half of the limit, of two a third each.
+        if self._under_way.get(payer, 0) > self._settings.pending_limit - link.pending_bytes:
             self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
             return
         metrics = self._metrics
         started = self._loop.time()
+        command = self._publish_command(publication, options, link)
+        self._count(payer, len(command))
 
         def replied(reply: Any) -> None:
+            self._count(payer, -len(command))
             if isinstance(reply, Exception):
                 done(self._failure(reply))
                 return
@@ -167,7 +175,15 @@ class RedisBroker:
             metrics.publish_latency.observe(self._loop.time() - started)
             done(result)
 
-        link.send(self._publish_command(publication, options, link), replied)
+        link.send(command, replied)
+
+    def _count(self, payer: User | None, size: int) -> None:
+        if payer is None:
+            return
+        if under_way := self._under_way.get(payer, 0) + size:
+            self._under_way[payer] = under_way
+        else:
+            del self._under_way[payer]
 
     def _publish_command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
         if options.history is not None:
@@ -391,6 +407,15 @@ class RedisBroker:
         """The server is not the one it was: everything is done anew, on whatever is behind the address now."""
         for link in (self._publisher, self._reader, self._subscriber):
             link.abort(reason)
+
+
+def _payer(publication: Publication) -> User | None:
+    """Whose publishes under way count together; None for a backend's, which count for nobody.
+
+    Connections without a user count one by one.
+    """
+    info = publication.info
+    return User(publication.channel.app, info.user or info.client) if info is not None else None
 
 
 def _ignore(reply: Any) -> None:
