@@ -4,7 +4,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 from operator import length_hint
+from sys import getsizeof
 from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from msgspec.structs import astuple
 
 from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import Channel, Event, Publication
@@ -282,7 +285,12 @@ class Fanout(Generic[S]):
 
 def footprint(event: Event) -> int:
     """Bytes of memory that an event takes while it waits."""
-    return len(event.data) + OVERHEAD
+    size = len(event.data) + OVERHEAD
+    if event.info is not None:
+        size += sum(map(getsizeof, astuple(event.info)))
+    if type(event) is Publication and event.tags:
+        size += getsizeof(event.tags) + sum(map(getsizeof, event.tags)) + sum(map(getsizeof, event.tags.values()))
+    return size
 
 
 def _exclusion(event: Event) -> str:

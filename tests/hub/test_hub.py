@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.hub import hub as hub_module
 from gateway.hub.encoder import EVENTS_PER_WRITE, Encoder
-from gateway.hub.fanout import OVERHEAD, SLICE
+from gateway.hub.fanout import OVERHEAD, SLICE, footprint
 from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
-from gateway.messages import Channel, Event, Publication
+from gateway.messages import Channel, ClientInfo, Event, Membership, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
@@ -373,6 +373,23 @@ def test_what_waits_is_encoded_in_slices(hub: Hub[Reader], scheduler: ManualSche
     assert member.got() == [event.data for event in sent]
     assert largest <= TURN_WRITES * EVENTS_PER_WRITE + SLICE // OVERHEAD
     assert protocol.encoded >= 8
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Publication(NEWS, b"1", tags={"tag": "x" * 60_000}),
+        Publication(NEWS, b"1", tags={"x" * 60_000: ""}),
+        Publication(NEWS, b"1", tags={f"tag {number}": "" for number in range(1_000)}),
+        Publication(NEWS, b"1", info=ClientInfo("u", "c", b"x" * 60_000)),
+        Publication(NEWS, b"1", info=ClientInfo("u", "c", b"", b"x" * 60_000)),
+        Membership(NEWS, ClientInfo("u" * 60_000, "c"), joined=True),
+    ],
+)
+def test_whatever_an_event_holds_counts_while_it_waits(event: Event) -> None:
+    """As the memory it takes: a thousand short tags take far more than their characters."""
+    assert footprint(event) >= 60_000
+    assert footprint(Publication(NEWS, b"1")) == 1 + OVERHEAD
 
 
 class Failing(Reader):
