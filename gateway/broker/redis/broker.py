@@ -27,6 +27,7 @@ from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.guard import Guard
+from gateway.log import LogLimit
 from gateway.messages import (
     PUBLISHED,
     Channel,
@@ -86,7 +87,7 @@ class RedisBroker:
         self._subscribed = False
         # Bytes of publishes by whose they are.
         self._under_way: dict[User | None, int] = {}
-        self._warn_at = 0.0
+        self._unreadable_lines = LogLimit(WARN_INTERVAL)
         self._heartbeat = Heartbeat(
             self._publisher,
             keys.node(uid),
@@ -294,12 +295,10 @@ class RedisBroker:
 
     def _warn(self, channel: Channel | None, error: EnvelopeError) -> None:
         self._metrics.broker_invalid.add()
-        now = self._loop.time()
-        if now >= self._warn_at:
-            # While one version replaces another, there may be thousands a second.
-            self._warn_at = now + WARN_INTERVAL
+        # While one version replaces another, there may be thousands a second.
+        if (suppressed := self._unreadable_lines.passes()) is not None:
             where = {"channel": channel.name} if channel is not None else {}
-            logger.warning("what another one wrote to Redis could not be read: %s", error, extra=where)
+            logger.warning("what another one wrote to Redis could not be read: %s", error, extra=suppressed | where)
 
     def _on_own(self, bus: bytes, payload: bytes, receiver: Receiver) -> None:
         """Heartbeats and control messages. Raises EnvelopeError."""
