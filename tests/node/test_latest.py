@@ -1,6 +1,6 @@
 """Latest values on one node: what is read, what is passed on, and when."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -41,6 +41,9 @@ class Around:
 
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> None:
         self.asked.append(done)
+
+    def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
+        self.time.call_later(delay, again)
 
     def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         if self.full:
