@@ -201,6 +201,12 @@ class LatestChannel:
 
     # What arrives
 
+    @property
+    def is_aging(self) -> bool:
+        """Whether some value may be too old by now: the values that are kept say so."""
+        oldest = self._oldest(self.around.scheduler.time())
+        return any(each.time < oldest for each in self._values.values())
+
     def receive(self, publications: Sequence[Publication]) -> None:
         """What the bus brought."""
         self.active = True
@@ -277,8 +283,11 @@ class LatestChannel:
 
     def _current(self, now: float) -> Iterable[Publication]:
         """Values that are not too old."""
-        oldest = (now - self.latest.ttl) * 1000
-        return [each for each in self._values.values() if each.time >= oldest]
+        return [each for each in self._values.values() if each.time >= self._oldest(now)]
+
+    def _oldest(self, now: float) -> float:
+        """When a value that is just not too old was published, Unix time in milliseconds."""
+        return (now - self.latest.ttl) * 1000
 
     # What goes out
 
@@ -305,6 +314,9 @@ class LatestChannel:
         each.next_at = self.around.scheduler.now() + each.interval
         # Offsets have holes here, which clients would take for gaps.
         self._deliver(each, [structs.replace(value, offset=0) for value in each.sent.values()])
+        if not self.around.is_busy(each.channel):
+            # It is written.
+            each.sent = {}
 
     def _deliver(self, each: _Lane, events: Sequence[Event]) -> None:
         if not self.around.deliver(each.channel, events):

@@ -253,9 +253,14 @@ class Streams:
             if self._streams.get(stream.channel) is not stream:
                 continue
             self._idle.append(stream)
-            if stream.active:
-                stream.active = False
-            elif isinstance(stream, LatestChannel) or stream.is_aging:
+            active, stream.active = stream.active, False
+            if isinstance(stream, LatestChannel):
+                # That something came says nothing of the age of the other values.
+                if not active or stream.is_aging:
+                    self.guard.call("check", stream.channel.name, stream.check)
+            elif active:
+                continue
+            elif stream.is_aging:
                 self.guard.call("check", stream.channel.name, stream.check)
             elif stream.live and stream.position is not None:
                 quiet.append(Standing(stream.channel, stream.history, stream.position))

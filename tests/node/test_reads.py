@@ -8,9 +8,10 @@ import pytest
 from gateway.broker.base import Standing
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, HistoryQuery, Latest, Position, Retention
+from gateway.messages import Channel, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
+from gateway.node.latest import LatestChannel
 from gateway.node.streams import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK
 from tests.node.site import Site, make_node
 from tests.node.world import KEPT, ROOM, Reader, World
@@ -201,7 +202,7 @@ class Crowd(Site):
             channel = Channel("default", f"kept:{number}")
             self.node.acquire(channel, lambda error: None)
             if delivery == "latest":
-                latest = Latest(tag="key", keys=10, ttl=60, interval=1.0)
+                latest = Latest(tag="key", keys=1_000, ttl=60, interval=1.0)
                 self.node.streams.join_latest(channel, latest, 1.0, lambda error: None)
             else:
                 self.node.streams.join(channel, KEPT, None, lambda error: None, cache=False)
@@ -261,3 +262,20 @@ def test_what_a_broker_refuses_at_once_is_spread_over_turns() -> None:
     crowd.broker.release()
     begun = crowd.turns()
     assert (sum(begun), max(begun)) == (4 * READS, READS)
+
+
+def test_old_values_of_a_channel_that_is_never_quiet_are_forgotten() -> None:
+    """One key is written all the time, others once: the node asks the broker what is left."""
+    crowd = Crowd("latest", 1)
+    channel = Channel("default", "kept:0")
+    stream = crowd.node.streams.find(channel)
+    assert isinstance(stream, LatestChannel)
+    latest = stream.latest
+    for second in range(int(2 * IDLE_INTERVAL + latest.ttl)):
+        for key in ("busy", f"once {second}"):
+            publication = Publication(channel, b"1", tags={"key": key}, time=int(crowd.scheduler.time() * 1000))
+            crowd.node.on_events(channel, [crowd.broker.streams.set_value(publication, latest)])
+        if second == 1:
+            crowd.reads = 0
+        crowd.scheduler.advance(1.0)
+    assert 1 <= crowd.reads <= 5
