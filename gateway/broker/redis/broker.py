@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 # Seconds between warnings of messages that cannot be read; all are counted.
 WARN_INTERVAL = 10.0
+# What one user may have under way, of what is left for all. Alone it gets a fifth of the limit, for which the others
+# wait; two get a sixth each.
+SHARE = 0.25
 
 
 def _no_rules(channel: Channel) -> PresenceRules:
@@ -148,8 +151,7 @@ class RedisBroker:
             self._refuse("unavailable", self._publisher.trouble, done)
             return
         payer = _payer(publication)
-        # Nobody has more under way than is left for the others: of one it is half of the limit, of two a third each.
-        if self._under_way.get(payer, 0) > self._settings.pending_limit - link.pending_bytes:
+        if self._under_way.get(payer, 0) > SHARE * (self._settings.pending_limit - link.pending_bytes):
             self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
             return
         metrics = self._metrics

@@ -177,7 +177,7 @@ def test_one_user_leaves_room_for_the_publishes_of_others(server: ValkeyServer) 
             others = [start(f"user {number}", "c") for number in range(20)]
             nobody = [start("", f"d{number}") for number in range(5)]
             outcomes = await asyncio.gather(*greedy)
-            assert 40 < sum(outcome == PUBLISHED for outcome in outcomes) < 55
+            assert 15 < sum(outcome == PUBLISHED for outcome in outcomes) < 22
             assert set(await asyncio.gather(*others, *nobody)) == {PUBLISHED}
             # Nothing is left of it.
             assert await start("ada", "c") == PUBLISHED
