@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from gateway.log import LogLimit
 from gateway.metrics import LabelledCounter
 
 logger = logging.getLogger(__name__)
@@ -19,13 +20,11 @@ LOG_INTERVAL = 1.0
 class Guard:
     """Counts and logs faults by the part they happened in: one of a fixed few, since it is a label of the metric."""
 
-    __slots__ = ("_clock", "_faults", "_logged_at", "_suppressed")
+    __slots__ = ("_faults", "_lines")
 
     def __init__(self, faults: LabelledCounter, clock: Callable[[], float] = time.monotonic) -> None:
         self._faults = faults
-        self._clock = clock
-        self._logged_at: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
+        self._lines = LogLimit(LOG_INTERVAL, clock)
 
     def failed(self, part: str, met: object = "", error: BaseException | None = None) -> None:
         """Count an exception (the one that is being handled, unless it is given), and log it with its traceback.
@@ -34,16 +33,11 @@ class Guard:
         only counted; the next line says how many (`suppressed`).
         """
         self._faults.add(part)
-        now = self._clock()
-        if now - self._logged_at.get(part, -LOG_INTERVAL) < LOG_INTERVAL:
-            self._suppressed[part] = self._suppressed.get(part, 0) + 1
+        if (suppressed := self._lines.passes(part)) is None:
             return
-        self._logged_at[part] = now
-        extra: dict[str, object] = {"part": part}
+        extra: dict[str, object] = {"part": part, **suppressed}
         if met != "":
             extra["met"] = str(met)
-        if suppressed := self._suppressed.pop(part, 0):
-            extra["suppressed"] = suppressed
         logger.error("internal error; everything else goes on", exc_info=error or True, extra=extra)
 
     def call(self, part: str, met: object, callback: Callable[..., object], *arguments: object) -> bool:

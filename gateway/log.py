@@ -185,6 +185,32 @@ def _quoted(value: Any) -> str:
     )
 
 
+class LogLimit:
+    """Lets one line an interval pass for each kind of thing: what others can cause, they can cause without end.
+
+    `kind` is one of a fixed few.
+    """
+
+    __slots__ = ("_clock", "_interval", "_passed_at", "_suppressed")
+
+    def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`interval` in seconds."""
+        self._interval = interval
+        self._clock = clock
+        self._passed_at: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def passes(self, kind: str = "") -> dict[str, object] | None:
+        """None when the line is left out. Else what belongs to its `extra`: how many were before it (`suppressed`)."""
+        now = self._clock()
+        if now - self._passed_at.get(kind, -self._interval) < self._interval:
+            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
+            return None
+        self._passed_at[kind] = now
+        suppressed = self._suppressed.pop(kind, 0)
+        return {"suppressed": suppressed} if suppressed else {}
+
+
 class Refusals:
     """One line for each thing a client was refused: who, what, by which rule, and the setting that would allow it.
 

@@ -1,4 +1,7 @@
 import json
+import re
+import sys
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -25,6 +28,7 @@ def test_line_breaks_between_tokens_go() -> None:
         (rb'"\ud83d"', rb'"\ufffd"'),
         (rb'"\uDE00 \ud83d\ude00 \uD83D\uD83D\uDE00"', rb'"\ufffd \ud83d\ude00 \ufffd\uD83D\uDE00"'),
         (rb'"\\ud83d \n \u0041 \" \\\ud83d"', rb'"\\ud83d \n \u0041 \" \\\ufffd"'),
+        (rb'"\\ud83d\ude00 \\\ud83d\ude00 \\\\ud83d"', rb'"\\ud83d\ufffd \\\ud83d\ude00 \\\\ud83d"'),
         (b"{}", b"{}"),
     ],
 )
@@ -32,6 +36,39 @@ def test_halves_of_characters_are_replaced(data: bytes, whole: bytes) -> None:
     """And nothing else, however many backslashes there are."""
     assert mended(data) == whole
     msgspec.json.decode(mended(data))
+
+
+ESCAPES = st.sampled_from(
+    [r"\\", r"\n", r"\"", r"\u0041", r"\ud83d", r"\uDE00", r"\ud83d\ude00", "ud83d", "ude00", "x"]
+)
+
+
+@given(st.lists(ESCAPES, max_size=12))
+@settings(derandomize=True, max_examples=500)
+def test_what_is_mended_reads_as_python_reads_it(parts: list[str]) -> None:
+    """Python's decoder joins halves that belong together, and keeps the others."""
+    data = f'"{"".join(parts)}"'
+    whole = re.sub("[\ud800-\udfff]", "\ufffd", json.loads(data))
+    assert msgspec.json.decode(mended(data.encode())) == whole
+
+
+@pytest.mark.parametrize(
+    "part", [rb"\n", rb"\\", rb"\u0041", rb"\ud83d\ude00", rb"\ud83d", rb"\ud83d\ud83d\ude00", rb"\u", b"x", b"\0"]
+)
+def test_no_python_runs_for_each_escape(part: bytes) -> None:
+    """Calls are counted, not time."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        mended(b'"' + part * 10_000 + rb'\ud800"')
+    finally:
+        sys.setprofile(None)
+    assert calls < 20
 
 
 def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:

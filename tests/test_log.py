@@ -397,3 +397,15 @@ def test_refusals_cost_nothing_where_they_are_not_logged(written: Written) -> No
     written.refuse("a")
     (line,) = written.lines()
     assert "suppressed" not in line
+
+
+def test_one_line_an_interval_passes_for_each_kind() -> None:
+    """The next one says how many were left out."""
+    now = 0.0
+    lines = log.LogLimit(5.0, lambda: now)
+    assert [lines.passes("a") for _ in range(3)] == [{}, None, None]
+    assert lines.passes("b") == {}
+    now = 5.0
+    assert [lines.passes("a"), lines.passes("b"), lines.passes("b")] == [{"suppressed": 2}, {}, None]
+    now = 10.0
+    assert [lines.passes("a"), lines.passes("b")] == [{}, {"suppressed": 1}]

@@ -3,10 +3,11 @@
 import asyncio
 import hmac
 import logging
-import time
 from collections.abc import Sequence
 
 from pydantic import SecretStr
+
+from gateway.log import LogLimit
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ class Access:
         """`insecure` lets everybody in who sends no Origin."""
         self.apply(keys, insecure=insecure)
         self._delayed = 0
-        self._logged_at = -LOG_INTERVAL
-        self._refused = 0
+        self._lines = LogLimit(LOG_INTERVAL)
 
     async def delay(self) -> bool:
         """Let who has sent a wrong key wait for the answer; False where too many wait for one."""
-        self._log()
+        if (suppressed := self._lines.passes()) is not None:
+            logger.warning("API requests refused: no key, or a wrong one", extra=suppressed)
         if self._delayed >= MOST_DELAYED:
             return False
         self._delayed += 1
@@ -46,14 +47,6 @@ class Access:
         finally:
             self._delayed -= 1
         return True
-
-    def _log(self) -> None:
-        self._refused += 1
-        now = time.monotonic()
-        if now - self._logged_at >= LOG_INTERVAL:
-            self._logged_at = now
-            logger.warning("API requests refused: no key, or a wrong one", extra={"count": self._refused})
-            self._refused = 0
 
     def apply(self, keys: Sequence[SecretStr], *, insecure: bool) -> None:
         """These keys count from now on."""

@@ -1,11 +1,12 @@
 """Batch: many commands in one request, for the price of one."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from msgspec.structs import astuple
 
-from gateway.api.publishing import Outcomes, Publisher, api_error
+from gateway.api.publishing import SLICE, Outcomes, Publisher, api_error
 from gateway.api.schemas import (
     ApiError,
     ApiRequest,
@@ -13,6 +14,7 @@ from gateway.api.schemas import (
     BatchReply,
     BatchRequest,
     BatchResult,
+    BroadcastRequest,
     PublishRequest,
 )
 from gateway.errors import BAD_REQUEST, RequestError
@@ -42,13 +44,27 @@ class Batches:
         commands = [_only(index, command) for index, command in enumerate(request.commands)]
         replies = [BatchReply()] * len(commands)
         run: list[int] = []
+        # Channels that the broadcasts may still have, together.
+        left = self._max_batch
+        worked = 0
         for index, (name, command) in enumerate(commands):
             if name == "publish":
                 run.append(index)
                 continue
             await self._publish(run, commands, replies)
             run.clear()
+            channels = len(command.channels) if isinstance(command, BroadcastRequest) else 0
+            if channels > left:
+                error = RequestError(BAD_REQUEST, f"more than {self._max_batch} channels in the batch (api.max_batch)")
+                replies[index] = BatchReply(error=api_error(error))
+                continue
+            left -= channels
             replies[index] = await self._reply(name, command)
+            worked += 1 + channels
+            if worked >= SLICE:
+                # Others get their turns, also where nothing had to be waited for.
+                worked = 0
+                await asyncio.sleep(0)
         await self._publish(run, commands, replies)
         return BatchResult(replies)
 

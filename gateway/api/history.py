@@ -13,6 +13,7 @@ from gateway.api.schemas import (
 from gateway.channels import Channels, ChannelSpec
 from gateway.epochs import continues
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE, RequestError
+from gateway.hub.fanout import footprint
 from gateway.messages import (
     DEFAULT_APP,
     HistoryPage,
@@ -24,10 +25,10 @@ from gateway.messages import (
 from gateway.node.node import Node
 from gateway.protocols.payload import as_json
 
-# Publications, and bytes of payload, that are read at once.
+# Publications, and bytes of them, that are read and made ready for the answer at once, in 2 ms.
 PART = 1_000
-PART_BYTES = 4 * 1024 * 1024
-# Bytes of payload in one answer.
+PART_BYTES = 1024 * 1024
+# Bytes of publications in one answer.
 MAX_BYTES = 32 * 1024 * 1024
 
 
@@ -41,18 +42,18 @@ class Histories:
     async def read(self, request: HistoryRequest) -> HistoryResult:
         spec, history = self._with_history(request.channel)
         since = Position(request.since.offset, request.since.epoch) if request.since is not None else None
-        found: list[Publication] = []
+        found: list[HistoryPublication] = []
         size = 0
         while True:
             page = await self._part(spec, history, request, since, len(found))
-            found += page.publications
-            size += sum(len(each.data) for each in page.publications)
+            found += map(publication, page.publications)
+            size += sum(map(footprint, page.publications))
             if size > MAX_BYTES:
                 raise RequestError(BAD_REQUEST, f"more than {MAX_BYTES} bytes: ask for parts, with limit and since")
             if not page.publications or len(found) == request.limit:
                 break
             since = Position(page.publications[-1].offset, page.top.epoch)
-        return HistoryResult([publication(each) for each in found], page.top.epoch, page.top.offset)
+        return HistoryResult(found, page.top.epoch, page.top.offset)
 
     async def remove(self, request: HistoryRemoveRequest) -> EmptyResult:
         spec, _ = self._with_history(request.channel)

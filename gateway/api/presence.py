@@ -1,5 +1,7 @@
 """Presence: who is in a channel, for backends."""
 
+import asyncio
+
 from msgspec import UNSET, Raw
 
 from gateway.api.schemas import (
@@ -14,6 +16,9 @@ from gateway.errors import NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP, Channel, ClientInfo
 from gateway.node.node import Node
 
+# Members that are made ready for an answer in one turn of the event loop, 0.3 ms.
+SLICE = 1_000
+
 
 class Members:
     """Reads presence through the node. Every method raises RequestError."""
@@ -24,7 +29,11 @@ class Members:
 
     async def presence(self, request: PresenceRequest) -> PresenceResult:
         members = await self._node.members(self._channel(request.channel))
-        return PresenceResult({member.client: info(member) for member in members})
+        found: dict[str, Info] = {}
+        for start in range(0, len(members), SLICE):
+            found.update((member.client, info(member)) for member in members[start : start + SLICE])
+            await asyncio.sleep(0)
+        return PresenceResult(found)
 
     async def stats(self, request: PresenceStatsRequest) -> PresenceStatsResult:
         return PresenceStatsResult(*await self._node.member_counts(self._channel(request.channel)))

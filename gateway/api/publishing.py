@@ -97,12 +97,12 @@ class Publisher:
         if (request.data is UNSET) == (request.b64data is UNSET):
             raise RequestError(BAD_REQUEST, "give one of data and b64data")
         if request.data is not UNSET:
-            kind, data = Kind.JSON, spliceable(bytes(request.data))
+            kind, data = Kind.JSON, bytes(request.data)
         else:
             assert request.b64data is not UNSET
             kind, data = Kind.BINARY, decoded(request.b64data, "b64data")
         check_size(len(data) + (len(encode(request.tags)) if request.tags else 0), self.message_size)
-        return kind, data
+        return kind, spliceable(data) if kind is Kind.JSON else data
 
 
 class Outcomes:

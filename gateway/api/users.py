@@ -90,12 +90,9 @@ class Users:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""
         if value is not UNSET and base64 is not UNSET:
             raise RequestError(BAD_REQUEST, f"give one of {name.removeprefix('b64')} and {name}")
-        if base64 is not UNSET:
-            text = checked_json(decoded(base64, name))
-        else:
-            text = b"" if value is UNSET else spliceable(bytes(value))
+        text = decoded(base64, name) if base64 is not UNSET else b"" if value is UNSET else bytes(value)
         check_size(len(text), self._message_size)
-        return text
+        return checked_json(text) if base64 is not UNSET else spliceable(text)
 
 
 def _close_code(code: int, reason: str) -> CloseCode:

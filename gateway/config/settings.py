@@ -162,7 +162,7 @@ class ApiSettings(Section):
     public: bool = Field(True, description="Serve /api on the public listener too, not only on the internal one.")
     max_body: Bytes = Field(4 * 1024 * 1024, description="Bytes of a request at most.")
     max_batch: Annotated[int, Field(ge=1)] = Field(
-        10_000, description="Commands of a batch, or channels of a broadcast, at most."
+        10_000, description="Commands of a batch, channels of a broadcast and of all in a batch, at most."
     )
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from gateway.messages import Event, Publication
-from gateway.protocols.base import DeltaProtocol, Message, WireProtocol
+from gateway.protocols.base import DIFFERENCE_BYTES, DeltaProtocol, Message, WireProtocol
+
+# What may be encoded in the time of one write, a few microseconds: events as they are, and bytes of differences.
+EVENTS_PER_WRITE = 4
+DIFFERENCE_PER_WRITE = 32
 
 # Messages to the bytes that are written to the socket.
 Framing = Callable[[Sequence[Message]], bytes]
@@ -28,6 +32,10 @@ class Encoder:
         """Events of one channel, in order, as one block of bytes."""
         return self.frame(self.protocol.events(events))
 
+    def cost(self, events: Sequence[Event]) -> int:
+        """As many writes take as long as encoding these."""
+        return len(events) // EVENTS_PER_WRITE
+
 
 class DeltaEncoder(Encoder):
     """Writes a publication as its difference from the one before; the first one whole."""
@@ -40,6 +48,10 @@ class DeltaEncoder(Encoder):
 
     def events(self, events: Sequence[Event]) -> bytes:
         return self.after(None, events)
+
+    def cost(self, events: Sequence[Event]) -> int:
+        compared = min(sum(len(event.data) for event in events), DIFFERENCE_BYTES)
+        return super().cost(events) + compared // DIFFERENCE_PER_WRITE
 
     def after(self, base: Publication | None, events: Sequence[Event]) -> bytes:
         """Events for those who got `base` last; None for those who got nothing yet."""

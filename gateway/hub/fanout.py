@@ -1,9 +1,13 @@
 """One channel's subscribers on this node, and what still has to be written to them."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
+from operator import length_hint
+from sys import getsizeof
 from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from msgspec.structs import astuple
 
 from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import Channel, Event, Publication
@@ -12,6 +16,8 @@ Write = Callable[[bytes], object]
 
 # Bytes that an event takes besides its payload: the objects that carry it.
 OVERHEAD = 256
+# Bytes of events that are encoded at once of what waits: encoding many is work too.
+SLICE = 256 * 1024
 
 
 class Subscriber(Protocol):
@@ -79,9 +85,11 @@ class _Backlog(Generic[S]):
         most = next(iter(self.starts.values())) - self.passed if self.starts else len(self.events)
         exclude = self.events[0].exclude_client
         batch: list[Event] = []
-        while len(batch) < most and self.events and self.events[0].exclude_client == exclude:
+        size = 0
+        while len(batch) < most and size < SLICE and self.events and self.events[0].exclude_client == exclude:
             batch.append(self.events.popleft())
-        self.size -= sum(map(footprint, batch))
+            size += footprint(batch[-1])
+        self.size -= size
         return batch
 
     def let_pass(self, count: int) -> None:
@@ -154,11 +162,15 @@ class Fanout(Generic[S]):
             self._fresh.pop(encoder, None)
             self._bases.pop(encoder, None)
 
-    def writes(self, events: Sequence[Event]) -> int:
-        """How many writes these events take."""
-        if len(events) == 1:
+    def cost(self, events: Sequence[Event]) -> int:
+        """As many writes take as long as encoding and writing these events."""
+        if len(events) == 1 and not self._bases and not self._fresh:
             return self.size
-        return self.size * sum(1 for _ in groupby(events, key=_exclusion))
+        return self.size * sum(1 for _ in groupby(events, key=_exclusion)) + self.encoding_cost(events)
+
+    def encoding_cost(self, events: Sequence[Event]) -> int:
+        """As many writes take as long as encoding these events."""
+        return sum(encoder.cost(events) for encoder in self._groups)
 
     def write_all(self, events: Sequence[Event]) -> Written:
         """Write to everybody at once.
@@ -171,11 +183,15 @@ class Fanout(Generic[S]):
                 writes: Collection[Write] = members.values()
                 if exclude:
                     writes = [write for subscriber, write in members.items() if subscriber.client != exclude]
-                for write in writes:
+                ahead = iter(writes)
+                owners: list[S] = []
+                for write in ahead:
                     try:
                         write(block)
                     except Exception:
-                        _owner(write, members).write_failed()
+                        # Whose it was, by the number of those to come: keeping count would cost every delivery.
+                        owners = owners or [each for each in members if not exclude or each.client != exclude]
+                        owners[-1 - length_hint(ahead)].write_failed()
                 count = len(writes)
                 deliveries += len(batch) * count
                 size += len(block) * count
@@ -267,14 +283,14 @@ class Fanout(Generic[S]):
         return used, Written(deliveries, size)
 
 
-def _owner(write: Write, members: Mapping[S, Write]) -> S:
-    """The subscriber that a write belongs to: the delivery loop knows only writes."""
-    return next(subscriber for subscriber, each in members.items() if each is write)
-
-
 def footprint(event: Event) -> int:
     """Bytes of memory that an event takes while it waits."""
-    return len(event.data) + OVERHEAD
+    size = len(event.data) + OVERHEAD
+    if event.info is not None:
+        size += sum(map(getsizeof, astuple(event.info)))
+    if type(event) is Publication and event.tags:
+        size += getsizeof(event.tags) + sum(map(getsizeof, event.tags)) + sum(map(getsizeof, event.tags.values()))
+    return size
 
 
 def _exclusion(event: Event) -> str:

@@ -113,14 +113,14 @@ class Hub(Generic[S]):
         if fanout is None:
             return 0
         self._schedule_turn()
-        writes = fanout.writes(events)
-        if fanout.busy or writes > self._budget:
+        cost = fanout.cost(events)
+        if fanout.busy or cost > self._budget:
             if not fanout.busy:
                 self._queue.append(fanout)
             dropped = fanout.wait(events, WAITING_LIMIT)
             self._metrics.fanout_dropped.add(dropped)
             return dropped
-        self._budget -= writes
+        self._budget -= cost
         self._observe(events)
         self._count(fanout.write_all(events))
         return 0
@@ -164,7 +164,9 @@ class Hub(Generic[S]):
     def _go_on(self, fanout: Fanout[S]) -> None:
         """Write more of what waits in one channel."""
         if not fanout.running:
-            self._observe(fanout.begin())
+            batch = fanout.begin()
+            self._observe(batch)
+            self._budget -= fanout.encoding_cost(batch)
         looked_at, written = fanout.advance(self._budget)
         # What nobody gets is no free turn either: it was encoded.
         self._budget -= max(looked_at, 1)

@@ -1,6 +1,5 @@
 """Channels of which only the newest value of each key counts: what is read of them, and how often it is passed on."""
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
@@ -26,8 +25,6 @@ from gateway.messages import (
 from gateway.metrics import Metrics
 from gateway.node.joiner import Changed, Joined
 from gateway.scheduler import Scheduler
-
-logger = logging.getLogger(__name__)
 
 # Seconds between attempts to read the values.
 FIRST_DELAY = 0.05
@@ -55,6 +52,9 @@ class Surroundings(Protocol):
 
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> object:
         """Read all values."""
+
+    def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
+        """Call `again` after `delay` seconds, and not before anything can be read at all."""
 
     def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         """Write to all who have joined a lane. False when some could not be kept for later, and were dropped."""
@@ -201,6 +201,12 @@ class LatestChannel:
 
     # What arrives
 
+    @property
+    def is_aging(self) -> bool:
+        """Whether some value may be too old by now: the values that are kept say so."""
+        oldest = self._oldest(self.around.scheduler.time())
+        return any(each.time < oldest for each in self._values.values())
+
     def receive(self, publications: Sequence[Publication]) -> None:
         """What the bus brought."""
         self.active = True
@@ -277,8 +283,11 @@ class LatestChannel:
 
     def _current(self, now: float) -> Iterable[Publication]:
         """Values that are not too old."""
-        oldest = (now - self.latest.ttl) * 1000
-        return [each for each in self._values.values() if each.time >= oldest]
+        return [each for each in self._values.values() if each.time >= self._oldest(now)]
+
+    def _oldest(self, now: float) -> float:
+        """When a value that is just not too old was published, Unix time in milliseconds."""
+        return (now - self.latest.ttl) * 1000
 
     # What goes out
 
@@ -305,6 +314,9 @@ class LatestChannel:
         each.next_at = self.around.scheduler.now() + each.interval
         # Offsets have holes here, which clients would take for gaps.
         self._deliver(each, [structs.replace(value, offset=0) for value in each.sent.values()])
+        if not self.around.is_busy(each.channel):
+            # It is written.
+            each.sent = {}
 
     def _deliver(self, each: _Lane, events: Sequence[Event]) -> None:
         if not self.around.deliver(each.channel, events):
@@ -333,8 +345,7 @@ class LatestChannel:
         if self._closed:
             return
         if isinstance(outcome, RequestError):
-            logger.warning("channel %s: its values could not be read: %s", self.channel.name, outcome)
-            self._check_later()
+            self._check_later(outcome)
             for joiner in list(self._joiners):
                 joiner.advance(outcome)
             return
@@ -345,9 +356,9 @@ class LatestChannel:
             self.around.guard.failed("latest", self.channel.name)
             self._check_later()
 
-    def _check_later(self) -> None:
+    def _check_later(self, error: RequestError | None = None) -> None:
         self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
-        self.around.scheduler.call_later(self._delay, self.check)
+        self.around.retry(self.channel, self._delay, self.check, error)
 
     def _take(self, page: HistoryPage, recent: Sequence[Publication]) -> None:
         """What was read, and what came meanwhile."""

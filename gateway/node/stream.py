@@ -47,6 +47,9 @@ class Surroundings(Protocol):
     ) -> None:
         """Read when it is its turn; `issued` is called when the read is on its way."""
 
+    def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
+        """Call `again` after `delay` seconds, and not before anything can be read at all."""
+
     def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         """Write to all who have joined. False when some could not be kept for later, and were dropped."""
 
@@ -317,7 +320,7 @@ class Stream:
 
     def _conclude(self, read: Read, outcome: HistoryPage | RequestError) -> None:
         if isinstance(outcome, RequestError):
-            self._check_later(read)
+            self._check_later(read, outcome)
             for joiner in list(self._joiners):
                 joiner.fail(outcome)
             return
@@ -352,11 +355,11 @@ class Stream:
             self._pass_on(held)
         self._wake()
 
-    def _check_later(self, read: Read) -> None:
+    def _check_later(self, read: Read, error: RequestError | None = None) -> None:
         """What is asked again takes the place of `read`; until then nothing is delivered."""
         self.end(read)
         self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
-        self.around.scheduler.call_later(self._delay, partial(self._check_again, read))
+        self.around.retry(self.channel, self._delay, partial(self._check_again, read), error)
 
     def _check_again(self, read: Read) -> None:
         if self._check is read:

@@ -1,5 +1,6 @@
 """The channels with history, or with latest values, that this node has subscribers for."""
 
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from gateway.broker.base import Broker, Standing
 from gateway.errors import INTERNAL, RequestError
 from gateway.guard import Guard
 from gateway.hub.budget import Holder
+from gateway.log import LogLimit
 from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.metrics import Metrics
 from gateway.node.joiner import Changed, Joiner, PageDone
@@ -18,8 +20,13 @@ from gateway.node.latest import LatestChannel, LatestJoiner
 from gateway.node.stream import Stream
 from gateway.scheduler import Scheduler
 
-# Reads under way at once: each may bring as much as `max_bytes`.
+logger = logging.getLogger(__name__)
+
+# Reads under way at once: each may bring as much as `max_bytes`. No more are started, or begun again, in one turn.
 READS = 64
+# Seconds between two looks whether anything can be read again, and between two lines about what could not be.
+LOOK_INTERVAL = 1.0
+LOG_INTERVAL = 5.0
 # Every channel on which nothing arrives is compared with the broker so often, seconds.
 IDLE_INTERVAL = 30.0
 # Seconds between two looks at least. Of 100,000 channels each is for 834, which are compared together.
@@ -77,6 +84,10 @@ class Streams:
         # (Ordered: a dict looks for its first entry behind all that were removed, which many thousands may have been.)
         self._waiting: OrderedDict[tuple[Channel, HistoryQuery | Latest], _Read] = OrderedDict()
         self._issuing = False
+        # What is asked again when the broker is healthy.
+        self._stranded: OrderedDict[Channel, Callable[[], None]] = OrderedDict()
+        self._looking = False
+        self._failures = LogLimit(LOG_INTERVAL, scheduler.now)
         # In the order in which they are looked at.
         self._idle: deque[Stream | LatestChannel] = deque()
         self._ticking = False
@@ -130,6 +141,7 @@ class Streams:
         stream = self._streams.get(channel)
         if stream is not None and not stream.is_used:
             del self._streams[channel]
+            self._stranded.pop(channel, None)
             stream.close()
 
     def receive(self, stream: Stream | LatestChannel, events: Sequence[Event]) -> None:
@@ -178,7 +190,10 @@ class Streams:
 
     def _issue(self) -> None:
         self._issuing = False
-        while self._waiting and self._reads < READS:
+        # (A broker that refuses at once would otherwise have all of them in one turn.)
+        for _ in range(READS - self._reads):
+            if not self._waiting:
+                return
             _, read = self._waiting.popitem(last=False)
             self._reads += 1
             for issued in read.issued:
@@ -192,6 +207,35 @@ class Streams:
         for done in read.done:
             # One caller's fault must not keep the others waiting.
             self.guard.call("completion", "", done, outcome)
+
+    def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
+        """As in Surroundings. Thousands of channels ask while there is no broker: then they wait for it together."""
+        if error is not None and (suppressed := self._failures.passes()) is not None:
+            logger.warning("channel %s could not be read: %s", channel.name, error, extra=suppressed)
+        self.scheduler.call_later(delay, partial(self._try_again, channel, again))
+
+    def _try_again(self, channel: Channel, again: Callable[[], None]) -> None:
+        if self._broker.health().ok:
+            again()
+        elif channel in self._streams:
+            self._stranded[channel] = again
+            self._look_later(LOOK_INTERVAL)
+
+    def _look_later(self, delay: float) -> None:
+        if self._stranded and not self._looking:
+            self._looking = True
+            self.scheduler.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        """Whether the broker is healthy again: then all of them, a few a turn."""
+        self._looking = False
+        if not self._broker.health().ok:
+            self._look_later(LOOK_INTERVAL)
+            return
+        for _ in range(min(READS, len(self._stranded))):
+            channel, again = self._stranded.popitem(last=False)
+            self.guard.call("check", channel.name, again)
+        self._look_later(0.0)
 
     def _stands_elsewhere(self, standing: Standing) -> None:
         stream = self._streams.get(standing.channel)
@@ -209,9 +253,14 @@ class Streams:
             if self._streams.get(stream.channel) is not stream:
                 continue
             self._idle.append(stream)
-            if stream.active:
-                stream.active = False
-            elif isinstance(stream, LatestChannel) or stream.is_aging:
+            active, stream.active = stream.active, False
+            if isinstance(stream, LatestChannel):
+                # That something came says nothing of the age of the other values.
+                if not active or stream.is_aging:
+                    self.guard.call("check", stream.channel.name, stream.check)
+            elif active:
+                continue
+            elif stream.is_aging:
                 self.guard.call("check", stream.channel.name, stream.check)
             elif stream.live and stream.position is not None:
                 quiet.append(Standing(stream.channel, stream.history, stream.position))

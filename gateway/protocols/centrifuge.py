@@ -23,7 +23,7 @@ from gateway.messages import (
     Request,
     SubscribeResult,
 )
-from gateway.protocols.base import Message
+from gateway.protocols.base import DIFFERENCE_BYTES, Message
 from gateway.protocols.centrifuge_commands import decode
 from gateway.protocols.fossil import LIMIT as DELTA_LIMIT
 from gateway.protocols.fossil import create_delta
@@ -117,9 +117,17 @@ class CentrifugeProtocol:
         """Payloads are JSON strings here: of the payload, or of a Fossil delta from the one before."""
         head = _push_head(events[0].channel.name)
         lines = []
+        left = DIFFERENCE_BYTES
         for event in events:
             if type(event) is Publication:
-                lines.append(b'%b"pub":%b}}' % (head, _publication(event, _difference(base, event))))
+                whole = as_json(event)
+                data = b""
+                if base is not None and len(whole) <= min(left, DELTA_LIMIT):
+                    left -= len(whole)
+                    data = _difference(as_json(base), whole)
+                data = data or _text(whole)
+                lines.append(b'%b"pub":%b}}' % (head, _publication(event, data)))
+                # For the client, too, whatever came last is the base of the next.
                 base = event
             else:
                 lines.append(b"%b%b}}" % (head, _event(event)))
@@ -188,7 +196,7 @@ def _subscription(result: SubscribeResult) -> bytes:
 def _recovered(result: SubscribeResult) -> Iterator[bytes]:
     """Each whole, also where differences were agreed on."""
     for publication in result.publications:
-        yield _publication(publication, _difference(None, publication) if result.delta else b"")
+        yield _publication(publication, _text(as_json(publication)) if result.delta else b"")
 
 
 def _client_info(info: ClientInfo) -> bytes:
@@ -216,16 +224,17 @@ def _frames(lines: Iterable[bytes]) -> Sequence[Message]:
     return frames
 
 
-def _difference(base: Publication | None, publication: Publication) -> bytes:
-    """The `data` member, and `delta`, of a publication that may be written as a difference."""
-    whole = as_json(publication)
-    if base is not None:
-        before = as_json(base)
-        if max(len(before), len(whole)) <= DELTA_LIMIT:
-            delta = create_delta(before, whole)
-            if len(delta) < len(whole):
-                return b'%b,"delta":true' % _quote(delta.decode())
+def _text(whole: bytes) -> bytes:
+    """The `data` member of a publication that is not written as a difference, where others may be."""
     return _quote(whole.decode())
+
+
+def _difference(before: bytes, whole: bytes) -> bytes:
+    """The `data` member, and `delta`, of a payload as its difference from the one before; empty if it does not pay."""
+    if len(before) > DELTA_LIMIT:
+        return b""
+    delta = create_delta(before, whole)
+    return b'%b,"delta":true' % _quote(delta.decode()) if len(delta) < len(whole) else b""
 
 
 def _publication(publication: Publication, data: bytes = b"") -> bytes:

@@ -138,6 +138,19 @@ def test_too_many_commands_or_channels_are_refused_whole(small: Site) -> None:
         assert small.errors("107") == 3
 
 
+def test_the_channels_of_all_broadcasts_in_a_batch_count_together(small: Site) -> None:
+    """Those that would have too many fail; a smaller one, and other commands, still have room."""
+    with Api(small) as api:
+        commands = [{"broadcast": {"channels": ["news"] * count, "data": 0}} for count in (2, 2, 1)]
+        replies = batch(api, *commands)
+        assert ["broadcast" in reply for reply in replies] == [True, False, True]
+        assert "api.max_batch" in replies[1]["error"]["message"]
+        assert batch(api, {"broadcast": {"channels": ["news"] * 3, "data": 0}}, publish("news", 1))[1] == {
+            "publish": {}
+        }
+        assert "info" in batch(api, {"broadcast": {"channels": ["news"] * 3, "data": 0}}, {"info": {}})[1]
+
+
 def test_a_body_that_is_too_large_is_413(small: Site) -> None:
     """api.max_body, on both listeners; the answer has the shape of all errors."""
     for internal in (False, True):
@@ -148,14 +161,27 @@ def test_a_body_that_is_too_large_is_413(small: Site) -> None:
             assert api.checked("publish", content, response)["error"]["code"] == 413
 
 
-@pytest.mark.parametrize("method", ["batch", "broadcast"])
+def few(names: list[str]) -> list[schemas.BroadcastRequest]:
+    """Broadcasts that are each too small to be cut."""
+    return [
+        schemas.BroadcastRequest(channels=names[at : at + 50], data=msgspec.Raw(b"1"))
+        for at in range(0, len(names), 50)
+    ]
+
+
+@pytest.mark.parametrize("method", ["batch", "broadcast", "broadcasts", "refused"])
 def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str) -> None:
     """Others get a turn of the loop after every hundred publishes."""
     names = [f"many:{number}" for number in range(10_000)]
     request = {
         "batch": schemas.BatchRequest([schemas.BatchCommand(schemas.PublishRequest(channel=name)) for name in names]),
         "broadcast": schemas.BroadcastRequest(channels=names, data=msgspec.Raw(b"1")),
+        "broadcasts": schemas.BatchRequest([schemas.BatchCommand(broadcast=each) for each in few(names)]),
+        "refused": schemas.BatchRequest(
+            [schemas.BatchCommand(presence=schemas.PresenceRequest(channel=name)) for name in names]
+        ),
     }[method]
+    method = "broadcast" if method == "broadcast" else "batch"
     turns = 0
 
     async def count_turns() -> None:

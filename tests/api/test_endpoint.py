@@ -184,9 +184,14 @@ def test_fields_that_are_to_come_are_108(site: Site, api: Api, method: str, body
     assert replies[0]["error"]["code"] == 108
 
 
-@pytest.mark.parametrize("over", [{"data": "x" * 65_535}, {"b64data": "eHh4" * 21_846}, {"tags": {"t": "x" * 65_536}}])
+DEEP = [json.loads("[" * 200 + "]" * 200), "x" * 65_535]
+
+
+@pytest.mark.parametrize(
+    "over", [{"data": "x" * 65_535}, {"data": DEEP}, {"b64data": "eHh4" * 21_846}, {"tags": {"t": "x" * 65_536}}]
+)
 def test_too_large_publications_are_107(site: Site, api: Api, over: dict[str, Any]) -> None:
-    """limits.message_size counts the payload as it is delivered, quotes included, and the tags."""
+    """limits.message_size counts the payload as it is delivered, quotes included, and the tags; before all else."""
     message = refused(
         site,
         api,
@@ -201,8 +206,9 @@ def test_too_large_publications_are_107(site: Site, api: Api, over: dict[str, An
 def test_too_large_infos_are_107(site: Site, api: Api) -> None:
     """They go out with every publication of the subscribed connection."""
     for field in ("info", "data"):
-        body = {"user": "ada", "channel": "news", field: "x" * 65_535}
-        assert "limits.message_size" in refused(site, api, "subscribe", body, 107)
+        for value in ("x" * 65_535, DEEP):
+            body = {"user": "ada", "channel": "news", field: value}
+            assert "limits.message_size" in refused(site, api, "subscribe", body, 107)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """History and presence over the HTTP API, by hand and with the client `cent`."""
 
+import asyncio
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Iterator
+from typing import Any, cast
 
 import cent
 import httpx
@@ -10,6 +11,11 @@ import pytest
 import requests
 
 from gateway.api import history
+from gateway.api.presence import SLICE, Members
+from gateway.api.schemas import PresenceRequest, PresenceResult
+from gateway.channels import Channels
+from gateway.messages import Channel, ClientInfo
+from gateway.node.node import Node
 from tests.api.clients import native, plain
 from tests.api.conftest import TRANSPORT, Api
 from tests.api.site import KEY, OPEN, Site, running, settings_of
@@ -139,3 +145,24 @@ def test_what_clients_publish_is_kept(site: Site, api: Api) -> None:
         assert [each["data"] for each in found] == ["text", {"base64": "/w=="}]
         assert all(each["info"]["user"] == "" for each in found)
         assert all(each["time"] > 1_600_000_000_000 for each in found)
+
+
+def test_many_members_are_made_ready_in_slices() -> None:
+    """The answer has them all; others get their turns meanwhile."""
+    members = [ClientInfo("u", f"c{number}") for number in range(5 * SLICE)]
+
+    class Crowded:
+        async def members(self, channel: Channel) -> list[ClientInfo]:
+            return members
+
+    async def turns_of(reading: Awaitable[PresenceResult]) -> int:
+        turns = 0
+        task = asyncio.ensure_future(reading)
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert list((await task).presence) == [member.client for member in members]
+        return turns
+
+    presence = Members(cast(Node, Crowded()), Channels(settings_of(namespaces={"kept": KEPT})))
+    assert asyncio.run(turns_of(presence.presence(PresenceRequest(channel="kept:a")))) >= 5

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 from centrifuge.fossil import apply_delta
 
-from gateway.hub.encoder import DeltaEncoder, Encoder
+from gateway.hub.encoder import DIFFERENCE_PER_WRITE, DeltaEncoder, Encoder
 from gateway.hub.hub import TURN_WRITES, Hub
 from gateway.messages import Channel, ClientInfo, Kind, Membership, Publication
 from gateway.metrics import Metrics
+from gateway.protocols import centrifuge
+from gateway.protocols.base import DIFFERENCE_BYTES
 from gateway.protocols.centrifuge import CentrifugeProtocol
-from gateway.protocols.fossil import LIMIT
+from gateway.protocols.fossil import LIMIT, create_delta
 from tests.fakes import Faultless, ManualScheduler
 
 ROOM = Channel("default", "room")
@@ -124,6 +126,7 @@ def test_no_difference_where_it_would_not_pay(room: Room) -> None:
     reader = room.join()
     for value in (1, 2, "x" * LIMIT, "x" * LIMIT + "y", {"a": 1}):
         room.publish(value)
+    room.scheduler.run()
     assert reader.got == [1, 2, "x" * LIMIT, "x" * LIMIT + "y", {"a": 1}]
     assert reader.differences == 0
 
@@ -137,6 +140,47 @@ def test_other_kinds_are_differences_of_what_is_shown(room: Room) -> None:
     room.hub.deliver(ROOM, [Publication(ROOM, b"\xff", Kind.BINARY)])
     assert reader.got == ["ü" * 300 + str(number) for number in range(3)] + [{"base64": "/w=="}]
     assert reader.differences == 2
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of each payload whose difference from the one before was computed."""
+    sizes: list[int] = []
+
+    def counting(source: bytes, target: bytes) -> bytes:
+        sizes.append(len(target))
+        return create_delta(source, target)
+
+    monkeypatch.setattr(centrifuge, "create_delta", counting)
+    return sizes
+
+
+def test_of_many_at_once_those_beyond_a_share_are_whole(room: Room, compared: list[int]) -> None:
+    """Differences take far longer than writes; the next one is again a difference, from the whole one before."""
+    reader = room.join()
+    values = [{**TEXT, "number": number, "filling": "x" * (LIMIT // 2)} for number in range(20)]
+    room.publish(*values)
+    room.scheduler.run()
+    assert DIFFERENCE_BYTES - LIMIT < sum(compared) <= DIFFERENCE_BYTES
+    assert reader.differences == len(compared)
+    room.publish({**TEXT, "number": 20})
+    assert reader.got == [*values, {**TEXT, "number": 20}]
+    assert reader.differences == len(compared)
+
+
+def test_a_turn_computes_few_differences_however_few_subscribers_there_are(room: Room, compared: list[int]) -> None:
+    """They count as the writes that take as long. What waits meanwhile goes out in order."""
+    reader = room.join()
+    texts = [str(number) + "x" * (LIMIT // 2) for number in range(60)]
+    for text in texts:
+        room.publish(text)
+    largest = seen = 0
+    while True:
+        largest, seen = max(largest, sum(compared) - seen), sum(compared)
+        if not room.scheduler.turn():
+            break
+    assert reader.got == texts
+    assert 0 < largest <= TURN_WRITES * DIFFERENCE_PER_WRITE + DIFFERENCE_BYTES
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.hub import hub as hub_module
-from gateway.hub.encoder import Encoder
-from gateway.hub.fanout import OVERHEAD
+from gateway.hub.encoder import EVENTS_PER_WRITE, Encoder
+from gateway.hub.fanout import OVERHEAD, SLICE, footprint
 from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
-from gateway.messages import Channel, Event, Publication
+from gateway.messages import Channel, ClientInfo, Event, Membership, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
@@ -358,3 +358,65 @@ def test_order_and_completeness_hold_for_any_schedule(steps: list[tuple[str, int
     scheduler.run()
     assert all(reader.got() == expected for reader, _, expected in present)
     assert all(reader.got() == expected[: len(reader.got())] for reader, expected in left)
+
+
+def test_what_waits_is_encoded_in_slices(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
+    """Encoding thousands of events takes long too, even for one subscriber."""
+    protocol = CountingProtocol()
+    (member,) = readers(hub, Encoder(protocol, lines, b""), 1)
+    sent = [publication(str(number)) for number in range(8 * SLICE // OVERHEAD)]
+    hub.deliver(NEWS, sent)
+    assert member.got() == []
+    largest = done = 0
+    while scheduler.turn():
+        largest, done = max(largest, len(member.got()) - done), len(member.got())
+    assert member.got() == [event.data for event in sent]
+    assert largest <= TURN_WRITES * EVENTS_PER_WRITE + SLICE // OVERHEAD
+    assert protocol.encoded >= 8
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Publication(NEWS, b"1", tags={"tag": "x" * 60_000}),
+        Publication(NEWS, b"1", tags={"x" * 60_000: ""}),
+        Publication(NEWS, b"1", tags={f"tag {number}": "" for number in range(1_000)}),
+        Publication(NEWS, b"1", info=ClientInfo("u", "c", b"x" * 60_000)),
+        Publication(NEWS, b"1", info=ClientInfo("u", "c", b"", b"x" * 60_000)),
+        Membership(NEWS, ClientInfo("u" * 60_000, "c"), joined=True),
+    ],
+)
+def test_whatever_an_event_holds_counts_while_it_waits(event: Event) -> None:
+    """As the memory it takes: a thousand short tags take far more than their characters."""
+    assert footprint(event) >= 60_000
+    assert footprint(Publication(NEWS, b"1")) == 1 + OVERHEAD
+
+
+class Failing(Reader):
+    """A subscriber whose write fails, once it is another one: its connection has paused."""
+
+    def __init__(self, client: str, hub: Hub[Reader], encoder: Encoder) -> None:
+        super().__init__(client)
+        self.failed = 0
+        self._hub = hub
+        self._encoder = encoder
+
+    def write(self, block: bytes) -> None:
+        self._hub.redirect(NEWS, self, self._encoder, self.blocks.append)
+        raise RuntimeError("a fault of the transport")
+
+    def write_failed(self) -> None:
+        self.failed += 1
+
+
+@pytest.mark.parametrize("exclude", ["", "c1"])
+def test_those_whose_writes_fail_are_told(hub: Hub[Reader], exclude: str) -> None:
+    """Each once, and no other one; their writes may have been exchanged by then."""
+    encoder = plain_encoder()
+    members = [Failing(f"c{number}", hub, encoder) for number in range(6)]
+    for number, member in enumerate(members):
+        hub.add(NEWS, member, encoder, member.write if number % 2 else member.blocks.append)
+    hub.deliver(NEWS, [publication("a", exclude=exclude)])
+    told = [member.client != exclude and number % 2 for number, member in enumerate(members)]
+    assert [member.failed for member in members] == told
+    assert [bool(member.blocks) for member in members] == [number % 2 == 0 for number in range(6)]

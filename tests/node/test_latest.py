@@ -1,6 +1,6 @@
 """Latest values on one node: what is read, what is passed on, and when."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -36,16 +36,22 @@ class Around:
         self.delivered: dict[Channel, list[tuple[str, bytes]]] = {}
         self.times: list[float] = []
         self.busy = False
+        # Whether what is delivered still has to be written.
+        self.slow = False
         # How many of the next deliveries do not fit.
         self.full = 0
 
     def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> None:
         self.asked.append(done)
 
+    def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
+        self.time.call_later(delay, again)
+
     def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
         if self.full:
             self.full -= 1
             return False
+        self.busy = self.slow
         self.times.append(self.time.now())
         got = self.delivered.setdefault(channel, [])
         got += [((each.tags or {}).get("key", ""), each.data) for each in events if isinstance(each, Publication)]
@@ -163,11 +169,13 @@ def test_what_the_hub_had_to_drop_goes_out_again(around: Around) -> None:
     around.time.run()
     assert around.delivered == {}
     channel.receive([around.now(6, "a", "6")])
+    around.slow = True
     around.time.advance(1)
     everything = [("b", b"null"), ("c", b"5"), ("a", b"6")]
     assert around.delivered[joiner.lane] == everything
     around.full = 1
     channel.pass_on([Publication(DASH, b"typing")])
+    around.busy = False
     around.time.advance(1)
     assert around.delivered[joiner.lane] == everything * 2
 
@@ -251,6 +259,17 @@ def test_old_values_are_not_given_to_anybody(around: Around) -> None:
     assert entered(channel)[1] == [b"1"]
     around.time.advance(2)
     assert entered(channel)[1] == []
+
+
+def test_what_is_written_is_not_kept_for_another_time(around: Around) -> None:
+    """Only while the hub may still have to drop it."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    joiner, _ = entered(channel)
+    channel.receive([around.now(1, "a", "1")])
+    around.time.run()
+    assert around.delivered[joiner.lane] == [("a", b"1")]
+    assert channel._lanes[joiner.lane].sent == {}
 
 
 def test_it_is_used_while_somebody_is_there(around: Around) -> None:

@@ -1,16 +1,18 @@
 """Reads of streams: how many at once, what is kept meanwhile, and how quiet channels are looked at."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from gateway.broker.base import Standing
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, HistoryQuery, Latest, Position, Retention
+from gateway.messages import Channel, HistoryQuery, Latest, Position, Publication, Retention
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
-from gateway.node.streams import IDLE_INTERVAL, READS, TICK
+from gateway.node.latest import LatestChannel
+from gateway.node.streams import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK
 from tests.node.site import Site, make_node
 from tests.node.world import KEPT, ROOM, Reader, World
 
@@ -184,3 +186,96 @@ def test_idle_channels_are_looked_at_a_few_at_a_time() -> None:
         most = max(most, len(asked) - before)
     assert len(set(asked)) == 3000
     assert most <= 2 * 3000 * TICK / IDLE_INTERVAL
+
+
+class Crowd(Site):
+    """A node with many channels that have joined, and a count of the reads that are begun."""
+
+    def __init__(self, delivery: str, count: int) -> None:
+        super().__init__()
+        namespace = NamespaceSettings.model_validate({"delivery": delivery})
+        self.node = make_node(self, ServerSettings(namespaces={"kept": namespace}))
+        self.reads = 0
+        self.broker.read = self._counting(self.broker.read)  # type: ignore[method-assign]
+        self.broker.values = self._counting(self.broker.values)  # type: ignore[method-assign]
+        for number in range(count):
+            channel = Channel("default", f"kept:{number}")
+            self.node.acquire(channel, lambda error: None)
+            if delivery == "latest":
+                latest = Latest(tag="key", keys=1_000, ttl=60, interval=1.0)
+                self.node.streams.join_latest(channel, latest, 1.0, lambda error: None)
+            else:
+                self.node.streams.join(channel, KEPT, None, lambda error: None, cache=False)
+        self.scheduler.run()
+
+    def _counting(self, read: Callable[..., None]) -> Callable[..., None]:
+        def counting(*arguments: Any) -> None:
+            self.reads += 1
+            read(*arguments)
+
+        return counting
+
+    def turns(self) -> list[int]:
+        """Reads begun in each turn until nothing is due."""
+        begun: list[int] = []
+        while True:
+            before = self.reads
+            if not self.scheduler.turn():
+                return begun
+            begun.append(self.reads - before)
+
+
+@pytest.mark.parametrize("delivery", ["latest", "recoverable"])
+def test_while_there_is_no_broker_nobody_asks_again_and_again(delivery: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each channel is read once more when it is back, a few a turn; the log tells of it at intervals, with a count."""
+    channels = 5 * READS
+    crowd = Crowd(delivery, channels)
+    crowd.broker.up = False
+    for number in range(channels):
+        stream = crowd.node.streams.find(Channel("default", f"kept:{number}"))
+        assert stream is not None
+        stream.check()
+    assert max(crowd.turns()) <= READS
+    crowd.scheduler.advance(10.0)
+    assert len([record for record in caplog.records if "could not be read" in record.message]) <= 4
+    crowd.reads = 0
+    crowd.scheduler.advance(20.0)
+    # Once an idle interval each channel with latest values is looked at anyway.
+    assert crowd.reads <= channels
+    crowd.scheduler.advance(LOOK_INTERVAL)
+    crowd.reads = 0
+    crowd.broker.up = True
+    crowd.scheduler.advance(LOOK_INTERVAL)
+    assert channels <= crowd.reads <= 1.2 * channels
+
+
+def test_what_a_broker_refuses_at_once_is_spread_over_turns() -> None:
+    """Thousands of channels may wait for their turn when the link breaks."""
+    crowd = Crowd("recoverable", 5 * READS)
+    crowd.broker.hold = True
+    for number in range(5 * READS):
+        stream = crowd.node.streams.find(Channel("default", f"kept:{number}"))
+        assert stream is not None
+        stream.check()
+    assert sum(crowd.turns()) == READS
+    crowd.broker.up, crowd.broker.hold = False, False
+    crowd.broker.release()
+    begun = crowd.turns()
+    assert (sum(begun), max(begun)) == (4 * READS, READS)
+
+
+def test_old_values_of_a_channel_that_is_never_quiet_are_forgotten() -> None:
+    """One key is written all the time, others once: the node asks the broker what is left."""
+    crowd = Crowd("latest", 1)
+    channel = Channel("default", "kept:0")
+    stream = crowd.node.streams.find(channel)
+    assert isinstance(stream, LatestChannel)
+    latest = stream.latest
+    for second in range(int(2 * IDLE_INTERVAL + latest.ttl)):
+        for key in ("busy", f"once {second}"):
+            publication = Publication(channel, b"1", tags={"key": key}, time=int(crowd.scheduler.time() * 1000))
+            crowd.node.on_events(channel, [crowd.broker.streams.set_value(publication, latest)])
+        if second == 1:
+            crowd.reads = 0
+        crowd.scheduler.advance(1.0)
+    assert 1 <= crowd.reads <= 5

@@ -28,6 +28,7 @@ from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.guard import Guard
+from gateway.log import LogLimit
 from gateway.messages import (
     PUBLISHED,
     Channel,
@@ -39,6 +40,7 @@ from gateway.messages import (
     PublishOptions,
     PublishResult,
     Retention,
+    User,
 )
 from gateway.metrics import Metrics
 from gateway.repeating import Repeating
@@ -47,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 # Seconds between warnings of messages that cannot be read; all are counted.
 WARN_INTERVAL = 10.0
+# What one user may have under way, of what is left for all. Alone it gets a fifth of the limit, for which the others
+# wait; two get a sixth each.
+SHARE = 0.25
 
 
 def _no_rules(channel: Channel) -> PresenceRules:
@@ -84,7 +89,9 @@ class RedisBroker:
         self._reads = StreamReads(self._reader, keys, self._after_error, self._warn)
         self._reaper = Reaper(registry, self.presence, keys, rules, guard)
         self._subscribed = False
-        self._warn_at = 0.0
+        # Bytes of publishes by whose they are.
+        self._under_way: dict[User | None, int] = {}
+        self._unreadable_lines = LogLimit(WARN_INTERVAL)
         self._heartbeat = Heartbeat(
             self._publisher,
             keys.node(uid),
@@ -130,7 +137,7 @@ class RedisBroker:
 
     def health(self) -> Health:
         for link, what in ((self._publisher, "published"), (self._reader, "read")):
-            if link.current is None or not link.current.writable:
+            if link.current is None or not link.current.usable:
                 return Health(False, f"nothing can be {what}: {link.trouble}")
         if not self._subscribed:
             return Health(False, f"nothing is received: {self._subscriber.trouble}")
@@ -142,16 +149,20 @@ class RedisBroker:
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         link = self._publisher.current
-        if link is None or not link.writable:
+        if link is None or not link.usable:
             self._refuse("unavailable", self._publisher.trouble, done)
             return
-        if link.pending_bytes > self._settings.pending_limit:
+        payer = _payer(publication)
+        if self._under_way.get(payer, 0) > SHARE * (self._settings.pending_limit - link.pending_bytes):
             self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
             return
         metrics = self._metrics
         started = self._loop.time()
+        command = self._publish_command(publication, options, link)
+        self._count(payer, len(command))
 
         def replied(reply: Any) -> None:
+            self._count(payer, -len(command))
             if isinstance(reply, Exception):
                 done(self._failure(reply))
                 return
@@ -169,7 +180,15 @@ class RedisBroker:
             metrics.publish_latency.observe(self._loop.time() - started)
             done(result)
 
-        link.send(self._publish_command(publication, options, link), replied)
+        link.send(command, replied)
+
+    def _count(self, payer: User | None, size: int) -> None:
+        if payer is None:
+            return
+        if under_way := self._under_way.get(payer, 0) + size:
+            self._under_way[payer] = under_way
+        else:
+            del self._under_way[payer]
 
     def _publish_command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
         if options.history is not None:
@@ -280,12 +299,10 @@ class RedisBroker:
 
     def _warn(self, channel: Channel | None, error: EnvelopeError) -> None:
         self._metrics.broker_invalid.add()
-        now = self._loop.time()
-        if now >= self._warn_at:
-            # While one version replaces another, there may be thousands a second.
-            self._warn_at = now + WARN_INTERVAL
+        # While one version replaces another, there may be thousands a second.
+        if (suppressed := self._unreadable_lines.passes()) is not None:
             where = {"channel": channel.name} if channel is not None else {}
-            logger.warning("what another one wrote to Redis could not be read: %s", error, extra=where)
+            logger.warning("what another one wrote to Redis could not be read: %s", error, extra=suppressed | where)
 
     def _on_own(self, bus: bytes, payload: bytes) -> None:
         """Heartbeats and control messages. Raises EnvelopeError."""
@@ -418,6 +435,15 @@ class RedisBroker:
         """The server is not the one it was: everything is done anew, on whatever is behind the address now."""
         for link in (self._publisher, self._reader, self._subscriber):
             link.abort(reason)
+
+
+def _payer(publication: Publication) -> User | None:
+    """Whose publishes under way count together; None for a backend's, which count for nobody.
+
+    Connections without a user count one by one.
+    """
+    info = publication.info
+    return User(publication.channel.app, info.user or info.client) if info is not None else None
 
 
 def _ignore(reply: Any) -> None:

@@ -25,8 +25,10 @@ Done = Callable[[Any], object]
 # Called with the messages of subscribed channels in one read of the socket: (bus channel, payload).
 OnMessages = Callable[[list[tuple[bytes, bytes]]], None]
 
-# Bytes of commands in the socket's buffer above which new ones are refused.
+# Bytes of commands in the socket's buffer above which the others wait in front of it.
 HIGH_WATER = 1024 * 1024
+# Seconds for which nothing goes on, while others wait, until Redis is taken for one that does not read.
+PATIENCE = 1.0
 # How often a link looks at its oldest unanswered command, and pings when there is none. Seconds.
 CHECK_INTERVAL = 0.25
 PING_INTERVAL = 1.0
@@ -46,6 +48,7 @@ PING = pack("PING")
 class _Command(NamedTuple):
     done: Done
     size: int
+    # For being sent, and then for the reply.
     deadline: float
 
 
@@ -70,9 +73,12 @@ class Link(asyncio.Protocol):
         self._on_subscribed = on_subscribed
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._unanswered: deque[_Command] = deque()
-        self._unsent: list[tuple[bytes, _Command | None]] = []
+        # Packed, in order; without a command where there is no reply.
+        self._unsent: deque[tuple[bytes, _Command | None]] = deque()
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        # When something was read or written last, while it is paused.
+        self._went_on_at = 0.0
         self._check: asyncio.TimerHandle | None = None
         self._look_at = 0.0
         # A command whose reply was overdue when this process had been held up.
@@ -91,8 +97,15 @@ class Link(asyncio.Protocol):
         return self._transport is not None and not self._paused and not self.lost.done()
 
     @property
+    def usable(self) -> bool:
+        """Whether a command would be on its way now or soon."""
+        if not self._paused:
+            return self.writable
+        return not self.lost.done() and self._loop.time() - self._went_on_at <= PATIENCE
+
+    @property
     def trouble(self) -> str:
-        """Why it is not writable."""
+        """Why it is not usable."""
         return self.lost.result() if self.lost.done() else "Redis does not read what is sent to it"
 
     def send(self, command: bytes, done: Done) -> None:
@@ -100,6 +113,7 @@ class Link(asyncio.Protocol):
         if self._transport is None or self.lost.done():
             done(BrokerUnavailable("not connected to Redis"))
             return
+        self.pending_bytes += len(command)
         self._queue(command, _Command(done, len(command), self._loop.time() + self._timeout))
 
     def tell(self, command: bytes) -> None:
@@ -137,17 +151,14 @@ class Link(asyncio.Protocol):
             if self._unanswered:
                 self._take_back(self._transport)
             self._transport.abort()
-        unsent, self._unsent = self._unsent, []
-        never = {id(command) for _, command in unsent}
+        unsent, self._unsent = self._unsent, deque()
         unanswered, self._unanswered = self._unanswered, deque()
         self.pending_bytes = 0
         for command in unanswered:
-            error: RequestError = (
-                BrokerUnavailable(reason)
-                if id(command) in never
-                else OutcomeUnknown(f"{reason}; it may or may not have been carried out")
-            )
-            self._complete(command.done, error)
+            self._complete(command.done, OutcomeUnknown(f"{reason}; it may or may not have been carried out"))
+        for _, never in unsent:
+            if never is not None:
+                self._complete(never.done, BrokerUnavailable(reason))
 
     # asyncio.Protocol
 
@@ -159,6 +170,7 @@ class Link(asyncio.Protocol):
         self._look_again()
 
     def data_received(self, data: bytes) -> None:
+        self._went_on()
         reader = self._reader
         messages: list[tuple[bytes, bytes]] = []
         try:
@@ -179,9 +191,11 @@ class Link(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
+        self._went_on()
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.abort(f"the connection to Redis broke ({exc})" if exc else "Redis closed the connection")
@@ -200,19 +214,31 @@ class Link(asyncio.Protocol):
         """One caller's fault must not hold up the replies of the others."""
         self._guard.call("completion", "", done, reply)
 
+    def _went_on(self) -> None:
+        if self._paused:
+            self._went_on_at = self._loop.time()
+
     def _queue(self, packed: bytes, command: _Command | None) -> None:
-        if not self._unsent:
+        if not self._unsent and not self._paused:
             self._loop.call_soon(self._flush)
         self._unsent.append((packed, command))
-        if command is not None:
-            self._unanswered.append(command)
-            self.pending_bytes += command.size
 
     def _flush(self) -> None:
-        if self._transport is None or not self._unsent:
-            return
-        unsent, self._unsent = self._unsent, []
-        self._transport.write(b"".join([packed for packed, _ in unsent]))
+        """Write what waits, as far as the socket takes it: of what waits here it is known that it was never sent."""
+        while self._transport is not None and self._unsent and not self._paused:
+            deadline = self._loop.time() + self._timeout
+            written: list[bytes] = []
+            size = 0
+            while self._unsent and size < HIGH_WATER:
+                packed, command = self._unsent.popleft()
+                written.append(packed)
+                size += len(packed)
+                if command is not None:
+                    # (That of one that has hardly waited is near enough.)
+                    if deadline - command.deadline > CHECK_INTERVAL:
+                        command = command._replace(deadline=deadline)
+                    self._unanswered.append(command)
+            self._transport.write(b"".join(written))
 
     def _answer(self, reply: Any) -> None:
         if not self._unanswered:
@@ -246,6 +272,7 @@ class Link(asyncio.Protocol):
         now = self._loop.time()
         was_held_up = now - self._look_at > CHECK_INTERVAL
         self._look_again()
+        self._give_up_unsent(now)
         if self._unanswered:
             first = self._unanswered[0]
             if now <= first.deadline:
@@ -258,6 +285,13 @@ class Link(asyncio.Protocol):
         elif now >= self._ping_at:
             self._ping_at = now + PING_INTERVAL
             self.send(PING, _ignore)
+
+    def _give_up_unsent(self, now: float) -> None:
+        """Redis reads, but too slowly: nobody waits for longer than the timeout until something is sent."""
+        while self._paused and self._unsent and (command := self._unsent[0][1]) is not None and now > command.deadline:
+            self._unsent.popleft()
+            self.pending_bytes -= command.size
+            self._complete(command.done, BrokerUnavailable(f"not sent to Redis within {self._timeout:g} s"))
 
 
 _NOTHING = object()

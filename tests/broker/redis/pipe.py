@@ -14,9 +14,11 @@ class Pipe(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.aborted = False
+        self.on_write: Callable[[], object] = lambda: None
 
     def write(self, data: Any) -> None:
         self.written += data
+        self.on_write()
 
     def abort(self) -> None:
         self.aborted = True

@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from gateway.broker.redis.keys import Keys
-from gateway.errors import BrokerUnavailable, OutcomeUnknown
-from gateway.messages import Channel, Publication, PublishOptions
+from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
+from gateway.messages import PUBLISHED, Channel, ClientInfo, Publication, PublishOptions, PublishResult
 from tests.broker.members import PATIENCE, redis_member
 from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.proxy import proxied
@@ -158,6 +158,29 @@ def test_what_is_under_way_is_bounded_in_bytes(server: ValkeyServer) -> None:
             assert "redis.pending_limit" in refused[0].detail
             await member.inbox.until(lambda: len(member.inbox.data) == 50 - len(refused))
             assert member.metrics.broker_pending.read() == 0
+
+    asyncio.run(scenario())
+
+
+def test_one_user_leaves_room_for_the_publishes_of_others(server: ValkeyServer) -> None:
+    """However many connections and channels it uses: what is under way counts by user."""
+
+    async def scenario() -> None:
+        limit = 100_000
+        async with redis_member(settings(server.url, pending_limit=limit, publish_timeout=5), "a") as member:
+
+            def start(user: str, client: str) -> asyncio.Future[PublishResult | RequestError]:
+                info = ClientInfo(user, client)
+                return member.start_publish(Publication(Channel("default", client), b"1" * 1_000, info=info))
+
+            greedy = [start("ada", f"c{number}") for number in range(200)]
+            others = [start(f"user {number}", "c") for number in range(20)]
+            nobody = [start("", f"d{number}") for number in range(5)]
+            outcomes = await asyncio.gather(*greedy)
+            assert 15 < sum(outcome == PUBLISHED for outcome in outcomes) < 22
+            assert set(await asyncio.gather(*others, *nobody)) == {PUBLISHED}
+            # Nothing is left of it.
+            assert await start("ada", "c") == PUBLISHED
 
     asyncio.run(scenario())
 

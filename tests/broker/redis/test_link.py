@@ -91,6 +91,74 @@ def test_what_was_sent_is_unknown_and_what_was_not_has_failed() -> None:
     run(scenario)
 
 
+def test_what_a_full_socket_does_not_take_waits_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause is no failure. When the link breaks, what waited was never sent."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(module, "HIGH_WATER", 3 * len(ECHO))
+        link, pipe = connected()
+        outcomes: list[Any] = []
+        link.pause_writing()
+        for number in range(10):
+            link.send(pack("ECHO", number), outcomes.append)
+        await asyncio.sleep(0)
+        assert (pipe.written, link.usable, link.writable) == (b"", True, False)
+        assert link.pending_bytes == 10 * len(ECHO)
+        pipe.on_write = link.pause_writing
+        link.resume_writing()
+        assert pipe.written == b"".join(pack("ECHO", number) for number in range(3))
+        link.resume_writing()
+        assert pipe.written == b"".join(pack("ECHO", number) for number in range(6))
+        link.data_received(b":0\r\n")
+        link.abort("broken")
+        assert link.pending_bytes == 0
+        assert outcomes[0] == 0
+        assert [type(outcome) for outcome in outcomes[1:]] == [OutcomeUnknown] * 5 + [BrokerUnavailable] * 4
+
+    run(scenario)
+
+
+def test_a_redis_that_does_not_read_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing goes on; any reply says that something does."""
+
+    async def scenario() -> None:
+        link, _ = connected()
+        outcomes: list[Any] = []
+        link.send(ECHO, outcomes.append)
+        await asyncio.sleep(0)
+        link.pause_writing()
+        monkeypatch.setattr(module, "PATIENCE", -1.0)
+        assert (link.usable, link.trouble) == (False, "Redis does not read what is sent to it")
+        monkeypatch.setattr(module, "PATIENCE", 60.0)
+        link.data_received(b":0\r\n")
+        assert link.usable
+        link.abort("enough")
+
+    run(scenario)
+
+
+def test_what_waits_too_long_in_front_of_the_socket_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link goes on: what was written is answered."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(module, "CHECK_INTERVAL", 0.001)
+        link, pipe = connected()
+        outcomes: list[Any] = []
+        link.send(ECHO, outcomes.append)
+        await asyncio.sleep(0)
+        link.pause_writing()
+        link._timeout = 0.0
+        with pytest.raises(BrokerUnavailable, match="not sent"):
+            await link.ask("ECHO", "x")
+        assert outcomes == []
+        assert pipe.written == ECHO
+        assert link.pending_bytes == len(ECHO)
+        assert not link.lost.done()
+        link.abort("enough")
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("ends", ["with its reply", "with the link"])
 def test_a_completion_that_fails_does_not_harm_the_others(ends: str) -> None:
     """Each of the others is called, once; the fault is counted."""
@@ -141,6 +209,7 @@ def test_who_asks_may_give_up() -> None:
         first.cancel()
         second = asyncio.create_task(link.ask("ECHO", "2"))
         await asyncio.sleep(0)
+        await asyncio.sleep(0)
         link.data_received(b":1\r\n:2\r\n")
         assert await second == 2
         link.abort("enough")
@@ -166,8 +235,10 @@ def test_an_idle_link_pings_and_gives_up_without_an_answer(monkeypatch: pytest.M
 
     async def scenario() -> None:
         link, pipe = connected()
+        answered = 0
         while pipe.written.count(PING) < 2:
-            if link.pending_bytes:
+            if pipe.written.count(PING) > answered:
+                answered += 1
                 link.data_received(b"+PONG\r\n")
             await asyncio.sleep(0.001)
         assert not link.lost.done()
@@ -243,6 +314,7 @@ def test_a_subscribed_link_is_pinged_too() -> None:
         heard, replies = list[Any](), list[Any]()
         link, _ = connected(heard)
         link.send(PING, replies.append)
+        await asyncio.sleep(0)
         link.data_received(push(b"message", b"a", b"1") + push(b"pong", b"") + push(b"message", b"a", b"2"))
         assert replies == [[b"pong", b""]]
         assert heard == [[(b"a", b"1"), (b"a", b"2")]]

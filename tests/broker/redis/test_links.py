@@ -8,6 +8,7 @@ import redis
 
 from gateway.broker.redis import heartbeat
 from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.link import HIGH_WATER
 from gateway.errors import BrokerUnavailable
 from gateway.messages import PUBLISHED, Channel, Publication
 from tests.broker.members import PATIENCE, redis_member
@@ -132,23 +133,24 @@ def test_nothing_is_delivered_behind_a_gap_before_it_is_told(server: ValkeyServe
     asyncio.run(scenario())
 
 
-def test_a_server_that_does_not_read_is_not_written_to(server: ValkeyServer) -> None:
-    """Above what the socket takes publishes fail at once, with the reason; those accepted before still arrive."""
+def test_for_a_server_that_does_not_read_publishes_wait(server: ValkeyServer) -> None:
+    """Up to redis.pending_limit. When nothing goes on, they fail at once, with the reason; none accepted is lost."""
 
     async def scenario() -> None:
         async with proxied(server.port) as proxy:
-            through = settings(f"redis://127.0.0.1:{proxy.port}/0", publish_timeout=30, pending_limit=2**30)
+            limit = 16 * HIGH_WATER
+            through = settings(f"redis://127.0.0.1:{proxy.port}/0", publish_timeout=30, pending_limit=limit)
             async with (
                 redis_member(through, "b", settings(server.url)) as there,
                 redis_member(settings(server.url), "a") as here,
             ):
                 await here.subscribe(ROOM)
                 proxy.swallow()
-                accepted = []
-                async with asyncio.timeout(PATIENCE):
-                    while there.broker.health().ok:
-                        accepted.append(there.start_publish(Publication(ROOM, b"1" * 500_000)))
-                        await asyncio.sleep(0)
+                big = Publication(ROOM, b"1" * 500_000)
+                accepted = [there.start_publish(big) for _ in range(limit // len(big.data) + 1)]
+                with pytest.raises(BrokerUnavailable, match="pending_limit"):
+                    await there.publish(ROOM, b"too many")
+                await until_health(there, False)
                 assert "does not read" in there.broker.health().reason
                 with pytest.raises(BrokerUnavailable, match="does not read"):
                     await there.publish(ROOM, b"refused")
