@@ -145,7 +145,7 @@ class Inbox:
 
     def close(self) -> None:
         """Drop what waits; nothing runs any more."""
-        self._run = None
+        self._run = self._blocking = None
         self._queue = ()
 
     @property

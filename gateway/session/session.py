@@ -88,6 +88,11 @@ class Session:
         return len(self.subs)
 
     @property
+    def weight(self) -> int:
+        """To look at its deadlines, or to end it, is to go through all its subscriptions."""
+        return 1 + len(self.subs)
+
+    @property
     def user(self) -> User:
         """Whose session it is; anonymous before connect."""
         return User(self.services.app, self.identity.user if self.identity is not None else "")
