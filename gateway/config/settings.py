@@ -188,8 +188,9 @@ class LimitSettings(Section):
     outbox: Bytes = Field(1_048_576, description="Bytes waiting for a slow client before it is closed (3008).")
     waiting: Annotated[int, Field(ge=16 * 1024 * 1024)] = Field(
         256 * 1024 * 1024,
-        description="Bytes that may wait in the memory of one node: for slow clients, for fan-out, for reads, and for "
-        "the rest of messages. Above it the users who keep most are closed, or channels told of a gap.",
+        description="Bytes that may wait in the memory of one node: for slow clients, for fan-out, for reads, as "
+        "requests that have to wait, and for the rest of messages. Above it the users who keep most are closed, or "
+        "channels told of a gap.",
     )
     channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
     history: Annotated[int, Field(ge=1, le=100_000)] = Field(

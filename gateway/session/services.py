@@ -18,7 +18,7 @@ from gateway.scheduler import Scheduler
 from gateway.session.wheel import TimingWheel
 
 if TYPE_CHECKING:
-    from gateway.session.inbox import Work
+    from gateway.session.inbox import Inbox, Work
     from gateway.session.session import Session
 
 # Codes that backends choose do not become labels of metrics.
@@ -46,6 +46,8 @@ class SessionServices:
     handle: "Callable[[Session, Work], bool]"
     # Of the connections that are congested now.
     outboxes: Outboxes = field(default_factory=Outboxes)
+    # In which requests wait.
+    inboxes: "set[Inbox]" = field(default_factory=set)
     # Those that have not authenticated: no client of the node yet, and open all the same.
     opening: "set[Session]" = field(default_factory=set)
 
