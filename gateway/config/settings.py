@@ -197,7 +197,9 @@ class LimitSettings(Section):
         1_000, description="Publications in one answer to a client: of its history, or recovered."
     )
     presence: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1_000, description="Members in one answer to a client; a channel with more answers 106."
+        1_000,
+        description="Members in one answer to a client, which has half of limits.outbox at most; a channel with more "
+        "answers 106.",
     )
     connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(

@@ -82,6 +82,7 @@ def test_many_channels_are_recovered_over_a_slow_line(kept: World) -> None:
         {"id": 9, "history": {"channel": "kept:a", "limit": 1}},
         {"id": 9, "subscribe": {"channel": "kept:a", "recover": True}},
         {"id": 9, "subscribe": {"channel": "dash:a"}},
+        {"id": 9, "presence": {"channel": "hall:a"}},
     ],
 )
 def test_what_may_bring_much_waits_until_the_client_has_read(kept: World, command: dict[str, Any]) -> None:
@@ -249,6 +250,19 @@ def test_members_are_paced_by_their_bytes(kept: World) -> None:
     assert not client.transport.reading
     kept.scheduler.advance(8 * SIZE / BYTES_PER_SECOND + 0.01)
     assert client.transport.reading
+
+
+def test_members_who_tell_too_much_of_themselves_are_no_answer(kept: World) -> None:
+    """As much as of a history: half of what may wait for a client."""
+    most = kept.settings.limits.outbox // 2
+    for number in range(most // SIZE + 1):
+        info = ClientInfo("user", f"client{number}", b'"%b"' % (b"x" * SIZE))
+        kept.node.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
+    client = kept.connect()
+    (reply,) = client.send({"id": 2, "presence": {"channel": "hall:a"}})
+    assert reply["error"]["code"] == errors.LIMIT_EXCEEDED.code
+    (reply,) = client.send({"id": 3, "presence_stats": {"channel": "hall:a"}})
+    assert reply["presence_stats"]["num_clients"] == most // SIZE + 1
 
 
 def test_the_position_of_the_newest_one_is_in_front_of_it(kept: World) -> None:

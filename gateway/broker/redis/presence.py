@@ -13,7 +13,7 @@ import hiredis
 from gateway.broker import envelope
 from gateway.broker.base import CountsDone, MembersDone
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.presence import too_many_members
+from gateway.broker.presence import too_many_bytes, too_many_members
 from gateway.broker.redis import lua
 from gateway.broker.redis.keys import Keys, LeaseId
 from gateway.broker.redis.link import pack
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Stands behind the lease, with which every entry begins.
 END = "\0"
+# What presence_read answers in place of members.
+TOO_MANY = -1
 # Leaves that wait to be confirmed at most: some minutes of many connections that come and go while Redis is away.
 MAX_UNCONFIRMED = 100_000
 # Members per command, and commands per turn of the loop, when a node enters all that it has again.
@@ -93,29 +95,19 @@ class RedisPresence:
             self._left[channel, client] = entry
         self._say_soon(channel, Change(False, client, entry))
 
-    def members(self, channel: Channel, limit: int, done: MembersDone) -> None:
+    def members(self, channel: Channel, limit: int, room: int, done: MembersDone) -> None:
         self._say(channel)
-
-        def read() -> None:
-            self._ask(pack("HVALS", self._keys.presence(channel)), replied)
 
         def replied(reply: Any) -> None:
             error = self._error(reply)
-            done(list(self._readable(reply)) if error is None else error)
-
-        def counted(reply: Any) -> None:
-            error = self._error(reply)
             if error is not None:
                 done(error)
-            elif reply > limit:
-                done(too_many_members())
+            elif isinstance(reply, int):
+                done(too_many_members() if reply == TOO_MANY else too_many_bytes())
             else:
-                read()
+                done(list(self._readable(reply)))
 
-        if limit:
-            self._ask(pack("HLEN", self._keys.presence(channel)), counted)
-        else:
-            read()
+        self._ask(pack("EVALSHA", lua.PRESENCE_READ.sha, 1, self._keys.presence(channel), limit, room), replied)
 
     def _readable(self, entries: list[bytes]) -> Iterator[ClientInfo]:
         """Without those of another version: for as long as nodes of two versions run, they are not seen everywhere."""
@@ -307,8 +299,7 @@ class RedisPresence:
         """Redis has taken it, or not."""
         if isinstance(reply, Exception):
             self._is_behind = True
-            if str(reply).startswith("NOSCRIPT") and self._link.current is not None:
-                lua.reload(self._link.current)
+            self._remind(reply)
         else:
             self.count_untold(reply)
 
@@ -321,8 +312,14 @@ class RedisPresence:
         if isinstance(reply, RequestError):
             return BrokerUnavailable(reply.detail)
         if isinstance(reply, hiredis.ReplyError):
+            self._remind(reply)
             return BrokerUnavailable(f"Redis refused to say who is there: {reply}")
         return None
+
+    def _remind(self, reply: Exception) -> None:
+        """Of the scripts, if that is what Redis misses."""
+        if str(reply).startswith("NOSCRIPT") and self._link.current is not None:
+            lua.reload(self._link.current)
 
     # Repeating
 
