@@ -228,7 +228,9 @@ class LimitSettings(Section):
         0, description="Channels that the connections of one user have on one node together. 0: any number."
     )
     publishes_per_second: Count = Field(
-        200, description="Publishes of one connection per second; above it they are refused. 0: any number."
+        200,
+        description="Publishes of one user per second on one node, of one connection where it is anonymous; above it "
+        "they are refused (111). 0: any number.",
     )
     header_bytes: Bytes = Field(16_384, description="Bytes of request line and headers.")
     header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")

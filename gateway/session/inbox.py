@@ -9,13 +9,14 @@ from typing import Protocol
 from gateway.auth.rate_limits import TokenBucket
 from gateway.control import SubscribeUser
 from gateway.messages import Request
+from gateway.node.clients import Share
 from gateway.scheduler import Scheduler
 from gateway.session.transport import Transport
 
 # A flooding client is not read from until its debt is paid; one that owes more than this many seconds is closed.
 # One read of a socket (up to 256 KiB) can hold that much before the pause acts.
 FLOOD_DEBT = 5.0
-# Publications and members that a client may ask for in a second, and their bytes. An item costs 5 us to read and to
+# Publications and members that a user may ask for in a second, and their bytes. An item costs 5 us to read and to
 # write: 5 % of a core. A byte passes through Redis, this node and the line: 16 MiB a second are 134 Mbit/s.
 ITEMS_PER_SECOND = 10_000
 BYTES_PER_SECOND = 16 * 1024 * 1024
@@ -89,6 +90,7 @@ class Inbox:
         "_transport",
         "_waits_since",
         "held",
+        "share",
     )
 
     concerned = 1
@@ -116,6 +118,8 @@ class Inbox:
         # Bytes of all these.
         self.held = 0
         self._rested_at = 0.0
+        # What it shares with other connections; None before it is known whose it is.
+        self.share: Share | None = None
         # When the first of those that wait began to.
         self._waits_since = 0.0
         self._holds = _Hold.NONE
@@ -128,7 +132,8 @@ class Inbox:
     @property
     def is_stuck(self) -> bool:
         """Whether a request has waited for so long that what it waits for will not come."""
-        return bool(self._queue) and self._scheduler.now() - self._waits_since > LONGEST_WAIT
+        waits = bool(self._queue) and not self._holds & _Hold.REST
+        return waits and self._scheduler.now() - self._waits_since > LONGEST_WAIT
 
     @property
     def payer(self) -> Hashable:
@@ -167,12 +172,31 @@ class Inbox:
         return True
 
     def rest(self, items: int, size: int) -> None:
-        """The client got an answer of so many items and bytes: it may not get more for as long as these are worth."""
-        now = self._scheduler.now()
-        self._rested_at = max(self._rested_at, now) + max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
-        if self._rested_at - now >= SHORTEST_REST and not self._holds & _Hold.REST:
+        """The client got an answer of so many items and bytes: it may not get more for as long as these are worth.
+
+        Nor may its user, over other connections.
+        """
+        assert self.share is not None
+        now, worth = self._scheduler.now(), max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
+        self.share.rested_at = max(self.share.rested_at, now) + worth
+        self._rest_until(max(self._rested_at, now) + worth)
+
+    @property
+    def is_in_debt(self) -> bool:
+        """Whether the user has got so much that none of its connections may ask for more now."""
+        return self.share is not None and self.share.rested_at - self._scheduler.now() >= SHORTEST_REST
+
+    def rest_with_user(self) -> None:
+        """Go on when the user may ask for more."""
+        assert self.share is not None
+        self._rest_until(max(self._rested_at, self.share.rested_at))
+
+    def _rest_until(self, when: float) -> None:
+        self._rested_at = when
+        left = when - self._scheduler.now()
+        if left >= SHORTEST_REST and not self._holds & _Hold.REST:
             self._hold(_Hold.REST)
-            self._scheduler.call_later(self._rested_at - now, self._rested)
+            self._scheduler.call_later(left, self._rested)
 
     def _rested(self) -> None:
         left = self._rested_at - self._scheduler.now()

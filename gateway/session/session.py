@@ -9,13 +9,14 @@ from typing import TypeVar
 from msgspec import structs
 
 from gateway import errors
-from gateway.auth.rate_limits import UNLIMITED, TokenBucket
+from gateway.auth.rate_limits import TokenBucket
 from gateway.auth.tokens import Identity, is_among
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
 from gateway.messages import ClientId, ClientInfo, Request, User
+from gateway.node.clients import Share
 from gateway.protocols.base import Message
 from gateway.session.inbox import Frame, Inbox, Work
 from gateway.session.services import SessionServices
@@ -46,16 +47,16 @@ class Session:
         "home",
         "identity",
         "inbox",
-        "publishes",
         "services",
+        "share",
         "state",
         "subs",
-        "subscribes",
     )
 
     _transport: Transport
     _write: Write
     inbox: Inbox
+    share: Share  # once it is known whose it is
 
     def __init__(
         self, services: SessionServices, encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
@@ -68,9 +69,6 @@ class Session:
         self.subs: dict[str, Subscription] = {}
         self.home = home
         self.due = 0
-        self.publishes = TokenBucket.of(services.limits.publishes_per_second)
-        # Of its user, once it is known.
-        self.subscribes: TokenBucket = UNLIMITED
         self.encoder = encoder
         self._initial = initial
         self._outbox: Outbox | None = None
@@ -308,9 +306,11 @@ class Session:
         self.identity = identity
         self._transport.authenticated()
         self.services.opening.discard(self)
-        rate = self.services.limits.subscribes_per_second
-        self.services.node.clients.add(self)
-        self.subscribes = self.services.node.clients.subscribes(self.user, rate)
+        limits, clients = self.services.limits, self.services.node.clients
+        clients.add(self)
+        self.share = self.inbox.share = clients.share(
+            self.user, subscribes=limits.subscribes_per_second, publishes=limits.publishes_per_second
+        )
 
     def connected(self) -> None:
         """The connect is answered: pings from now on, the first at a random time so that herds spread."""

@@ -166,6 +166,43 @@ def test_small_answers_add_up(kept: World) -> None:
     assert client.transport.reading
 
 
+def test_what_a_user_reads_is_paced_over_all_its_connections(kept: World) -> None:
+    """One has got much: the others wait when they ask for more, and only then. Others do not wait for them."""
+    fill(kept, ["kept:a"])
+    history = {"id": 8, "history": {"channel": "kept:a", "limit": 8}}
+    one, other, somebody = kept.connect("42"), kept.connect("42"), kept.connect("43")
+
+    def answered(client: Client, command: dict[str, Any]) -> bool:
+        got = client.send(command)
+        kept.scheduler.run()
+        return bool(got + client.got())
+
+    assert answered(one, history)
+    assert answered(other, {"id": 7, "unsubscribe": {"channel": "x"}})
+    assert not answered(other, history)
+    assert answered(somebody, history)
+    kept.scheduler.advance(8 * SIZE / BYTES_PER_SECOND + 0.01)
+    assert [reply["id"] for reply in other.got()] == [8]
+
+
+def test_a_user_who_reads_with_many_connections_gets_no_more_than_with_one(kept: World) -> None:
+    """None of them is closed for it, however long it waits."""
+    fill(kept, ["kept:a"])
+    commands = [{"id": number, "history": {"channel": "kept:a", "limit": 8}} for number in range(1, 400)]
+    clients = [kept.connect("42") for _ in range(10)]
+    for client in clients:
+        client.send(*commands)
+    started, total = kept.scheduler.now(), 0
+    for _ in range(900):
+        kept.scheduler.advance(0.1)
+        for client in clients:
+            total += sum(map(len, client.transport.written))
+            client.transport.written.clear()
+    spent = kept.scheduler.now() - started
+    assert 0.5 * BYTES_PER_SECOND * spent < total < 1.1 * BYTES_PER_SECOND * spent
+    assert not any(client.closed_with() for client in clients)
+
+
 def test_what_a_connect_recovers_fits_into_one_reply(kept: World) -> None:
     """Channels beyond are told that they have not recovered; they go on where the others stand."""
     names = [f"kept:{number}" for number in range(10)]
