@@ -22,14 +22,40 @@ ITEMS_PER_SECOND = 10_000
 BYTES_PER_SECOND = 16 * 1024 * 1024
 # Seconds that are not worth a pause by themselves; they add up.
 SHORTEST_REST = 0.01
-# Requests decoded and carried out in one turn of the loop; one frame may hold 6,000. They cost up to 30 us each.
-TURN_REQUESTS = 64
+# Requests that all clients together may have decoded and carried out in one turn of the loop, and those that each may
+# have all the same. They cost up to 60 us each, and one read of a socket may bring thousands.
+TURN_REQUESTS = 48
+LEAST_REQUESTS = 4
 # Seconds that a request may wait for what others owe the client. The broker answers within `redis.publish_timeout` and
 # a few attempts, a key set within 15 s: what takes longer than this never comes.
 LONGEST_WAIT = 60.0
 
 # What the server wants of the client may have to wait like the client's own requests.
 Work = Request | SubscribeUser
+
+
+class Turns:
+    """The requests of this turn of the loop, of all clients."""
+
+    __slots__ = ("_is_ending", "_scheduler", "number", "ran")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._is_ending = False
+        self.number = 0
+        self.ran = 0
+
+    def count(self) -> None:
+        """One more ran."""
+        self.ran += 1
+        if not self._is_ending:
+            self._is_ending = True
+            self._scheduler.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._is_ending = False
+        self.number += 1
+        self.ran = 0
 
 
 class Frame:
@@ -84,10 +110,13 @@ class Inbox:
         "_holds",
         "_owner",
         "_queue",
+        "_ran",
         "_rested_at",
         "_running",
         "_scheduler",
         "_transport",
+        "_turn",
+        "_turns",
         "_waits_since",
         "held",
         "share",
@@ -102,6 +131,7 @@ class Inbox:
         bucket: TokenBucket,
         owner: Owner,
         holders: "set[Inbox]",
+        turns: Turns,
     ) -> None:
         """It is among the `holders` while it keeps something."""
         self._transport = transport
@@ -112,6 +142,10 @@ class Inbox:
         # What waits, and the bytes that it keeps: those of a frame, which then are those of its last request.
         self._queue: deque[tuple[Work | Frame, int]] = deque()
         self._running = False
+        # Requests that ran in a turn, and its number.
+        self._turns = turns
+        self._ran = 0
+        self._turn = 0
         # The request for the end of which all others wait, and the bytes that it takes.
         self._blocking: Work | None = None
         self._blocked = 0
@@ -268,7 +302,9 @@ class Inbox:
         """How many ran. Any of them may be the last: what closes the connection drops the others."""
         done = 0
         while self._queue and not self._must_wait:
-            if done == TURN_REQUESTS:
+            if self._turn != self._turns.number:
+                self._turn, self._ran = self._turns.number, 0
+            if self._ran >= LEAST_REQUESTS and self._turns.ran >= TURN_REQUESTS:
                 self._hold(_Hold.TURN)
                 self._scheduler.call_soon(self._next_turn)
                 break
@@ -281,6 +317,8 @@ class Inbox:
                 self.held += size
                 break
             done += 1
+            self._ran += 1
+            self._turns.count()
             if self._blocking is work:
                 self._blocked = size
                 self.held += size

@@ -101,7 +101,7 @@ class Session:
         self._transport = transport
         self._write = transport.write
         bucket = TokenBucket.of(self.services.limits.commands_per_second)
-        self.inbox = Inbox(transport, self.services.scheduler, bucket, self, self.services.inboxes)
+        self.inbox = Inbox(transport, self.services.scheduler, bucket, self, self.services.inboxes, self.services.turns)
         self.services.metrics.accepted.add()
         self.services.opening.add(self)
         self.services.wheel.schedule(self, self.services.heartbeat.connect_timeout)

@@ -10,7 +10,7 @@ from gateway import errors
 from gateway.hub.encoder import Encoder
 from gateway.messages import Request
 from gateway.protocols.centrifuge import CentrifugeProtocol
-from gateway.session.inbox import TURN_REQUESTS
+from gateway.session.inbox import LEAST_REQUESTS, TURN_REQUESTS
 from tests.session.conftest import World, lines
 
 OPEN = {"delivery": "recoverable", "allow_history": ["client", "anonymous"]}
@@ -47,6 +47,7 @@ def test_many_requests_of_one_frame_are_carried_out_in_turns() -> None:
     """Nothing is read meanwhile; all are answered, in order."""
     world = World(limits=UNLIMITED)
     client = world.connect()
+    world.scheduler.advance(1)
     client.session.received(frame(publishes(500)), binary=False)
     assert world.metrics.commands.values["publish"] == TURN_REQUESTS
     turns = 0
@@ -55,6 +56,27 @@ def test_many_requests_of_one_frame_are_carried_out_in_turns() -> None:
         turns += 1
     assert turns == 500 // TURN_REQUESTS
     assert [reply["id"] for reply in client.got()] == list(range(1, 501))
+
+
+def test_requests_of_all_clients_share_a_turn() -> None:
+    """One read of a socket may bring thousands of frames. Each client has a few all the same, and the next turn."""
+    world = World(limits=UNLIMITED)
+    clients = [world.connect() for _ in range(3)]
+    world.scheduler.run()
+
+    def ran() -> list[int]:
+        """Requests of each, as far as they go in this turn."""
+        for client in clients:
+            while client.transport.reading:
+                client.session.received(frame(publishes(1)), binary=False)
+        return [len(client.got()) for client in clients]
+
+    first = [TURN_REQUESTS, LEAST_REQUESTS, LEAST_REQUESTS]
+    assert ran() == first
+    for _ in range(2):
+        world.scheduler.turn()
+        assert sum(ran()) <= sum(first)
+        assert all(client.transport.reading is False for client in clients)
 
 
 @pytest.mark.parametrize("after", [1, 3])
@@ -89,9 +111,9 @@ def test_what_waits_for_its_turn_is_not_decoded() -> None:
     client.session.received(frame([{"id": 1, "connect": {"token": token}}, *publishes(500)]), binary=False)
     assert protocol.decoded == 1
     world.verifier.release()
-    assert protocol.decoded == 1 + TURN_REQUESTS
+    assert protocol.decoded == TURN_REQUESTS
     world.scheduler.turn()
-    assert protocol.decoded == 1 + 2 * TURN_REQUESTS
+    assert protocol.decoded == 2 * TURN_REQUESTS
 
 
 def test_a_refused_connect_ends_what_came_with_it() -> None:
