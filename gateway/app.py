@@ -125,6 +125,7 @@ class Gateway:
         budget.watch("slow client", lambda: outboxes, lambda: outboxes.held)
         budget.watch("fan-out", self.node.hub.behind)
         budget.watch("read", lambda: self.node.streams.holders)
+        budget.watch("request", lambda: self._services.inboxes)
         budget.watch("message", lambda: self.options.partial)
         # One encoder each: its identity names the delivery group of all its connections.
         self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)

@@ -56,6 +56,10 @@ class ManualScheduler:
         """Set the machine's clock; no time passes."""
         self._unix += seconds
 
+    def oversleep(self, seconds: float) -> None:
+        """Let time pass, running nothing: the loop was busy."""
+        self._now += seconds
+
     def call_soon(self, callback: Callable[[], object]) -> None:
         self.call_later(0.0, callback)
 

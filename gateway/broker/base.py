@@ -152,9 +152,10 @@ class Presence(Protocol):
     def leave(self, channel: Channel, client: ClientId) -> None:
         """It is not any more; one that was never entered is ignored."""
 
-    def members(self, channel: Channel, limit: int, done: MembersDone) -> None:
-        """Who is in the channel, unless they are more than `limit` (0: no limit): then LIMIT_EXCEEDED.
+    def members(self, channel: Channel, limit: int, room: int, done: MembersDone) -> None:
+        """Who is in the channel, unless that is more than `limit` members or `room` bytes: then LIMIT_EXCEEDED.
 
+        0: any number. How many bytes a member takes is for the engine to say, about what it takes in an answer.
         `done` may be called before `members` returns, with BrokerUnavailable.
         """
 

@@ -59,12 +59,14 @@ class MemoryPresence:
         elif rules.events == "clients" or (rules.events == "users" and last):
             self._tell(channel, member, rules, joined=False, members=before)
 
-    def members(self, channel: Channel, limit: int, done: MembersDone) -> None:
-        members = self._members.get(channel, {})
+    def members(self, channel: Channel, limit: int, room: int, done: MembersDone) -> None:
+        members = [member for member, _ in self._members.get(channel, {}).values()]
         if limit and len(members) > limit:
             done(too_many_members())
+        elif room and sum(map(footprint, members)) > room:
+            done(too_many_bytes())
         else:
-            done([member for member, _ in members.values()])
+            done(members)
 
     def counts(self, channel: Channel, done: CountsDone) -> None:
         members = self._members.get(channel, {})
@@ -91,3 +93,14 @@ class MemoryPresence:
 def too_many_members() -> RequestError:
     """The answer to who is in a channel, where these are too many for an answer."""
     return RequestError(LIMIT_EXCEEDED, "too many members; presence_stats says how many", "limits.presence")
+
+
+def too_many_bytes() -> RequestError:
+    """The answer where what the members tell of themselves is too much for an answer."""
+    detail = "the members tell too much of themselves; presence_stats says how many they are"
+    return RequestError(LIMIT_EXCEEDED, detail, "limits.outbox")
+
+
+def footprint(member: ClientInfo) -> int:
+    """Bytes of a member in an answer, but for the punctuation."""
+    return 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)

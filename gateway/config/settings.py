@@ -190,15 +190,18 @@ class LimitSettings(Section):
     outbox: Bytes = Field(1_048_576, description="Bytes waiting for a slow client before it is closed (3008).")
     waiting: Annotated[int, Field(ge=16 * 1024 * 1024)] = Field(
         256 * 1024 * 1024,
-        description="Bytes that may wait in the memory of one node: for slow clients, for fan-out, for reads, and for "
-        "the rest of messages. Above it the users who keep most are closed, or channels told of a gap.",
+        description="Bytes that may wait in the memory of one node: for slow clients, for fan-out, for reads, as "
+        "requests that have to wait, and for the rest of messages. Above it the users who keep most are closed, or "
+        "channels told of a gap.",
     )
     channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
     history: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000, description="Publications in one answer to a client: of its history, or recovered."
     )
     presence: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1_000, description="Members in one answer to a client; a channel with more answers 106."
+        1_000,
+        description="Members in one answer to a client, which has half of limits.outbox at most; a channel with more "
+        "answers 106.",
     )
     connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(
@@ -229,7 +232,9 @@ class LimitSettings(Section):
         "that tokens and the backend opened. 0: any number.",
     )
     publishes_per_second: Count = Field(
-        200, description="Publishes of one connection per second; above it they are refused. 0: any number."
+        200,
+        description="Publishes of one user per second on one node, of one connection where it is anonymous; above it "
+        "they are refused (111). 0: any number.",
     )
     header_bytes: Bytes = Field(16_384, description="Bytes of request line and headers.")
     header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")

@@ -50,14 +50,41 @@ class Client(Protocol):
         """End what lives on revoked tokens: the connection, or a channel that a former token opened. False for none."""
 
 
-class _Account:
-    """The connections of one user, and what they share."""
+class Share:
+    """What the connections of one user may do together; of an anonymous client, what it may do by itself."""
 
-    __slots__ = ("clients", "subscribes")
+    __slots__ = ("_publishes", "_subscribes", "publishes", "rested_at", "subscribes")
+
+    def __init__(self, subscribes: int, publishes: int) -> None:
+        """A second, 0 for any number."""
+        self.limit(subscribes, publishes)
+        # Until when large answers are to rest after those that it got: monotonic seconds.
+        self.rested_at = 0.0
+
+    def limit(self, subscribes: int, publishes: int) -> None:
+        """As in the beginning. What was taken is forgotten; not called unless the limits differ."""
+        self._subscribes = subscribes
+        self._publishes = publishes
+        self.subscribes = TokenBucket.of(subscribes)
+        self.publishes = TokenBucket.of(publishes)
+
+    def has(self, subscribes: int, publishes: int) -> bool:
+        """Whether these are its limits."""
+        return (self._subscribes, self._publishes) == (subscribes, publishes)
+
+    def is_whole(self, now: float) -> bool:
+        """Whether it is as a new one."""
+        return self.subscribes.is_full(now) and self.publishes.is_full(now) and self.rested_at <= now
+
+
+class _Account:
+    """The connections of one user, and what they share: from the first that asks for it."""
+
+    __slots__ = ("clients", "share")
 
     def __init__(self) -> None:
         self.clients: set[Client] = set()
-        self.subscribes: TokenBucket | None = None
+        self.share: Share | None = None
 
 
 class Clients:
@@ -103,13 +130,15 @@ class Clients:
             self._forget()
 
     def _forget(self) -> None:
-        """Users who left and have a whole share again, which takes a second at most."""
+        """Users who left and have a whole share again."""
         now = self._clock()
         while self._left:
             user, account = next(iter(self._left.items()))
-            if account.subscribes is not None and not account.subscribes.is_full(now):
-                break
             del self._left[user]
+            if account.share is not None and not account.share.is_whole(now):
+                # Others may have theirs before: it is looked at again behind them.
+                self._left[user] = account
+                break
 
     def connections(self, user: User) -> int:
         """Connections of a user on this node."""
@@ -119,14 +148,17 @@ class Clients:
         """Channels of a user on this node, over all its connections."""
         return sum(client.num_channels for client in self._of(user))
 
-    def subscribes(self, user: User, rate: int) -> TokenBucket:
-        """What the subscribes of a user are taken from, a second (0: any number); each anonymous client has its own."""
+    def share(self, user: User, *, subscribes: int, publishes: int) -> Share:
+        """The one of a user, with these limits from now on; each anonymous client has its own."""
         account = self._by_user.get(user)
         if account is None:
-            return TokenBucket.of(rate)
-        if account.subscribes is None:
-            account.subscribes = TokenBucket.of(rate)
-        return account.subscribes
+            return Share(subscribes, publishes)
+        if account.share is None:
+            account.share = Share(subscribes, publishes)
+        elif not account.share.has(subscribes, publishes):
+            # A reload has changed them.
+            account.share.limit(subscribes, publishes)
+        return account.share
 
     def _of(self, user: User) -> Collection[Client]:
         account = self._by_user.get(user)

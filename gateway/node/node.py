@@ -269,7 +269,7 @@ class Node:
 
     async def members(self, channel: Channel) -> list[ClientInfo]:
         """Who is in a channel, however many. Raises BrokerUnavailable."""
-        return await _outcome(partial(self.presence.members, channel, 0))
+        return await _outcome(partial(self.presence.members, channel, 0, 0))
 
     async def member_counts(self, channel: Channel) -> MemberCounts:
         """How many are in a channel. Raises BrokerUnavailable."""

@@ -43,8 +43,11 @@ class WireProtocol(Protocol):
     def count(self, data: bytes) -> int:
         """How many commands one message may hold: what it costs to read it, told at next to no cost."""
 
-    def commands(self, data: bytes) -> Sequence[bytes]:
-        """The commands in one message as they were sent: the size of each is bounded. For messages that are large."""
+    def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
+        """The command that begins at `start` of a message, to be decoded by itself, and where the next one begins.
+
+        That is the end of the message behind the last. Whoever takes one after another reads the message once.
+        """
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         """The reply to a connect."""

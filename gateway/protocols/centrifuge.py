@@ -24,7 +24,7 @@ from gateway.messages import (
     SubscribeResult,
 )
 from gateway.protocols.base import DIFFERENCE_BYTES, Message
-from gateway.protocols.centrifuge_commands import decode
+from gateway.protocols.centrifuge_commands import cut, decode
 from gateway.protocols.fossil import LIMIT as DELTA_LIMIT
 from gateway.protocols.fossil import create_delta
 from gateway.protocols.payload import as_json
@@ -52,8 +52,8 @@ class CentrifugeProtocol:
         # Empty lines too; a line break at the end begins none.
         return data.count(b"\n", 0, -1) + 1
 
-    def commands(self, data: bytes) -> Sequence[bytes]:
-        return data.split(b"\n")
+    def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
+        return cut(data, start)
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         parts = [

@@ -3,7 +3,8 @@
 Payloads are never parsed into Python objects: they are taken as raw JSON.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from msgspec.structs import astuple
@@ -86,7 +87,8 @@ class _Command(msgspec.Struct, gc=False):
 
 
 _decode_line = msgspec.json.Decoder(_Command).decode
-_decode_lines = msgspec.json.Decoder(_Command).decode_lines
+# Between two commands: nowhere else in JSON does one object follow another, and no string holds a raw line break.
+_BETWEEN = re.compile(rb"(?<=\})[ \t\r]*\n[ \t\r\n]*(?=\{)")
 _MAX_ID = 2**32 - 1
 _MAX_OFFSET = 2**63 - 1
 # SubscribeRequest.flag: an error is preferred to a subscription that is not recovered.
@@ -96,7 +98,7 @@ _REJECT_UNRECOVERED = 2
 def decode(data: bytes) -> Sequence[Request]:
     """The commands of one frame. Raises Disconnect(3501) for anything else."""
     try:
-        commands = _commands(data)
+        commands = [_command(each) for each in _split(data)]
     except RecursionError:
         raise Disconnect(BAD_COMMAND, TOO_DEEP) from None
     except ValueError as error:
@@ -110,14 +112,27 @@ def decode(data: bytes) -> Sequence[Request]:
     return [_request(command) for command in commands]
 
 
-def _commands(data: bytes) -> Sequence[_Command]:
+def cut(data: bytes, start: int) -> tuple[bytes, int]:
+    """The command that begins at `start` of a frame, and where the next one does: at the end, behind the last."""
+    between = _BETWEEN.search(data, start) if data.find(b"\n", start) >= 0 else None
+    return (data[start:], len(data)) if between is None else (data[start : between.start()], between.end())
+
+
+def _split(data: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(data):
+        command, start = cut(data, start)
+        yield command
+
+
+def _command(data: bytes) -> _Command:
     try:
-        return _decode_lines(data) if b"\n" in data else (_decode_line(data),)
+        return _decode_line(data)
     except msgspec.DecodeError:
         whole = mended(data)
         if whole == data:
             raise
-        return _decode_lines(whole)
+        return _decode_line(whole)
 
 
 def _request(command: _Command) -> Request:

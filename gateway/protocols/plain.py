@@ -48,8 +48,8 @@ class PlainProtocol:
     def count(self, data: bytes) -> int:
         return 1
 
-    def commands(self, data: bytes) -> Sequence[bytes]:
-        return (data,)
+    def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
+        return data, len(data)
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         """What was missed of the one channel, when the token has let the connection in."""

@@ -39,7 +39,9 @@ from gateway.session.subscribing import (
 
 
 def handle(session: Session, request: Work) -> bool:
-    """Carry out one request; False when it has to wait, for a subscribe to the same channel or for the client to read.
+    """Carry out one request; False when it has to wait.
+
+    For a subscribe to the same channel, for the client to read, or until its user may get more.
 
     Raises RequestError (answered) and Disconnect (closes).
     """
@@ -51,7 +53,8 @@ def handle(session: Session, request: Work) -> bool:
         subscription = session.subs.get(request.channel or session.home)  # type: ignore[union-attr]
         if subscription is not None and not subscription.joined:
             return False
-    if session.congested and _may_bring_much(session, request):
+    if (session.congested or session.inbox.is_in_debt) and _may_bring_much(session, request):
+        session.inbox.rest_with_user()
         return False
     session.services.metrics.commands.add(name)
     handler(session, request)
@@ -60,9 +63,9 @@ def handle(session: Session, request: Work) -> bool:
 
 def _may_bring_much(session: Session, request: Work) -> bool:
     """Whether the answer may be large: a client that is slow for a moment gets it when it has read what it has."""
-    if isinstance(request, Subscribe) and request.channel and request.since is None:
+    if type(request) is Subscribe and request.channel and request.since is None:
         return session.services.channels.resolve(session.services.app, request.channel).latest is not None
-    return isinstance(request, Subscribe | SubscribeUser | History | Presence)
+    return type(request) in LARGE
 
 
 def handle_publish(session: Session, request: Publish) -> None:
@@ -72,7 +75,7 @@ def handle_publish(session: Session, request: Publish) -> None:
         raise Disconnect(errors.BAD_COMMAND, "publish without a channel")
     if not request.data and request.id:
         raise RequestError(errors.BAD_REQUEST, "publish without data")
-    if not session.publishes.take(services.scheduler.now()):
+    if not session.share.publishes.take(services.scheduler.now()):
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many publishes", "limits.publishes_per_second")
     spec = services.channels.resolve(services.app, name)
     verdict = may_publish(spec, session.user.name, name in session.subs)
@@ -113,6 +116,8 @@ def handle_pong(session: Session, request: Pong) -> None:
     session.pong()
 
 
+# Requests whose answers may be large.
+LARGE = {Subscribe, SubscribeUser, History, Presence}
 # Request type -> (name in metrics, handler, whether it must wait while its channel is joining).
 HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     Connect: ("connect", handle_connect, False),

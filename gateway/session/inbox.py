@@ -1,32 +1,89 @@
 """Requests on their way in: strictly in order, and no faster than allowed."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable
 from functools import partial
+from typing import Protocol
 
 from gateway.auth.rate_limits import TokenBucket
 from gateway.control import SubscribeUser
 from gateway.messages import Request
+from gateway.node.clients import Share
 from gateway.scheduler import Scheduler
 from gateway.session.transport import Transport
 
 # A flooding client is not read from until its debt is paid; one that owes more than this many seconds is closed.
 # One read of a socket (up to 256 KiB) can hold that much before the pause acts.
 FLOOD_DEBT = 5.0
-# Publications and members that a client may ask for in a second, and their bytes. An item costs 5 us to read and to
+# Publications and members that a user may ask for in a second, and their bytes. An item costs 5 us to read and to
 # write: 5 % of a core. A byte passes through Redis, this node and the line: 16 MiB a second are 134 Mbit/s.
 ITEMS_PER_SECOND = 10_000
 BYTES_PER_SECOND = 16 * 1024 * 1024
 # Seconds that are not worth a pause by themselves; they add up.
 SHORTEST_REST = 0.01
-# Requests carried out in one turn of the loop; one frame may hold 5,000. They cost up to 30 us each.
-TURN_REQUESTS = 64
+# Requests that all clients together may have decoded and carried out in one turn of the loop, and those that each may
+# have all the same. They cost up to 60 us each, and one read of a socket may bring thousands.
+TURN_REQUESTS = 48
+LEAST_REQUESTS = 4
 # Seconds that a request may wait for what others owe the client. The broker answers within `redis.publish_timeout` and
 # a few attempts, a key set within 15 s: what takes longer than this never comes.
 LONGEST_WAIT = 60.0
 
 # What the server wants of the client may have to wait like the client's own requests.
 Work = Request | SubscribeUser
+
+
+class Turns:
+    """The requests of this turn of the loop, of all clients."""
+
+    __slots__ = ("_is_ending", "_scheduler", "number", "ran")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._is_ending = False
+        self.number = 0
+        self.ran = 0
+
+    def count(self) -> None:
+        """One more ran."""
+        self.ran += 1
+        if not self._is_ending:
+            self._is_ending = True
+            self._scheduler.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._is_ending = False
+        self.number += 1
+        self.ran = 0
+
+
+class Frame:
+    """A message of the client; the commands before `at` have been read."""
+
+    __slots__ = ("at", "binary", "data")
+
+    def __init__(self, data: bytes, *, binary: bool) -> None:
+        self.data = data
+        self.binary = binary
+        self.at = 0
+
+
+class Owner(Protocol):
+    """Whose inbox it is."""
+
+    @property
+    def payer(self) -> Hashable:
+        """Who answers for what waits, as in Holder."""
+
+    def read(self, frame: Frame) -> Work | None:
+        """The next request of a frame; None when it closed the connection."""
+
+    def run(self, work: Work) -> bool:
+        """Carry a request out; False to get it again after the next `unblock` or `go_on`."""
+
+    def shed(self) -> None:
+        """Close the connection: what waits takes memory that others need."""
 
 
 class _Hold(enum.IntFlag):
@@ -40,62 +97,102 @@ class _Hold(enum.IntFlag):
 
 
 class Inbox:
-    """Runs requests one after another; while one blocks, the others wait and the socket is not read."""
+    """Runs requests one after another; while one blocks, the others wait and the socket is not read.
+
+    They wait in the frame in which they came, and are decoded when it is their turn. A Holder of the budget.
+    """
 
     __slots__ = (
+        "_blocked",
         "_blocking",
         "_bucket",
+        "_holders",
         "_holds",
+        "_owner",
         "_queue",
+        "_ran",
         "_rested_at",
-        "_run",
+        "_running",
         "_scheduler",
         "_transport",
+        "_turn",
+        "_turns",
         "_waits_since",
+        "held",
+        "share",
     )
+
+    concerned = 1
 
     def __init__(
         self,
         transport: Transport,
         scheduler: Scheduler,
         bucket: TokenBucket,
-        run: Callable[[Work], bool],
+        owner: Owner,
+        holders: "set[Inbox]",
+        turns: Turns,
     ) -> None:
-        """`run` carries a request out, or returns False to get it again after the next `unblock` or `go_on`."""
+        """It is among the `holders` while it keeps something."""
         self._transport = transport
         self._scheduler = scheduler
         self._bucket = bucket
-        self._run: Callable[[Work], bool] | None = run
-        self._queue: Sequence[Work] = ()
-        # The request for the end of which all others wait.
+        self._owner: Owner | None = owner
+        self._holders = holders
+        # What waits, and the bytes that it keeps: those of a frame, which then are those of its last request.
+        self._queue: deque[tuple[Work | Frame, int]] = deque()
+        self._running = False
+        # Requests that ran in a turn, and its number.
+        self._turns = turns
+        self._ran = 0
+        self._turn = 0
+        # The request for the end of which all others wait, and the bytes that it takes.
         self._blocking: Work | None = None
+        self._blocked = 0
+        # Bytes of all these.
+        self.held = 0
         self._rested_at = 0.0
+        # What it shares with other connections; None before it is known whose it is.
+        self.share: Share | None = None
         # When the first of those that wait began to.
         self._waits_since = 0.0
         self._holds = _Hold.NONE
 
     @property
-    def held(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether the socket is not being read, so that answers of the client may wait in it."""
         return self._holds is not _Hold.NONE
 
     @property
     def is_stuck(self) -> bool:
         """Whether a request has waited for so long that what it waits for will not come."""
-        return bool(self._queue) and self._scheduler.now() - self._waits_since > LONGEST_WAIT
+        waits = bool(self._queue) and not self._holds & _Hold.REST
+        return waits and self._scheduler.now() - self._waits_since > LONGEST_WAIT
 
-    def put(self, requests: Sequence[Work]) -> None:
+    @property
+    def payer(self) -> Hashable:
+        return self._owner.payer if self._owner is not None else None
+
+    def shed(self) -> None:
+        if self._owner is not None:
+            self._owner.shed()
+
+    def receive(self, data: bytes, *, binary: bool) -> None:
+        """Run what the client sent, after what waits."""
+        self._queue.append((Frame(data, binary=binary), len(data)))
+        self.held += len(data)
+        self._work()
+
+    def put(self, requests: Iterable[Work]) -> None:
         """Run the requests after those that wait."""
-        if self._queue:
-            self._queue = [*self._queue, *requests]
-        else:
-            self._process(requests)
+        self._queue.extend((request, 0) for request in requests)
+        self._work()
 
     def withdraw(self, channel: str) -> bool:
         """Forget the server's subscribes to a channel (to all when empty) that wait; False when there are none."""
-        kept = [work for work in self._queue if not (isinstance(work, SubscribeUser) and channel in ("", work.channel))]
+        kept = [entry for entry in self._queue if not _subscribes(entry[0], channel)]
         found = len(kept) < len(self._queue)
-        self._queue = kept
+        self._queue = deque(kept)
         return found
 
     def charge(self, requests: int) -> bool:
@@ -109,12 +206,31 @@ class Inbox:
         return True
 
     def rest(self, items: int, size: int) -> None:
-        """The client got an answer of so many items and bytes: it may not get more for as long as these are worth."""
-        now = self._scheduler.now()
-        self._rested_at = max(self._rested_at, now) + max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
-        if self._rested_at - now >= SHORTEST_REST and not self._holds & _Hold.REST:
+        """The client got an answer of so many items and bytes: it may not get more for as long as these are worth.
+
+        Nor may its user, over other connections.
+        """
+        assert self.share is not None
+        now, worth = self._scheduler.now(), max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
+        self.share.rested_at = max(self.share.rested_at, now) + worth
+        self._rest_until(max(self._rested_at, now) + worth)
+
+    @property
+    def is_in_debt(self) -> bool:
+        """Whether the user has got so much that none of its connections may ask for more now."""
+        return self.share is not None and self.share.rested_at - self._scheduler.now() >= SHORTEST_REST
+
+    def rest_with_user(self) -> None:
+        """Go on when the user may ask for more."""
+        assert self.share is not None
+        self._rest_until(max(self._rested_at, self.share.rested_at))
+
+    def _rest_until(self, when: float) -> None:
+        self._rested_at = when
+        left = when - self._scheduler.now()
+        if left >= SHORTEST_REST and not self._holds & _Hold.REST:
             self._hold(_Hold.REST)
-            self._scheduler.call_later(self._rested_at - now, self._rested)
+            self._scheduler.call_later(left, self._rested)
 
     def _rested(self) -> None:
         left = self._rested_at - self._scheduler.now()
@@ -132,21 +248,26 @@ class Inbox:
         """A request has ended: go on with what waits, unless that is for another one."""
         if self._blocking is work:
             self._blocking = None
+            self.held -= self._blocked
+            self._blocked = 0
         self.go_on()
 
     def go_on(self) -> None:
         """Something that requests may wait for has changed."""
-        if self._must_wait:
-            return
-        queue, self._queue = self._queue, ()
-        self._process(queue)
-        if not self._queue:
-            self._release(_Hold.WAITING)
+        if not self._must_wait:
+            self._work()
+
+    def drop(self) -> None:
+        """Forget what waits."""
+        self._queue.clear()
+        self.held = self._blocked
 
     def close(self) -> None:
         """Drop what waits; nothing runs any more."""
-        self._run = None
-        self._queue = ()
+        self._owner = self._blocking = None
+        self._queue.clear()
+        self.held = 0
+        self._holders.discard(self)
 
     @property
     def _must_wait(self) -> bool:
@@ -156,19 +277,64 @@ class Inbox:
         self._release(_Hold.TURN)
         self.go_on()
 
-    def _process(self, requests: Sequence[Work]) -> None:
-        for index, request in enumerate(requests):
-            if self._run is None:
-                return
-            if index == TURN_REQUESTS:
+    def _work(self) -> None:
+        """Run what waits, as far as that goes in this turn of the loop."""
+        if self._running or self._owner is None:
+            # Running: a request has ended within its own call, and the loop goes on with the next one.
+            return
+        self._running = True
+        try:
+            done = self._run_some(self._owner)
+        finally:
+            self._running = False
+        if self.held:
+            self._holders.add(self)
+        else:
+            self._holders.discard(self)
+        if not self._queue:
+            self._release(_Hold.WAITING)
+            return
+        if done or not self._holds & _Hold.WAITING:
+            self._waits_since = self._scheduler.now()
+        self._hold(_Hold.WAITING)
+
+    def _run_some(self, owner: Owner) -> int:
+        """How many ran. Any of them may be the last: what closes the connection drops the others."""
+        done = 0
+        while self._queue and not self._must_wait:
+            if self._turn != self._turns.number:
+                self._turn, self._ran = self._turns.number, 0
+            if self._ran >= LEAST_REQUESTS and self._turns.ran >= TURN_REQUESTS:
                 self._hold(_Hold.TURN)
                 self._scheduler.call_soon(self._next_turn)
-            if self._must_wait or not self._run(request):
-                if index or not self._holds & _Hold.WAITING:
-                    self._waits_since = self._scheduler.now()
-                self._queue = requests[index:]
-                self._hold(_Hold.WAITING)
-                return
+                break
+            work, size = self._next(owner)
+            if work is None:
+                break
+            self.held -= size
+            if not owner.run(work):
+                self._queue.appendleft((work, size))
+                self.held += size
+                break
+            done += 1
+            self._ran += 1
+            self._turns.count()
+            if self._blocking is work:
+                self._blocked = size
+                self.held += size
+        return done
+
+    def _next(self, owner: Owner) -> tuple[Work | None, int]:
+        """The next request, and the bytes that go with it; None when it closed the connection."""
+        work, size = self._queue[0]
+        if not isinstance(work, Frame):
+            self._queue.popleft()
+            return work, size
+        request = owner.read(work)
+        if request is None or work.at < len(work.data):
+            return request, 0
+        self._queue.popleft()
+        return request, size
 
     def _hold(self, hold: _Hold) -> None:
         if not self._holds:
@@ -179,5 +345,9 @@ class Inbox:
         if not self._holds & hold:
             return
         self._holds &= ~hold
-        if not self._holds and self._run is not None:
+        if not self._holds and self._owner is not None:
             self._transport.resume_reading()
+
+
+def _subscribes(entry: Work | Frame, channel: str) -> bool:
+    return isinstance(entry, SubscribeUser) and channel in ("", entry.channel)

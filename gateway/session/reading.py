@@ -11,6 +11,7 @@ from gateway.auth.permissions import (
     may_read_presence,
     presence_setting,
 )
+from gateway.broker.presence import footprint
 from gateway.epochs import continues
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
@@ -64,12 +65,12 @@ def handle_presence(session: Session, request: Presence) -> None:
     session.inbox.block(request)
     services = session.services
     read = session.then(partial(_members_read, session, request))
-    services.node.presence.members(channel, services.limits.presence, read)
+    services.node.presence.members(channel, services.limits.presence, services.limits.outbox // 2, read)
 
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
     if isinstance(outcome, list):
-        session.inbox.rest(len(outcome), sum(len(member.conn_info) + len(member.chan_info) for member in outcome))
+        session.inbox.rest(len(outcome), sum(map(footprint, outcome)))
     _answer(session, request, session.encoder.protocol.presence, outcome)
 
 

@@ -15,10 +15,10 @@ from gateway.log import Refusals
 from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.scheduler import Scheduler
+from gateway.session.inbox import Inbox, Turns, Work
 from gateway.session.wheel import TimingWheel
 
 if TYPE_CHECKING:
-    from gateway.session.inbox import Work
     from gateway.session.session import Session
 
 # Codes that backends choose do not become labels of metrics.
@@ -46,10 +46,14 @@ class SessionServices:
     handle: "Callable[[Session, Work], bool]"
     # Of the connections that are congested now.
     outboxes: Outboxes = field(default_factory=Outboxes)
+    # In which requests wait.
+    inboxes: set[Inbox] = field(default_factory=set)
+    turns: Turns = field(init=False)
     # Those that have not authenticated: no client of the node yet, and open all the same.
     opening: "set[Session]" = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.turns = Turns(self.scheduler)
         self.metrics.outbox_bytes.read = lambda: sum(outbox.size for outbox in self.outboxes)
         self.metrics.congested.read = lambda: len(self.outboxes)
 

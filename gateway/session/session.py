@@ -9,15 +9,16 @@ from typing import TypeVar
 from msgspec import structs
 
 from gateway import errors
-from gateway.auth.rate_limits import UNLIMITED, TokenBucket
+from gateway.auth.rate_limits import TokenBucket
 from gateway.auth.tokens import Identity, is_meant
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
 from gateway.messages import ClientId, ClientInfo, Request, User
+from gateway.node.clients import Share
 from gateway.protocols.base import Message
-from gateway.session.inbox import Inbox, Work
+from gateway.session.inbox import Frame, Inbox, Work
 from gateway.session.services import SessionServices
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -46,16 +47,16 @@ class Session:
         "home",
         "identity",
         "inbox",
-        "publishes",
         "services",
+        "share",
         "state",
         "subs",
-        "subscribes",
     )
 
     _transport: Transport
     _write: Write
     inbox: Inbox
+    share: Share  # once it is known whose it is
 
     def __init__(
         self, services: SessionServices, encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
@@ -68,9 +69,6 @@ class Session:
         self.subs: dict[str, Subscription] = {}
         self.home = home
         self.due = 0
-        self.publishes = TokenBucket.of(services.limits.publishes_per_second)
-        # Of its user, once it is known.
-        self.subscribes: TokenBucket = UNLIMITED
         self.encoder = encoder
         self._initial = initial
         self._outbox: Outbox | None = None
@@ -88,6 +86,11 @@ class Session:
         return len(self.subs)
 
     @property
+    def weight(self) -> int:
+        """To look at its deadlines, or to end it, is to go through all its subscriptions."""
+        return 1 + len(self.subs)
+
+    @property
     def user(self) -> User:
         """Whose session it is; anonymous before connect."""
         return User(self.services.app, self.identity.user if self.identity is not None else "")
@@ -98,7 +101,7 @@ class Session:
         self._transport = transport
         self._write = transport.write
         bucket = TokenBucket.of(self.services.limits.commands_per_second)
-        self.inbox = Inbox(transport, self.services.scheduler, bucket, self._run)
+        self.inbox = Inbox(transport, self.services.scheduler, bucket, self, self.services.inboxes, self.services.turns)
         self.services.metrics.accepted.add()
         self.services.opening.add(self)
         self.services.wheel.schedule(self, self.services.heartbeat.connect_timeout)
@@ -116,19 +119,7 @@ class Session:
         if not self.inbox.charge(self.encoder.protocol.count(data)):
             self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
             return
-        size = self.services.limits.message_size
-        if len(data) > size and max(map(len, self.encoder.protocol.commands(data))) > size:
-            self.refuse(Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size"))
-            return
-        try:
-            requests = self.encoder.protocol.decode(data, binary=binary)
-        except Disconnect as error:
-            self.refuse(error)
-            return
-        except Exception:
-            self.fail("decode")
-            return
-        self.inbox.put(requests)
+        self.inbox.receive(data, binary=binary)
 
     def ponged(self) -> None:
         # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
@@ -138,8 +129,7 @@ class Session:
     def pause_writing(self) -> None:
         if self.state is State.CLOSED or self._outbox is not None:
             return
-        payer = self.user if self.user.name else None
-        self._outbox = self.services.outboxes.open(self.services.limits.outbox, payer, self._overflow)
+        self._outbox = self.services.outboxes.open(self.services.limits.outbox, self.payer, self._overflow)
         self._redirect(self._outbox.write)
 
     def resume_writing(self) -> None:
@@ -322,9 +312,11 @@ class Session:
         self.identity = identity
         self._transport.authenticated()
         self.services.opening.discard(self)
-        rate = self.services.limits.subscribes_per_second
-        self.services.node.clients.add(self)
-        self.subscribes = self.services.node.clients.subscribes(self.user, rate)
+        limits, clients = self.services.limits, self.services.node.clients
+        clients.add(self)
+        self.share = self.inbox.share = clients.share(
+            self.user, subscribes=limits.subscribes_per_second, publishes=limits.publishes_per_second
+        )
 
     def connected(self) -> None:
         """The connect is answered: pings from now on, the first at a random time so that herds spread."""
@@ -351,14 +343,31 @@ class Session:
     def refused(self) -> None:
         """The connect was answered with an error; the client should leave."""
         self.state = State.REFUSED
+        # Sent along with the connect, before the client could know.
+        self.inbox.drop()
         self.services.wheel.schedule(self, REFUSED_DELAY)
 
-    # Requests
+    # What its inbox calls
 
-    def _run(self, work: Work) -> bool:
-        if self.state is State.REFUSED:
-            # Sent along with the connect, before the client could know.
-            return True
+    @property
+    def payer(self) -> User | None:
+        return self.user if self.user.name else None
+
+    def read(self, frame: Frame) -> Work | None:
+        protocol = self.encoder.protocol
+        try:
+            command, frame.at = (frame.data, len(frame.data)) if frame.binary else protocol.cut(frame.data, frame.at)
+            if len(command) > self.services.limits.message_size:
+                raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
+            (request,) = protocol.decode(command, binary=frame.binary)
+            return request
+        except Disconnect as error:
+            self.refuse(error)
+        except Exception:
+            self.fail("decode")
+        return None
+
+    def run(self, work: Work) -> bool:
         try:
             return self.services.handle(self, work)
         except RequestError as error:
@@ -368,6 +377,9 @@ class Session:
         except Exception:
             self.fail("request")
         return True
+
+    def shed(self) -> None:
+        self.refuse(Disconnect(errors.SLOW, "limits.waiting"))
 
     def write_failed(self) -> None:
         self.services.guard.failed("write", self.client)
@@ -411,7 +423,7 @@ class Session:
         now = self.services.scheduler.now()
         heartbeat = self.services.heartbeat
         if self._pong_by and now >= self._pong_by:
-            if not self.inbox.held or (self.congested and not self._progressed):
+            if not self.inbox.is_paused or (self.congested and not self._progressed):
                 self.disconnect(errors.NO_PONG)
                 return
             if self.inbox.is_stuck and not self.congested:

@@ -46,7 +46,7 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
 def _check_limits(session: Session) -> None:
     """Raises RequestError for one subscription too many."""
     services = session.services
-    if not session.subscribes.take(services.scheduler.now()):
+    if not session.share.subscribes.take(services.scheduler.now()):
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many subscribes", "limits.subscribes_per_second")
     if len(session.subs) >= services.limits.channels:
         raise _too_many_channels()

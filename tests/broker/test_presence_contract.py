@@ -27,7 +27,7 @@ def presence(member: Member) -> Presence:
 
 async def members(member: Member, channel: Channel = ROOM) -> list[ClientInfo]:
     future: asyncio.Future[list[ClientInfo] | RequestError] = asyncio.get_running_loop().create_future()
-    presence(member).members(channel, 0, future.set_result)
+    presence(member).members(channel, 0, 0, future.set_result)
     async with asyncio.timeout(PATIENCE):
         found = await future
     assert isinstance(found, list), found
@@ -208,24 +208,31 @@ async def untold(member: Member) -> float:
     return member.metrics.memberships_untold.value
 
 
-def test_an_answer_has_no_more_members_than_asked_for(engine: Engine) -> None:
-    """A crowd is no answer."""
+def test_an_answer_has_no_more_members_and_bytes_than_asked_for(engine: Engine) -> None:
+    """A crowd is no answer, and neither are few who tell much of themselves."""
 
     async def scenario() -> None:
         async with engine.members(1) as (member,):
             for number in range(3):
-                presence(member).enter(ROOM, info(f"c{number}"), CLIENTS)
-            for limit, expected in ((2, None), (3, 3), (0, 3)):
+                member_info = ClientInfo("ann", f"c{number}", b'"%b"' % (b"x" * 1000), b'"%b"' % (b"y" * 1000))
+                presence(member).enter(ROOM, member_info, CLIENTS)
+            for limit, room, setting in (
+                (2, 0, "limits.presence"),
+                (3, 6000, "limits.outbox"),
+                (2, 6000, "limits.presence"),
+                (3, 7000, ""),
+                (0, 0, ""),
+            ):
                 outcomes: asyncio.Future[list[ClientInfo] | RequestError] = asyncio.get_running_loop().create_future()
-                presence(member).members(ROOM, limit, outcomes.set_result)
+                presence(member).members(ROOM, limit, room, outcomes.set_result)
                 async with asyncio.timeout(PATIENCE):
                     outcome = await outcomes
-                if expected is None:
+                if setting:
                     assert isinstance(outcome, RequestError)
-                    assert (outcome.error, outcome.setting) == (LIMIT_EXCEEDED, "limits.presence")
+                    assert (outcome.error, outcome.setting) == (LIMIT_EXCEEDED, setting)
                 else:
                     assert isinstance(outcome, list)
-                    assert len(outcome) == expected
+                    assert len(outcome) == 3
 
     asyncio.run(scenario())
 
@@ -252,7 +259,7 @@ def test_without_its_server_nobody_is_known(engine: Engine) -> None:
     async def scenario() -> None:
         member = engine.new_member()
         outcomes: list[object] = []
-        presence(member).members(ROOM, 0, outcomes.append)
+        presence(member).members(ROOM, 0, 0, outcomes.append)
         presence(member).counts(ROOM, outcomes.append)
         if engine.many:
             assert [type(outcome).__name__ for outcome in outcomes] == ["BrokerUnavailable"] * 2

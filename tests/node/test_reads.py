@@ -12,7 +12,7 @@ from gateway.messages import Channel, HistoryQuery, Latest, Position, Publicatio
 from gateway.node import stream as module
 from gateway.node.joiner import Joined
 from gateway.node.latest import LatestChannel
-from gateway.node.streams import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK
+from gateway.node.streams import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK, TURN_PUBLICATIONS
 from tests.node.site import Site, make_node
 from tests.node.world import KEPT, ROOM, Reader, World
 
@@ -279,3 +279,21 @@ def test_old_values_of_a_channel_that_is_never_quiet_are_forgotten() -> None:
             crowd.reads = 0
         crowd.scheduler.advance(1.0)
     assert 1 <= crowd.reads <= 5
+
+
+def test_what_many_reads_brought_is_handed_over_in_turns(world: World) -> None:
+    """In order, whether it comes in one turn of the loop or in several; a turn writes no more than its share."""
+    world.publish(KEPT.size)
+    world.deliver()
+    answered: list[int] = []
+    world.broker.hold = True
+    for number in range(50):
+        query = HistoryQuery(100 + number)
+        world.node.streams.read(ROOM, KEPT, query, lambda outcome, number=number: answered.append(number))  # type: ignore[misc]
+    world.scheduler.run()
+    world.broker.release()
+    a_turn = -(-TURN_PUBLICATIONS // (KEPT.size + 1))
+    for turns in range(1, 4):
+        assert answered == list(range(min(turns * a_turn, 50)))
+        world.scheduler.turn()
+    assert len(answered) == 50

@@ -304,3 +304,22 @@ def test_half_an_emoji_does_not_end_the_connection() -> None:
     for data in (line, line + b"\n" + line):
         requests = PROTOCOL.decode(data, binary=False)
         assert set(requests) == {Publish(1, "a", rb'"\ufffd"')}
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\r\n", b"\n\n", b" \n \t"])
+def test_commands_are_cut_where_one_ends_and_the_next_begins(between: bytes) -> None:
+    """Not within one that is spread over lines, nor within a string."""
+    commands = [b'{"id":1,"rpc":{"data":"}{"}}', b'{"id":2,\n"rpc":{\n}\n}', b'{"id":3,"rpc":{"data":"}\\n{"}}']
+    data = between.join(commands)
+    found, start = [], 0
+    while start < len(data):
+        command, start = PROTOCOL.cut(data, start)
+        found.append(command)
+    assert found == commands
+    assert len(PROTOCOL.decode(data, binary=False)) == 3
+
+
+def test_a_line_holds_one_command() -> None:
+    """Each is counted by its line."""
+    with pytest.raises(Disconnect):
+        PROTOCOL.decode(b'{"id":1,"ping":{}}{"id":2,"ping":{}}\n{"id":3,"ping":{}}', binary=False)

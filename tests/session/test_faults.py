@@ -17,6 +17,7 @@ class Failing:
     """A deadline that raises."""
 
     due = 0
+    weight = 1
 
     def on_timer(self) -> None:
         raise KeyError("room")
@@ -24,6 +25,8 @@ class Failing:
 
 class Noting:
     """A deadline that is kept."""
+
+    weight = 1
 
     def __init__(self) -> None:
         self.due = 0

@@ -1,8 +1,12 @@
 """Pings, pongs and the wheel they hang on."""
 
+import sys
+
+import pytest
+
 from gateway import errors
 from gateway.messages import Connect, Subscribe
-from gateway.session.wheel import RESOLUTION, TimingWheel
+from gateway.session.wheel import RESOLUTION, TURN_WEIGHT, TimingWheel
 from tests.fakes import GUARD, ManualScheduler
 from tests.session.conftest import Client, World
 
@@ -131,8 +135,9 @@ def test_shutdown_closes_to_reconnect(world: World) -> None:
 class Timed:
     """Records when its timer fires."""
 
-    def __init__(self, scheduler: ManualScheduler) -> None:
+    def __init__(self, scheduler: ManualScheduler, weight: int = 1) -> None:
         self.due = 0
+        self.weight = weight
         self.fired: list[float] = []
         self._scheduler = scheduler
 
@@ -182,3 +187,50 @@ def test_the_wheel_rests_when_nothing_is_due_and_starts_again() -> None:
     wheel.schedule(second, 1)
     scheduler.advance(3)
     assert len(first.fired) == len(second.fired) == 1
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_wheel_keeps_nothing_of_a_deadline_that_is_forgotten_or_moved(*, moved: bool) -> None:
+    """Clients that come and go at once would be kept until the deadline that they had."""
+    scheduler = ManualScheduler()
+    wheel = TimingWheel(scheduler, GUARD)
+    timed = Timed(scheduler)
+    wheel.schedule(timed, 25)
+    references = sys.getrefcount(timed)
+    if moved:
+        wheel.schedule(timed, 50)
+        assert sys.getrefcount(timed) == references
+    else:
+        wheel.cancel(timed)
+        assert sys.getrefcount(timed) == references - 1
+
+
+@pytest.mark.parametrize(("weight", "a_turn"), [(1, TURN_WEIGHT), (TURN_WEIGHT // 4, 4), (10 * TURN_WEIGHT, 1)])
+def test_deadlines_that_pass_together_are_looked_at_in_turns_of_the_loop(weight: int, a_turn: int) -> None:
+    """In order, and no turn does more than its share."""
+    scheduler = ManualScheduler()
+    wheel = TimingWheel(scheduler, GUARD)
+    timed = [Timed(scheduler, weight) for _ in range(3 * a_turn)]
+    for each in timed:
+        wheel.schedule(each, 1)
+    scheduler.oversleep(2)
+    for turn in range(3):
+        scheduler.turn()
+        assert [len(each.fired) for each in timed] == [1] * a_turn * (turn + 1) + [0] * a_turn * (2 - turn)
+
+
+def test_a_deadline_that_waits_for_its_turn_can_be_moved_and_forgotten() -> None:
+    scheduler = ManualScheduler()
+    wheel = TimingWheel(scheduler, GUARD)
+    first, moved, forgotten = (Timed(scheduler, TURN_WEIGHT) for _ in range(3))
+    for each in (first, moved, forgotten):
+        wheel.schedule(each, 1)
+    scheduler.oversleep(2)
+    scheduler.turn()
+    assert len(first.fired) == 1
+    wheel.schedule(moved, 5)
+    wheel.cancel(forgotten)
+    scheduler.run()
+    assert moved.fired == []
+    scheduler.advance(10)
+    assert (len(first.fired), len(moved.fired), len(forgotten.fired)) == (1, 1, 0)

@@ -105,3 +105,33 @@ def test_a_user_who_comes_back_has_no_new_share_of_subscribes(make_world: MakeWo
     assert granted() == 0
     world.scheduler.advance(1.1)
     assert granted() == 3
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 3), (5, 3), (3, 5), (3, 0)])
+def test_limits_that_a_reload_changes_hold_for_a_user_who_stays(make_world: MakeWorld, before: int, after: int) -> None:
+    """As soon as it has a new connection, for all of them."""
+    world = make_world(limits={"subscribes_per_second": before, "publishes_per_second": before})
+    kept = world.connect("42")
+    limits = {"subscribes_per_second": after, "publishes_per_second": after}
+    world.services.limits = world.services.limits.model_copy(update=limits)
+    expected = min(after or 10, 10)
+    assert codes(world.connect("42"), *subscribes(1, 10)).count(0) == expected
+    assert codes(kept, *subscribes(1, 10)).count(0) == (10 if not after else 0)
+    publishes = [{"id": number, "publish": {"channel": "room", "data": 1}} for number in range(1, 11)]
+    assert codes(kept, *publishes).count(0) == expected
+
+
+def test_users_who_left_are_forgotten_once_they_have_a_whole_share(make_world: MakeWorld) -> None:
+    """However long that takes for another one who left before them."""
+    world = make_world(limits={"subscribes_per_second": 3})
+    first = world.connect("first")
+    first.session.share.rested_at = world.scheduler.now() + 100
+    first.session.closed(1000, "")
+    for number in range(20):
+        client = world.connect(f"user{number}")
+        client.send(*subscribes(1, 3))
+        client.session.closed(1000, "")
+        world.scheduler.advance(1.1)
+    assert len(world.node.clients._left) <= 3
+    again = world.connect("first")
+    assert again.session.share is first.session.share

@@ -82,6 +82,7 @@ def test_many_channels_are_recovered_over_a_slow_line(kept: World) -> None:
         {"id": 9, "history": {"channel": "kept:a", "limit": 1}},
         {"id": 9, "subscribe": {"channel": "kept:a", "recover": True}},
         {"id": 9, "subscribe": {"channel": "dash:a"}},
+        {"id": 9, "presence": {"channel": "hall:a"}},
     ],
 )
 def test_what_may_bring_much_waits_until_the_client_has_read(kept: World, command: dict[str, Any]) -> None:
@@ -163,6 +164,43 @@ def test_small_answers_add_up(kept: World) -> None:
         kept.scheduler.run()
     kept.scheduler.advance(1)
     assert client.transport.reading
+
+
+def test_what_a_user_reads_is_paced_over_all_its_connections(kept: World) -> None:
+    """One has got much: the others wait when they ask for more, and only then. Others do not wait for them."""
+    fill(kept, ["kept:a"])
+    history = {"id": 8, "history": {"channel": "kept:a", "limit": 8}}
+    one, other, somebody = kept.connect("42"), kept.connect("42"), kept.connect("43")
+
+    def answered(client: Client, command: dict[str, Any]) -> bool:
+        got = client.send(command)
+        kept.scheduler.run()
+        return bool(got + client.got())
+
+    assert answered(one, history)
+    assert answered(other, {"id": 7, "unsubscribe": {"channel": "x"}})
+    assert not answered(other, history)
+    assert answered(somebody, history)
+    kept.scheduler.advance(8 * SIZE / BYTES_PER_SECOND + 0.01)
+    assert [reply["id"] for reply in other.got()] == [8]
+
+
+def test_a_user_who_reads_with_many_connections_gets_no_more_than_with_one(kept: World) -> None:
+    """None of them is closed for it, however long it waits."""
+    fill(kept, ["kept:a"])
+    commands = [{"id": number, "history": {"channel": "kept:a", "limit": 8}} for number in range(1, 400)]
+    clients = [kept.connect("42") for _ in range(10)]
+    for client in clients:
+        client.send(*commands)
+    started, total = kept.scheduler.now(), 0
+    for _ in range(900):
+        kept.scheduler.advance(0.1)
+        for client in clients:
+            total += sum(map(len, client.transport.written))
+            client.transport.written.clear()
+    spent = kept.scheduler.now() - started
+    assert 0.5 * BYTES_PER_SECOND * spent < total < 1.1 * BYTES_PER_SECOND * spent
+    assert not any(client.closed_with() for client in clients)
 
 
 def test_what_a_connect_recovers_fits_into_one_reply(kept: World) -> None:
@@ -249,6 +287,19 @@ def test_members_are_paced_by_their_bytes(kept: World) -> None:
     assert not client.transport.reading
     kept.scheduler.advance(8 * SIZE / BYTES_PER_SECOND + 0.01)
     assert client.transport.reading
+
+
+def test_members_who_tell_too_much_of_themselves_are_no_answer(kept: World) -> None:
+    """As much as of a history: half of what may wait for a client."""
+    most = kept.settings.limits.outbox // 2
+    for number in range(most // SIZE + 1):
+        info = ClientInfo("user", f"client{number}", b'"%b"' % (b"x" * SIZE))
+        kept.node.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
+    client = kept.connect()
+    (reply,) = client.send({"id": 2, "presence": {"channel": "hall:a"}})
+    assert reply["error"]["code"] == errors.LIMIT_EXCEEDED.code
+    (reply,) = client.send({"id": 3, "presence_stats": {"channel": "hall:a"}})
+    assert reply["presence_stats"]["num_clients"] == most // SIZE + 1
 
 
 def test_the_position_of_the_newest_one_is_in_front_of_it(kept: World) -> None:

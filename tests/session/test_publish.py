@@ -86,6 +86,24 @@ def test_the_publish_rate_is_limited(make_world: MakeWorld) -> None:
     assert client.send(publish("news", id=20)) == [{"id": 20, "publish": {}}]
 
 
+def test_publishes_of_a_user_are_counted_over_all_its_connections(make_world: MakeWorld) -> None:
+    """And of an anonymous client by itself; whoever comes back has no new share."""
+    world = make_world(limits={"publishes_per_second": 3})
+
+    def accepted(client: Client) -> int:
+        replies = client.send(*(publish("news", id=number) for number in range(10, 15)))
+        return sum("publish" in reply for reply in replies)
+
+    one, other = world.connect("42"), world.connect("42")
+    assert [accepted(client) for client in (one, other, world.connect("43"))] == [3, 0, 3]
+    assert [accepted(world.connect()) for _ in range(2)] == [3, 3]
+    one.session.closed(1000, "")
+    other.session.closed(1000, "")
+    assert accepted(world.connect("42")) == 0
+    world.scheduler.advance(1)
+    assert accepted(world.connect("42")) == 3
+
+
 def test_other_commands_have_no_handler_yet(world: World) -> None:
     client = world.connect()
     for command in ({"rpc": {"method": "m"}}, {"presence": {"channel": "news"}}, {"history": {"channel": "news"}}):

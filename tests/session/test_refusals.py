@@ -1,5 +1,6 @@
 """Why did my client not get it: every refusal is answered with its code and logged once, with what would allow it."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -218,3 +219,18 @@ def test_all_devices_of_a_user_hear_its_channel(make_world: MakeWorld) -> None:
     world.publish("#ann", "hello", exclude_client=devices[0].session.client)
     world.publish("#ann", "all")
     assert [len(client.got()) for client in (*devices, other)] == [1, 2, 0]
+
+
+def test_a_closed_session_keeps_nothing_and_is_kept_by_nothing(world: World) -> None:
+    """Else whoever connects with 64 KiB of data and leaves, again and again, fills the memory of the node."""
+    client = world.open()
+    world.verifier.hold = True
+    request = Connect(1, "x" * 1000)
+    client.session.inbox.put((request,))
+    world.scheduler.turn()
+    client.session.closed(1006, "")
+    world.verifier.held.clear()
+    client.transport.connection = None
+    references = sys.getrefcount(request), sys.getrefcount(client.session)
+    # Of this test, or of its client, and of the call.
+    assert references == (2, 2)

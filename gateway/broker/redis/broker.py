@@ -128,6 +128,7 @@ class RedisBroker:
     async def stop(self) -> None:
         await self._reaper.stop()
         await self._beating.stop()
+        self.presence.flush()
         for link in (self._publisher, self._reader, self._subscriber):
             await link.stop()
         if self._receiver is not None:

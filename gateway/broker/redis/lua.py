@@ -27,6 +27,7 @@ STREAM_READ = _script("guard", "epochs", "stream_read")
 STREAM_COMPARE = _script("guard", "epochs", "stream_compare")
 PRESENCE_ENTER = _script("presence_enter")
 PRESENCE_LEAVE = _script("presence_leave")
+PRESENCE_READ = _script("presence_read")
 PRESENCE_GONE = _script("presence_gone")
 GENERATION = _script("generation")
 LATEST_PUBLISH = _script("guard", "epochs", "first_result", "values", "latest_publish")
@@ -38,7 +39,7 @@ CONTROL = _script("control")
 
 # What each of the two links has to know.
 PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH, CONTROL)
-READING = (STREAM_READ, STREAM_COMPARE, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE)
+READING = (STREAM_READ, STREAM_COMPARE, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE, PRESENCE_READ)
 
 
 def reload(link: Link) -> None:

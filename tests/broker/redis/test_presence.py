@@ -181,7 +181,7 @@ def test_what_redis_missed_is_said_again(server: ValkeyServer) -> None:
             here.presence.enter(ROOM, client(7), RULES)
             here.presence.enter(OTHER, client(8), RULES)
             outcomes: list[object] = []
-            here.presence.members(ROOM, 0, outcomes.append)
+            here.presence.members(ROOM, 0, 0, outcomes.append)
             here.presence.counts(ROOM, outcomes.append)
             assert [type(each) for each in outcomes] == [BrokerUnavailable] * 2
             server.start()
@@ -217,9 +217,14 @@ def test_forgotten_scripts_are_loaded_again(server: ValkeyServer) -> None:
             with redis.Redis.from_url(server.url) as operator:
                 operator.script_flush()
             here.presence.enter(ROOM, client(1), RULES)
-            await until(lambda: are(here, ["c1"]))
+            await until(lambda: counted(here, 1))
+            assert await are(here, ["c1"])
 
     asyncio.run(scenario())
+
+
+async def counted(member: Member, number: int) -> bool:
+    return (await counts(member)).clients == number
 
 
 def test_what_another_version_wrote(server: ValkeyServer) -> None:
@@ -256,7 +261,7 @@ def test_refusals_of_redis_are_errors(server: ValkeyServer) -> None:
             with redis.Redis.from_url(server.url) as operator:
                 operator.set(KEYS.presence(ROOM), "text")
             outcomes: list[object] = []
-            here.presence.members(ROOM, 0, outcomes.append)
+            here.presence.members(ROOM, 0, 0, outcomes.append)
             here.presence.counts(ROOM, outcomes.append)
             await until(lambda: both(outcomes))
             assert [type(each) for each in outcomes] == [BrokerUnavailable] * 2
