@@ -252,6 +252,11 @@ class Place:
             self._client = True
             self._admission.clients += 1
 
+    @property
+    def has_authenticated(self) -> bool:
+        """Whether the client proved who it is, or is gone."""
+        return self._authenticated
+
     def authenticated(self) -> None:
         """The client proved who it is."""
         if not self._authenticated and not self._left:

@@ -4,9 +4,11 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from gateway.transports import flow
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient, handshake, masked
 
@@ -163,14 +165,44 @@ def test_a_chunked_body_cannot_smuggle_bytes_past_its_bound(site: Site, endless:
         assert client.status() == 400
 
 
-def test_tiny_chunks_are_fine(site: Site) -> None:
-    """Five bytes of framing for each byte of a body are legal."""
-    body = b"1\r\nx\r\n" * 3000 + b"0\r\n\r\n"
-    with RawClient(site.address) as client:
-        client.send(post(b"", "Transfer-Encoding: chunked", "Connection: close"))
-        client.send(body)
-        assert client.status() == 200
-        assert client.rest() == b"3000"
+def test_some_tiny_chunks_are_fine(site: Site) -> None:
+    """Five bytes of framing for each byte of a body are legal, and so are long bodies in chunks of a few hundred."""
+    for chunks, size in ((b"1\r\nx\r\n" * 500, b"500"), ((b"c8\r\n" + b"x" * 200 + b"\r\n") * 500, b"100000")):
+        head = post(b"", "Transfer-Encoding: chunked", "Connection: close")
+        assert answer(site, head, chunks, b"0\r\n\r\n") == (200, size)
+
+
+def test_a_body_of_tiny_chunks_is_400(site: Site) -> None:
+    """Each of them costs as much as a large one: no more are looked at, also when the answer is known already."""
+    before = errors(site, "chunks too small")
+    for path in ("/size", "/nothing"):
+        with RawClient(site.address) as client:
+            client.send(post(b"", "Transfer-Encoding: chunked").replace(b"/size", path.encode()))
+            with suppress(ConnectionError):
+                client.send(b"1\r\nx\r\n" * 3000)
+            assert b" 400 " in client.rest()
+    assert errors(site, "chunks too small") == before + 2
+
+
+def test_clients_that_nobody_knows_rest_between_large_reads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As WebSockets do. The API with a key is read at full speed."""
+    sizes: list[int] = []
+
+    def rest_after(size: int) -> float:
+        sizes.append(size)
+        return 0.001
+
+    monkeypatch.setattr(flow, "rest_after", rest_after)
+    for path, rests in (("/hello", True), ("/known", False)):
+        with RawClient(site.address) as client:
+            client.send(get(path))
+            assert client.status() == 200
+            client._buffer = b""
+            sizes.clear()
+            client.send(post(b"x" * 90_000, "Content-Length: 90000", "Connection: close"))
+            assert client.status() == 200
+            assert client.rest() == b"90000"
+            assert bool(sizes) is rests
 
 
 def test_pipelined_requests_are_bounded(site: Site) -> None:

@@ -9,6 +9,7 @@ from gateway.metrics import LabelledCounter
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
 from gateway.transports.drain import Drain
+from gateway.transports.flow import rest_after
 from gateway.transports.websocket.frames import (
     ABNORMAL,
     POLICY_VIOLATION,
@@ -26,10 +27,6 @@ CONTROL_FRAMES = 100
 # Frames of a client per second, where one turn of the loop is not enough for what it sends: an idle core takes 20 times
 # as many. Messages are bounded besides (limits.commands_per_second); this is for fragments, empty ones among them.
 FRAMES_PER_SECOND = 20_000
-# A read of so many bytes ends the turn of its socket, from which libuv reads 32 times otherwise, 8 MiB in all; and the
-# pace of such reads, in bytes per second: ten of these clients leave half of a core to the others.
-TURN_BYTES = 65_536
-BYTES_PER_SECOND = 8 * 1024 * 1024
 # Bytes of an incomplete message from which on it counts among what waits on the node.
 LARGE = 16_384
 # Bytes that are still looked at for the peer's close frame after ours.
@@ -194,9 +191,9 @@ class WebSocketTransport(asyncio.Protocol):
         elif more:
             self._transport.pause_reading()
             self._go_on_after(TURN_FRAMES / FRAMES_PER_SECOND)
-        elif len(data) >= TURN_BYTES and not self._transport.is_closing():
+        elif (rest := rest_after(len(data))) and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._go_on_after(len(data) / BYTES_PER_SECOND)
+            self._go_on_after(rest)
 
     def _go_on_after(self, delay: float) -> None:
         if not self._waiting:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import CloseCode
 from gateway.metrics import Metrics
+from gateway.transports import flow
 from gateway.transports.drain import Drain
 from gateway.transports.websocket import fast_path
 from gateway.transports.websocket.fast_path import MOST_UNWANTED, SocketOptions, WebSocketTransport
@@ -89,7 +90,7 @@ class Socket:
 def run(scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # The pace is of no interest here, only the turns.
     monkeypatch.setattr(fast_path, "FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr(fast_path, "BYTES_PER_SECOND", 1e12)
+    monkeypatch.setattr(flow, "BYTES_PER_SECOND", 1e12)
     asyncio.run(scenario())
 
 
