@@ -242,7 +242,7 @@ class Gateway:
             channel += "\n"
         token, subprotocol = find_token(handshake, self.settings.auth.cookie)
         by_grant = is_subscription_token(token)
-        since = position(handshake.query.get("since", ""))
+        since = position(handshake.parameter("since"))
         initial = (
             Connect(1, token, by_grant=by_grant, positions={channel: since} if since else {}),
             Subscribe(2, channel, token if by_grant else "", since=since),
@@ -315,7 +315,7 @@ def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:
         return credentials.strip(), None
     if cookie and (token := handshake.cookie(cookie)):
         return token, None
-    return handshake.query.get("token", ""), None
+    return handshake.parameter("token"), None
 
 
 def position(text: str) -> Position | None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -75,6 +75,14 @@ def test_a_request_line_that_is_too_long_is_414(site: Site, piece: int) -> None:
     status, body = answer(site, *[request[start : start + piece] for start in range(0, len(request), piece)])
     assert status == 414
     assert json.loads(body) == {"error": {"code": 414, "message": "request line too long"}}
+
+
+@pytest.mark.parametrize("head", [get, handshake])
+def test_a_request_target_of_escapes_is_414(site: Site, head: Callable[[str], bytes]) -> None:
+    """Those of any name are decoded; thousands take their time."""
+    status, body = answer(site, head("/" + "%41" * 1_025))
+    assert (status, json.loads(body)["error"]["message"]) == (414, "too many escapes in the request target")
+    assert answer(site, head("/" + "%41" * 1_000).replace(b"Host", b"Connection: close\r\nHost", 1))[0] in (403, 404)
 
 
 @pytest.mark.parametrize(
