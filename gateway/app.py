@@ -7,8 +7,9 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from re import compile as compile_pattern
 from typing import Any
 
@@ -37,7 +38,7 @@ from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
 from gateway.guard import Guard
 from gateway.hangup import Terminal
-from gateway.hub.budget import Budget
+from gateway.hub.budget import Budget, Holder
 from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
 from gateway.metrics import Metrics
@@ -124,7 +125,7 @@ class Gateway:
         budget.watch("slow client", lambda: outboxes, lambda: outboxes.held)
         budget.watch("fan-out", self.node.hub.behind)
         budget.watch("read", lambda: self.node.streams.holders)
-        budget.watch("message", lambda: self.options.partial)
+        budget.watch("socket", self._keeping)
         # One encoder each: its identity names the delivery group of all its connections.
         self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)
         self._centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), frame, PING_FRAME)
@@ -133,6 +134,10 @@ class Gateway:
         self._endpoints = [self._endpoint(self._open_centrifuge), self._endpoint(self._open_plain)]
         self.public = Starlette(routes=self._public_routes(), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
+
+    def _keeping(self) -> Iterator[Holder]:
+        """Sockets that keep bytes, and those of plain ASGI."""
+        return chain(self.options.keeping, *(endpoint.congested for endpoint in self._endpoints))
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What reaches the event loop itself has passed everybody who should have caught it: count it too."""

@@ -64,7 +64,7 @@ class HttpLimits(Protocol):
 class HttpOptions:
     """What all connections of a listener share, whatever they become."""
 
-    __slots__ = ("_sockets", "admission", "drain", "limits", "max_body", "metrics", "partial")
+    __slots__ = ("_sockets", "admission", "drain", "keeping", "limits", "max_body", "metrics")
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class HttpOptions:
         self.metrics = metrics
         self.admission = admission
         self.max_body = max_body
-        # WebSockets that wait for the rest of a large message.
-        self.partial: set[WebSocketTransport] = set()
+        # WebSockets that keep a large part of a message, or what their client does not read.
+        self.keeping: set[WebSocketTransport] = set()
         self._sockets: SocketOptions | None = None
 
     def apply(self, limits: HttpLimits) -> None:
@@ -99,7 +99,7 @@ class HttpOptions:
                 protocol_errors=self.metrics.protocol_errors,
                 message_size=self.limits.frame_size,
                 fragments=self.limits.fragments,
-                partial=self.partial,
+                keeping=self.keeping,
             )
         return self._sockets
 

@@ -121,6 +121,8 @@ class WebSocketEndpoint:
         self._trusted_proxies = trusted_proxies
         self._metrics = metrics
         self.message_size = message_size
+        # Of plain ASGI, those whose clients do not read.
+        self.congested: set[AsgiTransport] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """One handshake, and on plain ASGI the whole life of its connection."""
@@ -175,7 +177,8 @@ class WebSocketEndpoint:
         if detachment is not None:
             detachment["detach"](connection, place)
             return True
-        transport = AsgiTransport(connection, send, place, self.message_size, self._metrics.protocol_errors)
+        errors = self._metrics.protocol_errors
+        transport = AsgiTransport(connection, send, place, self.message_size, errors, self.congested)
         place.drop = transport.abort
         await transport.run(receive)
         return False

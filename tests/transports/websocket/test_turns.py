@@ -26,6 +26,8 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        # Bytes that the peer has yet to read.
+        self.unread = 0
         self.reading = True
         self.closing = False
 
@@ -47,6 +49,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.closing = True
 
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
     def can_write_eof(self) -> bool:
         return True
 
@@ -65,13 +70,13 @@ class Socket:
 
     def __init__(self) -> None:
         self.wire, self.connection = Wire(), RecordingConnection()
-        options = SocketOptions(
+        self.options = options = SocketOptions(
             connections=set(),
             drain=Drain(0, GUARD),
             protocol_errors=Metrics().protocol_errors,
             message_size=65_536,
             fragments=1_024,
-            partial=set(),
+            keeping=set(),
         )
         parser = FrameParser(65_536, 1_024)
         self.transport = WebSocketTransport(options, self.wire, parser, self.connection, None)
