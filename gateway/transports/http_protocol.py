@@ -2,6 +2,7 @@
 
 import asyncio
 import urllib.parse
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -64,7 +65,7 @@ class HttpLimits(Protocol):
 class HttpOptions:
     """What all connections of a listener share, whatever they become."""
 
-    __slots__ = ("_sockets", "admission", "drain", "keeping", "limits", "max_body", "metrics")
+    __slots__ = ("_sockets", "admission", "drain", "keeping", "limits", "max_body", "metrics", "on_overflow")
 
     def __init__(
         self,
@@ -81,6 +82,8 @@ class HttpOptions:
         self.metrics = metrics
         self.admission = admission
         self.max_body = max_body
+        # Called when a connection is not even listened to: there may be a crowd behind it.
+        self.on_overflow: Callable[[], object] = lambda: None
         # WebSockets that keep a large part of a message, or what their client does not read.
         self.keeping: set[WebSocketTransport] = set()
         self._sockets: SocketOptions | None = None
@@ -168,6 +171,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self.place = admission.enter(self.client[0] if self.client else "", transport.abort)
             if (overflow := admission.overflow(self.place)) is not None:
                 self._refuse_upgrade(overflow)
+                self._options.on_overflow()
                 return
         elif self.place is not None:
             self.place.drop = transport.abort
