@@ -7,8 +7,9 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from re import compile as compile_pattern
 from typing import Any
 
@@ -38,7 +39,7 @@ from gateway.demo.routes import demo_routes
 from gateway.errors import GatewayError, RequestError
 from gateway.guard import Guard
 from gateway.hangup import Terminal
-from gateway.hub.budget import Budget
+from gateway.hub.budget import Budget, Holder
 from gateway.hub.encoder import DeltaEncoder, Encoder
 from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
 from gateway.metrics import Metrics
@@ -126,7 +127,7 @@ class Gateway:
         budget.watch("fan-out", self.node.hub.behind)
         budget.watch("read", lambda: self.node.streams.holders)
         budget.watch("request", lambda: self._services.inboxes)
-        budget.watch("message", lambda: self.options.partial)
+        budget.watch("socket", self._keeping)
         # One encoder each: its identity names the delivery group of all its connections.
         self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)
         self._centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), frame, PING_FRAME)
@@ -135,6 +136,10 @@ class Gateway:
         self._endpoints = [self._endpoint(self._open_centrifuge), self._endpoint(self._open_plain)]
         self.public = Starlette(routes=self._public_routes(), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
+
+    def _keeping(self) -> Iterator[Holder]:
+        """Sockets that keep bytes, and those of plain ASGI."""
+        return chain(self.options.keeping, *(endpoint.congested for endpoint in self._endpoints))
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What reaches the event loop itself has passed everybody who should have caught it: count it too."""
@@ -244,7 +249,7 @@ class Gateway:
             channel += "\n"
         token, subprotocol = find_token(handshake, self.settings.auth.cookie)
         by_grant = is_subscription_token(token)
-        since = position(handshake.query.get("since", ""))
+        since = position(handshake.parameter("since"))
         initial = (
             Connect(1, token, by_grant=by_grant, positions={channel: since} if since else {}),
             Subscribe(2, channel, token if by_grant else "", since=since),
@@ -319,7 +324,7 @@ def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:
         return credentials.strip(), None
     if cookie and (token := handshake.cookie(cookie)):
         return token, None
-    return handshake.query.get("token", ""), None
+    return handshake.parameter("token"), None
 
 
 def position(text: str) -> Position | None:

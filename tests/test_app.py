@@ -33,6 +33,7 @@ from gateway.control import NodeId
 from gateway.errors import ConfigError
 from gateway.metrics import Metrics
 from gateway.transports.lifespan import Lifespan
+from gateway.transports.websocket import endpoint
 from gateway.transports.websocket.endpoint import Handshake
 from tests.api.clients import close_of, native, plain, settled
 from tests.api.conftest import Api
@@ -213,6 +214,9 @@ def test_a_node_says_who_it_is() -> None:
         ([], [(b"cookie", b'a="' + b"\\" * 15_000 + b'"; sid=c; sid=d')], "", ("c", None)),
         ([], [(b"cookie", b'sid="' + b"\\" * 15_000 + b'"')], "", ("\\" * 15_000, None)),
         ([], [(b"cookie", b"\xff=;;=; sid")], "token=a%2Bb&x=y", ("a+b", None)),
+        ([], [(b"cookie", b"xsid=a;sid=b")], "", ("b", None)),
+        ([], [(b"cookie", b"a=sid=b; asid=c")], "xtoken=a&a=token=b&%74oken=c", ("", None)),
+        ([], [], "a=b&token=+%c3%a4&c=d", (" \u00e4", None)),
         ([], [], "token=a&token=b", ("b", None)),
         ([], [], "token", ("", None)),
         ([], [], "%ff&=&&;token=%", ("", None)),
@@ -224,6 +228,20 @@ def test_find_token(
     """The first place that holds one; whatever else is sent is no error."""
     scope = {"path": "/ws/a", "subprotocols": subprotocols, "headers": headers, "query_string": query.encode()}
     assert find_token(Handshake(scope, ()), "sid") == found
+
+
+def test_only_the_parameter_that_is_wanted_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query of 16 KB of escapes took 20 ms."""
+    decoded: list[str] = []
+
+    def unquote(text: str) -> str:
+        decoded.append(text)
+        return text
+
+    monkeypatch.setattr(endpoint, "unquote_plus", unquote)
+    scope = {"path": "/ws/a", "headers": [], "query_string": b"%a&" * 3000 + b"token=b&" + b"%a=%a&" * 3000}
+    assert find_token(Handshake(scope, ()), "sid") == ("b", None)
+    assert decoded == ["b"]
 
 
 def test_find_token_knows_no_cookie_without_the_setting() -> None:

@@ -1,7 +1,7 @@
 """The address of a client behind proxies: what they say counts only when they are trusted."""
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = IPv4Address | IPv6Address
@@ -62,16 +62,17 @@ def is_secure(scheme: str, peer: str, header: Callable[[str], str], trusted: Seq
     return scheme in ("https", "wss")
 
 
-def _hops(header: Callable[[str], str]) -> list[str]:
-    """What the proxies say, nearest first. One header counts: X-Forwarded-For before Forwarded before X-Real-IP."""
-    listed = header("x-forwarded-for")
-    if listed:
-        return [hop.strip() for hop in reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])]
-    listed = header("forwarded")
-    if listed:
-        return [_forwarded_for(hop) for hop in reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])]
+def _hops(header: Callable[[str], str]) -> Iterator[str]:
+    """What the proxies say, nearest first. One header counts: X-Forwarded-For before Forwarded before X-Real-IP.
+
+    Each hop is read when it is asked for: those that nobody trusted vouches for may be long.
+    """
+    if listed := header("x-forwarded-for"):
+        return map(str.strip, reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]))
+    if listed := header("forwarded"):
+        return map(_forwarded_for, reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]))
     listed = header("x-real-ip")
-    return [listed.strip()] if listed else []
+    return iter([listed.strip()] if listed else [])
 
 
 def _forwarded_for(element: str) -> str:

@@ -1,6 +1,8 @@
 """Counts what is connected, so that a node stays answerable when too much wants to be."""
 
 import logging
+import math
+import random
 import resource
 import sys
 import time
@@ -24,6 +26,9 @@ RETRY_AFTER = 5
 # Seconds for which a connection may stay without authenticating although others need its place: in a storm of clients
 # the oldest are those that are nearly done, and a node lets some thousands a second in.
 PATIENCE = 1.0
+# Seconds, on average, for which a connection that is not listened to is held before it is refused, each for its own
+# time: thousands that come back as soon as they are refused would fill the queue of those who are to be accepted.
+HOLD = 1.0
 
 
 class Refusal(NamedTuple):
@@ -89,10 +94,12 @@ class Admission:
         self._suppressed: dict[str, int] = {}
         self._by_address: dict[str, int] = {}
         # Those who have not authenticated, the oldest first: all of them, and those of each address.
-        self._waiting: OrderedDict[Place, None] = OrderedDict()
-        self._waiting_at: dict[str, OrderedDict[Place, None]] = {}
+        self._waiting = _Waiting()
+        self._waiting_at: dict[str, _Waiting] = {}
         self.total = 0
         self.clients = 0
+        # Of the total, those that are held.
+        self.held = 0
         # No client is let in any more.
         self.draining = False
         metrics.connections.read = lambda: self.clients
@@ -124,7 +131,7 @@ class Admission:
     def wait_at(self, place: "Place", address: str) -> None:
         """The place is that of a client at this address, and it has not authenticated."""
         place.waits_at = address
-        waiting = self._waiting_at.setdefault(address, OrderedDict())
+        waiting = self._waiting_at.setdefault(address, _Waiting())
         waiting[place] = None
         if self._share and len(waiting) > self._share:
             self._make_room(waiting, self._share, SHARE)
@@ -138,16 +145,25 @@ class Admission:
             if not waiting:
                 del self._waiting_at[place.waits_at]
 
-    def _make_room(self, waiting: "OrderedDict[Place, None]", limit: int, reason: Refusal) -> None:
-        """Drop the oldest until no more than the limit are left, or none that had its time."""
+    def _make_room(self, waiting: "_Waiting", limit: int, reason: Refusal) -> None:
+        """Drop the oldest until no more than the limit are left, or none that had its time.
+
+        As many as came at once come of age at once, and come back at once: no more are dropped than the limit in each
+        PATIENCE, so that nobody waits behind all of them to be accepted.
+        """
+        now, dropped = self._clock(), 0
         while len(waiting) > limit:
             oldest = next(iter(waiting))
-            if self._clock() - oldest.since < PATIENCE or oldest.drop is None:
-                return
+            early = (dropped + 1) * PATIENCE > (now - waiting.made_room_at) * limit
+            if early or now - oldest.since < PATIENCE or oldest.drop is None:
+                break
+            dropped += 1
             drop = oldest.drop
             oldest.leave()
             drop()
             self.refused(reason.reason, reason.setting, oldest.waits_at)
+        if dropped:
+            waiting.made_room_at = now
 
     def overflow(self, place: "Place") -> Refusal | None:
         """Why the newest is not even listened to: there are too many beyond a limit."""
@@ -156,6 +172,14 @@ class Admission:
         if self.unauthenticated > self._unauthenticated_limit + OVERFLOW:
             return UNAUTHENTICATED
         return SHARE if self._exceeds_share(place, OVERFLOW) else None
+
+    def hold(self, place: "Place") -> float:
+        """Seconds until one that overflows is refused, among nobody who waits; 0 where too many are held already."""
+        if self.held >= self._unauthenticated_limit or self.total > self.limit // 2:
+            return 0.0
+        self.held += 1
+        self.end_waiting(place)
+        return HOLD * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
 
     def check(self) -> Refusal | None:
         """Whether a connection that is counted already may become a WebSocket."""
@@ -213,10 +237,16 @@ class Admission:
         logger.warning("connection refused", extra=extra)
 
 
+class _Waiting(OrderedDict["Place", None]):
+    """Those who have not authenticated, the oldest first."""
+
+    made_room_at = -math.inf
+
+
 class Place:
     """What one connection occupies. Leaving is idempotent, and so is each step."""
 
-    __slots__ = ("_address", "_admission", "_authenticated", "_client", "_left", "drop", "since", "waits_at")
+    __slots__ = ("_address", "_admission", "_authenticated", "_client", "_held", "_left", "drop", "since", "waits_at")
 
     def __init__(self, admission: Admission, since: float, drop: Callable[[], object] | None) -> None:
         self._admission = admission
@@ -227,6 +257,7 @@ class Place:
         self.waits_at = ""
         self._authenticated = False
         self._client = False
+        self._held = False
         self._left = False
         self._address = ""
 
@@ -252,12 +283,23 @@ class Place:
             self._client = True
             self._admission.clients += 1
 
+    @property
+    def has_authenticated(self) -> bool:
+        """Whether the client proved who it is, or is gone."""
+        return self._authenticated
+
     def authenticated(self) -> None:
         """The client proved who it is."""
         if not self._authenticated and not self._left:
             self._authenticated = True
             self._admission.end_waiting(self)
             self.drop = None
+
+    def hold(self) -> float:
+        """As Admission.hold."""
+        seconds = self._admission.hold(self)
+        self._held = seconds > 0
+        return seconds
 
     def leave(self) -> None:
         """The connection is gone."""
@@ -266,6 +308,8 @@ class Place:
         self.authenticated()
         self._left = True
         self._admission.total -= 1
+        if self._held:
+            self._admission.held -= 1
         if self._client:
             self._admission.clients -= 1
         if self._address:

@@ -18,10 +18,11 @@ from uvicorn.server import ServerState
 from gateway import listeners
 from gateway.config.settings import DrainSettings, ServerSettings
 from gateway.listeners import BACKLOG
+from gateway.transports.acceptor import Acceptor
 from gateway.transports.admission import raise_descriptor_limit
 from gateway.transports.http_protocol import HttpOptions, http_protocol
 from gateway.transports.lifespan import Lifespan
-from gateway.transports.tls import TlsAcceptor, tls_context
+from gateway.transports.tls import tls_context
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Listener:
         self._setting = setting
         self._options = options
         self._tls = tls
-        self._acceptor: TlsAcceptor | None = None
+        self._acceptor: Acceptor | None = None
         self._servers: list[asyncio.AbstractServer] = []
         # Where it listens; a socket that is refused is closed, and does not know any more.
         self.urls = [listeners.shown(each, "https" if tls else "http") for each in sockets]
@@ -76,18 +77,26 @@ class Listener:
             factory: Any = self.config.http_protocol_class
             return factory(config=self.config, server_state=self.state, app_state=app_state, _loop=loop)
 
-        if self._tls is not None:
-            self._acceptor = TlsAcceptor(self._tls, make_protocol, self._options)
+        if self._options.admission is not None:
+            self._acceptor = Acceptor(make_protocol, self._options, self._tls)
+            self._options.on_overflow = self._accept_crowd
         for listener, url in zip(self._sockets, self.urls, strict=True):
             listener.setblocking(False)
             create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
             try:
-                if self._acceptor is not None:
+                if self._acceptor is not None and self._tls is not None:
                     self._acceptor.listen(listener, BACKLOG)
                 else:
                     self._servers.append(await create(make_protocol, sock=listener, backlog=BACKLOG))
             except OSError as error:
                 raise listeners.refused(url, self._setting, error) from error
+
+    def _accept_crowd(self) -> None:
+        assert self._acceptor is not None
+        # Without a descriptor the servers stop for a while by themselves.
+        with suppress(OSError):
+            for listener in self._sockets:
+                self._acceptor.accept_waiting(listener)
 
     def stop_accepting(self) -> None:
         """New connections are refused by the system, those that are open stay."""

@@ -72,7 +72,7 @@ class Site:
             {
                 "path": handshake.path,
                 "path_params": dict(handshake.path_params),
-                "query": handshake.query,
+                "query": {name: handshake.parameter(name) for name in ("token", "empty", "a")},
                 "token cookie": handshake.cookie("token"),
                 "subprotocols": list(handshake.subprotocols),
                 "address": handshake.address,
@@ -80,8 +80,8 @@ class Site:
                 "x-test": handshake.header("X-Test"),
             }
         )
-        if "refuse" in handshake.query:
-            raise HandshakeRefused(int(handshake.query["refuse"]), "not today")
+        if status := handshake.parameter("refuse"):
+            raise HandshakeRefused(int(status), "not today")
         connection = RecordingConnection()
         self.connections.append(connection)
         return connection, handshake.subprotocols[0] if handshake.subprotocols else None

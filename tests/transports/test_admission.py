@@ -3,6 +3,7 @@
 import logging
 import resource
 from ipaddress import ip_network
+from itertools import pairwise
 
 import pytest
 
@@ -69,6 +70,18 @@ def test_overflow_is_a_little_above_the_limit() -> None:
     assert waiting.overflow(waiting.enter()) is UNAUTHENTICATED
 
 
+def test_those_that_are_held_are_few() -> None:
+    """They occupy descriptors, so those beyond are refused at once."""
+    counted = admission(connections=100, unauthenticated=3)
+    places = [counted.enter() for _ in range(5)]
+    assert [place.hold() > 0 for place in places] == [True, True, True, False, False]
+    assert counted.unauthenticated == 2
+    places[0].leave()
+    assert places[3].hold() > 0
+    full = admission(connections=10, unauthenticated=3)
+    assert [full.enter() for _ in range(6)][-1].hold() == 0
+
+
 class Crowd:
     """Connections that come at times of the test's choice, and what became of them."""
 
@@ -97,13 +110,29 @@ def test_the_oldest_that_waits_loses_its_place_to_the_newest() -> None:
     assert crowd.dropped == ["first"]
     first.authenticated()
     assert crowd.counted.unauthenticated == 3
-    crowd.come("seventh", "192.0.2.5")
-    crowd.come("eighth", "192.0.2.5")
+    for name in ("seventh", "eighth"):
+        crowd.now += PATIENCE / 2
+        crowd.come(name, "192.0.2.5")
     assert crowd.dropped == ["first", "fourth", "fifth"]
     ninth = crowd.come("ninth", "192.0.2.6")
     assert ninth.check("192.0.2.6") is UNAUTHENTICATED
     assert crowd.dropped == ["first", "fourth", "fifth"]
     assert crowd.metrics.refused.values == {"unauthenticated": 3}
+
+
+def test_a_crowd_that_came_at_once_is_not_dropped_at_once() -> None:
+    """It would come back at once, and those who come meanwhile would wait behind all of it."""
+    crowd = Crowd(connections=1_000, unauthenticated=100, unauthenticated_per_address=20)
+    for number in range(20):
+        crowd.come(str(number), "192.0.2.1")
+    dropped = []
+    for step in range(40):
+        crowd.now = PATIENCE + (step + 0.5) * PATIENCE / 40
+        crowd.come("again", "192.0.2.1")
+        dropped.append(len(crowd.dropped))
+    assert dropped[0] == 1
+    assert max(after - before for before, after in pairwise(dropped)) == 1
+    assert 15 <= dropped[-1] <= 21
 
 
 @pytest.mark.parametrize("share", [0, 3])

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
+from gateway.transports import flow
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient, handshake, masked
 
@@ -73,6 +75,14 @@ def test_a_request_line_that_is_too_long_is_414(site: Site, piece: int) -> None:
     status, body = answer(site, *[request[start : start + piece] for start in range(0, len(request), piece)])
     assert status == 414
     assert json.loads(body) == {"error": {"code": 414, "message": "request line too long"}}
+
+
+@pytest.mark.parametrize("head", [get, handshake])
+def test_a_request_target_of_escapes_is_414(site: Site, head: Callable[[str], bytes]) -> None:
+    """Those of any name are decoded; thousands take their time."""
+    status, body = answer(site, head("/" + "%41" * 1_025))
+    assert (status, json.loads(body)["error"]["message"]) == (414, "too many escapes in the request target")
+    assert answer(site, head("/" + "%41" * 1_000).replace(b"Host", b"Connection: close\r\nHost", 1))[0] in (403, 404)
 
 
 @pytest.mark.parametrize(
@@ -163,14 +173,44 @@ def test_a_chunked_body_cannot_smuggle_bytes_past_its_bound(site: Site, endless:
         assert client.status() == 400
 
 
-def test_tiny_chunks_are_fine(site: Site) -> None:
-    """Five bytes of framing for each byte of a body are legal."""
-    body = b"1\r\nx\r\n" * 3000 + b"0\r\n\r\n"
-    with RawClient(site.address) as client:
-        client.send(post(b"", "Transfer-Encoding: chunked", "Connection: close"))
-        client.send(body)
-        assert client.status() == 200
-        assert client.rest() == b"3000"
+def test_some_tiny_chunks_are_fine(site: Site) -> None:
+    """Five bytes of framing for each byte of a body are legal, and so are long bodies in chunks of a few hundred."""
+    for chunks, size in ((b"1\r\nx\r\n" * 500, b"500"), ((b"c8\r\n" + b"x" * 200 + b"\r\n") * 500, b"100000")):
+        head = post(b"", "Transfer-Encoding: chunked", "Connection: close")
+        assert answer(site, head, chunks, b"0\r\n\r\n") == (200, size)
+
+
+def test_a_body_of_tiny_chunks_is_400(site: Site) -> None:
+    """Each of them costs as much as a large one: no more are looked at, also when the answer is known already."""
+    before = errors(site, "chunks too small")
+    for path in ("/size", "/nothing"):
+        with RawClient(site.address) as client:
+            client.send(post(b"", "Transfer-Encoding: chunked").replace(b"/size", path.encode()))
+            with suppress(ConnectionError):
+                client.send(b"1\r\nx\r\n" * 3000)
+            assert b" 400 " in client.rest()
+    assert errors(site, "chunks too small") == before + 2
+
+
+def test_clients_that_nobody_knows_rest_between_large_reads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As WebSockets do. The API with a key is read at full speed."""
+    sizes: list[int] = []
+
+    def rest_after(size: int) -> float:
+        sizes.append(size)
+        return 0.001
+
+    monkeypatch.setattr(flow, "rest_after", rest_after)
+    for path, rests in (("/hello", True), ("/known", False)):
+        with RawClient(site.address) as client:
+            client.send(get(path))
+            assert client.status() == 200
+            client._buffer = b""
+            sizes.clear()
+            client.send(post(b"x" * 90_000, "Content-Length: 90000", "Connection: close"))
+            assert client.status() == 200
+            assert client.rest() == b"90000"
+            assert bool(sizes) is rests
 
 
 def test_pipelined_requests_are_bounded(site: Site) -> None:

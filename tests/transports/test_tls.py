@@ -16,10 +16,10 @@ from websockets.sync.client import connect as websocket_connect
 
 from gateway.config.settings import LimitSettings
 from gateway.metrics import Metrics
+from gateway.transports.acceptor import Acceptor
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions
-from gateway.transports.tls import TlsAcceptor
 from tests.fakes import GUARD
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient
@@ -162,15 +162,15 @@ def test_a_system_without_descriptors_is_asked_again_later(
                 raise OSError(errno.EMFILE, "no descriptors")
             return super().accept()
 
-    monkeypatch.setattr("gateway.transports.tls.EXHAUSTED_DELAY", 0.01)
+    monkeypatch.setattr("gateway.transports.acceptor.EXHAUSTED_DELAY", 0.01)
 
     async def run() -> None:
         metrics = Metrics()
         admission = Admission(LimitSettings(connections=1), metrics)
-        acceptor = TlsAcceptor(
-            certificate,
+        acceptor = Acceptor(
             lambda: pytest.fail("no handshake succeeds here"),
             HttpOptions(LimitSettings(header_timeout=1.0), drain=Drain(0, GUARD), metrics=metrics, admission=admission),
+            certificate,
         )
         with Exhausted() as listener:
             listener.bind(("127.0.0.1", 0))

@@ -5,11 +5,11 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from gateway.errors import CloseCode
+from gateway.errors import SLOW, CloseCode
 from gateway.metrics import LabelledCounter
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
-from gateway.transports.websocket.fast_path import CLOSE_TIMEOUT, HIGH_WATER, LOW_WATER
+from gateway.transports.websocket.fast_path import CLOSE_TIMEOUT, HIGH_WATER, LOW_WATER, counted_unread
 from gateway.transports.websocket.frames import ABNORMAL, INVALID_DATA, NO_STATUS, PING, TEXT, TOO_BIG, unframe
 
 
@@ -23,8 +23,12 @@ class AsgiTransport:
         place: Place,
         message_size: int,
         protocol_errors: LabelledCounter,
+        congested: "set[AsgiTransport]",
     ) -> None:
-        """`send` is that of ASGI, after `websocket.accept`. `message_size`: bytes of a client's message at most."""
+        """`send` is that of ASGI, after `websocket.accept`. `message_size`: bytes of a client's message at most.
+
+        `congested` holds those whose clients do not read.
+        """
         self.write: Write = self._write
         self._connection = connection
         self._send = send
@@ -33,7 +37,8 @@ class AsgiTransport:
         self._protocol_errors = protocol_errors
         self._frames: deque[bytes] = deque()
         self._size = 0
-        self._congested = False
+        self._all_congested = congested
+        self._congested_at = 0.0
         self._open = True
         self._closed_with: CloseCode | None = None
         self._work = asyncio.Event()
@@ -57,6 +62,7 @@ class AsgiTransport:
                 gone = self._receiver.result()
         finally:
             self._open = False
+            self._all_congested.discard(self)
             for task in (self._receiver, self._sender):
                 task.cancel()
             # Before anything is awaited: under anyio a cancelled application is cancelled again at each await.
@@ -71,8 +77,9 @@ class AsgiTransport:
         self._frames.append(frames)
         self._size += len(frames)
         self._work.set()
-        if self._size > HIGH_WATER and not self._congested:
-            self._congested = True
+        if self._size > HIGH_WATER and self not in self._all_congested:
+            self._all_congested.add(self)
+            self._congested_at = asyncio.get_running_loop().time()
             self._connection.pause_writing()
 
     def close(self, code: CloseCode) -> None:
@@ -102,6 +109,25 @@ class AsgiTransport:
     def resume_reading(self) -> None:
         """Go on asking."""
         self._readable.set()
+
+    # Called by the budget of the node. What the server keeps of its own is not known here.
+
+    concerned = 1
+
+    @property
+    def held(self) -> int:
+        """As a Holder: bytes that the client does not read."""
+        return counted_unread(self._size, self._congested_at)
+
+    @property
+    def payer(self) -> str | None:
+        """Its address."""
+        return self._place.waits_at or None
+
+    def shed(self) -> None:
+        """Others need the memory."""
+        self._closed_with = SLOW
+        self.abort()
 
     # The two tasks
 
@@ -162,8 +188,8 @@ class AsgiTransport:
 
     def _sent(self, size: int) -> None:
         self._size -= size
-        if self._congested and self._size < LOW_WATER:
-            self._congested = False
+        if self._size < LOW_WATER and self in self._all_congested:
+            self._all_congested.discard(self)
             if self._open:
                 self._connection.resume_writing()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from gateway.auth.origins import OriginPolicy
 from gateway.errors import GatewayError
@@ -52,10 +52,14 @@ class Handshake:
         sent = any(key == b"origin" for key, _ in self._scope["headers"])
         return self.header("origin") if sent else None
 
-    @property
-    def query(self) -> dict[str, str]:
-        """The query string; of a name that is repeated the last value."""
-        return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    def parameter(self, name: str) -> str:
+        """The last value of a name in the query string, empty where there is none.
+
+        The rest is not looked at: a query may hold thousands of parameters. A name with escapes is another one.
+        """
+        query: str = self._scope["query_string"].decode("latin-1")
+        _, found, rest = f"&{query}".rpartition(f"&{name}=")
+        return unquote_plus(rest.partition("&")[0]) if found else ""
 
     def cookie(self, name: str) -> str:
         """The value of the first cookie of a name, as it was sent without its quotes; empty where there is none.
@@ -65,11 +69,9 @@ class Handshake:
         """
         # RFC 6265 section 5.4 allows one Cookie header, HTTP/2 proxies may send several.
         header = ";".join(value.decode("latin-1") for key, value in self._scope["headers"] if key == b"cookie")
-        for pair in header.split(";"):
-            found, _, value = pair.partition("=")
-            if found.strip() == name:
-                return value.strip().strip('"')
-        return ""
+        # 4.2.1: one space behind each semicolon, none around `=`. Header values may hold thousands of cookies.
+        _, _, rest = f";{header.replace('; ', ';')}".partition(f";{name}=")
+        return rest.partition(";")[0].strip().strip('"')
 
     @property
     def address(self) -> str:
@@ -119,6 +121,8 @@ class WebSocketEndpoint:
         self._trusted_proxies = trusted_proxies
         self._metrics = metrics
         self.message_size = message_size
+        # Of plain ASGI, those whose clients do not read.
+        self.congested: set[AsgiTransport] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """One handshake, and on plain ASGI the whole life of its connection."""
@@ -173,7 +177,8 @@ class WebSocketEndpoint:
         if detachment is not None:
             detachment["detach"](connection, place)
             return True
-        transport = AsgiTransport(connection, send, place, self.message_size, self._metrics.protocol_errors)
+        errors = self._metrics.protocol_errors
+        transport = AsgiTransport(connection, send, place, self.message_size, errors, self.congested)
         place.drop = transport.abort
         await transport.run(receive)
         return False

@@ -4,11 +4,12 @@ import asyncio
 from typing import cast
 
 from gateway.auth.rate_limits import TokenBucket
-from gateway.errors import CloseCode
+from gateway.errors import SLOW, CloseCode
 from gateway.metrics import LabelledCounter
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
 from gateway.transports.drain import Drain
+from gateway.transports.flow import rest_after
 from gateway.transports.websocket.frames import (
     ABNORMAL,
     POLICY_VIOLATION,
@@ -26,10 +27,6 @@ CONTROL_FRAMES = 100
 # Frames of a client per second, where one turn of the loop is not enough for what it sends: an idle core takes 20 times
 # as many. Messages are bounded besides (limits.commands_per_second); this is for fragments, empty ones among them.
 FRAMES_PER_SECOND = 20_000
-# A read of so many bytes ends the turn of its socket, from which libuv reads 32 times otherwise, 8 MiB in all; and the
-# pace of such reads, in bytes per second: ten of these clients leave half of a core to the others.
-TURN_BYTES = 65_536
-BYTES_PER_SECOND = 8 * 1024 * 1024
 # Bytes of an incomplete message from which on it counts among what waits on the node.
 LARGE = 16_384
 # Bytes that are still looked at for the peer's close frame after ours.
@@ -37,12 +34,15 @@ MOST_UNWANTED = 65_536
 # Bytes in a socket's own buffer above which its connection is congested. The kernel holds more in front of it.
 HIGH_WATER = 65_536
 LOW_WATER = 16_384
+# Seconds for which a socket is congested before what it holds above HIGH_WATER counts among what waits on the node.
+# A burst of publications is one block, which lies in memory once for all its subscribers, and they read it soon.
+BURST = 1.0
 
 
 class SocketOptions:
     """What the WebSockets of one listener share."""
 
-    __slots__ = ("connections", "drain", "fragments", "message_size", "partial", "protocol_errors")
+    __slots__ = ("connections", "drain", "fragments", "keeping", "message_size", "protocol_errors")
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class SocketOptions:
         protocol_errors: LabelledCounter,
         message_size: int,
         fragments: int,
-        partial: "set[WebSocketTransport]",
+        keeping: "set[WebSocketTransport]",
     ) -> None:
         """`connections` is the server's own set: it waits until the set is empty when it ends.
 
-        `partial` holds those that wait for the rest of a large message.
+        `keeping` holds those that wait for the rest of a large message, or for their client to read.
         """
-        self.partial = partial
+        self.keeping = keeping
         self.connections = connections
         self.drain = drain
         self.protocol_errors = protocol_errors
@@ -71,7 +71,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     __slots__ = (
         "_closed_with",
-        "_congested",
+        "_congested_at",
         "_connection",
         "_control_frames",
         "_open",
@@ -108,7 +108,8 @@ class WebSocketTransport(asyncio.Protocol):
         self._waiting = False
         # Bytes that came after our close frame.
         self._unwanted = 0
-        self._congested = False
+        # When that began; None while it is not.
+        self._congested_at: float | None = None
         self._closed_with: CloseCode | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._control_frames: TokenBucket | None = None
@@ -127,7 +128,7 @@ class WebSocketTransport(asyncio.Protocol):
         if lost:
             place.leave()
             self._finish(ABNORMAL, "")
-        elif self._congested:
+        elif self._congested_at is not None:
             connection.pause_writing()
 
     # Transport port: what the session calls
@@ -186,17 +187,17 @@ class WebSocketTransport(asyncio.Protocol):
             self._fail(error)
             return
         if parser.kept > LARGE:
-            self._options.partial.add(self)
-        elif self._options.partial:
-            self._options.partial.discard(self)
+            self._options.keeping.add(self)
+        elif self._options.keeping and self._congested_at is None:
+            self._options.keeping.discard(self)
         if more and not self._open:
             self._ignore()
         elif more:
             self._transport.pause_reading()
             self._go_on_after(TURN_FRAMES / FRAMES_PER_SECOND)
-        elif len(data) >= TURN_BYTES and not self._transport.is_closing():
+        elif (rest := rest_after(len(data))) and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._go_on_after(len(data) / BYTES_PER_SECOND)
+            self._go_on_after(rest)
 
     def _go_on_after(self, delay: float) -> None:
         if not self._waiting:
@@ -226,7 +227,7 @@ class WebSocketTransport(asyncio.Protocol):
         """The socket is gone."""
         self._open = False
         self._parser = None
-        self._options.partial.discard(self)
+        self._options.keeping.discard(self)
         self.write = _write_nowhere
         if self._timer is not None:
             self._timer.cancel()
@@ -238,13 +239,15 @@ class WebSocketTransport(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The socket's buffer is above HIGH_WATER."""
-        self._congested = True
+        self._congested_at = asyncio.get_running_loop().time()
+        self._options.keeping.add(self)
         if self._open:
             self._connected.pause_writing()
 
     def resume_writing(self) -> None:
         """It is below LOW_WATER again."""
-        self._congested = False
+        self._congested_at = None
+        self._options.keeping.discard(self)
         if self._open:
             self._connected.resume_writing()
 
@@ -254,8 +257,11 @@ class WebSocketTransport(asyncio.Protocol):
 
     @property
     def held(self) -> int:
-        """As a Holder: bytes of a message that is not complete."""
-        return self._parser.kept if self._parser is not None else 0
+        """As a Holder: bytes of a message that is not complete, and those that the client does not read."""
+        kept = self._parser.kept if self._parser is not None else 0
+        if self._congested_at is None:
+            return kept
+        return kept + counted_unread(self._transport.get_write_buffer_size(), self._congested_at)
 
     @property
     def payer(self) -> str | None:
@@ -263,7 +269,9 @@ class WebSocketTransport(asyncio.Protocol):
         return (self._place.waits_at or None) if self._place is not None else None
 
     def shed(self) -> None:
-        """Others need the memory."""
+        """Others need the memory. A close frame would stand behind what is not read."""
+        if self._congested_at is not None:
+            self._closed_with = SLOW
         self.abort()
 
     # Called by the server
@@ -286,7 +294,7 @@ class WebSocketTransport(asyncio.Protocol):
     def ping_received(self, data: bytes) -> None:
         """Answered unless the client does not even read what it gets already."""
         self._count_control_frame()
-        if self._open and not self._congested:
+        if self._open and self._congested_at is None:
             self.write(pong_frame(data))
 
     def pong_received(self) -> None:
@@ -345,6 +353,12 @@ class WebSocketTransport(asyncio.Protocol):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.closed(*(self._closed_with or (code, reason)))
+
+
+def counted_unread(unread: int, congested_at: float) -> int:
+    """Of the bytes that wait in a socket, those that count as memory of their own."""
+    lasts = asyncio.get_running_loop().time() - congested_at >= BURST
+    return max(unread - HIGH_WATER, 0) if lasts else 0
 
 
 def _write_nowhere(frames: bytes) -> None:

@@ -22,8 +22,7 @@ class Refused(NamedTuple):
 
 def is_asked_for(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether a request with `Connection: upgrade` names this protocol, maybe among others (RFC 9110 section 7.8)."""
-    tokens = (token for name, value in headers if name == b"upgrade" for token in value.split(b","))
-    return any(token.strip().lower() == b"websocket" for token in tokens)
+    return any(b"websocket" in _tokens(value.lower()) for name, value in headers if name == b"upgrade")
 
 
 def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bytes | Refused:
@@ -51,8 +50,12 @@ def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) ->
 def offered_subprotocols(headers: list[tuple[bytes, bytes]]) -> list[str]:
     """What the client can speak, in its order of preference (4.1)."""
     offered = [value for name, value in headers if name == b"sec-websocket-protocol"]
-    tokens = b",".join(offered).decode("latin-1").split(",")
-    return [token.strip() for token in tokens if token.strip()]
+    return [token.decode("latin-1") for token in _tokens(b",".join(offered))]
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    """Elements of a list (RFC 9110 section 5.6.1): white space is in none, and thousands may be empty."""
+    return value.replace(b",", b" ").split()
 
 
 def _is_key(key: bytes) -> bool:

@@ -94,7 +94,7 @@ def test_a_client_that_is_gone_before_it_connects_is_nobody(site: Site) -> None:
 def transport(server: Server) -> tuple[AsgiTransport, RecordingConnection, Admission]:
     site = Site(settings_of())
     connection = RecordingConnection()
-    made = AsgiTransport(connection, server.send, site.admission.enter(), 100, site.metrics.protocol_errors)
+    made = AsgiTransport(connection, server.send, site.admission.enter(), 100, site.metrics.protocol_errors, set())
     return made, connection, site.admission
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import CloseCode
 from gateway.metrics import Metrics
+from gateway.transports import flow
 from gateway.transports.drain import Drain
 from gateway.transports.websocket import fast_path
 from gateway.transports.websocket.fast_path import MOST_UNWANTED, SocketOptions, WebSocketTransport
@@ -25,6 +26,8 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        # Bytes that the peer has yet to read.
+        self.unread = 0
         self.reading = True
         self.closing = False
 
@@ -46,6 +49,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.closing = True
 
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
     def can_write_eof(self) -> bool:
         return True
 
@@ -64,13 +70,13 @@ class Socket:
 
     def __init__(self) -> None:
         self.wire, self.connection = Wire(), RecordingConnection()
-        options = SocketOptions(
+        self.options = options = SocketOptions(
             connections=set(),
             drain=Drain(0, GUARD),
             protocol_errors=Metrics().protocol_errors,
             message_size=65_536,
             fragments=1_024,
-            partial=set(),
+            keeping=set(),
         )
         parser = FrameParser(65_536, 1_024)
         self.transport = WebSocketTransport(options, self.wire, parser, self.connection, None)
@@ -89,7 +95,7 @@ class Socket:
 def run(scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # The pace is of no interest here, only the turns.
     monkeypatch.setattr(fast_path, "FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr(fast_path, "BYTES_PER_SECOND", 1e12)
+    monkeypatch.setattr(flow, "BYTES_PER_SECOND", 1e12)
     asyncio.run(scenario())
 
 
