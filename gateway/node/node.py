@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import TypeVar, assert_never
 
 from msgspec import structs
@@ -316,12 +316,7 @@ class Node:
         """Nobody knows any more who was to be disconnected: everybody is, and whoever may comes back."""
         logger.warning("this node was cut off for too long to know what was said to it: its clients have to come back")
 
-        def steps() -> Iterator[None]:
-            for client in self.clients:
-                client.disconnect(INSUFFICIENT_STATE)
-                yield
-
-        self._go_on(steps())
+        self._go_on(_ended(self.clients, INSUFFICIENT_STATE))
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
@@ -438,7 +433,8 @@ class Node:
     def _disconnect(self, message: DisconnectUser) -> int:
         code = CloseCode(message.code, message.reason)
         chosen = [client for client in self._meant(message) if client.client not in message.whitelist]
-        return _each(chosen, lambda client: client.disconnect(code))
+        self._go_on(_ended(chosen, code))
+        return len(chosen)
 
     def _revoke(self, message: RevokeTokens) -> int:
         self._revocations.add(
@@ -479,6 +475,17 @@ class Node:
     async def occupied_channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """As Registry.channels."""
         return await self._registry.channels(app, pattern, limit, cursor)
+
+
+def _ended(clients: Iterable[Client], code: CloseCode) -> Iterator[None]:
+    """Disconnects them, a step for each and for each of its channels: to leave one takes 8 us."""
+    for client in clients:
+        channels = client.num_channels
+        try:
+            client.disconnect(code)
+        except Exception:
+            client.fail("control")
+        yield from repeat(None, 1 + channels)
 
 
 def _each(clients: Iterable[Client], act: Callable[[Client], object]) -> int:

@@ -60,5 +60,8 @@ class Connection(Protocol):
     def closed(self, code: int, reason: str) -> None:
         """The socket is gone. `code` is the peer's close code, 1006 without one, ours where we closed."""
 
+    def shed(self) -> None:
+        """Others need the memory in which something waits for this client, or of it: close with 3008, "slow"."""
+
     def shutdown(self) -> None:
         """The server ends: close with a code after which clients reconnect. The server spreads these calls (drain)."""

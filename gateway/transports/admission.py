@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from gateway.log import LogLimit
 from gateway.metrics import Metrics
 from gateway.transports.addresses import Network, counted_as, is_trusted
 
@@ -90,8 +91,7 @@ class Admission:
         self._trusted_proxies = trusted_proxies
         self._refused = metrics.refused
         self._clock = clock
-        self._logged: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
+        self._lines = LogLimit(LOG_INTERVAL, clock)
         self._by_address: dict[str, int] = {}
         # Those who have not authenticated, the oldest first: all of them, and those of each address.
         self._waiting = _Waiting()
@@ -222,18 +222,13 @@ class Admission:
     def refused(self, reason: str, setting: str = "", address: str = "") -> None:
         """Count a refusal, and log it unless the same was logged moments ago."""
         self._refused.add(reason)
-        now = self._clock()
-        if now - self._logged.get(reason, -LOG_INTERVAL) < LOG_INTERVAL:
-            self._suppressed[reason] = self._suppressed.get(reason, 0) + 1
+        if (suppressed := self._lines.passes(reason)) is None:
             return
-        self._logged[reason] = now
-        extra: dict[str, object] = {"reason": reason}
+        extra: dict[str, object] = {"reason": reason, **suppressed}
         if setting:
             extra["setting"] = setting
         if address:
             extra["address"] = address
-        if suppressed := self._suppressed.pop(reason, 0):
-            extra["suppressed"] = suppressed
         logger.warning("connection refused", extra=extra)
 
 

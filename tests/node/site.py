@@ -24,12 +24,12 @@ ROOM = Channel("default", "room")
 class FakeClient(Faultless):
     """A client that remembers what was asked of it."""
 
-    def __init__(self, number: int, user: str = "42") -> None:
+    def __init__(self, number: int, user: str = "42", channels: int = 0) -> None:
         self.client = ClientId(f"c{number}")
         self.user = User("default", user)
         self.asked: list[Any] = []
         self.jti = f"t{number}"
-        self.num_channels = 0
+        self.num_channels = channels
 
     def member(self, name: str) -> ClientInfo:
         return ClientInfo(self.user.name, self.client)
@@ -66,7 +66,7 @@ class Site:
         self.metrics, self.revocations = Metrics(), Revocations(self.scheduler.time)
         self.node = make_node(self, settings)
 
-    def clients(self, count: int, **fields: str) -> list[FakeClient]:
+    def clients(self, count: int, **fields: Any) -> list[FakeClient]:
         made = [FakeClient(number, **fields) for number in range(count)]
         for client in made:
             self.node.clients.add(client)

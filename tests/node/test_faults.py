@@ -120,14 +120,26 @@ def test_a_write_that_fails_keeps_nothing_from_the_other_subscribers(members: in
     ids=lambda message: type(message).__name__,
 )
 def test_a_client_that_fails_keeps_a_control_message_from_no_other(message: Any) -> None:
-    """It is closed, and not counted; the answer comes."""
+    """It is closed, and counted only where that was asked for; the answer comes."""
     site = Site()
     clients = [FakeClient(0), Faulty(1), FakeClient(2)]
     for client in clients:
         site.node.clients.add(client)
-    assert site.node.on_control(message) == 2
+    assert site.node.on_control(message) == (3 if isinstance(message, DisconnectUser) else 2)
     assert [len(client.asked) for client in clients] == [1, 0, 1]
     assert clients[1].failed == ["control"]  # type: ignore[attr-defined]  # a Faulty
+
+
+def test_many_are_disconnected_in_turns_of_the_loop(site: Site) -> None:
+    """To leave hundreds of channels takes milliseconds for each."""
+    mine = site.clients(100, channels=50)
+    assert site.node.on_control(DisconnectUser("default", "42")) == 100
+    turns = 0
+    while any(not client.asked for client in mine):
+        assert sum(bool(client.asked) for client in mine) <= (turns + 1) * GAP_SLICE / 50
+        turns += 1
+        site.scheduler.turn()
+    assert turns >= 100 * 50 / GAP_SLICE - 1
 
 
 def test_a_client_that_fails_keeps_a_gap_from_no_other() -> None:

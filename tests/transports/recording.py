@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from gateway.errors import CloseCode
+from gateway.errors import SLOW, CloseCode
 from gateway.protocols.base import Message
 from gateway.session.transport import Transport
 from gateway.transports.websocket.frames import PING_FRAME, frame
@@ -65,6 +65,11 @@ class RecordingConnection:
 
     def closed(self, code: int, reason: str) -> None:
         self._add("closed", code, reason)
+
+    def shed(self) -> None:
+        assert self.transport is not None
+        self._add("shed")
+        self.transport.close(SLOW)
 
     def shutdown(self) -> None:
         assert self.transport is not None

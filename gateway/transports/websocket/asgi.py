@@ -5,7 +5,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from gateway.errors import SLOW, CloseCode
+from gateway.errors import CloseCode
 from gateway.metrics import LabelledCounter
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
@@ -126,7 +126,8 @@ class AsgiTransport:
 
     def shed(self) -> None:
         """Others need the memory."""
-        self._closed_with = SLOW
+        if self._open:
+            self._connection.shed()
         self.abort()
 
     # The two tasks

@@ -4,7 +4,7 @@ import asyncio
 from typing import cast
 
 from gateway.auth.rate_limits import TokenBucket
-from gateway.errors import SLOW, CloseCode
+from gateway.errors import CloseCode
 from gateway.metrics import LabelledCounter
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
@@ -269,9 +269,9 @@ class WebSocketTransport(asyncio.Protocol):
         return (self._place.waits_at or None) if self._place is not None else None
 
     def shed(self) -> None:
-        """Others need the memory. A close frame would stand behind what is not read."""
-        if self._congested_at is not None:
-            self._closed_with = SLOW
+        """Others need the memory. Nobody waits for the close frame, which stands behind what is not read."""
+        if self._open:
+            self._connected.shed()
         self.abort()
 
     # Called by the server

@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
-from gateway.errors import CloseCode
+from gateway.errors import SLOW, CloseCode
 from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
@@ -237,6 +237,10 @@ class AppConnection:
         self.is_closed = True
         self._writable.set()
         self._put({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def shed(self) -> None:
+        if self._transport is not None:
+            self._transport.close(SLOW)
 
     def shutdown(self) -> None:
         if self._transport is not None:

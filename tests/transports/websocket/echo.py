@@ -41,6 +41,9 @@ class Echo:
     def closed(self, code: int, reason: str) -> None:
         self._transport = None
 
+    def shed(self) -> None:
+        pass
+
     def shutdown(self) -> None:
         pass
 
