@@ -117,18 +117,22 @@ def test_an_open_cluster_makes_no_secrets(tmp_path: Path) -> None:
         assert post(url, "/api/publish", body, fields) == 200
 
 
+_SECRET = "the secret of these tests, 32 bytes or more"
+_KEY = "the API key of these tests, 32 bytes or more"
+
+
 def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
     """Those of the settings are used, and not printed; and a Redis that is given is not ours to name."""
-    settings = {"GATEWAY_AUTH__HMAC_SECRET": "s" * 40, "GATEWAY_API__KEYS": "k" * 40}
+    settings = {"GATEWAY_AUTH__HMAC_SECRET": _SECRET, "GATEWAY_API__KEYS": _KEY}
     with valkey_server(password="geheim") as valkey:
         given = {**settings, "GATEWAY_REDIS__URL": valkey.url}
         with command(*ANYWHERE, "--nodes", "1", "--demo", cwd=tmp_path, env=given) as cluster:
             ready = cluster.ready()
             assert (ready["api_key"], ready["hmac_secret"], ready["redis_pid"]) == (None, None, None)
             assert str(valkey.port) in ready["redis_url"]
-            assert post(ready["url"], "/api/info", "{}", {"X-API-Key": "k" * 40}) == 200
+            assert post(ready["url"], "/api/info", "{}", {"X-API-Key": _KEY}) == 200
             assert cluster.end() == 0
-            for secret in ("geheim", "k" * 40, "s" * 40):
+            for secret in ("geheim", _KEY, _SECRET):
                 assert secret not in json.dumps(ready)
                 assert secret not in "".join(cluster.errors)
 

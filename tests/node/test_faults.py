@@ -34,7 +34,7 @@ class FaultyProtocol(PlainProtocol):
 class Faulty(FakeClient):
     """A client whose every action fails, and that says what became of that."""
 
-    def __init__(self, number: int, **fields: str) -> None:
+    def __init__(self, number: int, **fields: Any) -> None:
         super().__init__(number, **fields)
         self.failed: list[str] = []
         self.unwritten = 0
