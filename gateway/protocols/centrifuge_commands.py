@@ -98,7 +98,7 @@ _REJECT_UNRECOVERED = 2
 def decode(data: bytes) -> Sequence[Request]:
     """The commands of one frame. Raises Disconnect(3501) for anything else."""
     try:
-        commands = [_command(each) for each in _split(data)]
+        commands = [_command(each) for each in (_split(data) if b"\n" in data else (data,))]
     except RecursionError:
         raise Disconnect(BAD_COMMAND, TOO_DEEP) from None
     except ValueError as error:

@@ -116,10 +116,11 @@ class Session:
             return
         self.services.metrics.messages_in.add()
         self.services.metrics.bytes_in.add(len(data))
-        if not self.inbox.charge(self.encoder.protocol.count(data)):
+        commands = self.encoder.protocol.count(data)
+        if not self.inbox.charge(commands):
             self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
             return
-        self.inbox.receive(data, binary=binary)
+        self.inbox.receive(data, binary=binary, commands=commands)
 
     def ponged(self) -> None:
         # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
@@ -354,12 +355,17 @@ class Session:
         return self.user if self.user.name else None
 
     def read(self, frame: Frame) -> Work | None:
-        protocol = self.encoder.protocol
+        if frame.binary:
+            command, frame.at = frame.data, len(frame.data)
+        else:
+            command, frame.at = self.encoder.protocol.cut(frame.data, frame.at)
+        return self.decode(command, binary=frame.binary)
+
+    def decode(self, command: bytes, *, binary: bool) -> Work | None:
         try:
-            command, frame.at = (frame.data, len(frame.data)) if frame.binary else protocol.cut(frame.data, frame.at)
             if len(command) > self.services.limits.message_size:
                 raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
-            (request,) = protocol.decode(command, binary=frame.binary)
+            (request,) = self.encoder.protocol.decode(command, binary=binary)
             return request
         except Disconnect as error:
             self.refuse(error)
