@@ -28,6 +28,10 @@ from tests.servers import free_port, valkey_server
 
 ANYWHERE = ("cluster", "--listen", "127.0.0.1:0")
 
+# (A list in a variable is divided at commas.)
+_SECRET = "the secret of these tests, 32 bytes or more"
+_KEY = "the API key of these tests: 32 bytes or more"
+
 
 def post(url: str, path: str, body: str, headers: dict[str, str]) -> int:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
@@ -115,10 +119,6 @@ def test_an_open_cluster_makes_no_secrets(tmp_path: Path) -> None:
         fields = dict(header.split(": ") for header in headers)
         assert url == f"{ready['url']}/api/publish"
         assert post(url, "/api/publish", body, fields) == 200
-
-
-_SECRET = "the secret of these tests, 32 bytes or more"
-_KEY = "the API key of these tests, 32 bytes or more"
 
 
 def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
