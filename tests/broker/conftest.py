@@ -1,8 +1,11 @@
 """Engines to run the contract on."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import redis
 
 from gateway.broker.redis import reaper, registry
 from tests.broker.members import Engine, MemoryEngine, RedisEngine, fake_server
@@ -24,6 +27,18 @@ def valkey() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture(scope="session")
+def documented_user(valkey: ValkeyServer) -> str:
+    """The URL of that server for a user who may do what docs/operations.md says that a node needs, and no more."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    (permissions,) = re.findall(r"`(~gw:\* .*?)`", text)
+    with redis.Redis.from_url(valkey.url) as client:
+        # The prefixes of RedisEngine.
+        rules = permissions.replace("gw:*", "test*").split()
+        client.execute_command("ACL", "SETUSER", "documented", "on", ">geheim", *rules)
+    return f"redis://documented:geheim@127.0.0.1:{valkey.port}/0"
+
+
+@pytest.fixture(scope="session")
 def fake() -> Iterator[str]:
     with fake_server() as url:
         yield url
@@ -38,4 +53,4 @@ def engine(request: pytest.FixtureRequest) -> Engine:
         case "fakeredis":
             return RedisEngine(request.getfixturevalue("fake"), durable=True)
         case _:
-            return RedisEngine(request.getfixturevalue("valkey").url)
+            return RedisEngine(request.getfixturevalue("documented_user"))
