@@ -83,6 +83,22 @@ def test_schema_names_the_place_and_what_is_allowed(values: dict[str, Any], plac
             {"secret": {**TRIAL, "data": {**TRIAL["data"], "apiKeys": "<openssl rand -hex 32>"}}},
             "secret.data.apiKeys: a placeholder in angle brackets",
         ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "hmacSecret": "${A_SECRET_THAT_NOBODY_HAS_REPLACED}"}}},
+            "secret.data.hmacSecret: a placeholder;",
+        ),
+        (
+            {"secret": {**TRIAL, "data": {**TRIAL["data"], "redisUrl": "valkey:6379"}}},
+            "secret.data.redisUrl: expected redis://",
+        ),
+        ({"settings": {"no_auth": True}}, "settings.allow_open_network"),
+        (
+            {"resources": {"limits": {"memory": "256Mi"}}},
+            "resources.limits.memory = 256Mi: less than a node needs by settings.limits.connections and "
+            "settings.limits.waiting (503 MiB)",
+        ),
+        ({"settings": {"limits": {"waiting": 2**30}}}, "resources.limits.memory = 768Mi: less than"),
+        ({"resources": {"limits": {"memory": "1G"}}, "settings": {"limits": {"connections": 200_000}}}, "1G: less"),
         ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}, "minReplicas = 9: more than"),
         ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
     ],

@@ -30,6 +30,10 @@
 {{- if .Values.secret.create }}
 {{- include "gateway.secretRefusals" . }}
 {{- end }}
+{{- if and (or $settings.no_auth $settings.demo) (not $settings.allow_open_network) }}
+{{- fail "settings.no_auth and settings.demo open the gateway to everybody who reaches a pod; set settings.allow_open_network if that is what you want" }}
+{{- end }}
+{{- include "gateway.memoryRefusal" . }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail (printf "autoscaling.minReplicas = %d: more than maxReplicas = %d" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- end }}
@@ -45,6 +49,9 @@
 {{- fail (printf "secret.create, but secret.data.%s is empty: set it, or secret.keys.%s to \"\" if it is not used" $name $name) }}
 {{- end }}
 {{- end }}
+{{- if and $data.redisUrl (not (regexMatch "^(redis|rediss|unix)://" $data.redisUrl)) }}
+{{- fail "secret.data.redisUrl: expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS" }}
+{{- end }}
 {{- range $name := list "hmacSecret" "hmacSecretPrevious" }}
 {{- include "gateway.weakness" (dict "name" $name "value" (index $data $name)) }}
 {{- end }}
@@ -57,7 +64,24 @@
 {{- if and (hasPrefix "<" .value) (hasSuffix ">" .value) }}
 {{- fail (printf "secret.data.%s: a placeholder in angle brackets; `openssl rand -hex 32` makes a secret" .name) }}
 {{- end }}
+{{- if regexMatch "(?i)^\\$?\\{.*\\}$|change[ _-]?(me|this|it)|replace[ _-]?(me|this|with)" (.value | default "") }}
+{{- fail (printf "secret.data.%s: a placeholder; `openssl rand -hex 32` makes a secret" .name) }}
+{{- end }}
 {{- if and .value (lt (len .value) 32) }}
 {{- fail (printf "secret.data.%s: expected 32 bytes or more; `openssl rand -hex 32` makes one" .name) }}
+{{- end }}
+{{- end }}
+
+{{/* The memory that a node may need by its own limits (README, Scale), without what the kernel keeps for slow clients. */}}
+{{- define "gateway.memoryRefusal" -}}
+{{- $limit := (.Values.resources.limits | default dict).memory | default "" | toString }}
+{{- $limits := .Values.settings.limits | default dict }}
+{{- if and (regexMatch "^[0-9]+(Mi|Gi|M|G)$" $limit) $limits.connections $limits.waiting }}
+{{- $unit := index (dict "Mi" 1.0 "Gi" 1024.0 "M" 0.953 "G" 953.6) (regexFind "[A-Z].*$" $limit) }}
+{{- $given := mulf (regexFind "^[0-9]+" $limit | float64) $unit | floor | int }}
+{{- $least := addf 80 (mulf $limits.connections 0.005) (mulf $limits.waiting 1.2e-6) | ceil | int }}
+{{- if lt $given $least }}
+{{- fail (printf "resources.limits.memory = %s: less than a node needs by settings.limits.connections and settings.limits.waiting (%d MiB); lower these, or raise it" $limit $least) }}
+{{- end }}
 {{- end }}
 {{- end }}
