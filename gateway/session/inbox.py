@@ -194,17 +194,14 @@ class Inbox:
         self._running = True
         try:
             work = owner.decode(data, binary=binary)
-            if work is None:
-                return
-            if not owner.run(work):
-                self._queue.appendleft((work, len(data)))
-                self.held += len(data)
-            else:
-                self._count(work, len(data))
+            ran = work is not None and self._run(owner, work, len(data))
         finally:
             self._running = False
-        if self._queue or self.held:
+        if ran and self._queue:
+            # The server's, which came meanwhile.
             self._work()
+        elif self._queue or self.held:
+            self._settle(ran)
 
     def put(self, requests: Iterable[Work]) -> None:
         """Run the requests after those that wait."""
@@ -303,13 +300,18 @@ class Inbox:
             self._turn, self._ran = self._turns.number, 0
         return self._ran < LEAST_REQUESTS or self._turns.ran < TURN_REQUESTS
 
-    def _count(self, work: Work, size: int) -> None:
-        """It ran; what all others wait for keeps its bytes."""
+    def _run(self, owner: Owner, work: Work, size: int) -> bool:
+        """Whether it ran, and was counted; what all others wait for keeps its bytes. Else it is the next to run."""
+        if not owner.run(work):
+            self._queue.appendleft((work, size))
+            self.held += size
+            return False
         self._ran += 1
         self._turns.count()
         if self._blocking is work:
             self._blocked = size
             self.held += size
+        return True
 
     def _next_turn(self) -> None:
         self._release(_Hold.TURN)
@@ -325,6 +327,13 @@ class Inbox:
             done = self._run_some(self._owner)
         finally:
             self._running = False
+        self._settle(done > 0)
+
+    def _settle(self, ran: bool) -> None:
+        """Be among the holders, and read no more, for as long as something waits; `ran`: since something ran."""
+        if self._owner is None:
+            # The last one closed the connection.
+            return
         if self.held:
             self._holders.add(self)
         else:
@@ -332,7 +341,7 @@ class Inbox:
         if not self._queue:
             self._release(_Hold.WAITING)
             return
-        if done or not self._holds & _Hold.WAITING:
+        if ran or not self._holds & _Hold.WAITING:
             self._waits_since = self._scheduler.now()
         self._hold(_Hold.WAITING)
 
@@ -348,12 +357,9 @@ class Inbox:
             if work is None:
                 break
             self.held -= size
-            if not owner.run(work):
-                self._queue.appendleft((work, size))
-                self.held += size
+            if not self._run(owner, work, size):
                 break
             done += 1
-            self._count(work, size)
         return done
 
     def _next(self, owner: Owner) -> tuple[Work | None, int]:
