@@ -10,12 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
-from re import compile as compile_pattern
 from typing import Any
 
 import uvloop
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute
 
 from gateway import log
 from gateway.api.health import health_routes
@@ -23,7 +22,7 @@ from gateway.api.metrics import metrics_route
 from gateway.api.routes import Api
 from gateway.auth.origins import OriginPolicy
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import TokenVerifier, is_subscription_token
+from gateway.auth.tokens import TokenVerifier
 from gateway.broker.base import Broker, Presence, Registry
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.broker.redis.broker import RedisBroker
@@ -36,38 +35,34 @@ from gateway.config.reloading import Reloading, Source, digests
 from gateway.config.settings import LimitSettings, ServerSettings
 from gateway.control import NodeId, Reloaded
 from gateway.demo.routes import demo_routes
+from gateway.entrances import ENTRANCES
+from gateway.entrances.doors import Doors
+from gateway.entrances.entrance import Entrance
 from gateway.errors import GatewayError, RequestError
 from gateway.guard import Guard
 from gateway.hangup import Terminal
 from gateway.hub.budget import Budget, Holder
-from gateway.hub.encoder import DeltaEncoder, Encoder
-from gateway.messages import DEFAULT_APP, Channel, Connect, Position, PresenceRules, Subscribe
+from gateway.messages import DEFAULT_APP, Channel, PresenceRules
 from gateway.metrics import Metrics
 from gateway.node.node import Node
-from gateway.protocols.centrifuge import CentrifugeProtocol
-from gateway.protocols.plain import PlainProtocol
 from gateway.session.commands import handle
 from gateway.session.services import SessionServices
-from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.http_protocol import HttpOptions
 from gateway.transports.scheduler import LoopScheduler
 from gateway.transports.server import serve
-from gateway.transports.websocket.endpoint import Handshake, WebSocketEndpoint
-from gateway.transports.websocket.frames import PING_FRAME, frame
 
 logger = logging.getLogger(__name__)
-
-CENTRIFUGE_SUBPROTOCOL = "centrifuge-json"
-OFFSET = compile_pattern("[0-9]{1,18}")
 
 
 class Gateway:
     """One node with its two applications: `public` for clients, `internal` for operators."""
 
-    def __init__(self, settings: ServerSettings, source: Source | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
+    ) -> None:
         """Needs a running event loop. `source`: where the settings are read again. Raises ConfigError."""
         self._reloading = Reloading(settings, source)
         settings = opened(settings)
@@ -128,18 +123,21 @@ class Gateway:
         budget.watch("read", lambda: self.node.streams.holders)
         budget.watch("request", lambda: self._services.inboxes)
         budget.watch("socket", self._keeping)
-        # One encoder each: its identity names the delivery group of all its connections.
-        self._centrifuge = Encoder(CentrifugeProtocol(), frame, PING_FRAME)
-        self._centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), frame, PING_FRAME)
-        self._plain = Encoder(PlainProtocol(), frame, PING_FRAME)
         self._api = Api(self.node, channels, settings, self.metrics)
-        self._endpoints = [self._endpoint(self._open_centrifuge), self._endpoint(self._open_plain)]
+        self._doors = Doors(
+            entrances,
+            settings,
+            services=self._services,
+            origins=self._origins,
+            admission=self.admission,
+            metrics=self.metrics,
+        )
         self.public = Starlette(routes=self._public_routes(), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
 
     def _keeping(self) -> Iterator[Holder]:
         """Sockets that keep bytes, and those of plain ASGI."""
-        return chain(self.options.keeping, *(endpoint.congested for endpoint in self._endpoints))
+        return chain(self.options.keeping, self._doors.congested())
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What reaches the event loop itself has passed everybody who should have caught it: count it too."""
@@ -203,8 +201,7 @@ class Gateway:
         self.admission.apply(limits)
         for options in (self.options, self.internal_options):
             options.apply(limits)
-        for endpoint in self._endpoints:
-            endpoint.message_size = limits.frame_size
+        self._doors.apply(settings)
         self._services.limits = limits
         self._budget.limit = limits.waiting
         self._services.anonymous = settings.auth.anonymous
@@ -214,47 +211,15 @@ class Gateway:
 
     def _public_routes(self) -> list[BaseRoute]:
         settings = self.settings
-        centrifuge, plain = self._endpoints
-        # The first that matches serves: those that are asked for most stand first.
         return [
             *(self._api.routes if settings.api.public else []),
-            WebSocketRoute("/connection/websocket", centrifuge),
-            WebSocketRoute("/ws/{channel:path}", plain),
+            *self._doors.routes,
             *health_routes(self.node, public=True),
             *(demo_routes(self.node) if settings.demo else []),
         ]
 
     def _internal_routes(self) -> list[BaseRoute]:
         return [*health_routes(self.node, public=False), metrics_route(self.metrics), *self._api.routes]
-
-    def _endpoint(self, open_connection: Callable[[Handshake], tuple[Session, str | None]]) -> WebSocketEndpoint:
-        settings = self.settings
-        return WebSocketEndpoint(
-            origins=self._origins,
-            admission=self.admission,
-            open_connection=open_connection,
-            trusted_proxies=settings.trusted_proxies,
-            metrics=self.metrics,
-            message_size=settings.limits.frame_size,
-        )
-
-    def _open_centrifuge(self, handshake: Handshake) -> tuple[Session, str | None]:
-        offered = CENTRIFUGE_SUBPROTOCOL in handshake.subprotocols
-        return Session(self._services, self._centrifuge), CENTRIFUGE_SUBPROTOCOL if offered else None
-
-    def _open_plain(self, handshake: Handshake) -> tuple[Session, str | None]:
-        channel = handshake.path_params["channel"]
-        if handshake.path.endswith("\n"):
-            # Patterns of routes end before it (`$`); the name is no other channel's, but not a valid one.
-            channel += "\n"
-        token, subprotocol = find_token(handshake, self.settings.auth.cookie)
-        by_grant = is_subscription_token(token)
-        since = position(handshake.parameter("since"))
-        initial = (
-            Connect(1, token, by_grant=by_grant, positions={channel: since} if since else {}),
-            Subscribe(2, channel, token if by_grant else "", since=since),
-        )
-        return Session(self._services, self._plain, home=channel, initial=initial), subprotocol
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -308,34 +273,6 @@ def engine(
     registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
     return broker, registry, broker.presence
-
-
-def find_token(handshake: Handshake, cookie: str) -> tuple[str, str | None]:
-    """The token of a plain connection and the subprotocol to accept: where there is room for one, in this order.
-
-    `Sec-WebSocket-Protocol: token, TOKEN` (browsers can set no other header), `Authorization: Bearer TOKEN`,
-    the cookie of the settings, `?token=TOKEN`.
-    """
-    offered = handshake.subprotocols
-    if len(offered) == 2 and offered[0] == "token":
-        return offered[1], "token"
-    scheme, _, credentials = handshake.header("authorization").partition(" ")
-    if scheme.lower() == "bearer" and credentials:
-        return credentials.strip(), None
-    if cookie and (token := handshake.cookie(cookie)):
-        return token, None
-    return handshake.parameter("token"), None
-
-
-def position(text: str) -> Position | None:
-    """The `EPOCH:OFFSET` from which a plain connection goes on; None when it names none.
-
-    What is no position is one of an epoch that never was, so that the client is told that it is gone.
-    """
-    if not text:
-        return None
-    epoch, _, offset = text.rpartition(":")
-    return Position(int(offset), epoch) if OFFSET.fullmatch(offset) else Position(0, text)
 
 
 def run_node(

@@ -21,6 +21,7 @@ from gateway.messages import (
     Retention,
 )
 from gateway.metrics import Metrics
+from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Write
 
 # For parts whose faults a test does not look at.
@@ -90,6 +91,22 @@ class ManualScheduler:
         self._now = end
 
 
+class PlainFraming:
+    """A Framing that does nothing but what it is given."""
+
+    tells_codes = True
+
+    def __init__(
+        self, frame: Callable[[Sequence[Message]], bytes], ping: bytes = b"", *, answers_pings: bool = True
+    ) -> None:
+        self.frame = frame
+        self.ping = ping
+        self.answers_pings = answers_pings
+
+    def close(self, code: CloseCode) -> bytes:
+        return b""
+
+
 class RecordingTransport:
     """A Transport that keeps what is written, and congests when told."""
 
@@ -97,6 +114,7 @@ class RecordingTransport:
         self.written: list[bytes] = []
         self.close_code: CloseCode | None = None
         self.aborted = False
+        self.released = False
         self.is_authenticated = False
         self.reading = True
         self.connection: Connection | None = None
@@ -112,8 +130,13 @@ class RecordingTransport:
                 self.capacity = None
                 self.connection.pause_writing()
 
-    def close(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode, goodbye: bytes) -> None:
         self.close_code = code
+        self.written.append(goodbye)
+
+    def release(self, goodbye: bytes) -> None:
+        self.released = True
+        self.written.append(goodbye)
 
     def abort(self) -> None:
         self.aborted = True

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from gateway import log
-from gateway.app import Gateway, engine, find_token, opened, run_node
+from gateway.app import Gateway, engine, opened, run_node
 from gateway.broker.memory import MemoryBroker, MemoryRegistry
 from gateway.broker.presence import MemoryPresence
 from gateway.broker.redis.broker import RedisBroker
@@ -33,8 +33,6 @@ from gateway.control import NodeId
 from gateway.errors import ConfigError
 from gateway.metrics import Metrics
 from gateway.transports.lifespan import Lifespan
-from gateway.transports.websocket import endpoint
-from gateway.transports.websocket.endpoint import Handshake
 from tests.api.clients import close_of, native, plain, settled
 from tests.api.conftest import Api
 from tests.api.site import KEY, OPEN, running, settings_of
@@ -196,58 +194,6 @@ def test_a_node_says_who_it_is() -> None:
     assert (other.node.name, other.node.url, other.node.internal_address) == ("two", "http://two", "[::1]:9")
     assert re.fullmatch("[0-9a-f]{16}", one.node.uid)
     assert one.node.uid != other.node.uid
-
-
-# Tokens of plain connections (through sockets in tests/api/test_plain_route.py)
-
-
-@pytest.mark.parametrize(
-    ("subprotocols", "headers", "query", "found"),
-    [
-        ([], [], "", ("", None)),
-        (["token", "t"], [(b"authorization", b"Bearer a")], "token=q", ("t", "token")),
-        (["token"], [(b"authorization", b"Bearer a")], "token=q", ("a", None)),
-        ([], [(b"authorization", b"bearer   a "), (b"cookie", b"sid=c")], "token=q", ("a", None)),
-        ([], [(b"authorization", b"Bearer "), (b"cookie", b"sid=c")], "token=q", ("c", None)),
-        ([], [(b"cookie", b"a=b"), (b"cookie", b'sid="c"')], "token=q", ("c", None)),
-        ([], [(b"cookie", b"sid=")], "token=q", ("q", None)),
-        ([], [(b"cookie", b'a="' + b"\\" * 15_000 + b'"; sid=c; sid=d')], "", ("c", None)),
-        ([], [(b"cookie", b'sid="' + b"\\" * 15_000 + b'"')], "", ("\\" * 15_000, None)),
-        ([], [(b"cookie", b"\xff=;;=; sid")], "token=a%2Bb&x=y", ("a+b", None)),
-        ([], [(b"cookie", b"xsid=a;sid=b")], "", ("b", None)),
-        ([], [(b"cookie", b"a=sid=b; asid=c")], "xtoken=a&a=token=b&%74oken=c", ("", None)),
-        ([], [], "a=b&token=+%c3%a4&c=d", (" \u00e4", None)),
-        ([], [], "token=a&token=b", ("b", None)),
-        ([], [], "token", ("", None)),
-        ([], [], "%ff&=&&;token=%", ("", None)),
-    ],
-)
-def test_find_token(
-    subprotocols: list[str], headers: list[tuple[bytes, bytes]], query: str, found: tuple[str, str | None]
-) -> None:
-    """The first place that holds one; whatever else is sent is no error."""
-    scope = {"path": "/ws/a", "subprotocols": subprotocols, "headers": headers, "query_string": query.encode()}
-    assert find_token(Handshake(scope, ()), "sid") == found
-
-
-def test_only_the_parameter_that_is_wanted_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query of 16 KB of escapes took 20 ms."""
-    decoded: list[str] = []
-
-    def unquote(text: str) -> str:
-        decoded.append(text)
-        return text
-
-    monkeypatch.setattr(endpoint, "unquote_plus", unquote)
-    scope = {"path": "/ws/a", "headers": [], "query_string": b"%a&" * 3000 + b"token=b&" + b"%a=%a&" * 3000}
-    assert find_token(Handshake(scope, ()), "sid") == ("b", None)
-    assert decoded == ["b"]
-
-
-def test_find_token_knows_no_cookie_without_the_setting() -> None:
-    """A cookie of that name may be anything."""
-    scope = {"path": "/ws/a", "headers": [(b"cookie", b"=c; sid=c")], "query_string": b""}
-    assert find_token(Handshake(scope, ()), "") == ("", None)
 
 
 # Life

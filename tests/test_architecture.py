@@ -19,6 +19,7 @@ LAYERS = [
     {"node"},
     {"session"},
     {"transports", "api", "demo"},
+    {"entrances"},
     {"app"},
     {"cli"},
     {"__main__"},

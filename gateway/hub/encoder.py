@@ -1,7 +1,9 @@
 """A wire protocol in one framing: what the members of a delivery group have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
+from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
 from gateway.protocols.base import DIFFERENCE_BYTES, DeltaProtocol, Message, WireProtocol
 
@@ -9,24 +11,55 @@ from gateway.protocols.base import DIFFERENCE_BYTES, DeltaProtocol, Message, Wir
 EVENTS_PER_WRITE = 4
 DIFFERENCE_PER_WRITE = 32
 
-# Messages to the bytes that are written to the socket.
-Framing = Callable[[Sequence[Message]], bytes]
+
+class Framing(Protocol):
+    """How messages become the bytes of one kind of transport."""
+
+    ping: bytes
+    """What tells whether the connection is alive, for protocols that have no ping of their own."""
+
+    answers_pings: bool
+    """Whether the client answers pings. One that only reads cannot: its socket tells when it is gone."""
+
+    tells_codes: bool
+    """Whether the transport tells the close code by itself, so that the protocol need not."""
+
+    def frame(self, messages: Sequence[Message]) -> bytes:
+        """The messages, one behind the other."""
+
+    def close(self, code: CloseCode) -> bytes:
+        """The end of the connection."""
 
 
 class Encoder:
     """Encodes and frames once for all connections of its kind. Compared by identity: it names a delivery group."""
 
-    __slots__ = ("delta", "frame", "ping_frame", "pinged_by_transport", "protocol")
+    __slots__ = ("_framing", "answers_pings", "delta", "frame", "ping_frame", "pinged_by_transport", "protocol")
 
-    def __init__(self, protocol: WireProtocol, frame: Framing, transport_ping: bytes) -> None:
-        """`transport_ping` stands in where the protocol has no ping of its own (a WebSocket ping frame)."""
+    def __init__(self, protocol: WireProtocol, framing: Framing) -> None:
         self.protocol = protocol
-        self.frame = frame
+        self._framing = framing
+        # Bound here, so that a call is not two.
+        self.frame = framing.frame
         # The same, for subscriptions that get differences; None where the protocol has none.
         self.delta: DeltaEncoder | None = None
-        ping = frame(protocol.ping())
+        ping = framing.frame(protocol.ping())
         self.pinged_by_transport = not ping
-        self.ping_frame = ping or transport_ping
+        self.ping_frame = ping or framing.ping
+        self.answers_pings = framing.answers_pings
+
+    @staticmethod
+    def of(protocol: WireProtocol, framing: Framing) -> "Encoder":
+        """With one for differences, where the protocol can write them."""
+        encoder = Encoder(protocol, framing)
+        if isinstance(protocol, DeltaProtocol):
+            encoder.delta = DeltaEncoder(protocol, framing)
+        return encoder
+
+    def goodbye(self, code: CloseCode) -> bytes:
+        """What the connection ends with."""
+        told = b"" if self._framing.tells_codes else self.frame(self.protocol.push_disconnect(code))
+        return told + self._framing.close(code)
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Events of one channel, in order, as one block of bytes."""
@@ -42,8 +75,8 @@ class DeltaEncoder(Encoder):
 
     __slots__ = ("_protocol",)
 
-    def __init__(self, protocol: DeltaProtocol, frame: Framing, transport_ping: bytes) -> None:
-        super().__init__(protocol, frame, transport_ping)
+    def __init__(self, protocol: DeltaProtocol, framing: Framing) -> None:
+        super().__init__(protocol, framing)
         self._protocol = protocol
 
     def events(self, events: Sequence[Event]) -> bytes:

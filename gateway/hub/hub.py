@@ -6,6 +6,7 @@ from functools import partial
 from typing import Generic
 
 from gateway.guard import Guard
+from gateway.hub.corks import Corks
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Fanout, S, Write, Written
 from gateway.messages import Channel, Event
@@ -50,6 +51,8 @@ class Hub(Generic[S]):
         self._scheduler = scheduler
         self._metrics = metrics
         self._guard = Guard(metrics.faults)
+        # Of the subscribers: pulled before anything is written to them.
+        self.corks = Corks(scheduler)
         # Called with a channel whose subscribers did not get something that had been taken for delivery.
         self.on_fault: Callable[[Channel], object] = lambda channel: None
         self._fanouts: dict[Channel, Fanout[S]] = {}
@@ -122,6 +125,7 @@ class Hub(Generic[S]):
             return dropped
         self._budget -= cost
         self._observe(events)
+        self.corks.pull()
         self._count(fanout.write_all(events))
         return 0
 
@@ -148,6 +152,7 @@ class Hub(Generic[S]):
         self._turn_scheduled = False
         self._budget = TURN_WRITES
         while self._queue and self._budget > 0:
+            self.corks.pull()
             fanout = self._queue.popleft()
             try:
                 self._go_on(fanout)

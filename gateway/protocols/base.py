@@ -1,9 +1,9 @@
-"""The port of a wire protocol: the language on the socket."""
+"""The port of a wire protocol, the language on the socket: what all its connections share, and what one has alone."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from gateway.errors import ErrorCode, UnsubscribeCode
+from gateway.errors import CloseCode, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     ClientInfo,
     ConnectResult,
@@ -27,26 +27,30 @@ class Message(NamedTuple):
     binary: bool = False
 
 
-class WireProtocol(Protocol):
-    """Turns what a client sent into requests, and replies and publications into messages.
+class Codec(Protocol):
+    """One connection's side of a wire protocol: its requests, and the replies to them.
 
-    An empty answer means that the protocol has no such message; nothing is sent then.
-    Instances hold no state of a connection: one serves all connections of its kind.
+    A protocol whose requests and replies are told by one message each needs no state, and one codec serves all its
+    connections. One with acknowledgement numbers of its own, or with messages in several parts, makes a new codec for
+    each connection.
+
+    An empty reply means that the protocol has no such message; nothing is sent then.
     """
-
-    name: str
-    """Short name for logs and metrics."""
-
-    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
-        """The requests in one message, in order. Raises Disconnect for what is not the protocol's."""
 
     def count(self, data: bytes) -> int:
         """How many commands one message may hold: what it costs to read it, told at next to no cost."""
 
     def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
-        """The command that begins at `start` of a message, to be decoded by itself, and where the next one begins.
+        """The command that begins at `start` of a message, and where the next one begins.
 
-        That is the end of the message behind the last. Whoever takes one after another reads the message once.
+        The second is the end of the message behind its last command. To take all commands one after another reads the
+        message once.
+        """
+
+    def decode(self, command: bytes, *, binary: bool) -> Request | None:
+        """The request in one command; None where parts of it are still to come in other messages.
+
+        Raises Disconnect for anything that is not of the protocol.
         """
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
@@ -76,8 +80,21 @@ class WireProtocol(Protocol):
     def presence_stats(self, id: int, counts: MemberCounts) -> Sequence[Message]:
         """The reply to how many are in a channel."""
 
+    def answered(self, id: int, data: bytes) -> Sequence[Message]:
+        """The reply to an rpc; `data` is JSON."""
+
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
-        """The reply to any request that was refused."""
+        """The reply to any request that was refused. Raises Disconnect where the protocol has no such reply."""
+
+
+class WireProtocol(Protocol):
+    """What all connections of a kind have in common: one instance serves them all, and holds no state of any.
+
+    An empty answer means that the protocol has no such message; nothing is sent then.
+    """
+
+    def open(self) -> Codec:
+        """The codec of a new connection."""
 
     def events(self, events: Sequence[Event]) -> Sequence[Message]:
         """What came to one channel, in order, in as few messages as the protocol allows."""
@@ -86,15 +103,22 @@ class WireProtocol(Protocol):
         """The server subscribed the connection to a channel."""
 
     def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> Sequence[Message]:
-        """The server ended a subscription."""
+        """The server ended a subscription. Raises Disconnect where that ends the connection."""
 
     def push_refresh(self, ttl: int) -> Sequence[Message]:
         """The server changed when the connection expires: in `ttl` seconds, 0 for never."""
 
+    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+        """The server ends the connection; for transports that cannot tell a code by themselves."""
+
     def ping(self) -> Sequence[Message]:
         """The server's ping."""
 
+    def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The same messages, replies and pushes, in as few as the protocol allows."""
 
+
+@runtime_checkable
 class DeltaProtocol(WireProtocol, Protocol):
     """A wire protocol that can write a publication as its difference from another one."""
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from gateway.errors import BAD_COMMAND, Disconnect, ErrorCode, UnsubscribeCode
+from gateway.errors import BAD_COMMAND, CloseCode, Disconnect, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     ClientInfo,
     ConnectResult,
@@ -37,16 +37,17 @@ _PING = (Message(b"{}"),)
 
 
 class CentrifugeProtocol:
-    """Commands in, replies and pushes out. Stateless."""
+    """Commands in, replies and pushes out. Stateless: it is the codec of all its connections."""
 
-    name = "centrifuge"
+    def open(self) -> "CentrifugeProtocol":
+        return self
 
-    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
-        """The commands of one frame. Raises Disconnect(3501) for anything else."""
+    def decode(self, command: bytes, *, binary: bool) -> Request:
+        """Raises Disconnect(3501) for anything but one command."""
         if binary:
             # The binary encoding of this protocol is Protobuf, which is not offered.
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
-        return decode(data)
+        return decode(command)
 
     def count(self, data: bytes) -> int:
         # Empty lines too; a line break at the end begins none.
@@ -102,6 +103,9 @@ class CentrifugeProtocol:
         reply = b'{"id":%d,"presence_stats":{"num_clients":%d,"num_users":%d}}'
         return (Message(reply % (id, counts.clients, counts.users)),)
 
+    def answered(self, id: int, data: bytes) -> Sequence[Message]:
+        return (Message(b'{"id":%d,"rpc":{"data":%b}}' % (id, data)),)
+
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         temporary = b',"temporary":true' if error.temporary else b""
         text = _quote(error.message)
@@ -147,8 +151,15 @@ class CentrifugeProtocol:
         expiry = b'"expires":true,"ttl":%d' % ttl if ttl else b""
         return (Message(b'{"push":{"refresh":{%b}}}' % expiry),)
 
+    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+        push = b'{"push":{"disconnect":{"code":%d,"reason":%b}}}'
+        return (Message(push % (code.code, _quote(code.reason))),)
+
     def ping(self) -> Sequence[Message]:
         return _PING
+
+    def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
+        return _frames([message.data for message in messages])
 
 
 def _quote(text: str) -> bytes:

@@ -4,7 +4,7 @@ Payloads are never parsed into Python objects: they are taken as raw JSON.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import astuple
@@ -95,34 +95,24 @@ _MAX_OFFSET = 2**63 - 1
 _REJECT_UNRECOVERED = 2
 
 
-def decode(data: bytes) -> Sequence[Request]:
-    """The commands of one frame. Raises Disconnect(3501) for anything else."""
+def decode(data: bytes) -> Request:
+    """The command. Raises Disconnect(3501) for anything else."""
     try:
-        commands = [_command(each) for each in (_split(data) if b"\n" in data else (data,))]
+        command = _command(data)
     except RecursionError:
         raise Disconnect(BAD_COMMAND, TOO_DEEP) from None
     except ValueError as error:
         # Of the decoder, or of text that is not UTF-8.
         raise Disconnect(BAD_COMMAND, str(error)) from None
-    # Of all lines at once: each is whole, so that none begins deeper than the first.
     if is_too_deep(data):
         raise Disconnect(BAD_COMMAND, TOO_DEEP)
-    if not commands:
-        raise Disconnect(BAD_COMMAND, "empty frame")
-    return [_request(command) for command in commands]
+    return _request(command)
 
 
 def cut(data: bytes, start: int) -> tuple[bytes, int]:
     """The command that begins at `start` of a frame, and where the next one does: at the end, behind the last."""
     between = _BETWEEN.search(data, start) if data.find(b"\n", start) >= 0 else None
     return (data[start:], len(data)) if between is None else (data[start : between.start()], between.end())
-
-
-def _split(data: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(data):
-        command, start = cut(data, start)
-        yield command
 
 
 def _command(data: bytes) -> _Command:

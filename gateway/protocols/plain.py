@@ -38,12 +38,13 @@ CLOSE_CODES: dict[ErrorCode, CloseCode] = {
 
 
 class PlainProtocol:
-    """Publishes carry no channel name: the session knows its one channel. Stateless."""
+    """Publishes carry no channel name: the session knows its one channel. Stateless, as its codec."""
 
-    name = "plain"
+    def open(self) -> "PlainProtocol":
+        return self
 
-    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
-        return (Publish(0, "", data, Kind.BINARY if binary else Kind.TEXT),)
+    def decode(self, command: bytes, *, binary: bool) -> Request:
+        return Publish(0, "", command, Kind.BINARY if binary else Kind.TEXT)
 
     def count(self, data: bytes) -> int:
         return 1
@@ -82,6 +83,9 @@ class PlainProtocol:
     def presence_stats(self, id: int, counts: MemberCounts) -> Sequence[Message]:
         return ()
 
+    def answered(self, id: int, data: bytes) -> Sequence[Message]:
+        return ()
+
     def failed(self, id: int, error: ErrorCode) -> NoReturn:
         """Raises Disconnect: a client that sent a message must not believe that it went out."""
         raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
@@ -104,5 +108,11 @@ class PlainProtocol:
     def push_refresh(self, ttl: int) -> Sequence[Message]:
         return ()
 
+    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+        return ()
+
     def ping(self) -> Sequence[Message]:
         return ()
+
+    def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
+        return messages

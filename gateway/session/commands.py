@@ -97,7 +97,7 @@ def _published(session: Session, request: Publish, outcome: PublishResult | Requ
     if isinstance(outcome, RequestError):
         session.answer(request, outcome)
     else:
-        session.send(session.encoder.protocol.published(request.id))
+        session.send(session.codec.published(request.id))
 
 
 def handle_send(session: Session, request: Send) -> None:

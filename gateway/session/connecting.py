@@ -149,12 +149,13 @@ def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]
         client=session.client,
         version=__version__,
         ping=max(round(services.heartbeat.ping_interval), 1),
+        pong=session.encoder.answers_pings,
         expires=expires,
         ttl=ttl,
         node=services.node.name,
         subs=subs or None,
     )
-    session.send(session.encoder.protocol.connected(request.id, result))
+    session.send(session.codec.connected(request.id, result))
     session.connected()
     for subscription in list(session.subs.values()):
         # The first may be one whose end closes the connection, and with it the others.
@@ -181,7 +182,7 @@ def _refreshed(session: Session, request: Refresh, outcome: Identity | RequestEr
     session.renew(identity)
     expires, ttl = session.services.expiry(identity.expire_at)
     result = RefreshResult(client=session.client, version=__version__, expires=expires, ttl=ttl)
-    session.send(session.encoder.protocol.refreshed(request.id, result))
+    session.send(session.codec.refreshed(request.id, result))
 
 
 def _check_refresh(session: Session, outcome: Identity | RequestError | Disconnect) -> Identity:

@@ -76,10 +76,10 @@ class Owner(Protocol):
         """Who answers for what waits, as in Holder."""
 
     def read(self, frame: Frame) -> Work | None:
-        """The next request of a frame; None when it closed the connection."""
+        """The next request of a frame; None when it closed the connection, or when others have the rest of it."""
 
     def decode(self, command: bytes, *, binary: bool) -> Work | None:
-        """The request in one command; None when it closed the connection."""
+        """The request in one command; None as in `read`."""
 
     def run(self, work: Work) -> bool:
         """Carry a request out; False to get it again after the next `unblock` or `go_on`."""
@@ -306,12 +306,15 @@ class Inbox:
             self._queue.appendleft((work, size))
             self.held += size
             return False
-        self._ran += 1
-        self._turns.count()
+        self._count()
         if self._blocking is work:
             self._blocked = size
             self.held += size
         return True
+
+    def _count(self) -> None:
+        self._ran += 1
+        self._turns.count()
 
     def _next_turn(self) -> None:
         self._release(_Hold.TURN)
@@ -354,22 +357,22 @@ class Inbox:
                 self._scheduler.call_soon(self._next_turn)
                 break
             work, size = self._next(owner)
-            if work is None:
-                break
             self.held -= size
-            if not self._run(owner, work, size):
+            if work is None:
+                self._count()
+            elif not self._run(owner, work, size):
                 break
             done += 1
         return done
 
     def _next(self, owner: Owner) -> tuple[Work | None, int]:
-        """The next request, and the bytes that go with it; None when it closed the connection."""
+        """The next request, and the bytes that go with it; None as in `read`."""
         work, size = self._queue[0]
         if not isinstance(work, Frame):
             self._queue.popleft()
             return work, size
         request = owner.read(work)
-        if request is None or work.at < len(work.data):
+        if self._owner is None or work.at < len(work.data):
             return request, 0
         self._queue.popleft()
         return request, size

@@ -57,7 +57,7 @@ def _history_read(session: Session, request: History, history: Retention, outcom
         outcome = RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now")
     if isinstance(outcome, HistoryPage):
         session.inbox.rest(len(outcome.publications), size(outcome.publications))
-    _answer(session, request, session.encoder.protocol.history, outcome)
+    _answer(session, request, session.codec.history, outcome)
 
 
 def handle_presence(session: Session, request: Presence) -> None:
@@ -71,13 +71,13 @@ def handle_presence(session: Session, request: Presence) -> None:
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
     if isinstance(outcome, list):
         session.inbox.rest(len(outcome), sum(map(footprint, outcome)))
-    _answer(session, request, session.encoder.protocol.presence, outcome)
+    _answer(session, request, session.codec.presence, outcome)
 
 
 def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block(request)
-    show = session.encoder.protocol.presence_stats
+    show = session.codec.presence_stats
     session.services.node.presence.counts(channel, session.then(partial(_answer, session, request, show)))
 
 

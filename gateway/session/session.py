@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ class Session:
     """One client. Implements the Connection port of the transports and the Client port of the node."""
 
     __slots__ = (
+        "_corked",
         "_initial",
         "_outbox",
         "_ping_at",
@@ -42,6 +43,7 @@ class Session:
         "_transport",
         "_write",
         "client",
+        "codec",
         "due",
         "encoder",
         "home",
@@ -70,6 +72,9 @@ class Session:
         self.home = home
         self.due = 0
         self.encoder = encoder
+        self.codec = encoder.protocol.open()
+        # Of this turn of the loop: what is not written yet.
+        self._corked: list[Message] | None = None
         self._initial = initial
         self._outbox: Outbox | None = None
         self._ping_at = self._pong_by = 0.0
@@ -116,7 +121,7 @@ class Session:
             return
         self.services.metrics.messages_in.add()
         self.services.metrics.bytes_in.add(len(data))
-        commands = self.encoder.protocol.count(data)
+        commands = self.codec.count(data)
         if not self.inbox.charge(commands):
             self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
             return
@@ -159,11 +164,13 @@ class Session:
 
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection; nothing is delivered from now on."""
+        # What was sent comes first. (Where that fails, it is what closes the connection.)
+        self.uncork()
         if self.state is State.CLOSED:
             return
         self.services.count_close(code)
         self._end()
-        self._transport.close(code)
+        self._transport.close(code, self.encoder.goodbye(code))
 
     def subscribe_by_server(self, message: SubscribeUser) -> None:
         self.inbox.put((message,))
@@ -222,11 +229,25 @@ class Session:
 
     # What the commands use
 
-    def send(self, messages: Iterable[Message]) -> None:
-        """Write messages; none is fine."""
-        frame = self.encoder.frame(tuple(messages))
-        if frame:
-            self._write(frame)
+    def send(self, messages: Sequence[Message]) -> None:
+        """Write messages (none is fine), in one piece with the others of this turn of the loop."""
+        if not messages or self.state is State.CLOSED:
+            return
+        if self._corked is None:
+            self._corked = []
+            self.services.node.hub.corks.add(self)
+        self._corked += messages
+
+    def uncork(self) -> None:
+        """Write what was sent in this turn of the loop."""
+        messages, self._corked = self._corked, None
+        if messages is None:
+            return
+        try:
+            batch = messages if len(messages) == 1 else self.encoder.protocol.batch(messages)
+            self._write(self.encoder.frame(batch))
+        except Exception:
+            self.fail("write")
 
     def answer(self, request: Work, error: RequestError) -> None:
         """Answer a request with an error, or close where the protocol has no replies; and log why."""
@@ -235,7 +256,7 @@ class Session:
         channel = getattr(request, "channel", "") or self.home
         self.log_refusal(type(request).__name__.lower(), channel, error)
         try:
-            self.send(self.encoder.protocol.failed(getattr(request, "id", 0), error.error))
+            self.send(self.codec.failed(getattr(request, "id", 0), error.error))
         except Disconnect as close:
             self.refuse(close)
 
@@ -358,15 +379,14 @@ class Session:
         if frame.binary:
             command, frame.at = frame.data, len(frame.data)
         else:
-            command, frame.at = self.encoder.protocol.cut(frame.data, frame.at)
+            command, frame.at = self.codec.cut(frame.data, frame.at)
         return self.decode(command, binary=frame.binary)
 
     def decode(self, command: bytes, *, binary: bool) -> Work | None:
         try:
             if len(command) > self.services.limits.message_size:
                 raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
-            (request,) = self.encoder.protocol.decode(command, binary=binary)
-            return request
+            return self.codec.decode(command, binary=binary)
         except Disconnect as error:
             self.refuse(error)
         except Exception:
@@ -429,6 +449,11 @@ class Session:
         now = self.services.scheduler.now()
         heartbeat = self.services.heartbeat
         if self._pong_by and now >= self._pong_by:
+            if not self.encoder.answers_pings and (self._progressed or not self.congested):
+                # It reads, which is all that it can do.
+                self._pong_by = 0.0
+                self.reschedule()
+                return
             if not self.inbox.is_paused or (self.congested and not self._progressed):
                 self.disconnect(errors.NO_PONG)
                 return
@@ -439,6 +464,7 @@ class Session:
             self._progressed = False
             self._pong_by = now + heartbeat.pong_timeout
         elif not self._pong_by and self._ping_at and now >= self._ping_at:
+            self.uncork()
             self._write(self.encoder.ping_frame)
             self._progressed = False
             self._ping_at = now + heartbeat.ping_interval
@@ -472,6 +498,7 @@ class Session:
     def _end(self) -> None:
         """Let go of everything; only the transport is left."""
         self.state = State.CLOSED
+        self._corked = None
         self.services.wheel.cancel(self)
         self.services.opening.discard(self)
         self.services.node.clients.remove(self)

@@ -137,7 +137,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
         session.inbox.rest(len(result.publications), size(result.publications))
         result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.encoder is not None)
         try:
-            session.send(session.encoder.protocol.subscribed(request.id, request.channel, result))
+            session.send(session.codec.subscribed(request.id, request.channel, result))
         except Disconnect as close:
             session.refuse(close)
             return
@@ -212,7 +212,7 @@ def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
     subscription = session.subs.get(request.channel)
     if subscription is not None:
         session.leave(subscription)
-    session.send(session.encoder.protocol.unsubscribed(request.id))
+    session.send(session.codec.unsubscribed(request.id))
 
 
 def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
@@ -250,4 +250,4 @@ def _sub_refreshed(
     subscription.renew(grant)
     session.reschedule()
     expires, ttl = session.services.expiry(grant.expire_at)
-    session.send(session.encoder.protocol.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))
+    session.send(session.codec.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))

@@ -2,23 +2,26 @@
 
 import asyncio
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
+from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Place, Refusal
 from gateway.transports.drain import Drain
+from gateway.transports.extensions import AUTHENTICATED, DETACH
 from gateway.transports.flow import BoundedFlowControl
-from gateway.transports.responses import error_response, refusal_headers
-from gateway.transports.websocket import handshake
-from gateway.transports.websocket.fast_path import SocketOptions, WebSocketTransport
+from gateway.transports.http_stream.stream_transport import StreamTransport
+from gateway.transports.responses import error_response, header_lines, refusal_headers
+from gateway.transports.socket_transport import SocketOptions, SocketTransport
+from gateway.transports.websocket import opening
 from gateway.transports.websocket.upgrade import Upgrade
 
 # Bytes a second that a request body has to come with, averaged over header_timeout.
@@ -29,10 +32,7 @@ ANY_CHUNKS = 512
 MEAN_CHUNK = 128
 # Bytes around a chunk: its size in up to eight digits, two line ends.
 CHUNK_OVERHEAD = 12
-# The extension of the ASGI scope by which an application says that a connection has proved who it is: idle between its
-# requests it does not count as one that has not. {"authenticated": Callable[[], None]}
-AUTHENTICATED = "gateway.authenticated"
-# Escapes (%41) in a request target; a channel's name has 255 characters. 5,000 take ten times as long as a handshake.
+# Escapes (%41) in a request target; a channel's name has 255 characters. 5,000 take ten times as long as a opening.
 MOST_ESCAPES = 1_024
 # Requests of one connection that wait for the one before them.
 MOST_PIPELINED = 16
@@ -84,17 +84,17 @@ class HttpOptions:
         self.max_body = max_body
         # Called when a connection is not even listened to: there may be a crowd behind it.
         self.on_overflow: Callable[[], object] = lambda: None
-        # WebSockets that keep a large part of a message, or what their client does not read.
-        self.keeping: set[WebSocketTransport] = set()
+        # Detached connections that keep a large part of a message, or what their client does not read.
+        self.keeping: set[SocketTransport] = set()
         self._sockets: SocketOptions | None = None
 
     def apply(self, limits: HttpLimits) -> None:
-        """These limits hold from now on, for WebSockets for those that open from now on."""
+        """These limits hold from now on, for detached connections for those that open from now on."""
         self.limits = limits
         self._sockets = None
 
     def sockets(self, connections: set[Any]) -> SocketOptions:
-        """What all WebSockets of the server with this set of connections share."""
+        """What all detached connections of the server with this set of connections share."""
         if self._sockets is None or self._sockets.connections is not connections:
             self._sockets = SocketOptions(
                 connections=connections,
@@ -151,6 +151,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._body_wire = 0
         self._chunks = 0
         self._violation: _Violation | None = None
+        # What applications get besides ASGI; once there is a request for one.
+        self._extensions: dict[str, Any] | None = None
+        # The request that an application is answering, behind which others may wait.
+        self._served: RequestResponseCycle | None = None
 
     # Called by the event loop
 
@@ -184,6 +188,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self.place.leave()
         super().connection_lost(exc)
         self.flow.stop()
+        # They refer to this.
+        self._extensions = self._served = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests, in pieces of any size."""
@@ -265,15 +271,16 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             self._violate(429, "too many pipelined requests")
         if self.parser.should_upgrade():
-            self._wants_websocket = handshake.is_asked_for(self.headers)
+            self._wants_websocket = opening.is_asked_for(self.headers)
             if self.parser.get_method() == b"CONNECT":
                 # The only method that is an upgrade by itself; this is no proxy.
                 self._violate(501, "CONNECT")
             if not self._wants_websocket:
                 return
         super().on_headers_complete()
-        if self.place is not None:
-            self.scope["extensions"] = {AUTHENTICATED: {"authenticated": self.place.authenticated}}
+        if self._extensions is None:
+            self._extensions = self._offered()
+        self.scope["extensions"] = self._extensions
         self._in_head = False
 
     def on_chunk_header(self) -> None:
@@ -329,8 +336,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             # An answer to an earlier request is still being written.
             self.transport.close()
             return
-        checked = handshake.check(self.scope["method"], self.scope["http_version"], self.headers)
-        if isinstance(checked, handshake.Refused):
+        checked = opening.check(self.scope["method"], self.scope["http_version"], self.headers)
+        if isinstance(checked, opening.Refused):
             options.metrics.protocol_errors.add("handshake")
             self._answer(error_response(checked.status, checked.message, [*self._default_headers, *checked.headers]))
             return
@@ -343,15 +350,56 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._hand_over(checked, scope, rest)
 
     def _hand_over(self, accept_key: bytes, scope: dict[str, Any], rest: bytes) -> None:
-        self.connections.discard(self)
-        self.flow.stop()
-        # Parser and protocol refer to each other: without this they would wait for the garbage collector.
-        self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
+        self._let_go()
         sockets = self._options.sockets(self.connections)
         upgrade = Upgrade(sockets, self.transport, self.place, accept_key, self._default_headers, rest)
         task = self.loop.create_task(upgrade.run(self.app, scope))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+
+    def _let_go(self) -> None:
+        """The socket is somebody else's from now on."""
+        self.connections.discard(self)
+        self._clear_deadline()
+        self.flow.stop()
+        # Parser and protocol refer to each other: without this they would wait for the garbage collector.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
+
+    # Long responses
+
+    def _offered(self) -> dict[str, Any]:
+        offered: dict[str, Any] = {DETACH: {"place": self.place, "detach": self._detach}}
+        if self.place is not None:
+            offered[AUTHENTICATED] = {"authenticated": self.place.authenticated}
+        return offered
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _detach(self, headers: Sequence[tuple[bytes, bytes]], connection: Connection, place: Place) -> None:
+        """Let the connection have the socket for a response that does not end, and with which the socket does.
+
+        Requests behind this one get no answer.
+        """
+        cycle = self._served
+        if cycle is None or cycle.response_started or cycle.more_body:
+            raise RuntimeError("only a whole request that nobody has answered can be detached")
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        # As of a request whose client is gone, and which uvicorn therefore leaves alone.
+        cycle.response_started = cycle.response_complete = cycle.disconnected = True
+        self.pipeline.clear()
+        transport, is_paused = self.transport, self.flow.read_paused
+        self._let_go()
+        self._extensions = self._served = None
+        framed = [(b"transfer-encoding", b"chunked")] if cycle.scope["http_version"] == "1.1" else []
+        lines = header_lines([*self._default_headers, *headers, *framed, (b"connection", b"close")])
+        stream = StreamTransport(self._options.sockets(self.connections), transport, connection, place)
+        stream.write(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"\r\n"]))
+        if is_paused:
+            transport.resume_reading()
+        connection.opened(stream)
 
     def _websocket_scope(self) -> dict[str, Any]:
         url = httptools.parse_url(self.url)
@@ -364,7 +412,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             "path": self.root_path + path,
             "raw_path": self.root_path.encode("ascii") + url.path,
             "query_string": url.query or b"",
-            "subprotocols": handshake.offered_subprotocols(self.headers),
+            "subprotocols": opening.offered_subprotocols(self.headers),
         }
 
     # Refusals

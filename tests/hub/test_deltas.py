@@ -15,7 +15,7 @@ from gateway.protocols import centrifuge
 from gateway.protocols.base import DIFFERENCE_BYTES
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.fossil import LIMIT, create_delta
-from tests.fakes import Faultless, ManualScheduler
+from tests.fakes import Faultless, ManualScheduler, PlainFraming
 
 ROOM = Channel("default", "room")
 TEXT = {"name": "a rather long name that does not change", "items": list(range(50))}
@@ -54,7 +54,7 @@ class Room:
     def __init__(self) -> None:
         self.scheduler = ManualScheduler()
         self.hub: Hub[Reader] = Hub(self.scheduler, Metrics())
-        self.encoder = DeltaEncoder(CentrifugeProtocol(), lines, b"")
+        self.encoder = DeltaEncoder(CentrifugeProtocol(), PlainFraming(lines))
 
     def join(self, client: str = "c") -> Reader:
         reader = Reader(client)
@@ -92,7 +92,7 @@ def test_the_first_comes_whole_and_the_others_as_differences(room: Room) -> None
 
 def test_the_same_channel_has_other_groups(room: Room) -> None:
     """A subscriber that did not ask gets everything whole."""
-    plain = Encoder(CentrifugeProtocol(), lines, b"")
+    plain = Encoder(CentrifugeProtocol(), PlainFraming(lines))
     got: list[bytes] = []
     room.hub.add(ROOM, Reader("p"), plain, got.append)
     reader = room.join()

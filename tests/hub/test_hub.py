@@ -14,7 +14,7 @@ from gateway.messages import Channel, ClientInfo, Event, Membership, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
-from tests.fakes import Faultless, ManualScheduler
+from tests.fakes import Faultless, ManualScheduler, PlainFraming
 
 NEWS = Channel("default", "news")
 SPORT = Channel("default", "sport")
@@ -63,7 +63,7 @@ def hub(scheduler: ManualScheduler, metrics: Metrics) -> Hub[Reader]:
 
 
 def plain_encoder() -> Encoder:
-    return Encoder(PlainProtocol(), lines, b"")
+    return Encoder(PlainProtocol(), PlainFraming(lines))
 
 
 def publication(data: str, *, channel: Channel = NEWS, exclude: str = "") -> Publication:
@@ -80,7 +80,7 @@ def readers(hub: Hub[Reader], encoder: Encoder, count: int, channel: Channel = N
 def test_encodes_once_per_group_and_writes_the_same_bytes(hub: Hub[Reader]) -> None:
     """Members of a delivery group share one bytes object, whatever their number."""
     protocol = CountingProtocol()
-    members = readers(hub, Encoder(protocol, lines, b""), 50)
+    members = readers(hub, Encoder(protocol, PlainFraming(lines)), 50)
     hub.deliver(NEWS, [publication("a"), publication("b")])
     assert protocol.encoded == 1
     assert all(reader.blocks == [b"a\nb\n"] for reader in members)
@@ -88,7 +88,10 @@ def test_encodes_once_per_group_and_writes_the_same_bytes(hub: Hub[Reader]) -> N
 
 
 def test_groups_get_their_own_encoding(hub: Hub[Reader]) -> None:
-    first, second = plain_encoder(), Encoder(PlainProtocol(), lambda messages: b"<" + lines(messages) + b">", b"")
+    first, second = (
+        plain_encoder(),
+        Encoder(PlainProtocol(), PlainFraming(lambda messages: b"<" + lines(messages) + b">")),
+    )
     (one,) = readers(hub, first, 1)
     other = Reader("x")
     hub.add(NEWS, other, second, other.blocks.append)
@@ -314,7 +317,7 @@ def test_who_comes_and_goes_holds_no_memory(
 def test_what_nobody_gets_takes_its_share_of_a_turn(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
     """Encoding is work too, when all who were there have left and others have come."""
     encoder = CountingProtocol()
-    group = Encoder(encoder, lines, b"")
+    group = Encoder(encoder, PlainFraming(lines))
     members = readers(hub, group, TURN_WRITES + 1)
     for number in range(2 * TURN_WRITES):
         hub.deliver(NEWS, [publication(str(number), exclude=f"c{number % 2}")])
@@ -363,7 +366,7 @@ def test_order_and_completeness_hold_for_any_schedule(steps: list[tuple[str, int
 def test_what_waits_is_encoded_in_slices(hub: Hub[Reader], scheduler: ManualScheduler) -> None:
     """Encoding thousands of events takes long too, even for one subscriber."""
     protocol = CountingProtocol()
-    (member,) = readers(hub, Encoder(protocol, lines, b""), 1)
+    (member,) = readers(hub, Encoder(protocol, PlainFraming(lines)), 1)
     sent = [publication(str(number)) for number in range(8 * SLICE // OVERHEAD)]
     hub.deliver(NEWS, sent)
     assert member.got() == []

@@ -15,7 +15,7 @@ from gateway.metrics import Metrics
 from gateway.node.node import Node
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
-from tests.fakes import DictRegistry, Faultless, ManualBroker, ManualScheduler
+from tests.fakes import DictRegistry, Faultless, ManualBroker, ManualScheduler, PlainFraming
 
 QUIET = "quiet"
 ROOM = Channel("default", "room")
@@ -97,7 +97,7 @@ def unframed(messages: Sequence[Message]) -> bytes:
 
 
 def joined(site: Site, channel: Channel, client: FakeClient) -> Encoder:
-    encoder = Encoder(PlainProtocol(), unframed, b"ping")
+    encoder = Encoder(PlainProtocol(), PlainFraming(unframed, b"ping"))
     site.node.acquire(channel, lambda error: None)
     site.node.join(channel, channel, client, encoder, lambda frame: client.asked.append(frame))
     return encoder

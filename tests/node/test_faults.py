@@ -13,6 +13,7 @@ from gateway.messages import Channel, Event, Publication
 from gateway.node.node import GAP_SLICE
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from tests.fakes import PlainFraming
 from tests.node.site import FakeClient, Site
 
 BAD, GOOD = Channel("default", "bad"), Channel("default", "good")
@@ -74,7 +75,7 @@ def publication(channel: Channel) -> Publication:
 @pytest.mark.parametrize("members", [1, TURN_WRITES + 1])
 def test_a_channel_that_cannot_be_encoded_harms_no_other(members: int) -> None:
     """Delivered at once, or in slices; its own subscribers are told that they miss something."""
-    site, encoder = Site(), Encoder(FaultyProtocol(), frame, b"")
+    site, encoder = Site(), Encoder(FaultyProtocol(), PlainFraming(frame))
     got: list[bytes] = []
     clients = [FakeClient(number) for number in range(members)]
     for client in clients:
@@ -93,7 +94,7 @@ def test_a_channel_that_cannot_be_encoded_harms_no_other(members: int) -> None:
 @pytest.mark.parametrize("members", [10, TURN_WRITES + 10])
 def test_a_write_that_fails_keeps_nothing_from_the_other_subscribers(members: int) -> None:
     """At once, or in slices; its subscriber is told."""
-    site, encoder = Site(), Encoder(PlainProtocol(), frame, b"")
+    site, encoder = Site(), Encoder(PlainProtocol(), PlainFraming(frame))
     got: list[bytes] = []
 
     def failing(block: bytes) -> None:
@@ -144,7 +145,7 @@ def test_many_are_disconnected_in_turns_of_the_loop(site: Site) -> None:
 
 def test_a_client_that_fails_keeps_a_gap_from_no_other() -> None:
     """Nor the channels after its own, in whichever slice they are told."""
-    site, encoder = Site(), Encoder(PlainProtocol(), frame, b"")
+    site, encoder = Site(), Encoder(PlainProtocol(), PlainFraming(frame))
     clients: list[FakeClient] = [Faulty(number) if number == 1 else FakeClient(number) for number in range(GAP_SLICE)]
     for client in clients:
         joined(site, BAD, client, list[bytes]().append, encoder)
@@ -157,7 +158,7 @@ def test_a_client_that_fails_keeps_a_gap_from_no_other() -> None:
 
 
 def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    site, encoder = Site(), Encoder(PlainProtocol(), frame, b"")
+    site, encoder = Site(), Encoder(PlainProtocol(), PlainFraming(frame))
     client = FakeClient(1)
     joined(site, GOOD, client, list[bytes]().append, encoder)
     find = site.node.streams.find

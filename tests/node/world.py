@@ -11,6 +11,7 @@ from gateway.messages import Channel, HistoryQuery, Position, Publication, Reten
 from gateway.node.joiner import Joined, Joiner
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from tests.fakes import PlainFraming
 from tests.node.site import FakeClient, Site, make_node
 
 ROOM = Channel("default", "kept:room")
@@ -87,7 +88,7 @@ class World(Site):
         settings = ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")})
         self.node = make_node(self, settings, max_publications=20, max_bytes=10_000)
         self.broker.receiver = self.node
-        self.encoder = Encoder(PlainProtocol(), _words, b"p")
+        self.encoder = Encoder(PlainProtocol(), PlainFraming(_words, b"p"))
         self.bus: list[Publication] = []
         self.count = 0
         self.readers = 0

@@ -27,7 +27,7 @@ from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.tokens import connection_token, subscription_token
-from tests.fakes import DictRegistry, ManualBroker, ManualScheduler, RecordingTransport
+from tests.fakes import DictRegistry, ManualBroker, ManualScheduler, PlainFraming, RecordingTransport
 
 SECRET = "a secret that only tests know, 32+"
 
@@ -107,7 +107,8 @@ class Client:
         return self.got()
 
     def got(self) -> list[Any]:
-        """What arrived since the last call."""
+        """What arrived since the last call: the turn of the loop is over."""
+        self.session.uncork()
         return [json.loads(line) for line in self.transport.take().splitlines()]
 
     def closed_with(self) -> CloseCode | None:
@@ -157,8 +158,8 @@ class World:
             refusals=Refusals(clock=self.scheduler.now),
             handle=handle,
         )
-        self.centrifuge = Encoder(CentrifugeProtocol(), lines, b"")
-        self.plain = Encoder(PlainProtocol(), lines, b"PING")
+        self.centrifuge = Encoder(CentrifugeProtocol(), PlainFraming(lines))
+        self.plain = Encoder(PlainProtocol(), PlainFraming(lines, b"PING"))
 
     def open(self) -> Client:
         """A client that has not connected yet."""

@@ -87,8 +87,8 @@ def test_lines_are_paid_for_before_they_are_read(world: World) -> None:
 
 
 def test_a_line_break_at_the_end_is_no_command(world: World) -> None:
-    assert world.connect("ann").session.encoder.protocol.count(b"{}\n") == 1
-    assert world.connect("ann").session.encoder.protocol.count(b"{}\n\n{}") == 3
+    assert world.connect("ann").session.codec.count(b"{}\n") == 1
+    assert world.connect("ann").session.codec.count(b"{}\n\n{}") == 3
 
 
 def test_a_user_who_comes_back_has_no_new_share_of_subscribes(make_world: MakeWorld) -> None:

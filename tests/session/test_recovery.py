@@ -13,6 +13,7 @@ from gateway.epochs import continues
 from gateway.hub.encoder import DeltaEncoder
 from gateway.messages import Channel, Connect, Position, PublishOptions, Retention, Subscribe
 from gateway.protocols.centrifuge import CentrifugeProtocol
+from tests.fakes import PlainFraming
 from tests.session.conftest import Client, World, lines
 
 MakeWorld = Callable[..., World]
@@ -389,7 +390,7 @@ def test_latest_values_come_with_the_reply(world: World) -> None:
 
 def test_differences_are_agreed_on(world: World) -> None:
     """Where the namespace has them and the client asks; what was missed comes whole, as a JSON string."""
-    world.centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), lines, b"")
+    world.centrifuge.delta = DeltaEncoder(CentrifugeProtocol(), PlainFraming(lines))
     text = "a rather long text that does not change "
     epoch = publish(world, "kept:a", f"{text}1", f"{text}2")
     client = world.connect()

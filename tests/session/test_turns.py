@@ -1,7 +1,6 @@
 """One client's requests have their share of a turn of the loop."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from gateway.hub.encoder import Encoder
 from gateway.messages import Request
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.session.inbox import LEAST_REQUESTS, TURN_REQUESTS
+from tests.fakes import PlainFraming
 from tests.session.conftest import World, lines
 
 OPEN = {"delivery": "recoverable", "allow_history": ["client", "anonymous"]}
@@ -22,16 +22,18 @@ class Counting(CentrifugeProtocol):
 
     decoded = 0
 
-    def decode(self, data: bytes, *, binary: bool) -> Sequence[Request]:
-        requests = super().decode(data, binary=binary)
-        self.decoded += len(requests)
-        return requests
+    def open(self) -> "Counting":
+        return self
+
+    def decode(self, command: bytes, *, binary: bool) -> Request:
+        self.decoded += 1
+        return super().decode(command, binary=binary)
 
 
 def counting(world: World) -> Counting:
     """The protocol of the clients that come from now on."""
     protocol = Counting()
-    world.centrifuge = Encoder(protocol, lines, b"")
+    world.centrifuge = Encoder(protocol, PlainFraming(lines))
     return protocol
 
 

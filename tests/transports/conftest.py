@@ -21,12 +21,14 @@ from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ApiSettings, DrainSettings, LimitSettings, OriginSettings, ServerSettings
 from gateway.metrics import Metrics
 from gateway.session.transport import Connection
-from gateway.transports.admission import Admission
+from gateway.transports.admission import Admission, Refusal
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import AUTHENTICATED, HttpOptions
+from gateway.transports.extensions import AUTHENTICATED
+from gateway.transports.handshake import Handshake, HandshakeRefused
+from gateway.transports.http_protocol import HttpOptions
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
-from gateway.transports.websocket.endpoint import Handshake, HandshakeRefused, WebSocketEndpoint
+from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 from tests.fakes import GUARD
 from tests.transports.recording import RecordingConnection
 
@@ -81,7 +83,7 @@ class Site:
             }
         )
         if status := handshake.parameter("refuse"):
-            raise HandshakeRefused(int(status), "not today")
+            raise HandshakeRefused(Refusal(int(status), "handshake", ""), "not today")
         connection = RecordingConnection()
         self.connections.append(connection)
         return connection, handshake.subprotocols[0] if handshake.subprotocols else None

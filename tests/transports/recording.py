@@ -7,7 +7,7 @@ from typing import Any
 from gateway.errors import SLOW, CloseCode
 from gateway.protocols.base import Message
 from gateway.session.transport import Transport
-from gateway.transports.websocket.frames import PING_FRAME, frame
+from gateway.transports.websocket.frames import PING_FRAME, close_frame, frame
 
 
 class RecordingConnection:
@@ -36,7 +36,7 @@ class RecordingConnection:
         match command:
             case "close":
                 code, _, reason = rest.partition(" ")
-                self.transport.close(CloseCode(int(code), reason))
+                self._close(CloseCode(int(code), reason))
             case "abort":
                 self.transport.abort()
             case "authenticate":
@@ -69,12 +69,12 @@ class RecordingConnection:
     def shed(self) -> None:
         assert self.transport is not None
         self._add("shed")
-        self.transport.close(SLOW)
+        self._close(SLOW)
 
     def shutdown(self) -> None:
         assert self.transport is not None
         self._add("shutdown")
-        self.transport.close(CloseCode(3001, "shutdown"))
+        self._close(CloseCode(3001, "shutdown"))
 
     def wait_for(self, *event: Any, times: int = 1) -> None:
         """Block the test, which runs in another thread, until the event has happened that often."""
@@ -84,6 +84,10 @@ class RecordingConnection:
 
     def names(self) -> list[str]:
         return [event[0] for event in self.events]
+
+    def _close(self, code: CloseCode) -> None:
+        assert self.transport is not None
+        self.transport.close(code, close_frame(*code))
 
     def _flood(self) -> None:
         assert self.transport is not None

@@ -311,8 +311,8 @@ def test_too_many_unauthenticated_are_refused(make: Make) -> None:
 
 def test_a_peer_that_does_not_answer_our_close_frame_is_dropped(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """After five seconds; here sooner."""
-    monkeypatch.setattr("gateway.transports.websocket.fast_path.CLOSE_TIMEOUT", 0.2)
-    monkeypatch.setattr("gateway.transports.websocket.asgi.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.transports.socket_transport.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.transports.asgi_transport.CLOSE_TIMEOUT", 0.2)
     with make(settings_of()) as site, RawClient(site.address) as client:
         client.upgrade()
         client.send(masked(0x1, b"close 3000 x"))
@@ -324,8 +324,8 @@ def test_a_peer_that_does_not_read_is_dropped_after_our_close_frame(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its buffer never empties, so that the close frame is never written; the socket goes all the same."""
-    monkeypatch.setattr("gateway.transports.websocket.fast_path.CLOSE_TIMEOUT", 0.2)
-    monkeypatch.setattr("gateway.transports.websocket.asgi.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.transports.socket_transport.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("gateway.transports.asgi_transport.CLOSE_TIMEOUT", 0.2)
     with make(settings_of()) as site, RawClient(site.address, receive_buffer=4096) as slow:
         slow.upgrade()
         slow.send(masked(0x1, b"flood 100000"))

@@ -9,14 +9,13 @@ from typing import Protocol
 
 from websockets.speedups import apply_mask
 
-from gateway.errors import GatewayError
+from gateway.errors import CloseCode, GatewayError
 from gateway.protocols.base import Message
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 # Close codes of RFC 6455 section 7.4.1 that the transport itself uses.
 NO_STATUS = 1005
-ABNORMAL = 1006
 PROTOCOL_ERROR = 1002
 INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
@@ -343,6 +342,20 @@ def _head(opcode: int, length: int) -> bytes:
 
 
 PING_FRAME = _head(PING, 0)
+
+
+class WebSocketFraming:
+    """Implements the Framing port: a message is a frame, and the close frame tells the code."""
+
+    ping = PING_FRAME
+    answers_pings = True
+    tells_codes = True
+    frame = staticmethod(frame)
+
+    @staticmethod
+    def close(code: CloseCode) -> bytes:
+        """The close frame."""
+        return close_frame(*code)
 
 
 def unframe(frames: bytes) -> Iterator[tuple[int, bytes]]:

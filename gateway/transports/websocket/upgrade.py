@@ -13,14 +13,13 @@ from gateway.errors import SLOW, CloseCode
 from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
+from gateway.transports.extensions import DETACH
 from gateway.transports.responses import error_response, header_lines, response
-from gateway.transports.websocket.fast_path import SocketOptions, WebSocketTransport
-from gateway.transports.websocket.frames import ABNORMAL, FrameParser, frame
+from gateway.transports.socket_transport import ABNORMAL, SocketOptions
+from gateway.transports.websocket.frames import FrameParser, close_frame, frame
+from gateway.transports.websocket.websocket_transport import WebSocketTransport
 
 logger = logging.getLogger(__name__)
-
-# The extension of the ASGI scope: {"detach": Callable[[Connection, Place], None], "place": Place | None}.
-DETACH = "gateway.detach"
 
 # Messages that wait for an application before its socket is not read any more.
 MOST_WAITING = 32
@@ -162,7 +161,7 @@ class Upgrade(asyncio.Protocol):
         """The application is done."""
         if self._state is _State.ACCEPTED:
             if self._socket is not None:
-                self._socket.close(code)
+                _close(self._socket, code)
         elif self._state is not _State.REFUSED:
             self._refuse(error_response(500, "internal server error", self._headers))
 
@@ -240,11 +239,11 @@ class AppConnection:
 
     def shed(self) -> None:
         if self._transport is not None:
-            self._transport.close(SLOW)
+            _close(self._transport, SLOW)
 
     def shutdown(self) -> None:
         if self._transport is not None:
-            self._transport.close(SERVICE_RESTART)
+            _close(self._transport, SERVICE_RESTART)
             self.closed(*SERVICE_RESTART)
 
     # ASGI
@@ -272,7 +271,7 @@ class AppConnection:
             self._transport.write(frame([one]))
         elif message["type"] == "websocket.close":
             code = CloseCode(message.get("code", 1000), message.get("reason") or "")
-            self._transport.close(code)
+            _close(self._transport, code)
             self.closed(*code)
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
@@ -290,3 +289,7 @@ class AppConnection:
         self._messages.append(message)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _close(transport: Transport, code: CloseCode) -> None:
+    transport.close(code, close_frame(*code))

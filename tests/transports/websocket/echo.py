@@ -12,8 +12,9 @@ from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Admission
-from gateway.transports.websocket.endpoint import Handshake, WebSocketEndpoint
+from gateway.transports.handshake import Handshake
 from gateway.transports.websocket.frames import frame
+from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 
 
 class Echo:

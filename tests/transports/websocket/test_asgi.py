@@ -11,8 +11,8 @@ from starlette.websockets import WebSocketDisconnect
 from gateway.errors import CloseCode
 from gateway.protocols.base import Message
 from gateway.transports.admission import Admission
-from gateway.transports.websocket.asgi import AsgiTransport
-from gateway.transports.websocket.frames import PING_FRAME, frame
+from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
+from gateway.transports.websocket.frames import PING_FRAME, close_frame, frame
 from tests.transports.conftest import Site, settings_of
 from tests.transports.recording import RecordingConnection
 
@@ -91,10 +91,17 @@ def test_a_client_that_is_gone_before_it_connects_is_nobody(site: Site) -> None:
     assert site.admission.total == 0
 
 
-def transport(server: Server) -> tuple[AsgiTransport, RecordingConnection, Admission]:
+def transport(server: Server) -> tuple[AsgiWebSocket, RecordingConnection, Admission]:
     site = Site(settings_of())
     connection = RecordingConnection()
-    made = AsgiTransport(connection, server.send, site.admission.enter(), 100, site.metrics.protocol_errors, set())
+    made = AsgiWebSocket(
+        connection,
+        server.send,
+        site.admission.enter(),
+        set(),
+        message_size=100,
+        protocol_errors=site.metrics.protocol_errors,
+    )
     return made, connection, site.admission
 
 
@@ -130,8 +137,8 @@ def test_nothing_is_written_behind_close() -> None:
         running = asyncio.create_task(made.run(server.receive))
         await asyncio.sleep(0)
         made.write(frame([Message(b"first")]) + PING_FRAME + frame([Message(b"\x00", True)]))
-        made.close(CloseCode(3000, "bye"))
-        made.close(CloseCode(3001, "again"))
+        made.close(CloseCode(3000, "bye"), close_frame(3000, "bye"))
+        made.close(CloseCode(3001, "again"), close_frame(3001, "again"))
         made.write(frame([Message(b"late")]))
         made.pause_reading()
         server.incoming.put_nowait({"type": "websocket.receive", "text": "late"})

@@ -10,9 +10,10 @@ from gateway.errors import CloseCode
 from gateway.metrics import Metrics
 from gateway.transports import flow
 from gateway.transports.drain import Drain
-from gateway.transports.websocket import fast_path
-from gateway.transports.websocket.fast_path import MOST_UNWANTED, SocketOptions, WebSocketTransport
-from gateway.transports.websocket.frames import TURN_FRAMES, FrameParser
+from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions
+from gateway.transports.websocket import websocket_transport
+from gateway.transports.websocket.frames import TURN_FRAMES, FrameParser, close_frame
+from gateway.transports.websocket.websocket_transport import WebSocketTransport
 from tests.fakes import GUARD
 from tests.transports.raw import masked
 from tests.transports.recording import RecordingConnection
@@ -94,7 +95,7 @@ class Socket:
 
 def run(scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # The pace is of no interest here, only the turns.
-    monkeypatch.setattr(fast_path, "FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr(websocket_transport, "FRAMES_PER_SECOND", 1e9)
     monkeypatch.setattr(flow, "BYTES_PER_SECOND", 1e12)
     asyncio.run(scenario())
 
@@ -205,7 +206,7 @@ def test_after_our_close_frame_little_is_looked_at(piece: int, closed_by: str, m
     async def scenario() -> None:
         socket = Socket()
         if closed_by == "session":
-            socket.transport.close(CloseCode(3501, "bad request"))
+            socket.transport.close(CloseCode(3501, "bad request"), close_frame(3501, "bad request"))
         else:
             socket.transport.data_received(b"\x81\x02hi")
         garbage = masked(0x1, b"{") * (READ // len(masked(0x1, b"{")))

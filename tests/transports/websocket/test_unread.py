@@ -8,9 +8,11 @@ import pytest
 from gateway.app import Gateway
 from gateway.config.settings import ServerSettings
 from gateway.metrics import Metrics
-from gateway.transports.websocket import fast_path
-from gateway.transports.websocket.asgi import AsgiTransport
-from gateway.transports.websocket.fast_path import HIGH_WATER, LARGE
+from gateway.transports import socket_transport
+from gateway.transports.asgi_transport import AsgiTransport
+from gateway.transports.socket_transport import HIGH_WATER
+from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
+from gateway.transports.websocket.websocket_transport import LARGE
 from tests.transports.conftest import Site, settings_of
 from tests.transports.raw import masked
 from tests.transports.recording import RecordingConnection
@@ -19,7 +21,7 @@ from tests.transports.websocket.test_turns import Socket
 
 @pytest.fixture(autouse=True)
 def _counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_path, "BURST", 0.0)
+    monkeypatch.setattr(socket_transport, "BURST", 0.0)
 
 
 def test_a_congested_socket_counts_until_it_is_read() -> None:
@@ -43,7 +45,7 @@ def test_a_congested_socket_counts_until_it_is_read() -> None:
 
 def test_a_burst_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is one block for all who get it, and they read it soon."""
-    monkeypatch.setattr(fast_path, "BURST", 60.0)
+    monkeypatch.setattr(socket_transport, "BURST", 60.0)
 
     async def run() -> None:
         socket = Socket()
@@ -98,7 +100,9 @@ def test_plain_asgi_counts_what_it_keeps_itself() -> None:
     async def run() -> None:
         connection, congested = RecordingConnection(), set[AsgiTransport]()
         place = Site(settings_of()).admission.enter("192.0.2.1")
-        transport = AsgiTransport(connection, _never, place, 100, Metrics().protocol_errors, congested)
+        transport = AsgiWebSocket(
+            connection, _never, place, congested, message_size=100, protocol_errors=Metrics().protocol_errors
+        )
         running = asyncio.create_task(transport.run(_never))
         await asyncio.sleep(0)
         transport.write(b"\x82\x7f" + (HIGH_WATER + 990).to_bytes(8, "big") + b"x" * (HIGH_WATER + 990))

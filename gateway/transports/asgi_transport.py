@@ -1,41 +1,27 @@
-"""A WebSocket over plain ASGI: any server, Starlette's test client. Behaves as the fast path, at a higher price."""
+"""A long-lived connection over plain ASGI: any server, Starlette's test client. At a higher price than on a socket."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from gateway.errors import CloseCode
-from gateway.metrics import LabelledCounter
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
-from gateway.transports.websocket.fast_path import CLOSE_TIMEOUT, HIGH_WATER, LOW_WATER, counted_unread
-from gateway.transports.websocket.frames import ABNORMAL, INVALID_DATA, NO_STATUS, PING, TEXT, TOO_BIG, unframe
+from gateway.transports.socket_transport import ABNORMAL, CLOSE_TIMEOUT, HIGH_WATER, LOW_WATER, counted_unread
 
 
-class AsgiTransport:
+class AsgiTransport(ABC):
     """Implements the Transport port of sessions with two tasks, one that receives and one that sends."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        send: Any,
-        place: Place,
-        message_size: int,
-        protocol_errors: LabelledCounter,
-        congested: "set[AsgiTransport]",
-    ) -> None:
-        """`send` is that of ASGI, after `websocket.accept`. `message_size`: bytes of a client's message at most.
-
-        `congested` holds those whose clients do not read.
-        """
+    def __init__(self, connection: Connection, send: Any, place: Place, congested: "set[AsgiTransport]") -> None:
+        """`send` is that of ASGI, after the client was let in. `congested` holds those whose clients do not read."""
         self.write: Write = self._write
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._send = send
         self._place = place
-        self._message_size = message_size
-        self._protocol_errors = protocol_errors
-        self._frames: deque[bytes] = deque()
+        self._blocks: deque[bytes] = deque()
         self._size = 0
         self._all_congested = congested
         self._congested_at = 0.0
@@ -52,12 +38,14 @@ class AsgiTransport:
         self._receiver = asyncio.create_task(self._receive_all(receive))
         self._sender = asyncio.create_task(self._send_all())
         gone = (ABNORMAL, "")
+        assert self._connection is not None
         self._connection.opened(self)
         try:
             await asyncio.wait((self._receiver, self._sender), return_when=asyncio.FIRST_COMPLETED)
             if self._closed_with is not None:
-                # Our close frame is on its way: the peer answers it, or does not.
-                await asyncio.wait((self._receiver,), timeout=CLOSE_TIMEOUT)
+                # Our goodbye is on its way: the peer answers it, or does not.
+                await asyncio.wait((self._sender,), timeout=CLOSE_TIMEOUT)
+                await self._await_end(self._receiver)
             if self._receiver.done() and not self._receiver.cancelled():
                 gone = self._receiver.result()
         finally:
@@ -66,31 +54,61 @@ class AsgiTransport:
             for task in (self._receiver, self._sender):
                 task.cancel()
             # Before anything is awaited: under anyio a cancelled application is cancelled again at each await.
-            self._connection.closed(*(self._closed_with or gone))
+            if self._connection is not None:
+                self._connection.closed(*(self._closed_with or gone))
             await asyncio.wait((self._receiver, self._sender))
+
+    @abstractmethod
+    async def _receive_all(self, receive: Any) -> tuple[int, str]:
+        """Take what the client sends until it is gone; its close code and reason."""
+
+    @abstractmethod
+    async def _send_block(self, block: bytes) -> None:
+        """Send what was written at once."""
+
+    @abstractmethod
+    async def _send_end(self, code: CloseCode) -> None:
+        """Say goodbye as the server does."""
+
+    @abstractmethod
+    async def _await_end(self, receiver: "asyncio.Task[tuple[int, str]]") -> None:
+        """Our goodbye is sent: give the peer time for its own, where there is one."""
 
     # Transport port
 
-    def _write(self, frames: bytes) -> None:
+    def _write(self, block: bytes) -> None:
         if not self._open:
             return
-        self._frames.append(frames)
-        self._size += len(frames)
+        self._blocks.append(block)
+        self._size += len(block)
         self._work.set()
         if self._size > HIGH_WATER and self not in self._all_congested:
             self._all_congested.add(self)
             self._congested_at = asyncio.get_running_loop().time()
-            self._connection.pause_writing()
+            if self._connection is not None:
+                self._connection.pause_writing()
 
-    def close(self, code: CloseCode) -> None:
-        """Let the server do the closing handshake, behind all that was written."""
+    def close(self, code: CloseCode, goodbye: bytes) -> None:
+        """End behind all that was written."""
         if not self._open:
             return
         self._open = False
         self._closed_with = code
+        self._say(goodbye)
         self._work.set()
         self._readable.set()
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._cancel)
+
+    def _say(self, goodbye: bytes) -> None:
+        """Queue a goodbye, unless the server has one of its own."""
+        if goodbye:
+            self._blocks.append(goodbye)
+            self._size += len(goodbye)
+
+    def release(self, goodbye: bytes) -> None:
+        """The connection goes on elsewhere."""
+        self._connection = None
+        self.close(CloseCode(ABNORMAL, ""), goodbye)
 
     def abort(self) -> None:
         """Leave the application, at which the server drops the socket."""
@@ -102,7 +120,7 @@ class AsgiTransport:
         self._place.authenticated()
 
     def pause_reading(self) -> None:
-        """Ask the server for no more messages."""
+        """Ask the server for no more."""
         if self._open:
             self._readable.clear()
 
@@ -126,72 +144,32 @@ class AsgiTransport:
 
     def shed(self) -> None:
         """Others need the memory."""
-        if self._open:
+        if self._open and self._connection is not None:
             self._connection.shed()
         self.abort()
 
-    # The two tasks
-
-    async def _receive_all(self, receive: Any) -> tuple[int, str]:
-        """Deliver messages until the client is gone; its close code and reason."""
-        while True:
-            await self._readable.wait()
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                self._open = False
-                return message.get("code") or NO_STATUS, message.get("reason") or ""
-            # Paused while the server waited for a message.
-            await self._readable.wait()
-            if self._open:
-                self._deliver(message)
-
-    def _deliver(self, message: Any) -> None:
-        text = message.get("text")
-        try:
-            data: bytes = message["bytes"] if text is None else text.encode()
-        except UnicodeEncodeError:
-            self._fail(CloseCode(INVALID_DATA, "invalid UTF-8"))
-            return
-        if len(data) > self._message_size:
-            self._fail(CloseCode(TOO_BIG, "message too big"))
-            return
-        self._connection.received(data, binary=text is None)
-
-    def _fail(self, code: CloseCode) -> None:
-        self._protocol_errors.add(code.reason)
-        self.close(code)
+    # The task that sends
 
     async def _send_all(self) -> None:
         """Send what is written until the connection closes."""
         # What servers raise for a client that is gone: OSError says ASGI, RuntimeError do older ones.
         with suppress(OSError, RuntimeError):
-            while self._frames or self._open:
-                while self._frames:
-                    frames = self._frames.popleft()
-                    for opcode, data in unframe(frames):
-                        await self._send_one(opcode, data)
-                    self._sent(len(frames))
+            while self._blocks or self._open:
+                while self._blocks:
+                    block = self._blocks.popleft()
+                    await self._send_block(block)
+                    self._sent(len(block))
                 if self._open:
                     self._work.clear()
                     await self._work.wait()
             if self._closed_with is not None:
-                code, reason = self._closed_with
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-
-    async def _send_one(self, opcode: int, data: bytes) -> None:
-        if opcode == PING:
-            # ASGI has no pings: the server sends its own, and ends the connection that does not answer.
-            self._connection.ponged()
-        elif opcode == TEXT:
-            await self._send({"type": "websocket.send", "text": data.decode()})
-        else:
-            await self._send({"type": "websocket.send", "bytes": data})
+                await self._send_end(self._closed_with)
 
     def _sent(self, size: int) -> None:
         self._size -= size
         if self._size < LOW_WATER and self in self._all_congested:
             self._all_congested.discard(self)
-            if self._open:
+            if self._open and self._connection is not None:
                 self._connection.resume_writing()
 
     def _cancel(self) -> None:

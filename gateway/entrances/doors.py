@@ -1,0 +1,92 @@
+"""Makes routes of entrances: behind each stands an endpoint that opens sessions."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from gateway.auth.origins import OriginPolicy
+from gateway.config.settings import ServerSettings
+from gateway.entrances.entrance import Entrance, OverHttpStream
+from gateway.hub.budget import Holder
+from gateway.hub.encoder import Encoder
+from gateway.metrics import Metrics
+from gateway.session.services import SessionServices
+from gateway.session.session import Session
+from gateway.transports.admission import Admission
+from gateway.transports.endpoint import Endpoint
+from gateway.transports.handshake import Handshake
+from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
+from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
+from gateway.transports.websocket.frames import WebSocketFraming
+from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
+
+
+class Doors:
+    """The entrances of one node."""
+
+    def __init__(
+        self,
+        entrances: Sequence[Entrance],
+        settings: ServerSettings,
+        *,
+        services: SessionServices,
+        origins: OriginPolicy,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> None:
+        self._services = services
+        self._cookie = settings.auth.cookie
+        self._websockets: list[WebSocketEndpoint] = []
+        self._streams: list[StreamEndpoint] = []
+        self._parts: dict[str, Any] = {
+            "origins": origins,
+            "admission": admission,
+            "trusted_proxies": settings.trusted_proxies,
+            "metrics": metrics,
+        }
+        self.routes = list(map(self._route, entrances))
+        self.apply(settings)
+
+    def apply(self, settings: ServerSettings) -> None:
+        """These settings hold from now on."""
+        self._cookie = settings.auth.cookie
+        for endpoint in self._websockets:
+            endpoint.message_size = settings.limits.frame_size
+
+    def congested(self) -> Iterator[Holder]:
+        """Connections over plain ASGI that keep what their clients do not read."""
+        endpoints: Iterator[Endpoint] = chain(self._websockets, self._streams)
+        return chain.from_iterable(endpoint.congested for endpoint in endpoints)
+
+    def _route(self, entrance: Entrance) -> BaseRoute:
+        if isinstance(entrance.carrier, OverHttpStream):
+            return Route(entrance.path, self._stream(entrance, entrance.carrier))
+        return WebSocketRoute(entrance.path, self._websocket(entrance))
+
+    def _websocket(self, entrance: Entrance) -> WebSocketEndpoint:
+        # One for all connections: its identity names their delivery group.
+        encoder = Encoder.of(entrance.protocol, WebSocketFraming())
+
+        def open_connection(handshake: Handshake) -> tuple[Session, str | None]:
+            welcome = entrance.welcome(handshake, self._cookie)
+            session = Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
+            return session, welcome.subprotocol
+
+        endpoint = WebSocketEndpoint(open_connection=open_connection, **self._parts)
+        self._websockets.append(endpoint)
+        return endpoint
+
+    def _stream(self, entrance: Entrance, carrier: OverHttpStream) -> StreamEndpoint:
+        whole = Encoder.of(entrance.protocol, BodyFraming(carrier.delimit, carrier.keep_alive))
+        chunked = Encoder.of(entrance.protocol, ChunkedFraming(carrier.delimit, carrier.keep_alive))
+
+        def open_connection(handshake: Handshake, is_framed: bool) -> Session:
+            welcome = entrance.welcome(handshake, self._cookie)
+            encoder = chunked if is_framed else whole
+            return Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
+
+        endpoint = StreamEndpoint(open_connection=open_connection, content_type=carrier.content_type, **self._parts)
+        self._streams.append(endpoint)
+        return endpoint

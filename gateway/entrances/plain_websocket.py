@@ -1,0 +1,23 @@
+"""One channel over a plain WebSocket: messages with nothing around them."""
+
+from gateway.entrances.credentials import token_of
+from gateway.entrances.entrance import Entrance, OverWebSocket, Welcome
+from gateway.entrances.one_channel import one_channel
+from gateway.protocols.plain import PlainProtocol
+from gateway.transports.handshake import Handshake
+
+
+def _welcome(handshake: Handshake, cookie: str) -> Welcome:
+    """Before all other places a token may stand in `Sec-WebSocket-Protocol: token, TOKEN`.
+
+    Browsers can set no other header.
+    """
+    offered = handshake.subprotocols
+    if len(offered) == 2 and offered[0] == "token":
+        return one_channel(handshake, offered[1], "token")
+    return one_channel(handshake, token_of(handshake, cookie))
+
+
+PLAIN_WEBSOCKET = Entrance(
+    path="/ws/{channel:path}", carrier=OverWebSocket(), protocol=PlainProtocol(), welcome=_welcome
+)

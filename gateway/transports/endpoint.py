@@ -1,0 +1,83 @@
+"""Where clients are let in: the part of an endpoint that does not depend on what carries the connection."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.auth.origins import OriginPolicy
+from gateway.metrics import Metrics
+from gateway.transports.addresses import Network
+from gateway.transports.admission import Admission, Place, Refusal
+from gateway.transports.asgi_transport import AsgiTransport
+from gateway.transports.extensions import DETACH
+from gateway.transports.handshake import Handshake, HandshakeRefused, Scope, peer_of
+from gateway.transports.responses import error_body, refusal_headers
+
+
+class Endpoint(ABC):
+    """An ASGI application: checks the origin and the limits, and hands the connection over.
+
+    For good under our HTTP class, else for as long as plain `receive()` and `send()` carry it.
+    """
+
+    def __init__(
+        self, *, origins: OriginPolicy, admission: Admission, trusted_proxies: Sequence[Network], metrics: Metrics
+    ) -> None:
+        self._origins = origins
+        self._admission = admission
+        self._trusted_proxies = trusted_proxies
+        self._metrics = metrics
+        # Of plain ASGI, those whose clients do not read.
+        self.congested: set[AsgiTransport] = set()
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """One request to be let in, and on plain ASGI the whole life of its connection."""
+        detachment = scope.get("extensions", {}).get(DETACH) or {}
+        place: Place | None = detachment.get("place")
+        if place is not None:
+            await self._serve(scope, receive, send, place)
+            return
+        # Nobody counted this connection when it arrived.
+        place = self._admission.enter(peer_of(scope))
+        detached = False
+        try:
+            detached = await self._serve(scope, receive, send, place)
+        finally:
+            if not detached:
+                place.leave()
+
+    async def _serve(self, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
+        """True when the connection lives on by itself."""
+        if not await self._is_asked_for(scope, receive, send):
+            return False
+        try:
+            return await self._let_in(Handshake(scope, self._trusted_proxies), scope, receive, send, place)
+        except HandshakeRefused as error:
+            refusal = error.detach().refusal
+            self._admission.refused(refusal.reason, refusal.setting, place.waits_at)
+            headers = [*refusal_headers(refusal), (b"content-type", b"application/json")]
+            await self._refuse(scope, send, refusal.status, headers, error_body(refusal.status, str(error)))
+        return False
+
+    def _admit(self, handshake: Handshake, place: Place) -> None:
+        """Raises HandshakeRefused with the first thing against letting the client in."""
+        reason = self._origins.check(handshake.origin)
+        if reason is not None:
+            raise HandshakeRefused(Refusal(403, "origin", reason), reason)
+        refusal = place.check(handshake.address)
+        if refusal is not None:
+            raise HandshakeRefused(refusal, refusal.message)
+
+    @abstractmethod
+    async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
+        """Take what begins the request; False when it is none of this kind, and is answered."""
+
+    @abstractmethod
+    async def _let_in(self, handshake: Handshake, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
+        """Admit, and serve. True when the connection lives on by itself. Raises HandshakeRefused."""
+
+    @abstractmethod
+    async def _refuse(
+        self, scope: Scope, send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Answer with an error."""

@@ -1,0 +1,63 @@
+"""The ASGI application behind the route of an HTTP response that does not end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.session.transport import Connection
+from gateway.transports.admission import Place
+from gateway.transports.endpoint import Endpoint
+from gateway.transports.extensions import DETACH
+from gateway.transports.handshake import Handshake, Scope
+from gateway.transports.http_stream.asgi_stream import AsgiStream
+from gateway.transports.responses import error_body
+
+# The connection, for a body that is to be framed as chunks by its encoder, or not.
+OpenStream = Callable[[Handshake, bool], Connection]
+
+
+class StreamEndpoint(Endpoint):
+    """For a Starlette `Route`."""
+
+    def __init__(self, *, open_connection: OpenStream, content_type: str, **parts: Any) -> None:
+        """`open_connection` may raise HandshakeRefused. `parts` are those of every Endpoint."""
+        super().__init__(**parts)
+        self._open_connection = open_connection
+        self._headers = [
+            (b"content-type", content_type.encode()),
+            (b"cache-control", b"no-store"),
+            # nginx and its relatives would gather it.
+            (b"x-accel-buffering", b"no"),
+        ]
+
+    async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
+        if scope["method"] != "GET":
+            headers = [(b"allow", b"GET"), (b"content-type", b"application/json")]
+            await self._refuse(scope, send, 405, headers, error_body(405, "only GET"))
+            return False
+        message = await receive()
+        while message["type"] == "http.request" and message.get("more_body", False):
+            message = await receive()
+        return bool(message["type"] == "http.request")
+
+    async def _let_in(self, handshake: Handshake, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
+        self._admit(handshake, place)
+        detachment = scope.get("extensions", {}).get(DETACH)
+        is_framed = detachment is not None and scope["http_version"] == "1.1"
+        connection = self._open_connection(handshake, is_framed)
+        place.opened()
+        if detachment is not None:
+            detachment["detach"](self._headers, connection, place)
+            return True
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        # The head goes out with the first piece of the body.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        transport = AsgiStream(connection, send, place, self.congested)
+        place.drop = transport.abort
+        await transport.run(receive)
+        return False
+
+    async def _refuse(
+        self, scope: Scope, send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
