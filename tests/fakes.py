@@ -134,6 +134,9 @@ class RecordingTransport:
         self.close_code = code
         self.written.append(goodbye)
 
+    def drive(self, connection: Connection) -> None:
+        self.connection = connection
+
     def release(self, goodbye: bytes) -> None:
         self.released = True
         self.written.append(goodbye)

@@ -10,6 +10,8 @@ from gateway.protocols.base import DIFFERENCE_BYTES, DeltaProtocol, Message, Wir
 # What may be encoded in the time of one write, a few microseconds: events as they are, and bytes of differences.
 EVENTS_PER_WRITE = 4
 DIFFERENCE_PER_WRITE = 32
+# RFC 6455 section 7.4.1: a normal closure.
+MOVED = CloseCode(1000, "moved")
 
 
 class Framing(Protocol):
@@ -60,6 +62,10 @@ class Encoder:
         """What the connection ends with."""
         told = b"" if self._framing.tells_codes else self.frame(self.protocol.push_disconnect(code))
         return told + self._framing.close(code)
+
+    def parting(self) -> bytes:
+        """What a transport ends with whose connection goes on over another one."""
+        return self._framing.close(MOVED)
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Events of one channel, in order, as one block of bytes."""

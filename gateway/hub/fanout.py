@@ -43,11 +43,13 @@ class Written(NamedTuple):
 class _Run(Generic[S]):
     """One encoded block on its way to those members of its group who were there when its events came."""
 
-    __slots__ = ("block", "count", "exclude", "left", "members", "next", "writes")
+    __slots__ = ("block", "events", "exclude", "left", "members", "next", "writes")
 
-    def __init__(self, block: bytes, count: int, members: list[S], writes: dict[S, Write], exclude: str) -> None:
+    def __init__(
+        self, block: bytes, events: Sequence[Event], members: list[S], writes: dict[S, Write], exclude: str
+    ) -> None:
         self.block = block
-        self.count = count
+        self.events = events
         self.writes = writes
         self.exclude = exclude
         self.members = members
@@ -162,6 +164,30 @@ class Fanout(Generic[S]):
             self._fresh.pop(encoder, None)
             self._bases.pop(encoder, None)
 
+    def move(self, subscriber: S, old: Encoder, new: Encoder, write: Write) -> Written:
+        """Deliver in another form, to another write. What it has not got yet is written now."""
+        deliveries = size = 0
+        for events in self._owed(subscriber, self._groups[old]):
+            block = new.events(events)
+            write(block)
+            deliveries += len(events)
+            size += len(block)
+        self.remove(subscriber, old)
+        self.add(subscriber, new, write)
+        return Written(deliveries, size)
+
+    def _owed(self, subscriber: S, writes: dict[S, Write]) -> Iterator[Sequence[Event]]:
+        """What is being written to the others of its group, and what waits."""
+        for run in self._runs:
+            is_meant = run.writes is writes and subscriber.client != run.exclude and subscriber not in run.left
+            if is_meant and subscriber in run.members[run.next :]:
+                yield run.events
+        if self._backlog is not None:
+            start = self._backlog.starts.get(subscriber, self._backlog.passed) - self._backlog.passed
+            for exclude, events in _by_exclusion(list(self._backlog.events)[start:]):
+                if subscriber.client != exclude:
+                    yield events
+
     def cost(self, events: Sequence[Event]) -> int:
         """As many writes take as long as encoding and writing these events."""
         if len(events) == 1 and not self._bases and not self._fresh:
@@ -226,7 +252,7 @@ class Fanout(Generic[S]):
         exclude = batch[0].exclude_client
         for block, members, writes in self._blocks(batch, exclude):
             chosen = [member for member in members if member not in starts] if starts else list(members)
-            self._runs.append(_Run(block, len(batch), chosen, writes, exclude))
+            self._runs.append(_Run(block, batch, chosen, writes, exclude))
         self._backlog.let_pass(len(batch))
         self._end_backlog()
         return batch
@@ -275,7 +301,7 @@ class Fanout(Generic[S]):
                         subscriber.write_failed()
                     written += 1
             used += end - run.next
-            deliveries += written * run.count
+            deliveries += written * len(run.events)
             size += written * len(run.block)
             run.next = end
             if end == len(run.members):

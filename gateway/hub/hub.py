@@ -97,6 +97,10 @@ class Hub(Generic[S]):
         """Exchange the write of a subscriber, also in the middle of a delivery."""
         self._fanouts[channel].redirect(subscriber, encoder, write)
 
+    def move(self, channel: Channel, subscriber: S, old: Encoder, new: Encoder, write: Write) -> None:
+        """Exchange the encoder of a subscriber, and its write; what it has not got yet comes in the new form."""
+        self._count(self._fanouts[channel].move(subscriber, old, new, write))
+
     def subscribers(self, channel: Channel) -> Iterator[S]:
         """Who is subscribed; not to be changed while iterating."""
         fanout = self._fanouts.get(channel)

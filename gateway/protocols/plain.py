@@ -1,118 +1,22 @@
 """The plain wire protocol: one channel per connection, messages with nothing around them.
 
-Every message a client sends is published; every publication arrives as one message. There are no replies: what
-cannot be done closes the connection with the code that says why.
+Every message a client sends is published; every publication arrives as one message. There are no replies: the
+connection closes with the code that says why something could not be done.
 """
 
 from collections.abc import Sequence
-from typing import NoReturn
 
-from gateway import errors
-from gateway.errors import CloseCode, Disconnect, ErrorCode, UnsubscribeCode
-from gateway.messages import (
-    ClientInfo,
-    ConnectResult,
-    Event,
-    HistoryPage,
-    Kind,
-    MemberCounts,
-    Publication,
-    Publish,
-    RefreshResult,
-    Request,
-    SubscribeResult,
-)
+from gateway.messages import Event, Kind, Publication, Publish, Request
 from gateway.protocols.base import Message
-
-# What closes the connection in place of an error reply. Clients reconnect on codes below 3500.
-CLOSE_CODES: dict[ErrorCode, CloseCode] = {
-    errors.INTERNAL: errors.SERVER_ERROR,
-    errors.TOO_MANY_REQUESTS: errors.TOO_MANY_COMMANDS,
-    errors.TOKEN_EXPIRED: errors.CONNECTION_EXPIRED,
-    errors.EXPIRED: errors.CONNECTION_EXPIRED,
-    errors.PERMISSION_DENIED: errors.NOT_PERMITTED,
-    errors.NOT_AVAILABLE: errors.NO_HANDLER,
-    errors.LIMIT_EXCEEDED: errors.CHANNEL_LIMIT,
-    errors.UNRECOVERABLE: errors.POSITION_GONE,
-}
+from gateway.protocols.one_channel import OneChannel
 
 
-class PlainProtocol:
-    """Publishes carry no channel name: the session knows its one channel. Stateless, as its codec."""
-
-    def open(self) -> "PlainProtocol":
-        return self
+class PlainProtocol(OneChannel):
+    """Publishes carry no channel name: the session knows its one channel."""
 
     def decode(self, command: bytes, *, binary: bool) -> Request:
         return Publish(0, "", command, Kind.BINARY if binary else Kind.TEXT)
 
-    def count(self, data: bytes) -> int:
-        return 1
-
-    def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
-        return data, len(data)
-
-    def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
-        """What was missed of the one channel, when the token has let the connection in."""
-        return [message for name, sub in (result.subs or {}).items() for message in self.subscribed(id, name, sub)]
-
-    def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        """What was missed. Raises Disconnect when it is gone: the client must not believe that it has all."""
-        if result.recovered is False:
-            raise Disconnect(errors.POSITION_GONE)
-        return self.events(result.publications)
-
-    def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
-        return ()
-
-    def sub_refreshed(self, id: int, result: SubscribeResult) -> Sequence[Message]:
-        return ()
-
-    def unsubscribed(self, id: int) -> Sequence[Message]:
-        return ()
-
-    def published(self, id: int) -> Sequence[Message]:
-        return ()
-
-    def history(self, id: int, page: HistoryPage) -> Sequence[Message]:
-        return ()
-
-    def presence(self, id: int, members: Sequence[ClientInfo]) -> Sequence[Message]:
-        return ()
-
-    def presence_stats(self, id: int, counts: MemberCounts) -> Sequence[Message]:
-        return ()
-
-    def answered(self, id: int, data: bytes) -> Sequence[Message]:
-        return ()
-
-    def failed(self, id: int, error: ErrorCode) -> NoReturn:
-        """Raises Disconnect: a client that sent a message must not believe that it went out."""
-        raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
-
     def events(self, events: Sequence[Event]) -> Sequence[Message]:
         """Publications; who comes and goes is not told, since it could not be told from a message."""
         return [Message(event.data, event.kind is Kind.BINARY) for event in events if type(event) is Publication]
-
-    def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        return self.subscribed(0, channel, result)
-
-    def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> NoReturn:
-        """Raises Disconnect: without its one channel the connection has no purpose."""
-        if code == errors.UNSUBSCRIBED_BY_SERVER:
-            raise Disconnect(errors.FORCE_DISCONNECT)
-        if code == errors.UNSUBSCRIBED_EXPIRED:
-            raise Disconnect(errors.SUBSCRIPTION_EXPIRED)
-        raise Disconnect(errors.INSUFFICIENT_STATE)
-
-    def push_refresh(self, ttl: int) -> Sequence[Message]:
-        return ()
-
-    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
-        return ()
-
-    def ping(self) -> Sequence[Message]:
-        return ()
-
-    def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
-        return messages

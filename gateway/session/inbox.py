@@ -179,6 +179,12 @@ class Inbox:
         if self._owner is not None:
             self._owner.shed()
 
+    def move(self, transport: Transport) -> None:
+        """What comes from now on comes through another transport."""
+        self._transport = transport
+        if self._holds:
+            transport.pause_reading()
+
     def receive(self, data: bytes, *, binary: bool, commands: int) -> None:
         """Run what the client sent, so many commands, after what waits."""
         is_idle = not self._queue and not self._running and not self._must_wait

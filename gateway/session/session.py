@@ -36,6 +36,7 @@ class Session:
     __slots__ = (
         "_corked",
         "_initial",
+        "_next",
         "_outbox",
         "_ping_at",
         "_pong_by",
@@ -76,6 +77,8 @@ class Session:
         # Of this turn of the loop: what is not written yet.
         self._corked: list[Message] | None = None
         self._initial = initial
+        # Where it moves to as soon as the client has read what waits.
+        self._next: tuple[Transport, Encoder] | None = None
         self._outbox: Outbox | None = None
         self._ping_at = self._pong_by = 0.0
         # The client has read something since it was looked at.
@@ -149,8 +152,36 @@ class Session:
             # May pause again at once, and then whatever comes next queues behind this block.
             self._transport.write(waiting)
         self._progressed = True
+        if not self.congested and self._next is not None:
+            self.move(*self._next)
         if not self.congested:
             self.inbox.go_on()
+
+    def move(self, transport: Transport, encoder: Encoder) -> None:
+        """Go on over another transport, in another framing of the protocol; the one before is released.
+
+        Nothing is lost, doubled or out of order: where the client has something to read yet, it moves when it has.
+        """
+        if self.state is State.CLOSED:
+            transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED))
+            return
+        # Pauses the session where the socket cannot take it.
+        self.uncork()
+        if self.congested:
+            self._next = transport, encoder
+            return
+        self._next = None
+        formers = [(each, self._encoder_of(each)) for each in self.subs.values() if each.joined]
+        before, self._transport = self._transport, transport
+        parting, self.encoder = self.encoder.parting(), encoder
+        self._write = transport.write
+        for subscription, former in formers:
+            self.services.node.hub.move(subscription.lane, self, former, self._encoder_of(subscription), self._write)
+        before.release(parting)
+        if self.identity is not None:
+            transport.authenticated()
+        self.inbox.move(transport)
+        transport.drive(self)
 
     def closed(self, code: int, reason: str) -> None:
         if self.state is not State.CLOSED:
@@ -310,7 +341,7 @@ class Session:
     def join(self, subscription: Subscription) -> None:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
-        encoder = subscription.encoder or self.encoder
+        encoder = self._encoder_of(subscription)
         self.services.node.join(subscription.channel, subscription.lane, self, encoder, self._write)
         if subscription.ending is not None:
             self._end_subscription(subscription, subscription.ending)
@@ -324,7 +355,7 @@ class Session:
             subscription.joiner.cancel()
             subscription.joiner = None
         if subscription.joined:
-            encoder = subscription.encoder or self.encoder
+            encoder = self._encoder_of(subscription)
             self.services.node.leave(subscription.channel, subscription.lane, self, encoder)
         elif subscription.acquired:
             self.services.node.release(subscription.channel)
@@ -414,12 +445,15 @@ class Session:
 
     # Congestion
 
+    def _encoder_of(self, subscription: Subscription) -> Encoder:
+        return (subscription.delta and self.encoder.delta) or self.encoder
+
     def _redirect(self, write: Write) -> None:
         self._write = write
         hub = self.services.node.hub
         for subscription in self.subs.values():
             if subscription.joined:
-                hub.redirect(subscription.lane, self, subscription.encoder or self.encoder, write)
+                hub.redirect(subscription.lane, self, self._encoder_of(subscription), write)
 
     def _overflow(self, setting: str) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.

@@ -103,7 +103,7 @@ def _subscribe(
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     if request.delta and spec.options.delta and spec.latest is None:
-        subscription.encoder = session.encoder.delta
+        subscription.delta = session.encoder.delta is not None
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
@@ -135,7 +135,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
     else:
         expires, ttl = session.services.expiry(subscription.expire_at)
         session.inbox.rest(len(result.publications), size(result.publications))
-        result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.encoder is not None)
+        result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta)
         try:
             session.send(session.codec.subscribed(request.id, request.channel, result))
         except Disconnect as close:

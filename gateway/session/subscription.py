@@ -2,7 +2,6 @@
 
 from gateway.auth.tokens import Grant, Identity
 from gateway.errors import UnsubscribeCode
-from gateway.hub.encoder import Encoder
 from gateway.messages import Channel
 from gateway.node.joiner import Joiner
 from gateway.node.latest import LatestJoiner
@@ -14,7 +13,7 @@ class Subscription:
     __slots__ = (
         "acquired",
         "channel",
-        "encoder",
+        "delta",
         "ending",
         "expire_at",
         "grant",
@@ -33,9 +32,9 @@ class Subscription:
         self.joined = False
         # On its way into a channel with history.
         self.joiner: Joiner | LatestJoiner | None = None
-        # What it joins in the hub, and in which form; None: that of the session.
+        # What it joins in the hub, and whether its publications are written as differences.
         self.lane = channel
-        self.encoder: Encoder | None = None
+        self.delta = False
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at

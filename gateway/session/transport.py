@@ -29,6 +29,12 @@ class Transport(Protocol):
         left. No message reaches the connection any more; `Connection.closed` is called once the transport is gone.
         """
 
+    def drive(self, connection: "Connection") -> None:
+        """Go on with this connection, which `opened` is not called of; the one before hears nothing more.
+
+        Calls `pause_writing` where the transport cannot take more, and `closed` where the client is gone already.
+        """
+
     def release(self, goodbye: bytes) -> None:
         """As `close`, for a connection that goes on over another transport: none of its methods is called any more."""
 

@@ -27,6 +27,7 @@ class AsgiTransport(ABC):
         self._congested_at = 0.0
         self._open = True
         self._closed_with: CloseCode | None = None
+        self._has_ended = False
         self._work = asyncio.Event()
         self._readable = asyncio.Event()
         self._readable.set()
@@ -53,6 +54,7 @@ class AsgiTransport(ABC):
             self._all_congested.discard(self)
             for task in (self._receiver, self._sender):
                 task.cancel()
+            self._has_ended = True
             # Before anything is awaited: under anyio a cancelled application is cancelled again at each await.
             if self._connection is not None:
                 self._connection.closed(*(self._closed_with or gone))
@@ -104,6 +106,14 @@ class AsgiTransport(ABC):
         if goodbye:
             self._blocks.append(goodbye)
             self._size += len(goodbye)
+
+    def drive(self, connection: Connection) -> None:
+        """Go on with another connection; the one before hears nothing more, not even `closed`."""
+        self._connection = connection
+        if self._has_ended:
+            connection.closed(ABNORMAL, "")
+        elif self in self._all_congested:
+            connection.pause_writing()
 
     def release(self, goodbye: bytes) -> None:
         """The connection goes on elsewhere."""

@@ -98,8 +98,18 @@ class SocketTransport(asyncio.Protocol):
         self._open = False
         self._closed_with = code
         self.write(goodbye)
+        self.write = _write_nowhere
         self._linger()
         self._await_end()
+
+    def drive(self, connection: Connection) -> None:
+        """Go on with another connection; the one before hears nothing more, not even `closed`."""
+        is_lost = self._connection is None
+        self._connection = connection
+        if is_lost:
+            self._finish(ABNORMAL, "")
+        elif self._congested_at is not None:
+            connection.pause_writing()
 
     def release(self, goodbye: bytes) -> None:
         """The connection goes on elsewhere."""

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +20,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ApiSettings, DrainSettings, LimitSettings, OriginSettings, ServerSettings
 from gateway.metrics import Metrics
+from gateway.protocols.base import Message
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Refusal
 from gateway.transports.drain import Drain
 from gateway.transports.extensions import AUTHENTICATED
 from gateway.transports.handshake import Handshake, HandshakeRefused
 from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
+from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
@@ -42,6 +45,7 @@ class Site:
         self.admission = Admission(settings.limits, self.metrics)
         self.drain = Drain(settings.drain.window, GUARD)
         self.connections: list[RecordingConnection] = []
+        self.opened = threading.Condition()
         self.handshakes: list[dict[str, Any]] = []
         self.origins = OriginPolicy(settings.origins, settings.auth.cookie)
         self.address = ("", 0)
@@ -52,16 +56,18 @@ class Site:
         return self.connections[-1]
 
     def app(self) -> Starlette:
-        endpoint = WebSocketEndpoint(
-            origins=self.origins,
-            admission=self.admission,
-            open_connection=self._open,
-            trusted_proxies=self.settings.trusted_proxies,
-            metrics=self.metrics,
-        )
+        parts: dict[str, Any] = {
+            "origins": self.origins,
+            "admission": self.admission,
+            "trusted_proxies": self.settings.trusted_proxies,
+            "metrics": self.metrics,
+        }
+        endpoint = WebSocketEndpoint(open_connection=self._open, **parts)
+        stream = StreamEndpoint(open_connection=self._open_stream, content_type="text/plain", **parts)
         routes: list[BaseRoute] = [
             WebSocketRoute("/record", endpoint),
             WebSocketRoute("/record/{channel:path}", endpoint),
+            Route("/stream/{channel}", stream),
             WebSocketRoute("/echo", _echo),
             Route("/hello", lambda request: PlainTextResponse("hello")),
             Route("/known", _known),
@@ -84,9 +90,26 @@ class Site:
         )
         if status := handshake.parameter("refuse"):
             raise HandshakeRefused(Refusal(int(status), "handshake", ""), "not today")
-        connection = RecordingConnection()
-        self.connections.append(connection)
-        return connection, handshake.subprotocols[0] if handshake.subprotocols else None
+        return self._record(RecordingConnection()), handshake.subprotocols[0] if handshake.subprotocols else None
+
+    def _open_stream(self, handshake: Handshake, is_framed: bool) -> Connection:
+        if status := handshake.parameter("refuse"):
+            raise HandshakeRefused(Refusal(int(status), "handshake", ""), "not today")
+        framing = ChunkedFraming if is_framed else BodyFraming
+        return self._record(RecordingConnection(framing(lines, b"\n")))
+
+    def _record(self, connection: RecordingConnection) -> RecordingConnection:
+        with self.opened:
+            self.connections.append(connection)
+            self.opened.notify_all()
+        return connection
+
+    def wait_for_connection(self, count: int = 1) -> RecordingConnection:
+        """Block until so many have come, and are open; the last of them."""
+        with self.opened:
+            assert self.opened.wait_for(lambda: len(self.connections) >= count, 10)
+        self.connections[count - 1].wait_for("opened")
+        return self.connections[count - 1]
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run something on the server's loop and wait for it."""
@@ -105,6 +128,11 @@ class Site:
     @property
     def url(self) -> str:
         return f"{self.address[0]}:{self.address[1]}"
+
+
+def lines(messages: Sequence[Message]) -> bytes:
+    """Messages in a body, a line each."""
+    return b"".join(message.data + b"\n" for message in messages)
 
 
 async def _known(request: Request) -> Response:

@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Self
 
 from websockets.speedups import apply_mask
 
@@ -54,7 +55,7 @@ class RawClient:
             raise
         self._buffer = b""
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

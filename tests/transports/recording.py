@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import SLOW, CloseCode
+from gateway.hub.encoder import Framing
 from gateway.protocols.base import Message
 from gateway.session.transport import Transport
-from gateway.transports.websocket.frames import PING_FRAME, close_frame, frame
+from gateway.transports.websocket.frames import WebSocketFraming
 
 
 class RecordingConnection:
@@ -17,7 +18,9 @@ class RecordingConnection:
     as fast as the transport allows).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, framing: Framing | None = None) -> None:
+        """By default that of a WebSocket."""
+        self.framing = framing or WebSocketFraming()
         self.events: list[tuple[Any, ...]] = []
         self.paused = False
         self._owed = 0
@@ -36,20 +39,19 @@ class RecordingConnection:
         match command:
             case "close":
                 code, _, reason = rest.partition(" ")
-                self._close(CloseCode(int(code), reason))
+                self.close(CloseCode(int(code), reason))
             case "abort":
                 self.transport.abort()
             case "authenticate":
                 self.transport.authenticated()
             case "ping":
-                self.transport.write(PING_FRAME)
+                self.transport.write(self.framing.ping)
             case "pause":
                 self.transport.pause_reading()
             case "flood":
-                self._owed = int(rest)
-                self._flood()
+                self.flood(int(rest))
             case _:
-                self.transport.write(frame([Message(data, binary)]))
+                self.transport.write(self.framing.frame([Message(data, binary)]))
 
     def ponged(self) -> None:
         self._add("ponged")
@@ -69,12 +71,12 @@ class RecordingConnection:
     def shed(self) -> None:
         assert self.transport is not None
         self._add("shed")
-        self._close(SLOW)
+        self.close(SLOW)
 
     def shutdown(self) -> None:
         assert self.transport is not None
         self._add("shutdown")
-        self._close(CloseCode(3001, "shutdown"))
+        self.close(CloseCode(3001, "shutdown"))
 
     def wait_for(self, *event: Any, times: int = 1) -> None:
         """Block the test, which runs in another thread, until the event has happened that often."""
@@ -85,15 +87,25 @@ class RecordingConnection:
     def names(self) -> list[str]:
         return [event[0] for event in self.events]
 
-    def _close(self, code: CloseCode) -> None:
+    def flood(self, count: int) -> None:
+        """Write so many messages, as fast as the transport allows."""
+        self._owed += count
+        self._flood()
+
+    def say(self, *texts: bytes) -> None:
+        """Write messages at once."""
         assert self.transport is not None
-        self.transport.close(code, close_frame(*code))
+        self.transport.write(self.framing.frame([Message(text) for text in texts]))
+
+    def close(self, code: CloseCode) -> None:
+        assert self.transport is not None
+        self.transport.close(code, self.framing.close(code))
 
     def _flood(self) -> None:
         assert self.transport is not None
         while self._owed and not self.paused:
             self._owed -= 1
-            self.transport.write(frame([Message(b"x" * 1000)]))
+            self.transport.write(self.framing.frame([Message(b"x" * 1000)]))
 
     def _add(self, *event: Any) -> None:
         with self._changed:

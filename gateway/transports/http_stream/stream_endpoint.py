@@ -59,5 +59,6 @@ class StreamEndpoint(Endpoint):
     async def _refuse(
         self, scope: Scope, send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> None:
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -30,11 +30,8 @@ class StreamTransport(SocketTransport):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
 
     def _await_end(self) -> None:
-        """Let the client read all and close: a socket that is closed with unread bytes resets."""
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
+        """The end of a response has no answer: the socket closes once all is written."""
+        self._transport.close()
 
     def pause_reading(self) -> None:
         """Nothing is read that somebody waits for, but only reading tells that the client has left."""

@@ -6,7 +6,7 @@ from gateway.auth.rate_limits import TokenBucket
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
 from gateway.transports.flow import rest_after
-from gateway.transports.socket_transport import ABNORMAL, MOST_UNWANTED, SocketOptions, SocketTransport
+from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions, SocketTransport
 from gateway.transports.websocket.frames import (
     POLICY_VIOLATION,
     TURN_FRAMES,
@@ -49,16 +49,12 @@ class WebSocketTransport(SocketTransport):
         super().__init__(options, transport, connection, place)
 
     def hand_over(self, connection: Connection, place: Place) -> None:
-        """Go on with another connection; the one before hears nothing more, not even `closed`."""
-        lost = self._connection is None
+        """Open a connection, and go on with it; the application hears nothing more."""
         self._place = place
-        self._connection = connection
-        connection.opened(self)
-        if lost:
+        if self._connection is None:
             place.leave()
-            self._finish(ABNORMAL, "")
-        elif self._congested_at is not None:
-            connection.pause_writing()
+        connection.opened(self)
+        self.drive(connection)
 
     # Transport port: what the session calls
 
