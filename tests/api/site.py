@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import Gateway
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
+from gateway.entrances import ENTRANCES
+from gateway.entrances.entrance import Entrance
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 
@@ -71,14 +73,16 @@ class Site:
 
 
 @contextmanager
-def running(settings: ServerSettings, source: Source | None = None) -> Iterator[Site]:
+def running(
+    settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
+) -> Iterator[Site]:
     """The node; returns once both listeners accept."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     site = Site(*sockets)
     ready = threading.Event()
 
     async def main() -> None:
-        gateway = site.gateway = Gateway(settings, source)
+        gateway = site.gateway = Gateway(settings, source, entrances)
         site.loop = asyncio.get_running_loop()
         site.server = GatewayServer(
             Listener(gateway.public, gateway.options, sockets[:1], "listen"),

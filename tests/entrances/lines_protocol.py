@@ -1,0 +1,22 @@
+"""The example of a wire protocol: newline-separated text, `EVENT DATA` a line, and `! CODE REASON` at the end."""
+
+from collections.abc import Sequence
+
+from gateway.errors import CloseCode
+from gateway.messages import Event, Publication
+from gateway.protocols.base import Message
+from gateway.protocols.one_channel import OneChannel
+from gateway.protocols.payload import as_json
+
+
+class LinesProtocol(OneChannel):
+    """Payloads are JSON, whatever they were, so that none has a line break."""
+
+    def events(self, events: Sequence[Event]) -> Sequence[Message]:
+        """Publications."""
+        found = [event for event in events if type(event) is Publication]
+        return [Message(b"%b %b" % ((each.event or "message").encode(), as_json(each))) for each in found]
+
+    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+        """The last line."""
+        return (Message(f"! {code.code} {code.reason}".encode()),)

@@ -1,0 +1,26 @@
+"""The example of an entrance: `GET /lines/CHANNEL` is a response that does not end."""
+
+from collections.abc import Sequence
+
+from gateway.entrances.credentials import token_of
+from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
+from gateway.entrances.one_channel import one_channel
+from gateway.protocols.base import Message
+from gateway.transports.handshake import Handshake
+from tests.entrances.lines_protocol import LinesProtocol
+
+
+def _lines(messages: Sequence[Message]) -> bytes:
+    return b"".join(message.data + b"\n" for message in messages)
+
+
+def _welcome(handshake: Handshake, cookie: str) -> Welcome:
+    return one_channel(handshake, token_of(handshake, cookie))
+
+
+LINES_STREAM = Entrance(
+    path="/lines/{channel:path}",
+    carrier=OverHttpStream("text/plain; charset=utf-8", _lines, keep_alive=b"\n"),
+    protocol=LinesProtocol(),
+    welcome=_welcome,
+)
