@@ -27,7 +27,7 @@ def approach(
         # A reload has taken the namespace away since, or only other nodes have it.
         changed(error.detach())
         return
-    streams = session.services.node.streams
+    streams = session.services.messaging.streams
     if spec.latest is not None:
         grant = subscription.grant
         interval = spec.latest.interval if grant is None or grant.latest_interval is None else grant.latest_interval

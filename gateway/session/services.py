@@ -13,7 +13,8 @@ from gateway.guard import Guard
 from gateway.hub.outbox import Outboxes
 from gateway.log import Refusals
 from gateway.metrics import Metrics
-from gateway.node.node import Node
+from gateway.node.clients import Clients
+from gateway.node.messaging import Messaging
 from gateway.scheduler import Scheduler
 from gateway.session.inbox import Inbox, Turns, Work
 from gateway.session.wheel import TimingWheel
@@ -30,7 +31,9 @@ class SessionServices:
     """The parts a session works with, and the settings that bound it."""
 
     app: str
-    node: Node
+    node_name: str
+    clients: Clients
+    messaging: Messaging
     channels: Channels
     verifier: TokenVerifier
     limits: LimitSettings

@@ -278,7 +278,7 @@ class Session:
         """An acquire has completed: False when nobody waits for it any more (and it is released)."""
         if self.subs.get(subscription.channel.name) is not subscription:
             if error is None:
-                self.services.node.release(subscription.channel)
+                self.services.messaging.release(subscription.channel)
             return False
         if error is None:
             subscription.acquired = True
@@ -290,7 +290,7 @@ class Session:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
         encoder = subscription.encoder or self.encoder
-        self.services.node.join(subscription.channel, subscription.lane, self, encoder, self._write)
+        self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self._write)
         if subscription.ending is not None:
             self._end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
@@ -304,16 +304,16 @@ class Session:
             subscription.joiner = None
         if subscription.joined:
             encoder = subscription.encoder or self.encoder
-            self.services.node.leave(subscription.channel, subscription.lane, self, encoder)
+            self.services.messaging.leave(subscription.channel, subscription.lane, self, encoder)
         elif subscription.acquired:
-            self.services.node.release(subscription.channel)
+            self.services.messaging.release(subscription.channel)
 
     def authenticated(self, identity: Identity) -> None:
         """The client has proved who it is."""
         self.identity = identity
         self._transport.authenticated()
         self.services.opening.discard(self)
-        limits, clients = self.services.limits, self.services.node.clients
+        limits, clients = self.services.limits, self.services.clients
         clients.add(self)
         self.share = self.inbox.share = clients.share(
             self.user, subscribes=limits.subscribes_per_second, publishes=limits.publishes_per_second
@@ -396,10 +396,10 @@ class Session:
 
     def _redirect(self, write: Write) -> None:
         self._write = write
-        hub = self.services.node.hub
+        messaging = self.services.messaging
         for subscription in self.subs.values():
             if subscription.joined:
-                hub.redirect(subscription.lane, self, subscription.encoder or self.encoder, write)
+                messaging.redirect(subscription.lane, self, subscription.encoder or self.encoder, write)
 
     def _overflow(self, setting: str) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.
@@ -474,7 +474,7 @@ class Session:
         self.state = State.CLOSED
         self.services.wheel.cancel(self)
         self.services.opening.discard(self)
-        self.services.node.clients.remove(self)
+        self.services.clients.remove(self)
         for name, subscription in list(self.subs.items()):
             # What cannot be left must not keep the socket open.
             self.services.guard.call("leave", name, self.leave, subscription)

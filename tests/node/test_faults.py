@@ -10,7 +10,7 @@ from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Channel, Event, Publication
-from gateway.node.node import GAP_SLICE
+from gateway.node.slices import SLICE
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
 from tests.node.site import FakeClient, Site
@@ -63,8 +63,8 @@ def frame(messages: Sequence[Message]) -> bytes:
 
 
 def joined(site: Site, channel: Channel, client: FakeClient, write: Any, encoder: Encoder) -> None:
-    site.node.acquire(channel, lambda error: None)
-    site.node.join(channel, channel, client, encoder, write)
+    site.messaging.acquire(channel, lambda error: None)
+    site.messaging.join(channel, channel, client, encoder, write)
 
 
 def publication(channel: Channel) -> Publication:
@@ -124,7 +124,7 @@ def test_a_client_that_fails_keeps_a_control_message_from_no_other(message: Any)
     site = Site()
     clients = [FakeClient(0), Faulty(1), FakeClient(2)]
     for client in clients:
-        site.node.clients.add(client)
+        site.book.add(client)
     assert site.node.on_control(message) == (3 if isinstance(message, DisconnectUser) else 2)
     assert [len(client.asked) for client in clients] == [1, 0, 1]
     assert clients[1].failed == ["control"]  # type: ignore[attr-defined]  # a Faulty
@@ -136,16 +136,16 @@ def test_many_are_disconnected_in_turns_of_the_loop(site: Site) -> None:
     assert site.node.on_control(DisconnectUser("default", "42")) == 100
     turns = 0
     while any(not client.asked for client in mine):
-        assert sum(bool(client.asked) for client in mine) <= (turns + 1) * GAP_SLICE / 50
+        assert sum(bool(client.asked) for client in mine) <= (turns + 1) * SLICE / 50
         turns += 1
         site.scheduler.turn()
-    assert turns >= 100 * 50 / GAP_SLICE - 1
+    assert turns >= 100 * 50 / SLICE - 1
 
 
 def test_a_client_that_fails_keeps_a_gap_from_no_other() -> None:
     """Nor the channels after its own, in whichever slice they are told."""
     site, encoder = Site(), Encoder(PlainProtocol(), frame, b"")
-    clients: list[FakeClient] = [Faulty(number) if number == 1 else FakeClient(number) for number in range(GAP_SLICE)]
+    clients: list[FakeClient] = [Faulty(number) if number == 1 else FakeClient(number) for number in range(SLICE)]
     for client in clients:
         joined(site, BAD, client, list[bytes]().append, encoder)
     last = FakeClient(len(clients))
@@ -160,7 +160,7 @@ def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: py
     site, encoder = Site(), Encoder(PlainProtocol(), frame, b"")
     client = FakeClient(1)
     joined(site, GOOD, client, list[bytes]().append, encoder)
-    find = site.node.streams.find
+    find = site.messaging.streams.find
 
     def failing(channel: Channel) -> Any:
         if channel == BAD:
@@ -168,7 +168,7 @@ def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: py
         return find(channel)
 
     with monkeypatch.context() as patch:
-        patch.setattr(site.node.streams, "find", failing)
+        patch.setattr(site.messaging.streams, "find", failing)
         site.node.on_gap([BAD, GOOD])
         site.scheduler.run()
     assert client.asked == [(GOOD.name, UNSUBSCRIBED_INSUFFICIENT)]

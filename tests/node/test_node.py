@@ -12,6 +12,7 @@ from gateway.control import (
     Control,
     ControlResult,
     DisconnectUser,
+    DrainNode,
     LearnRevocations,
     NodeId,
     RefreshUser,
@@ -25,7 +26,7 @@ from gateway.control import (
 from gateway.errors import INSUFFICIENT_STATE, INVALID_TOKEN, UNSUBSCRIBED_BY_SERVER, BrokerUnavailable, CloseCode
 from gateway.messages import NO_OPTIONS, PUBLISHED, Publication, User
 from gateway.node import announcements
-from tests.node.site import ROOM, FakeClient, Site, joined, make_node
+from tests.node.site import ROOM, FakeClient, Site, joined
 
 # Publish and subscribe
 
@@ -37,37 +38,12 @@ def test_a_publication_of_the_broker_reaches_who_joined(site: Site) -> None:
     encoder = joined(site, ROOM, client)
     assert site.registry.occupancy == {ROOM: 1}
     outcomes: list[Any] = []
-    site.node.publish(Publication(ROOM, b"1"), NO_OPTIONS, outcomes.append)
+    site.messaging.publish(Publication(ROOM, b"1"), NO_OPTIONS, outcomes.append)
     assert outcomes == [PUBLISHED]
     assert client.asked == [b"1"]
-    site.node.leave(ROOM, ROOM, client, encoder)
+    site.messaging.leave(ROOM, ROOM, client, encoder)
     assert site.registry.occupancy == {ROOM: 0}
     assert site.broker.subscribed == set()
-
-
-def test_waiting_for_a_publish_gets_its_outcome(site: Site) -> None:
-    async def scenario() -> None:
-        assert await site.node.publish_and_wait(Publication(ROOM, b"1"), NO_OPTIONS) == PUBLISHED
-        site.broker.up = False
-        with pytest.raises(BrokerUnavailable):
-            await site.node.publish_and_wait(Publication(ROOM, b"1"), NO_OPTIONS)
-
-    asyncio.run(scenario())
-
-
-def test_an_outcome_that_nobody_waits_for_any_more_does_no_harm(site: Site) -> None:
-    """The HTTP client that asked has gone."""
-
-    async def scenario() -> None:
-        site.broker.hold = True
-        waiting = asyncio.ensure_future(site.node.publish_and_wait(Publication(ROOM, b"1"), NO_OPTIONS))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        site.broker.release()
-
-    asyncio.run(scenario())
 
 
 # Control messages
@@ -89,7 +65,7 @@ def test_a_control_message_acts_on_the_connections_of_its_user(site: Site, messa
     elsewhere = FakeClient(8)
     elsewhere.user = User("another", "42")
     for client in (other, elsewhere):
-        site.node.clients.add(client)
+        site.book.add(client)
     assert site.node.on_control(message) == 2
     assert [client.asked for client in (*mine, other, elsewhere)] == [[asked], [asked], [], []]
 
@@ -128,23 +104,32 @@ def test_a_revocation_is_forgotten_when_it_says(site: Site) -> None:
 def test_anonymous_clients_are_nobodys(site: Site) -> None:
     """No control message for the empty user finds them."""
     (client,) = site.clients(1, user="")
-    assert site.node.clients.num_users == 0
+    assert site.book.num_users == 0
     assert site.node.on_control(DisconnectUser("default", "")) == 0
     assert client.asked == []
-    site.node.clients.remove(client)
-    site.node.clients.remove(client)
-    assert len(site.node.clients) == 0
+    site.book.remove(client)
+    site.book.remove(client)
+    assert len(site.book) == 0
 
 
 def test_a_reload_is_for_one_node_or_all(site: Site) -> None:
-    """What it does is set by who knows the settings; without it the answer says so."""
+    """What it does is for the process to say, which knows the settings."""
+    uid = site.administration.profile.uid
+    site.host.reloaded = Reloaded(uid, changed=["limits.channels"])
     assert site.node.on_control(ReloadSettings(NodeId("other"))) == 0
-    answer = site.node.on_control(ReloadSettings())
-    assert isinstance(answer, Reloaded)
-    assert "cannot read its settings again" in answer.error
-    site.node.on_reload = lambda: Reloaded(site.node.uid, changed=["limits.channels"])
-    for message in (ReloadSettings(), ReloadSettings(site.node.uid)):
-        assert site.node.on_control(message) == Reloaded(site.node.uid, changed=["limits.channels"])
+    for message in (ReloadSettings(), ReloadSettings(uid)):
+        assert site.node.on_control(message) == Reloaded(uid, changed=["limits.channels"])
+
+
+def test_a_drain_is_for_one_node_and_happens_once(site: Site) -> None:
+    """It is not ready from then on, and the process sends the clients away."""
+    site.clients(3)
+    uid = site.administration.profile.uid
+    assert site.node.on_control(DrainNode(NodeId("other"))) == 0
+    drains = [site.node.draining]
+    assert [site.node.on_control(DrainNode(uid)) for _ in range(2)] == [3, 0]
+    assert [*drains, site.node.draining] == [False, True]
+    assert site.host.drains == 1
 
 
 # The cluster
@@ -155,11 +140,11 @@ def test_a_reload_is_announced_at_once(site: Site) -> None:
 
     async def scenario() -> None:
         await site.node.start()
-        assert [(info.bus, info.settings) for info in await site.node.nodes()] == [(1, {})]
-        site.node.settings = {"auth": "1"}
-        site.node.reload()
+        assert [(info.bus, info.settings) for info in await site.administration.nodes()] == [(1, {})]
+        site.host.digests = {"auth": "1"}
+        site.administration.reload()
         async with asyncio.timeout(20):
-            while [info.settings for info in await site.node.nodes()] != [{"auth": "1"}]:
+            while [info.settings for info in await site.administration.nodes()] != [{"auth": "1"}]:
                 await asyncio.sleep(0)
         await site.node.stop()
 
@@ -175,7 +160,7 @@ def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) ->
         site.registry.revoked = [Revocation("default", jti="old")]
         await site.node.start()
         assert site.revocations.is_revoked("default", "", "old", 0)
-        assert [info.name for info in await site.node.nodes()] == ["first"]
+        assert [info.name for info in await site.administration.nodes()] == ["first"]
         site.clients(2)
         site.registry.leases.clear()
         site.registry.revoked = [Revocation("default", jti="new")]
@@ -184,11 +169,11 @@ def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) ->
                 await asyncio.sleep(0.01)
         # What the registry forgot, it is told again.
         assert Revocation("default", jti="old") in site.registry.revoked
-        (info,) = await site.node.nodes()
+        (info,) = await site.administration.nodes()
         assert (info.num_clients, info.num_users) == (2, 1)
         assert info.rss > 0
         await site.node.stop()
-        assert await site.node.nodes() == []
+        assert await site.administration.nodes() == []
 
     asyncio.run(scenario())
 
@@ -313,18 +298,19 @@ def test_a_lost_cancellation_does_not_keep_a_node_from_stopping(monkeypatch: pyt
 def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
     async def scenario() -> None:
         broker, registry = MemoryBroker(site.metrics), MemoryRegistry()
-        node = make_node(site, ServerSettings(), broker=broker, registry=registry)
+        site.assemble(ServerSettings(), broker=broker, registry=registry)
+        node, administration = site.node, site.administration
         await node.start()
         client = FakeClient(1)
-        node.clients.add(client)
-        result = await node.revoke(Revocation("default", jti="t1"))
+        site.book.add(client)
+        result = await administration.revoke(Revocation("default", jti="t1"))
         assert result == ControlResult(1, 1, 1)
         assert client.asked == [INVALID_TOKEN]
         assert await registry.revocations() == [Revocation("default", jti="t1")]
-        page = await node.occupied_channels("default", "", 10, "")
+        page = await administration.occupied_channels("default", "", 10, "")
         assert page.channels == []
         assert node.health().ok
-        assert await node.control(RefreshUser("default", "42", expire_at=7)) == ControlResult(1, 1, 1)
+        assert await administration.control(RefreshUser("default", "42", expire_at=7)) == ControlResult(1, 1, 1)
         assert client.asked == [INVALID_TOKEN, (False, 7)]
         await node.stop()
         assert not node.health().ok

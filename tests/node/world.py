@@ -11,7 +11,7 @@ from gateway.messages import Channel, HistoryQuery, Position, Publication, Reten
 from gateway.node.joiner import Joined, Joiner
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
-from tests.node.site import FakeClient, Site, make_node
+from tests.node.site import FakeClient, Site
 
 ROOM = Channel("default", "kept:room")
 KEPT = Retention(size=50, ttl=300, meta_ttl=3000)
@@ -39,10 +39,10 @@ class Reader(FakeClient):
 
         def acquired(error: RequestError | None) -> None:
             assert error is None
-            self.joiner = self.world.node.streams.join(ROOM, KEPT, since, self.changed, cache=cache)
+            self.joiner = self.world.messaging.streams.join(ROOM, KEPT, since, self.changed, cache=cache)
             self.joiner.start()
 
-        self.world.node.acquire(ROOM, acquired)
+        self.world.messaging.acquire(ROOM, acquired)
         self.world.scheduler.turn()
         return self
 
@@ -50,13 +50,13 @@ class Reader(FakeClient):
         joiner, self.joiner = self.joiner, None
         if error is not None:
             self.failed = error
-            self.world.node.release(ROOM)
+            self.world.messaging.release(ROOM)
             return
         assert joiner is not None
         self.joined = joiner.finish()
         self.got += [int(each.data) for each in self.joined.publications]
         self.encoder = self.world.encoder
-        self.world.node.join(ROOM, ROOM, self, self.encoder, self.write)
+        self.world.messaging.join(ROOM, ROOM, self, self.encoder, self.write)
 
     def write(self, block: bytes) -> None:
         self.got += map(int, block.split())
@@ -71,12 +71,12 @@ class Reader(FakeClient):
 
     def leave(self) -> None:
         if self.encoder is not None:
-            self.world.node.leave(ROOM, ROOM, self, self.encoder)
+            self.world.messaging.leave(ROOM, ROOM, self, self.encoder)
             self.encoder = None
         elif self.joiner is not None:
             joiner, self.joiner = self.joiner, None
             joiner.cancel()
-            self.world.node.release(ROOM)
+            self.world.messaging.release(ROOM)
 
 
 class World(Site):
@@ -85,7 +85,7 @@ class World(Site):
     def __init__(self) -> None:
         super().__init__()
         settings = ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")})
-        self.node = make_node(self, settings, max_publications=20, max_bytes=10_000)
+        self.assemble(settings, max_publications=20, max_bytes=10_000)
         self.broker.receiver = self.node
         self.encoder = Encoder(PlainProtocol(), _words, b"p")
         self.bus: list[Publication] = []

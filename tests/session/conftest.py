@@ -18,7 +18,7 @@ from gateway.hub.encoder import Encoder
 from gateway.log import Refusals
 from gateway.messages import DEFAULT_APP, Channel, Publication, Request
 from gateway.metrics import Metrics
-from gateway.node.node import Node
+from gateway.node.administration import Profile
 from gateway.protocols.base import Message
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
@@ -27,7 +27,7 @@ from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.tokens import connection_token, subscription_token
-from tests.fakes import DictRegistry, ManualBroker, ManualScheduler, RecordingTransport
+from tests.fakes import Assembly, DictRegistry, ManualBroker, ManualScheduler, RecordingTransport
 
 SECRET = "a secret that only tests know, 32+"
 
@@ -126,12 +126,12 @@ class World:
         self.registry = DictRegistry()
         revocations = Revocations(self.scheduler.time)
         channels = Channels(self.settings)
-        self.node = Node(
-            NodeId("node-uid"),
-            "node-name",
+        self.presence = MemoryPresence(lambda channel, event: self.node.on_events(channel, [event]), self.metrics)
+        assembly = Assembly(
+            Profile(NodeId("node-uid"), "node-name"),
             broker=self.broker,
             registry=self.registry,
-            presence=MemoryPresence(lambda channel, event: self.node.on_events(channel, [event]), self.metrics),
+            presence=self.presence,
             channels=channels,
             revocations=revocations,
             scheduler=self.scheduler,
@@ -139,12 +139,15 @@ class World:
             max_publications=self.settings.limits.history,
             max_bytes=self.settings.limits.outbox // 2,
         )
+        self.node, self.messaging, self.clients = assembly.node, assembly.messaging, assembly.clients
         self.broker.receiver = self.node
         self.verifier = LateVerifier(self.settings.auth, revocations, self.scheduler.time)
         guard = Guard(self.metrics.faults, self.scheduler.now)
         self.services = SessionServices(
             app=DEFAULT_APP,
-            node=self.node,
+            node_name="node-name",
+            clients=self.clients,
+            messaging=self.messaging,
             channels=channels,
             verifier=self.verifier,
             limits=self.settings.limits,
