@@ -115,7 +115,7 @@ class Gateway:
             guard=guard,
         )
         self.node = Node(broker, self.messaging, self.administration, self.metrics)
-        self._services = SessionServices(
+        self._services = SessionServices[Session](
             app=DEFAULT_APP,
             node_name=self.administration.profile.name,
             clients=self.clients,

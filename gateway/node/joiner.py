@@ -1,12 +1,12 @@
 """A subscriber of a channel with history, on its way in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gateway.epochs import continues
 from gateway.errors import BrokerUnavailable, RequestError
-from gateway.messages import HistoryPage, Position, Publication
+from gateway.messages import Channel, HistoryPage, Joined, Position
 from gateway.node.recovery import Failure, Merged, agree, is_one_stream
 
 if TYPE_CHECKING:
@@ -17,15 +17,6 @@ ATTEMPTS = 5
 
 PageDone = Callable[[HistoryPage | RequestError], None]
 Changed = Callable[[RequestError | None], None]
-
-
-class Joined(NamedTuple):
-    """Where a subscriber stands when it joins, and what it missed."""
-
-    position: Position
-    # None when it did not ask; else whether `publications` are all that it missed.
-    recovered: bool | None = None
-    publications: Sequence[Publication] = ()
 
 
 class Read:
@@ -65,6 +56,11 @@ class Joiner:
         if self._since is not None and not self._stands_at(self._stream.position):
             self._ask()
         self.advance()
+
+    @property
+    def lane(self) -> Channel:
+        """What it joins in the hub."""
+        return self._stream.channel
 
     @property
     def ready(self) -> bool:

@@ -16,6 +16,7 @@ from gateway.messages import (
     Channel,
     Event,
     HistoryPage,
+    Joined,
     Latest,
     Position,
     Publication,
@@ -23,7 +24,7 @@ from gateway.messages import (
     latest_key,
 )
 from gateway.metrics import Metrics
-from gateway.node.joiner import Changed, Joined
+from gateway.node.joiner import Changed
 from gateway.scheduler import Scheduler
 
 # Seconds between attempts to read the values.
@@ -176,7 +177,7 @@ class LatestChannel:
         self.drop(joiner)
         now = self.around.scheduler.time()
         values = sorted(self._current(now), key=lambda each: each.offset)
-        return Joined(self._position, publications=[_with_age(each, now) for each in values])
+        return Joined(None, publications=[_with_age(each, now) for each in values])
 
     def entered(self, lane: Channel) -> None:
         """One more in a lane."""

@@ -20,11 +20,12 @@ from gateway.guard import Guard
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Write
 from gateway.hub.hub import Hub
-from gateway.messages import Channel, Event, HistoryQuery, Latest, Publication, PublishOptions, Retention
+from gateway.messages import Channel, Event, HistoryQuery, Latest, Position, Publication, PublishOptions, Retention
 from gateway.metrics import Metrics
 from gateway.node.clients import Client
 from gateway.node.interests import Interests
-from gateway.node.latest import LatestChannel, channel_of
+from gateway.node.joiner import Changed, Joiner
+from gateway.node.latest import LatestChannel, LatestJoiner, channel_of
 from gateway.node.slices import in_slices
 from gateway.node.stream import Stream
 from gateway.node.streams import Streams
@@ -97,6 +98,23 @@ class Messaging:
         if not self.count(channel):
             self.streams.forget(channel)
         self._interests.release(channel)
+
+    def prepare_join(
+        self, spec: ChannelSpec, since: Position | None, changed: Changed, *, interval: float | None
+    ) -> Joiner | LatestJoiner | None:
+        """What has to happen before an acquired channel can be joined; None for nothing.
+
+        The client has seen all until `since`, if it says so. Of a channel with latest values it gets at most one
+        publication per key and `interval` (seconds; None: as configured). `changed` is called whenever the joiner has
+        become ready, or with the error that ends it.
+        """
+        if spec.latest is not None:
+            every = spec.latest.interval if interval is None else interval
+            return self.streams.join_latest(spec.channel, spec.latest, every, changed)
+        if spec.history is None:
+            return None
+        cache = spec.options.recovery == "cache"
+        return self.streams.join(spec.channel, spec.history, since, changed, cache=cache)
 
     def join(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder, write: Write) -> None:
         """Deliver the acquired channel to a client from now on; `lane` as its joiner says, else the channel."""

@@ -5,7 +5,7 @@ from functools import partial
 from msgspec import structs
 
 from gateway import __version__, errors
-from gateway.auth.tokens import Grant, Identity, ServerSub
+from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
 from gateway.session.recovery import approach, arrive, size

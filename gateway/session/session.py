@@ -9,14 +9,13 @@ from typing import TypeVar
 from msgspec import structs
 
 from gateway import errors
-from gateway.auth.rate_limits import TokenBucket
-from gateway.auth.tokens import Identity, is_meant
+from gateway.auth.identity import Identity, is_meant
+from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
 from gateway.messages import ClientId, ClientInfo, Request, User
-from gateway.node.clients import Share
 from gateway.protocols.base import Message
 from gateway.session.inbox import Frame, Inbox, Work
 from gateway.session.services import SessionServices
@@ -59,7 +58,7 @@ class Session:
     share: Share  # once it is known whose it is
 
     def __init__(
-        self, services: SessionServices, encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
+        self, services: "SessionServices[Session]", encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
     ) -> None:
         """`initial` requests run as soon as the socket is open; `home` is the channel of publishes that name none."""
         self.services = services

@@ -6,8 +6,8 @@ from functools import partial
 from msgspec import structs
 
 from gateway import errors
+from gateway.auth.identity import Grant
 from gateway.auth.permissions import may_subscribe
-from gateway.auth.tokens import Grant
 from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError

@@ -1,11 +1,10 @@
 """One subscription of one session."""
 
-from gateway.auth.tokens import Grant, Identity
+from gateway.auth.identity import Grant, Identity
 from gateway.errors import UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel
-from gateway.node.joiner import Joiner
-from gateway.node.latest import LatestJoiner
+from gateway.session.ports import Joiner
 
 
 class Subscription:
@@ -32,7 +31,7 @@ class Subscription:
         self.acquired = False
         self.joined = False
         # On its way into a channel with history.
-        self.joiner: Joiner | LatestJoiner | None = None
+        self.joiner: Joiner | None = None
         # What it joins in the hub, and in which form; None: that of the session.
         self.lane = channel
         self.encoder: Encoder | None = None

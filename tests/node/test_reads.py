@@ -8,9 +8,8 @@ import pytest
 from gateway.broker.base import Standing
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, HistoryQuery, Latest, Position, Publication, Retention
+from gateway.messages import Channel, HistoryQuery, Joined, Latest, Position, Publication, Retention
 from gateway.node import stream as module
-from gateway.node.joiner import Joined
 from gateway.node.latest import LatestChannel
 from gateway.node.streams import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK, TURN_PUBLICATIONS
 from tests.node.site import Site

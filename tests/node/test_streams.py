@@ -7,9 +7,8 @@ import pytest
 from gateway.hub import hub
 from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES
-from gateway.messages import Position, Publication
+from gateway.messages import Joined, Position, Publication
 from gateway.node import stream as module
-from gateway.node.joiner import Joined
 from gateway.node.recovery import agree
 from tests.node.world import KEPT, ROOM, World
 
@@ -297,5 +296,6 @@ def test_a_subscriber_that_fails_on_its_way_in_does_not_harm_the_others(world: W
     world.broker.release()
     world.scheduler.run()
     assert good.joined is not None
+    assert good.joined.position is not None
     assert agree(good.joined.position, world.top, KEPT.meta_ttl)
     assert good.joined.recovered is None

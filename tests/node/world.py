@@ -7,8 +7,8 @@ from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.epochs import continues
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, BrokerUnavailable, RequestError
 from gateway.hub.encoder import Encoder
-from gateway.messages import Channel, HistoryQuery, Position, Publication, Retention
-from gateway.node.joiner import Joined, Joiner
+from gateway.messages import Channel, HistoryQuery, Joined, Position, Publication, Retention
+from gateway.node.joiner import Joiner
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
 from tests.node.site import FakeClient, Site

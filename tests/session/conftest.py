@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.identity import Grant, Identity, TokenDone
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import Grant, Identity, TokenDone, TokenVerifier
+from gateway.auth.tokens import TokenVerifier
 from gateway.broker.presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
@@ -143,7 +144,7 @@ class World:
         self.broker.receiver = self.node
         self.verifier = LateVerifier(self.settings.auth, revocations, self.scheduler.time)
         guard = Guard(self.metrics.faults, self.scheduler.now)
-        self.services = SessionServices(
+        self.services = SessionServices[Session](
             app=DEFAULT_APP,
             node_name="node-name",
             clients=self.clients,
