@@ -136,7 +136,7 @@ class Gateway:
         outboxes = self._services.outboxes
         budget.watch("slow client", lambda: outboxes, lambda: outboxes.held)
         budget.watch("fan-out", self.messaging.hub.behind)
-        budget.watch("read", lambda: self.messaging.streams.holders)
+        budget.watch("read", lambda: self.messaging.tracker.holders)
         budget.watch("request", lambda: self._services.inboxes)
         budget.watch("socket", self._keeping)
         # One encoder each: its identity names the delivery group of all its connections.

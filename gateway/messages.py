@@ -18,6 +18,19 @@ class Channel(NamedTuple):
     name: str
 
 
+class Lane(NamedTuple):
+    """Those subscribers of a channel with latest values who get them at one pace."""
+
+    app: str
+    name: str
+    # Seconds between two publications of a key.
+    interval: float
+
+
+# What subscribers have joined.
+Destination = Channel | Lane
+
+
 class User(NamedTuple):
     """A user of one app. An empty name is an anonymous client."""
 

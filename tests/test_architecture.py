@@ -101,6 +101,17 @@ def test_imports_point_down() -> None:
     assert wrong == []
 
 
+def test_no_modules_import_each_other() -> None:
+    """Nor in a circle over others."""
+    circles = [
+        (module, name)
+        for module, names in GRAPH.items()
+        for name in names & GRAPH.keys() - {module}
+        if module in reached(name)
+    ]
+    assert circles == []
+
+
 @pytest.mark.parametrize("part", SANS_IO)
 def test_what_is_tested_by_calls_does_no_io(part: str) -> None:
     modules = [module for module in GRAPH if f"{module}.".startswith(f"gateway.{part}.")]

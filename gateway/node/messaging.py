@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from gateway.broker.base import (
     Broker,
@@ -20,15 +21,23 @@ from gateway.guard import Guard
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Write
 from gateway.hub.hub import Hub
-from gateway.messages import Channel, Event, HistoryQuery, Latest, Position, Publication, PublishOptions, Retention
+from gateway.messages import (
+    Channel,
+    Destination,
+    Event,
+    HistoryQuery,
+    Latest,
+    Position,
+    Publication,
+    PublishOptions,
+    Retention,
+)
 from gateway.metrics import Metrics
 from gateway.node.clients import Client
 from gateway.node.interests import Interests
-from gateway.node.joiner import Changed, Joiner
-from gateway.node.latest import LatestChannel, LatestJoiner, channel_of
 from gateway.node.slices import in_slices
-from gateway.node.stream import Stream
-from gateway.node.streams import Streams
+from gateway.node.tracked import Changed, Joiner
+from gateway.node.tracker import Tracker
 from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -65,7 +74,7 @@ class Messaging:
         self._interests = Interests(broker, self._guard)
         # Channels without a stream whose subscribers are being told that they missed something.
         self._telling: set[Channel] = set()
-        self.streams = Streams(
+        self.tracker = Tracker(
             broker,
             scheduler,
             metrics,
@@ -80,8 +89,8 @@ class Messaging:
 
     def limit_reads(self, max_publications: int, max_bytes: int) -> None:
         """These bounds hold from now on."""
-        self.streams.max_publications = max_publications
-        self.streams.max_bytes = max_bytes
+        self.tracker.max_publications = max_publications
+        self.tracker.max_bytes = max_bytes
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         """As Broker.publish."""
@@ -96,54 +105,48 @@ class Messaging:
     def release(self, channel: Channel) -> None:
         """End what `acquire` began successfully."""
         if not self.count(channel):
-            self.streams.forget(channel)
+            self.tracker.forget(channel)
         self._interests.release(channel)
 
     def prepare_join(
         self, spec: ChannelSpec, since: Position | None, changed: Changed, *, interval: float | None
-    ) -> Joiner | LatestJoiner | None:
+    ) -> Joiner[Any] | None:
         """What has to happen before an acquired channel can be joined; None for nothing.
 
         The client has seen all until `since`, if it says so. Of a channel with latest values it gets at most one
         publication per key and `interval` (seconds; None: as configured). `changed` is called whenever the joiner has
         become ready, or with the error that ends it.
         """
-        if spec.latest is not None:
-            every = spec.latest.interval if interval is None else interval
-            return self.streams.join_latest(spec.channel, spec.latest, every, changed)
-        if spec.history is None:
-            return None
-        cache = spec.options.recovery == "cache"
-        return self.streams.join(spec.channel, spec.history, since, changed, cache=cache)
+        return self.tracker.join(spec, since, changed, interval=interval)
 
-    def join(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder, write: Write) -> None:
+    def join(self, channel: Channel, lane: Destination, client: Client, encoder: Encoder, write: Write) -> None:
         """Deliver the acquired channel to a client from now on; `lane` as its joiner says, else the channel."""
         self.hub.add(lane, client, encoder, write)
-        stream = self.streams.find(channel)
-        if isinstance(stream, LatestChannel):
-            stream.entered(lane)
+        tracked = self.tracker.find(channel)
+        if tracked is not None:
+            tracked.entered(lane)
         spec = self._spec(channel)
         if spec is not None and spec.presence is not None:
             self._presence.enter(channel, client.member(channel.name), spec.presence)
         self._registry.set_occupancy(channel, self.count(channel))
 
-    def redirect(self, lane: Channel, client: Client, encoder: Encoder, write: Write) -> None:
+    def redirect(self, lane: Destination, client: Client, encoder: Encoder, write: Write) -> None:
         """Exchange the write of a client that has joined, also in the middle of a delivery."""
         self.hub.redirect(lane, client, encoder, write)
 
     def count(self, channel: Channel) -> int:
         """Subscriptions to the channel on this node."""
-        stream = self.streams.find(channel)
-        return stream.members if isinstance(stream, LatestChannel) else self.hub.count(channel)
+        tracked = self.tracker.find(channel)
+        return tracked.members if tracked is not None else self.hub.count(channel)
 
-    def leave(self, channel: Channel, lane: Channel, client: Client, encoder: Encoder) -> None:
+    def leave(self, channel: Channel, lane: Destination, client: Client, encoder: Encoder) -> None:
         """End what `join` and its `acquire` began."""
         self.hub.remove(lane, client, encoder)
         # Whatever the rules are by now: who was never entered is ignored.
         self._presence.leave(channel, client.client)
-        stream = self.streams.find(channel)
-        if isinstance(stream, LatestChannel):
-            stream.leave(lane)
+        tracked = self.tracker.find(channel)
+        if tracked is not None:
+            tracked.left(lane)
         self._registry.set_occupancy(channel, self.count(channel))
         self.release(channel)
 
@@ -151,11 +154,11 @@ class Messaging:
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         """Read a stream, when it is its turn."""
-        self.streams.read(channel, history, query, done)
+        self.tracker.read(channel, history, query, done)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
         """The newest values of a channel."""
-        self.streams.values(channel, latest, done)
+        self.tracker.values(channel, latest, done)
 
     def members(self, channel: Channel, limit: int, room: int, done: MembersDone) -> None:
         """As Presence.members."""
@@ -179,21 +182,20 @@ class Messaging:
             self._missed(channel)
 
     def _receive(self, channel: Channel, events: Sequence[Event]) -> None:
-        stream = self.streams.find(channel)
-        if stream is not None:
-            self.streams.receive(stream, events)
+        tracked = self.tracker.find(channel)
+        if tracked is not None:
+            self.tracker.receive(tracked, events)
         elif self.hub.deliver(channel, events) and channel not in self._telling and self._announces_gaps(channel):
             self._telling.add(channel)
             self._tell(channel, partial(self._telling.discard, channel))
 
-    def _missed(self, lane: Channel) -> None:
+    def _missed(self, lane: Destination) -> None:
         """A fault kept something from those who have joined a lane: they are told, whatever the channel promises."""
-        channel = channel_of(lane)
-        stream = self.streams.find(channel)
-        if isinstance(stream, Stream):
-            stream.lose()
+        tracked = self.tracker.find(Channel(lane.app, lane.name))
+        if tracked is not None:
+            tracked.lose(lane)
         else:
-            in_slices(self._told(lane, channel.name), self._scheduler)
+            in_slices(self._told(lane), self._scheduler)
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
         """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
@@ -202,18 +204,18 @@ class Messaging:
 
     def on_unreadable(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
-            if (stream := self.streams.find(channel)) is not None:
-                stream.check()
+            if (tracked := self.tracker.find(channel)) is not None:
+                tracked.check()
 
     def _after_gap(self, channels: Sequence[Channel]) -> Iterator[None]:
         """A channel or a subscription a step: to look at 100,000 channels takes half a second."""
         for channel in channels:
             try:
-                stream = self.streams.find(channel)
-                if stream is not None:
-                    stream.check()
+                tracked = self.tracker.find(channel)
+                if tracked is not None:
+                    tracked.check()
                 elif self._announces_gaps(channel):
-                    yield from self._told(channel, channel.name)
+                    yield from self._told(channel)
             except Exception:
                 self._guard.failed("gap", channel.name)
             yield
@@ -229,27 +231,27 @@ class Messaging:
         except RequestError:
             return None
 
-    def _told(self, lane: Channel, name: str) -> Iterator[None]:
-        """Tells those in a lane of a gap in the channel `name`, a subscription a step."""
+    def _told(self, lane: Destination) -> Iterator[None]:
+        """Tells those who have joined of a gap, a subscription a step."""
         for client in list(self.hub.subscribers(lane)):
             try:
-                if client.unsubscribe_by_server(name, UNSUBSCRIBED_INSUFFICIENT):
+                if client.unsubscribe_by_server(lane.name, UNSUBSCRIBED_INSUFFICIENT):
                     self._metrics.gaps.add()
             except Exception:
                 client.fail("gap")
             yield
 
-    def _tell(self, channel: Channel, done: Callable[[], None]) -> None:
+    def _tell(self, lane: Destination, done: Callable[[], None]) -> None:
         """As in Surroundings."""
         # What waits may stand behind what was missed: a client that has it would go on from there.
-        self.hub.discard(channel)
+        self.hub.discard(lane)
 
         def steps() -> Iterator[None]:
-            yield from self._told(channel, channel.name)
+            yield from self._told(lane)
             done()
 
         in_slices(steps(), self._scheduler)
 
-    def _deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
+    def _deliver(self, lane: Destination, events: Sequence[Event]) -> bool:
         """As in Surroundings."""
-        return not self.hub.deliver(channel, events)
+        return not self.hub.deliver(lane, events)

@@ -9,7 +9,17 @@ from gateway.broker.base import CountsDone, HistoryDone, MembersDone, PublishDon
 from gateway.channels import ChannelSpec
 from gateway.errors import RequestError
 from gateway.hub.encoder import Encoder
-from gateway.messages import Channel, HistoryQuery, Joined, Position, Publication, PublishOptions, Retention, User
+from gateway.messages import (
+    Channel,
+    Destination,
+    HistoryQuery,
+    Joined,
+    Position,
+    Publication,
+    PublishOptions,
+    Retention,
+    User,
+)
 from gateway.session.transport import Write
 
 # The sessions.
@@ -43,7 +53,7 @@ class Joiner(Protocol):
         """Whether `finish` can be called now; may change until it is."""
 
     @property
-    def lane(self) -> Channel:
+    def lane(self) -> Destination:
         """What to join."""
 
     def start(self) -> None:
@@ -83,13 +93,13 @@ class PubSub(Protocol[C]):
         become ready, or with the error that ends it.
         """
 
-    def join(self, channel: Channel, lane: Channel, client: C, encoder: Encoder, write: Write) -> None:
+    def join(self, channel: Channel, lane: Destination, client: C, encoder: Encoder, write: Write) -> None:
         """Deliver the acquired channel to a client from now on; `lane` as its joiner says, else the channel."""
 
-    def redirect(self, lane: Channel, client: C, encoder: Encoder, write: Write) -> None:
+    def redirect(self, lane: Destination, client: C, encoder: Encoder, write: Write) -> None:
         """Exchange the write of a client that has joined, also in the middle of a delivery."""
 
-    def leave(self, channel: Channel, lane: Channel, client: C, encoder: Encoder) -> None:
+    def leave(self, channel: Channel, lane: Destination, client: C, encoder: Encoder) -> None:
         """End what `join` and its `acquire` began."""
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:

@@ -3,7 +3,7 @@
 from gateway.auth.identity import Grant, Identity
 from gateway.errors import UnsubscribeCode
 from gateway.hub.encoder import Encoder
-from gateway.messages import Channel
+from gateway.messages import Channel, Destination
 from gateway.session.ports import Joiner
 
 
@@ -33,7 +33,7 @@ class Subscription:
         # On its way into a channel with history.
         self.joiner: Joiner | None = None
         # What it joins in the hub, and in which form; None: that of the session.
-        self.lane = channel
+        self.lane: Destination = channel
         self.encoder: Encoder | None = None
         self.server_side = server_side
         self.info = info

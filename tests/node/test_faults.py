@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
+from gateway.channels import Channels
+from gateway.config.settings import ServerSettings
 from gateway.control import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.hub import TURN_WRITES
-from gateway.messages import Channel, Event, Publication
+from gateway.messages import Channel, Event, Latest, Publication
+from gateway.node.latest import LatestChannel
 from gateway.node.slices import SLICE
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
@@ -160,7 +163,7 @@ def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: py
     site, encoder = Site(), Encoder(PlainProtocol(), frame, b"")
     client = FakeClient(1)
     joined(site, GOOD, client, list[bytes]().append, encoder)
-    find = site.messaging.streams.find
+    find = site.messaging.tracker.find
 
     def failing(channel: Channel) -> Any:
         if channel == BAD:
@@ -168,8 +171,27 @@ def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: py
         return find(channel)
 
     with monkeypatch.context() as patch:
-        patch.setattr(site.messaging.streams, "find", failing)
+        patch.setattr(site.messaging.tracker, "find", failing)
         site.node.on_gap([BAD, GOOD])
         site.scheduler.run()
     assert client.asked == [(GOOD.name, UNSUBSCRIBED_INSUFFICIENT)]
     assert site.metrics.faults.values == {"gap": 1}
+
+
+def test_a_fault_in_a_channel_with_latest_values_is_told_in_its_lanes(
+    monkeypatch: pytest.MonkeyPatch, site: Site
+) -> None:
+    """Its subscribers have joined a lane, not the channel itself."""
+    spec = Channels(ServerSettings()).resolve(*GOOD)._replace(latest=Latest(tag="key", keys=1, ttl=60, interval=1.0))
+    client, encoder = FakeClient(1), Encoder(PlainProtocol(), frame, b"")
+    site.messaging.acquire(GOOD, lambda error: None)
+    joiner = site.messaging.prepare_join(spec, None, lambda error: None, interval=None)
+    assert joiner is not None
+    site.scheduler.run()
+    joiner.finish()
+    site.messaging.join(GOOD, joiner.lane, client, encoder, list[bytes]().append)
+    with monkeypatch.context() as patch:
+        patch.setattr(LatestChannel, "receive", lambda channel, publications: 1 / 0)
+        site.node.on_events(GOOD, [Publication(GOOD, b"1", offset=1, epoch="e", tags={"key": "a"})])
+    assert client.asked == [(GOOD.name, UNSUBSCRIBED_INSUFFICIENT)]
+    assert site.metrics.faults.values == {"delivery": 1}

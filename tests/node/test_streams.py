@@ -10,7 +10,7 @@ from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Joined, Position, Publication
 from gateway.node import stream as module
 from gateway.node.recovery import agree
-from tests.node.world import KEPT, ROOM, World
+from tests.node.world import KEPT, ROOM, World, spec
 
 
 @pytest.fixture
@@ -144,9 +144,9 @@ def test_who_leaves_on_the_way_in_leaves_nothing(world: World) -> None:
     world.broker.hold = True
     reader = world.reader().come(Position(0, ""))
     first.leave()
-    assert world.messaging.streams.find(ROOM) is not None
+    assert world.messaging.tracker.find(ROOM) is not None
     reader.leave()
-    assert world.messaging.streams.find(ROOM) is None
+    assert world.messaging.tracker.find(ROOM) is None
     world.broker.release()
     assert (reader.joined, reader.failed) == (None, None)
 
@@ -286,10 +286,12 @@ def test_a_subscriber_that_fails_on_its_way_in_does_not_harm_the_others(world: W
     world.broker.hold = False
     world.broker.release()
     world.broker.hold = True
-    bad = world.messaging.streams.join(ROOM, KEPT, None, fails, cache=False)
+    bad = world.messaging.tracker.join(spec(), None, fails)
+    assert bad is not None
     bad.start()
     good = world.reader()
-    good.joiner = world.messaging.streams.join(ROOM, KEPT, None, good.changed, cache=False)
+    good.joiner = world.messaging.tracker.join(spec(), None, good.changed)
+    assert good.joiner is not None
     good.joiner.start()
     world.broker.hold = False
     world.scheduler.run()

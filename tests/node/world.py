@@ -1,20 +1,29 @@
 """A node with one channel that has history, whose bus and stream the test holds."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from gateway.broker.base import HistoryDone
+from gateway.channels import Channels, ChannelSpec
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.epochs import continues
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, BrokerUnavailable, RequestError
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, HistoryQuery, Joined, Position, Publication, Retention
-from gateway.node.joiner import Joiner
+from gateway.node.tracked import Joiner
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
 from tests.node.site import FakeClient, Site
 
 ROOM = Channel("default", "kept:room")
 KEPT = Retention(size=50, ttl=300, meta_ttl=3000)
+
+
+def spec(channel: Channel = ROOM, *, cache: bool = False) -> ChannelSpec:
+    """What the name of such a channel means."""
+    recovery: Literal["stream", "cache"] = "cache" if cache else "stream"
+    kept = NamespaceSettings(delivery="recoverable", recovery=recovery)
+    return Channels(ServerSettings(namespaces={"kept": kept})).resolve(*channel)._replace(history=KEPT)
 
 
 def _words(messages: Sequence[Message]) -> bytes:
@@ -31,7 +40,7 @@ class Reader(FakeClient):
         self.joined: Joined | None = None
         self.failed: RequestError | None = None
         self.gaps = 0
-        self.joiner: Joiner | None = None
+        self.joiner: Joiner[Any] | None = None
         self.encoder: Encoder | None = None
 
     def come(self, since: Position | None = None, *, cache: bool = False) -> "Reader":
@@ -39,7 +48,8 @@ class Reader(FakeClient):
 
         def acquired(error: RequestError | None) -> None:
             assert error is None
-            self.joiner = self.world.messaging.streams.join(ROOM, KEPT, since, self.changed, cache=cache)
+            self.joiner = self.world.messaging.prepare_join(spec(cache=cache), since, self.changed, interval=None)
+            assert self.joiner is not None
             self.joiner.start()
 
         self.world.messaging.acquire(ROOM, acquired)

@@ -183,7 +183,7 @@ def test_unsubscribing_on_the_way_in(world: World) -> None:
     world.broker.release()
     world.scheduler.run()
     assert world.broker.subscribed == set()
-    assert world.messaging.streams.find(Channel("default", "kept:a")) is None
+    assert world.messaging.tracker.find(Channel("default", "kept:a")) is None
 
 
 # The server's subscriptions
@@ -384,7 +384,7 @@ def test_latest_values_come_with_the_reply(world: World) -> None:
     world.scheduler.run()
     assert [push["push"]["pub"]["data"] for push in client.got()] == [3]
     client.session.closed(1000, "")
-    assert world.messaging.streams.find(Channel("default", "dash:a")) is None
+    assert world.messaging.tracker.find(Channel("default", "dash:a")) is None
 
 
 def test_differences_are_agreed_on(world: World) -> None:
