@@ -101,6 +101,18 @@ def test_imports_point_down() -> None:
     assert wrong == []
 
 
+def test_only_the_composition_root_knows_the_engines() -> None:
+    """All others know the ports, and how the bus is versioned."""
+    known = {"gateway.broker.base", "gateway.broker.envelope"}
+    wrong = [
+        (module, name)
+        for module, names in GRAPH.items()
+        for name in names - known
+        if name.startswith("gateway.broker") and part_of(module) not in ("broker", "app")
+    ]
+    assert wrong == []
+
+
 def test_no_modules_import_each_other() -> None:
     """Nor in a circle over others."""
     circles = [

@@ -7,7 +7,7 @@ from gateway.broker.base import HistoryDone
 from gateway.epochs import continues
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import HistoryPage, Joined, Position, Retention
-from gateway.node.recovery import Failure, Merged, agree, is_one_stream
+from gateway.node.merge import Failure, Merged, agree, is_one_stream
 from gateway.node.tracked import Changed, Joiner, Read, TrackedChannel
 
 # Attempts to read for one joiner.

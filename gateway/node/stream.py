@@ -10,7 +10,7 @@ from gateway.channels import ChannelSpec
 from gateway.hub.fanout import footprint
 from gateway.messages import Channel, Destination, Event, HistoryPage, HistoryQuery, Position, Publication, Retention
 from gateway.node.joiner import PositionedChannel, StreamJoiner
-from gateway.node.recovery import Failure, Merged, following, is_one_stream, merge
+from gateway.node.merge import Failure, Merged, following, is_one_stream, merge
 from gateway.node.tracked import Changed, Joiner, Read, Surroundings
 
 logger = logging.getLogger(__name__)

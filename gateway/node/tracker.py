@@ -26,7 +26,7 @@ from gateway.messages import (
     Retention,
 )
 from gateway.metrics import Metrics
-from gateway.node.latest import LatestChannel
+from gateway.node.latest_channel import LatestChannel
 from gateway.node.stream import Stream
 from gateway.node.tracked import Changed, Joiner, TrackedChannel
 from gateway.scheduler import Scheduler

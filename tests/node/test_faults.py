@@ -12,7 +12,7 @@ from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Channel, Event, Latest, Publication
-from gateway.node.latest import LatestChannel
+from gateway.node.latest_channel import LatestChannel
 from gateway.node.slices import SLICE
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol

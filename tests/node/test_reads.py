@@ -10,7 +10,7 @@ from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.hub.fanout import OVERHEAD
 from gateway.messages import Channel, HistoryQuery, Joined, Latest, Position, Publication, Retention
 from gateway.node import tracked
-from gateway.node.latest import LatestChannel
+from gateway.node.latest_channel import LatestChannel
 from gateway.node.stream import Stream
 from gateway.node.tracker import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK, TURN_PUBLICATIONS
 from tests.node.site import Site

@@ -15,7 +15,7 @@ from gateway.hub.fanout import OVERHEAD
 from gateway.messages import Channel, Destination, Event, HistoryPage, Latest, Position, Publication
 from gateway.metrics import Metrics
 from gateway.node import tracked
-from gateway.node.latest import MOST_WAITING, LatestChannel
+from gateway.node.latest_channel import MOST_WAITING, LatestChannel
 from gateway.node.tracked import Changed, Joiner
 from gateway.scheduler import Scheduler
 from tests.fakes import GUARD, ManualScheduler

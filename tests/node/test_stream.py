@@ -9,7 +9,7 @@ from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Joined, Position, Publication
 from gateway.node import stream as module
-from gateway.node.recovery import agree
+from gateway.node.merge import agree
 from tests.node.world import KEPT, ROOM, World, spec
 
 
