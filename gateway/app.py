@@ -44,9 +44,13 @@ from gateway.hangup import Terminal
 from gateway.hub.budget import Budget, Holder
 from gateway.messages import DEFAULT_APP, Channel, PresenceRules
 from gateway.metrics import Metrics
+from gateway.node.administration import Administration, Profile
+from gateway.node.clients import Clients
+from gateway.node.messaging import Messaging
 from gateway.node.node import Node
 from gateway.session.commands import handle
 from gateway.session.services import SessionServices
+from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
@@ -58,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One node with its two applications: `public` for clients, `internal` for operators."""
+    """One node with its two applications: `public` for clients, `internal` for operators. The Host of its node."""
 
     def __init__(
         self, settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
@@ -83,27 +87,35 @@ class Gateway:
         uid = NodeId(secrets.token_hex(8))
         broker, registry, presence = engine(settings, uid, self.metrics, channels)
         self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
-        self.node = Node(
-            uid,
-            settings.node_name or f"{socket.gethostname()}-{os.getpid()}",
+        self.digests = digests(settings)
+        self.clients = Clients(scheduler.now)
+        self.messaging = Messaging(
             broker=broker,
             registry=registry,
             presence=presence,
             channels=channels,
-            revocations=revocations,
             scheduler=scheduler,
             metrics=self.metrics,
             max_publications=limits.history,
             max_bytes=recovered_bytes(limits),
         )
-        self.node.settings = digests(settings)
-        self.node.on_reload = self._reload
-        self.node.on_drain = self._drain_clients
-        self.node.url = settings.node_url
-        self.node.internal_address = ", ".join(settings.internal_listen)
-        self._services = SessionServices(
+        self.administration = Administration(
+            profile(settings, uid),
+            self,
+            clients=self.clients,
+            hub=self.messaging.hub,
+            broker=broker,
+            registry=registry,
+            revocations=revocations,
+            scheduler=scheduler,
+            guard=guard,
+        )
+        self.node = Node(broker, self.messaging, self.administration, self.metrics)
+        self._services = SessionServices[Session](
             app=DEFAULT_APP,
-            node=self.node,
+            node_name=self.administration.profile.name,
+            clients=self.clients,
+            messaging=self.messaging,
             channels=channels,
             verifier=self.verifier,
             limits=limits,
@@ -111,6 +123,7 @@ class Gateway:
             anonymous=settings.auth.anonymous,
             wheel=TimingWheel(scheduler, guard),
             scheduler=scheduler,
+            corks=self.messaging.hub.corks,
             metrics=self.metrics,
             guard=guard,
             refusals=log.Refusals(),
@@ -119,11 +132,11 @@ class Gateway:
         self._budget = budget = Budget(limits.waiting, scheduler, self.metrics)
         outboxes = self._services.outboxes
         budget.watch("slow client", lambda: outboxes, lambda: outboxes.held)
-        budget.watch("fan-out", self.node.hub.behind)
-        budget.watch("read", lambda: self.node.streams.holders)
+        budget.watch("fan-out", self.messaging.hub.behind)
+        budget.watch("read", lambda: self.messaging.tracker.holders)
         budget.watch("request", lambda: self._services.inboxes)
         budget.watch("socket", self._keeping)
-        self._api = Api(self.node, channels, settings, self.metrics)
+        self._api = Api(self.messaging, self.administration, channels, settings, self.metrics)
         self._doors = Doors(
             entrances,
             settings,
@@ -149,21 +162,21 @@ class Gateway:
 
     def start_draining(self) -> None:
         """Not ready from now on; the connections are closed a little later."""
-        self.node.draining = True
+        self.administration.start_draining()
 
-    def _drain_clients(self) -> None:
+    def drain_clients(self) -> None:
         """What SIGTERM does to clients, without the end: balancers notice, then all are closed within the window."""
 
         def close() -> None:
             # Whoever is on its way is refused, or closed as soon as it is there.
             self.admission.draining = True
             self.drain.start()
-            for session in (*self._services.opening, *self.node.clients):
+            for session in (*self._services.opening, *self.clients):
                 self.drain.add(session.shutdown)
 
         asyncio.get_running_loop().call_later(self.settings.drain.delay, close)
 
-    def _reload(self) -> Reloaded:
+    def reload(self) -> Reloaded:
         """Read the settings again; takes 20 ms, most of it to check them. Closes nothing, and raises nothing."""
         try:
             change = self._reloading.read()
@@ -171,23 +184,23 @@ class Gateway:
             self._apply(settings)
         except GatewayError as error:
             logger.error("the settings cannot be used, those before stay in force: %s", error)
-            return Reloaded(self.node.uid, str(error))
+            return Reloaded(self.administration.profile.uid, str(error))
         except Exception:
             logger.exception("the settings could not be read again, those before stay in force")
-            return Reloaded(self.node.uid, "internal error; the log of the node has it")
+            return Reloaded(self.administration.profile.uid, "internal error; the log of the node has it")
         self._reloading.take(change)
         known = warnings(self.settings)
         for warning in warnings(settings):
             if warning not in known:
                 logger.warning("%s", warning)
         self.settings = settings
-        self.node.settings = digests(settings)
+        self.digests = digests(settings)
         logger.info("read the settings again", extra={"changed": ", ".join(change.changed) or "nothing"})
         if change.needs_restart:
             logger.warning(
                 "settings have changed that need a restart", extra={"settings": ", ".join(change.needs_restart)}
             )
-        return Reloaded(self.node.uid, changed=change.changed, needs_restart=change.needs_restart)
+        return Reloaded(self.administration.profile.uid, changed=change.changed, needs_restart=change.needs_restart)
 
     def _apply(self, settings: ServerSettings) -> None:
         """Let these hold, in one step: before it all is made that can fail. Raises ConfigError."""
@@ -205,8 +218,7 @@ class Gateway:
         self._services.limits = limits
         self._budget.limit = limits.waiting
         self._services.anonymous = settings.auth.anonymous
-        self.node.streams.max_publications = limits.history
-        self.node.streams.max_bytes = recovered_bytes(limits)
+        self.messaging.limit_reads(limits.history, recovered_bytes(limits))
         self._api.apply(settings)
 
     def _public_routes(self) -> list[BaseRoute]:
@@ -215,7 +227,7 @@ class Gateway:
             *(self._api.routes if settings.api.public else []),
             *self._doors.routes,
             *health_routes(self.node, public=True),
-            *(demo_routes(self.node) if settings.demo else []),
+            *(demo_routes(self.administration) if settings.demo else []),
         ]
 
     def _internal_routes(self) -> list[BaseRoute]:
@@ -245,6 +257,12 @@ def opened(settings: ServerSettings) -> ServerSettings:
             "api": settings.api.model_copy(update={"insecure": settings.api.insecure or not settings.api.keys}),
         }
     )
+
+
+def profile(settings: ServerSettings, uid: NodeId) -> Profile:
+    """Which node this is; without a name in the settings, one by machine and process."""
+    name = settings.node_name or f"{socket.gethostname()}-{os.getpid()}"
+    return Profile(uid, name, settings.node_url, ", ".join(settings.internal_listen))
 
 
 def recovered_bytes(limits: LimitSettings) -> int:
@@ -298,7 +316,7 @@ def run_node(
         gateway = Gateway(settings, source)
         asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
         if source is not None:
-            await_hangups(gateway.node)
+            await_hangups(gateway.administration)
         await serve(
             gateway.public,
             gateway.internal,
@@ -315,7 +333,7 @@ def run_node(
     return 0
 
 
-def await_hangups(node: Node) -> None:
+def await_hangups(administration: Administration) -> None:
     """Reload on SIGHUP, which was blocked until now; it ends the node when it says that its terminal was closed."""
     terminal = Terminal()
 
@@ -323,7 +341,7 @@ def await_hangups(node: Node) -> None:
         if terminal.is_closed:
             signal.raise_signal(signal.SIGTERM)
         else:
-            node.reload()
+            administration.reload()
 
     # nohup ignores it on purpose.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -18,6 +18,19 @@ class Channel(NamedTuple):
     name: str
 
 
+class Lane(NamedTuple):
+    """Those subscribers of a channel with latest values who get them at one pace."""
+
+    app: str
+    name: str
+    # Seconds between two publications of a key.
+    interval: float
+
+
+# What subscribers have joined.
+Destination = Channel | Lane
+
+
 class User(NamedTuple):
     """A user of one app. An empty name is an anonymous client."""
 
@@ -53,6 +66,11 @@ class ClientInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
     client: str
     conn_info: bytes = b""
     chan_info: bytes = b""
+
+
+def member_size(member: ClientInfo) -> int:
+    """Bytes of a member in an answer, but for the punctuation."""
+    return 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -190,6 +208,16 @@ class HistoryPage(NamedTuple):
 
     publications: list[Publication]
     top: Position
+
+
+class Joined(NamedTuple):
+    """Where a subscriber stands when it joins, and what it missed."""
+
+    # None on a channel with latest values, where `publications` are the newest: whoever comes back gets them again.
+    position: Position | None
+    # None when it did not ask; else whether `publications` are all that it missed.
+    recovered: bool | None = None
+    publications: Sequence[Publication] = ()
 
 
 # Requests of clients. `id` is the client's number for the reply; 0 asks for none.

@@ -5,9 +5,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
-from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
+from gateway.auth.revocations import Revocations
+from gateway.broker.base import (
+    Broker,
+    Health,
+    HistoryDone,
+    Presence,
+    PublishDone,
+    Receiver,
+    Registry,
+    Standing,
+    SubscribeDone,
+)
 from gateway.broker.streams import Streams
-from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
+from gateway.channels import Channels
+from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Reloaded, Revocation
 from gateway.errors import BrokerUnavailable, CloseCode
 from gateway.guard import Guard
 from gateway.messages import (
@@ -21,7 +33,12 @@ from gateway.messages import (
     Retention,
 )
 from gateway.metrics import Metrics
+from gateway.node.administration import Administration, Profile
+from gateway.node.clients import Clients
+from gateway.node.messaging import Messaging
+from gateway.node.node import Node
 from gateway.protocols.base import Message
+from gateway.scheduler import Scheduler
 from gateway.session.transport import Connection, Write
 
 # For parts whose faults a test does not look at.
@@ -301,3 +318,61 @@ class DictRegistry:
 
     async def revocations(self) -> list[Revocation]:
         return self.revoked
+
+
+class FakeHost:
+    """A process that has settings for its node, and counts how often the clients were to be sent away."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, str] = {}
+        self.reloaded = Reloaded(NodeId("nobody"))
+        self.drains = 0
+
+    def reload(self) -> Reloaded:
+        return self.reloaded
+
+    def drain_clients(self) -> None:
+        self.drains += 1
+
+
+class Assembly:
+    """A node and its parts, put together as the composition root does."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        broker: Broker,
+        registry: Registry,
+        presence: Presence,
+        channels: Channels,
+        scheduler: Scheduler,
+        revocations: Revocations,
+        metrics: Metrics,
+        max_publications: int = 1000,
+        max_bytes: int = 500_000,
+    ) -> None:
+        self.host = FakeHost()
+        self.clients = Clients(scheduler.now)
+        self.messaging = Messaging(
+            broker=broker,
+            registry=registry,
+            presence=presence,
+            channels=channels,
+            scheduler=scheduler,
+            metrics=metrics,
+            max_publications=max_publications,
+            max_bytes=max_bytes,
+        )
+        self.administration = Administration(
+            profile,
+            self.host,
+            clients=self.clients,
+            hub=self.messaging.hub,
+            broker=broker,
+            registry=registry,
+            revocations=revocations,
+            scheduler=scheduler,
+            guard=Guard(metrics.faults),
+        )
+        self.node = Node(broker, self.messaging, self.administration, metrics)

@@ -190,10 +190,10 @@ def test_a_node_says_who_it_is() -> None:
         return Gateway(settings_of(**given))
 
     one, other = uvloop.run(made()), uvloop.run(made(node_name="two", node_url="http://two", internal_listen="[::1]:9"))
-    assert one.node.name == f"{socket.gethostname()}-{os.getpid()}"
-    assert (other.node.name, other.node.url, other.node.internal_address) == ("two", "http://two", "[::1]:9")
-    assert re.fullmatch("[0-9a-f]{16}", one.node.uid)
-    assert one.node.uid != other.node.uid
+    assert one.administration.profile.name == f"{socket.gethostname()}-{os.getpid()}"
+    assert other.administration.profile[1:] == ("two", "http://two", "[::1]:9")
+    assert re.fullmatch("[0-9a-f]{16}", one.administration.profile.uid)
+    assert one.administration.profile.uid != other.administration.profile.uid
 
 
 # Life

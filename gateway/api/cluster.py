@@ -22,7 +22,7 @@ from gateway.config.reloading import DIGEST
 from gateway.control import DrainNode, NodeId, NodeInfo, Reloaded, ReloadSettings
 from gateway.errors import BAD_REQUEST, INTERNAL, RequestError
 from gateway.messages import DEFAULT_APP
-from gateway.node.node import Node
+from gateway.node.administration import Administration
 
 # Channels that an answer without pages holds at most, about 1 MB of names.
 UNPAGED = 10_000
@@ -33,15 +33,17 @@ PAGE = 1_000
 class Cluster:
     """Answers questions about the cluster. Every method raises RequestError."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, administration: Administration) -> None:
+        self._administration = administration
 
     async def channels(self, request: ChannelsRequest) -> ChannelsResult:
         """One page, or without `limit` all channels: clients that know no pages must not take a part for the whole."""
         found: dict[str, ChannelInfo] = {}
         cursor = request.cursor
         while True:
-            page = await self._node.occupied_channels(DEFAULT_APP, request.pattern, request.limit or PAGE, cursor)
+            page = await self._administration.occupied_channels(
+                DEFAULT_APP, request.pattern, request.limit or PAGE, cursor
+            )
             cursor = page.cursor
             found.update((name, ChannelInfo(count)) for name, count in page.channels)
             if request.limit or not cursor:
@@ -51,12 +53,14 @@ class Cluster:
 
     async def info(self, request: InfoRequest) -> InfoResult:
         now = time.time()
-        nodes = await self._node.nodes()
+        nodes = await self._administration.nodes()
         usual = _usual(nodes)
         return InfoResult([_node_result(info, now, usual) for info in nodes])
 
     async def drain(self, request: DrainRequest) -> DrainResult:
-        result = await self._node.control(DrainNode(_found(await self._node.nodes(), request.node).uid))
+        result = await self._administration.control(
+            DrainNode(_found(await self._administration.nodes(), request.node).uid)
+        )
         # The answers of the others do not matter, but without them nobody knows which one is missing.
         if result.replies < result.nodes:
             raise RequestError(INTERNAL, f"{result.replies} of {result.nodes} nodes answered; it may not drain")
@@ -64,10 +68,10 @@ class Cluster:
 
     async def reload(self, request: ReloadRequest) -> ReloadResult:
         """Every node that is meant is in the answer, those too that gave none."""
-        meant = await self._node.nodes()
+        meant = await self._administration.nodes()
         if request.node:
             meant = [_found(meant, request.node)]
-        result = await self._node.control(ReloadSettings(meant[0].uid if request.node else NodeId("")))
+        result = await self._administration.control(ReloadSettings(meant[0].uid if request.node else NodeId("")))
         answers = {each.uid: each for each in result.reloaded}
         names = {each.uid: each.name for each in meant}
         # One that came meanwhile has read them anyway.

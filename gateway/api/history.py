@@ -1,7 +1,10 @@
 """History: the streams of channels, for backends."""
 
+from functools import partial
+
 from msgspec import Raw
 
+from gateway.api.outcome import outcome
 from gateway.api.presence import info
 from gateway.api.schemas import (
     EmptyResult,
@@ -22,7 +25,7 @@ from gateway.messages import (
     Publication,
     Retention,
 )
-from gateway.node.node import Node
+from gateway.node.messaging import Messaging
 from gateway.protocols.payload import as_json
 
 # Publications, and bytes of them, that are read and made ready for the answer at once, in 2 ms.
@@ -33,10 +36,10 @@ MAX_BYTES = 32 * 1024 * 1024
 
 
 class Histories:
-    """Reads and removes them through the node. Every method raises RequestError."""
+    """Reads and removes them through the messaging of the node. Every method raises RequestError."""
 
-    def __init__(self, node: Node, channels: Channels) -> None:
-        self._node = node
+    def __init__(self, messaging: Messaging, channels: Channels) -> None:
+        self._messaging = messaging
         self._channels = channels
 
     async def read(self, request: HistoryRequest) -> HistoryResult:
@@ -57,14 +60,15 @@ class Histories:
 
     async def remove(self, request: HistoryRemoveRequest) -> EmptyResult:
         spec, _ = self._with_history(request.channel)
-        await self._node.clear(spec.channel)
+        await self._messaging.clear(spec.channel)
         return EmptyResult()
 
     async def _part(
         self, spec: ChannelSpec, history: Retention, request: HistoryRequest, since: Position | None, have: int
     ) -> HistoryPage:
         limit = PART if request.limit < 0 else min(request.limit - have, PART)
-        page = await self._node.read(spec.channel, history, HistoryQuery(limit, since, request.reverse, PART_BYTES))
+        query = HistoryQuery(limit, since, request.reverse, PART_BYTES)
+        page: HistoryPage = await outcome(partial(self._messaging.read, spec.channel, history, query))
         if since is not None and not continues(since.epoch, page.top.epoch, history.meta_ttl):
             raise RequestError(UNRECOVERABLE, f"the epoch is {page.top.epoch!r} now")
         return page

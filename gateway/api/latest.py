@@ -1,25 +1,27 @@
 """Latest values of channels, for backends."""
 
 import time
+from functools import partial
 
 from gateway.api.history import publication
+from gateway.api.outcome import outcome
 from gateway.api.schemas import EmptyResult, LatestRemoveRequest, LatestRequest, LatestResult
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP, REMOVED, Latest, Publication, PublishOptions
-from gateway.node.node import Node
+from gateway.node.messaging import Messaging
 
 
 class LatestValues:
-    """Reads and removes them through the node. Every method raises RequestError."""
+    """Reads and removes them through the messaging of the node. Every method raises RequestError."""
 
-    def __init__(self, node: Node, channels: Channels) -> None:
-        self._node = node
+    def __init__(self, messaging: Messaging, channels: Channels) -> None:
+        self._messaging = messaging
         self._channels = channels
 
     async def read(self, request: LatestRequest) -> LatestResult:
         spec, latest = self._with_latest(request.channel)
-        page = await self._node.values(spec.channel, latest)
+        page = await outcome(partial(self._messaging.values, spec.channel, latest))
         oldest = (time.time() - latest.ttl) * 1000
         found = sorted((each for each in page.publications if each.time >= oldest), key=lambda each: each.offset)
         return LatestResult([publication(each) for each in found])
@@ -32,7 +34,7 @@ class LatestValues:
             time=int(time.time() * 1000),
             tags={latest.tag: request.key, REMOVED: "true"},
         )
-        await self._node.publish_and_wait(removal, PublishOptions(latest=latest))
+        await outcome(partial(self._messaging.publish, removal, PublishOptions(latest=latest)))
         return EmptyResult()
 
     def _with_latest(self, name: str) -> tuple[ChannelSpec, Latest]:

@@ -1,9 +1,11 @@
 """Presence: who is in a channel, for backends."""
 
 import asyncio
+from functools import partial
 
 from msgspec import UNSET, Raw
 
+from gateway.api.outcome import outcome
 from gateway.api.schemas import (
     Info,
     PresenceRequest,
@@ -14,21 +16,21 @@ from gateway.api.schemas import (
 from gateway.channels import Channels
 from gateway.errors import NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP, Channel, ClientInfo
-from gateway.node.node import Node
+from gateway.node.messaging import Messaging
 
 # Members that are made ready for an answer in one turn of the event loop, 0.3 ms.
 SLICE = 1_000
 
 
 class Members:
-    """Reads presence through the node. Every method raises RequestError."""
+    """Reads presence through the messaging of the node. Every method raises RequestError."""
 
-    def __init__(self, node: Node, channels: Channels) -> None:
-        self._node = node
+    def __init__(self, messaging: Messaging, channels: Channels) -> None:
+        self._messaging = messaging
         self._channels = channels
 
     async def presence(self, request: PresenceRequest) -> PresenceResult:
-        members = await self._node.members(self._channel(request.channel))
+        members = await outcome(partial(self._messaging.members, self._channel(request.channel), 0, 0))
         found: dict[str, Info] = {}
         for start in range(0, len(members), SLICE):
             found.update((member.client, info(member)) for member in members[start : start + SLICE])
@@ -36,7 +38,9 @@ class Members:
         return PresenceResult(found)
 
     async def stats(self, request: PresenceStatsRequest) -> PresenceStatsResult:
-        return PresenceStatsResult(*await self._node.member_counts(self._channel(request.channel)))
+        return PresenceStatsResult(
+            *await outcome(partial(self._messaging.member_counts, self._channel(request.channel)))
+        )
 
     def _channel(self, name: str) -> Channel:
         spec = self._channels.resolve(DEFAULT_APP, name)

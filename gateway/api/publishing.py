@@ -5,10 +5,12 @@ import time
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec import UNSET
 from msgspec.json import encode
 
+from gateway.api.outcome import outcome
 from gateway.api.schemas import (
     ApiError,
     BroadcastRequest,
@@ -23,7 +25,7 @@ from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, RequestError
 from gateway.json_text import TOO_DEEP, compact, is_too_deep
 from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
-from gateway.node.node import Node
+from gateway.node.messaging import Messaging
 
 NO_POSITION = PublishResult()
 
@@ -43,9 +45,9 @@ def api_error(error: RequestError) -> ApiError:
 class Publisher:
     """Publishes for backends. They may publish to every channel there is."""
 
-    def __init__(self, node: Node, channels: Channels, message_size: int, max_channels: int) -> None:
+    def __init__(self, messaging: Messaging, channels: Channels, message_size: int, max_channels: int) -> None:
         """`message_size`: bytes of payload and tags at most."""
-        self._node = node
+        self._messaging = messaging
         self._channels = channels
         self.message_size = message_size
         self._max_channels = max_channels
@@ -68,7 +70,8 @@ class Publisher:
         """Publish to one channel. Raises RequestError."""
         kind, data = self._payload(request)
         spec = self._channels.resolve(DEFAULT_APP, request.channel)
-        position = await self._node.publish_and_wait(_publication(request, spec, kind, data), _options(request, spec))
+        publication, options = _publication(request, spec, kind, data), _options(request, spec)
+        position = await outcome(partial(self._messaging.publish, publication, options))
         return _result(position)
 
     async def broadcast(self, request: BroadcastRequest) -> BroadcastResult:
@@ -91,7 +94,7 @@ class Publisher:
             done(api_error(outcome) if isinstance(outcome, RequestError) else _result(outcome))
 
         spec = self._channels.resolve(DEFAULT_APP, name)
-        self._node.publish(_publication(request, spec, kind, data), _options(request, spec), published)
+        self._messaging.publish(_publication(request, spec, kind, data), _options(request, spec), published)
 
     def _payload(self, request: PublicationRequest) -> tuple[Kind, bytes]:
         if (request.data is UNSET) == (request.b64data is UNSET):

@@ -19,21 +19,29 @@ from gateway.api.users import Users
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.metrics import Metrics
-from gateway.node.node import Node
+from gateway.node.administration import Administration
+from gateway.node.messaging import Messaging
 
 
 class Api:
     """`POST /api/{method}`, and what describes it; for any number of listeners."""
 
-    def __init__(self, node: Node, channels: Channels, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        messaging: Messaging,
+        administration: Administration,
+        channels: Channels,
+        settings: ServerSettings,
+        metrics: Metrics,
+    ) -> None:
         limits, max_batch = settings.limits, settings.api.max_batch
         self._access = Access(settings.api.keys, insecure=settings.api.insecure)
-        self._publisher = Publisher(node, channels, limits.message_size, max_batch)
-        self._users = Users(node, channels, settings)
+        self._publisher = Publisher(messaging, channels, limits.message_size, max_batch)
+        self._users = Users(administration, channels, settings)
         single = {
             **self._writing(),
-            **_reading(node, channels),
-            **_operating(Cluster(node)),
+            **_reading(messaging, channels),
+            **_operating(Cluster(administration)),
         }
         batches = Batches(self._publisher, {name: each.call for name, each in single.items()}, max_batch)
         self.methods = {**single, "batch": Method(schemas.BatchRequest, schemas.BatchResult, batches.run)}
@@ -64,8 +72,9 @@ class Api:
         }
 
 
-def _reading(node: Node, channels: Channels) -> dict[str, Method]:
-    histories, latest, members = Histories(node, channels), LatestValues(node, channels), Members(node, channels)
+def _reading(messaging: Messaging, channels: Channels) -> dict[str, Method]:
+    histories, latest = Histories(messaging, channels), LatestValues(messaging, channels)
+    members = Members(messaging, channels)
     return {
         "history": Method(schemas.HistoryRequest, schemas.HistoryResult, histories.read),
         "history_remove": Method(schemas.HistoryRemoveRequest, schemas.EmptyResult, histories.remove),

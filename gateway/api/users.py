@@ -18,7 +18,7 @@ from gateway.config.settings import ServerSettings
 from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocation, SubscribeUser, UnsubscribeUser
 from gateway.errors import BAD_REQUEST, EXPIRED, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
 from gateway.messages import DEFAULT_APP, Position
-from gateway.node.node import Node
+from gateway.node.administration import Administration
 from gateway.protocols.payload import checked_json
 
 DONE = EmptyResult()
@@ -30,10 +30,10 @@ REASON_BYTES = 123
 
 
 class Users:
-    """Acts on users through the node. Every method raises RequestError."""
+    """Acts on users through the administration. Every method raises RequestError."""
 
-    def __init__(self, node: Node, channels: Channels, settings: ServerSettings) -> None:
-        self._node = node
+    def __init__(self, administration: Administration, channels: Channels, settings: ServerSettings) -> None:
+        self._administration = administration
         self._channels = channels
         self.apply(settings)
 
@@ -58,24 +58,24 @@ class Users:
             expire_at=request.expire_at,
             since=Position(since.offset, since.epoch) if since is not None else None,
         )
-        return _checked(await self._node.control(message))
+        return _checked(await self._administration.control(message))
 
     async def unsubscribe(self, request: UnsubscribeRequest) -> EmptyResult:
         message = UnsubscribeUser(DEFAULT_APP, request.user, request.channel, request.client)
-        return _checked(await self._node.control(message))
+        return _checked(await self._administration.control(message))
 
     async def disconnect(self, request: DisconnectRequest) -> EmptyResult:
         code = _close_code(request.disconnect.code, request.disconnect.reason)
         message = DisconnectUser(
             DEFAULT_APP, request.user, request.client, tuple(request.whitelist), code.code, code.reason
         )
-        return _checked(await self._node.control(message))
+        return _checked(await self._administration.control(message))
 
     async def refresh(self, request: RefreshRequest) -> EmptyResult:
         message = RefreshUser(
             DEFAULT_APP, request.user, request.client, expired=request.expired, expire_at=request.expire_at
         )
-        return _checked(await self._node.control(message))
+        return _checked(await self._administration.control(message))
 
     async def revoke(self, request: RevokeRequest) -> EmptyResult:
         if bool(request.user) == bool(request.jti):
@@ -84,7 +84,7 @@ class Users:
             raise RequestError(BAD_REQUEST, "expire_at is in the past: these tokens have expired by themselves")
         issued_before = int(time.time()) if request.user else 0
         revocation = Revocation(DEFAULT_APP, request.user, request.jti, issued_before, request.expire_at)
-        return _checked(await self._node.revoke(revocation))
+        return _checked(await self._administration.revoke(revocation))
 
     def _json(self, value: bytes | memoryview | UnsetType, base64: str | UnsetType, name: str) -> bytes:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""

@@ -52,3 +52,30 @@ class _Unlimited(TokenBucket):
 
 
 UNLIMITED = _Unlimited(0)
+
+
+class Share:
+    """What the connections of one user may do together; of an anonymous client, what it may do by itself."""
+
+    __slots__ = ("_publishes", "_subscribes", "publishes", "rested_at", "subscribes")
+
+    def __init__(self, subscribes: int, publishes: int) -> None:
+        """A second, 0 for any number."""
+        self.limit(subscribes, publishes)
+        # Until when large answers are to rest after those that it got: monotonic seconds.
+        self.rested_at = 0.0
+
+    def limit(self, subscribes: int, publishes: int) -> None:
+        """As in the beginning. What was taken is forgotten; not called unless the limits differ."""
+        self._subscribes = subscribes
+        self._publishes = publishes
+        self.subscribes = TokenBucket.of(subscribes)
+        self.publishes = TokenBucket.of(publishes)
+
+    def has(self, subscribes: int, publishes: int) -> bool:
+        """Whether these are its limits."""
+        return (self._subscribes, self._publishes) == (subscribes, publishes)
+
+    def is_whole(self, now: float) -> bool:
+        """Whether it is as a new one."""
+        return self.subscribes.is_full(now) and self.publishes.is_full(now) and self.rested_at <= now

@@ -15,59 +15,15 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.auth import jws
+from gateway.auth.identity import Grant, Identity, ServerSub, TokenDone
 from gateway.auth.jwks import FileKeys, UrlKeys
 from gateway.auth.jws import SignedToken
 from gateway.auth.keys import PUBLIC_ALGORITHMS, configured_keys
 from gateway.auth.revocations import Revocations
 from gateway.config.settings import AuthSettings
-from gateway.control import RevokeTokens
 from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError
 from gateway.json_text import check_json, compact
 from gateway.messages import DEFAULT_APP
-
-
-class ServerSub(msgspec.Struct, frozen=True, gc=False):
-    """A channel that the token subscribes the connection to. JSON texts, empty for none."""
-
-    # The chan_info of the client's publications.
-    info: bytes = b""
-    # Goes to the client with the subscription.
-    data: bytes = b""
-
-
-class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Who a connection is."""
-
-    app: str
-    # Empty for an anonymous client.
-    user: str
-    jti: str = ""
-    # As revocations compare it: see TokenVerifier._comparable.
-    issued_at: int = 0
-    # Unix time in seconds at which the connection must be refreshed, 0 for never.
-    expire_at: int = 0
-    # A JSON text: the conn_info of the client's publications.
-    info: bytes = b""
-    subs: dict[str, ServerSub] | None = None
-
-
-class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What lets a user into a channel."""
-
-    app: str
-    user: str
-    channel: str
-    # Only this connection, when not empty.
-    client: str = ""
-    # A JSON text: the chan_info of the client's publications.
-    info: bytes = b""
-    # Unix time in seconds at which the subscription must be refreshed, 0 for never.
-    expire_at: int = 0
-    jti: str = ""
-    issued_at: int = 0
-    # Seconds between two publications of a key, where only the newest counts; None: as configured.
-    latest_interval: float | None = None
-
 
 # Up to the year 9999: what lies beyond are milliseconds, by mistake.
 Time = Annotated[float, Meta(ge=0, le=253_402_300_799)]
@@ -104,7 +60,6 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
 CLAIMS = msgspec.json.Decoder(Claims)
 
 T = TypeVar("T", Identity, Grant, Identity | Grant)
-TokenDone = Callable[[T | RequestError | Disconnect], None]
 
 
 class TokenVerifier:
@@ -305,15 +260,6 @@ class TokenVerifier:
             raise _invalid("its audience (aud) is not auth.audience")
         if settings.issuer is not None and claims.iss != settings.issuer:
             raise _invalid("its issuer (iss) is not auth.issuer")
-
-
-def is_meant(revoked: RevokeTokens, token: Identity | Grant) -> bool:
-    """Whether a token is among the revoked ones."""
-    if token.app != revoked.app:
-        return False
-    if revoked.jti:
-        return token.jti == revoked.jti
-    return bool(revoked.user) and token.user == revoked.user and token.issued_at <= revoked.issued_before
 
 
 def is_subscription_token(token: str) -> bool:

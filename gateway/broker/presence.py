@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gateway.broker.base import CountsDone, MembersDone
 from gateway.errors import LIMIT_EXCEEDED, RequestError
-from gateway.messages import Channel, ClientId, ClientInfo, Event, MemberCounts, Membership, PresenceRules
+from gateway.messages import Channel, ClientId, ClientInfo, Event, MemberCounts, Membership, PresenceRules, member_size
 from gateway.metrics import Metrics
 
 # Where joins and leaves go: to the subscribers of the channel.
@@ -63,7 +63,7 @@ class MemoryPresence:
         members = [member for member, _ in self._members.get(channel, {}).values()]
         if limit and len(members) > limit:
             done(too_many_members())
-        elif room and sum(map(footprint, members)) > room:
+        elif room and sum(map(member_size, members)) > room:
             done(too_many_bytes())
         else:
             done(members)
@@ -99,8 +99,3 @@ def too_many_bytes() -> RequestError:
     """The answer where what the members tell of themselves is too much for an answer."""
     detail = "the members tell too much of themselves; presence_stats says how many they are"
     return RequestError(LIMIT_EXCEEDED, detail, "limits.outbox")
-
-
-def footprint(member: ClientInfo) -> int:
-    """Bytes of a member in an answer, but for the punctuation."""
-    return 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)

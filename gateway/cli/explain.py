@@ -10,8 +10,8 @@ from gateway.errors import ConfigError, Disconnect, RequestError
 from gateway.log import escape
 
 if TYPE_CHECKING:
+    from gateway.auth.identity import Grant, Identity
     from gateway.auth.permissions import Verdict
-    from gateway.auth.tokens import Grant, Identity
     from gateway.channels import ChannelSpec
     from gateway.config.settings import ServerSettings
 
@@ -116,8 +116,8 @@ def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
 def _client(settings: "ServerSettings", channel: str, user: str | None, token: str | None) -> Client:
     import asyncio
 
+    from gateway.auth.identity import Identity
     from gateway.auth.permissions import Verdict
-    from gateway.auth.tokens import Identity
 
     if token is None:
         return Client(user or "", "as given" if user else "without a token", _may_connect(settings, user))
@@ -147,8 +147,9 @@ def _may_connect(settings: "ServerSettings", user: str | None) -> "Verdict":
 async def _verify(settings: "ServerSettings", token: str) -> "Identity | Grant | RequestError | Disconnect":
     import asyncio
 
+    from gateway.auth.identity import Grant, Identity
     from gateway.auth.revocations import Revocations
-    from gateway.auth.tokens import Grant, Identity, TokenVerifier
+    from gateway.auth.tokens import TokenVerifier
 
     verifier = TokenVerifier(settings.auth, Revocations(), time.time)
     outcome: asyncio.Future[Identity | Grant | RequestError | Disconnect] = asyncio.get_running_loop().create_future()

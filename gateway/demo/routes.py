@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from gateway.errors import RequestError
-from gateway.node.node import Node
+from gateway.node.administration import Administration
 
 # The page is one file with its script inside, talks to the nodes and to nothing else.
 CONTENT_SECURITY_POLICY = (
@@ -17,7 +17,7 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def demo_routes(node: Node) -> list[Route]:
+def demo_routes(administration: Administration) -> list[Route]:
     """`/` is the page, `/demo/nodes` tells it where the nodes are."""
     page = files("gateway.demo").joinpath("chat.html").read_text("utf-8")
 
@@ -26,7 +26,7 @@ def demo_routes(node: Node) -> list[Route]:
 
     async def nodes(request: Request) -> Response:
         try:
-            known, status = [{"name": info.name, "url": info.url} for info in await node.nodes()], 200
+            known, status = [{"name": info.name, "url": info.url} for info in await administration.nodes()], 200
         except RequestError:
             # Readiness and the log say why; the page goes on with the node that it came from.
             known, status = [], 503

@@ -31,7 +31,7 @@ class Doors:
         entrances: Sequence[Entrance],
         settings: ServerSettings,
         *,
-        services: SessionServices,
+        services: SessionServices[Session],
         origins: OriginPolicy,
         admission: Admission,
         metrics: Metrics,

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from msgspec.structs import astuple
 
 from gateway.hub.encoder import DeltaEncoder, Encoder
-from gateway.messages import Channel, Event, Publication
+from gateway.messages import Destination, Event, Publication
 
 Write = Callable[[bytes], object]
 
@@ -104,10 +104,10 @@ class _Backlog(Generic[S]):
 class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
-    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_runs", "channel", "size")
+    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_runs", "destination", "size")
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
         self._groups: dict[Encoder, dict[S, Write]] = {}
         # Of the groups that get differences: what they got last, and who came since and gets the next one whole.
         self._bases: dict[Encoder, Publication] = {}

@@ -9,7 +9,7 @@ from gateway.guard import Guard
 from gateway.hub.corks import Corks
 from gateway.hub.encoder import Encoder
 from gateway.hub.fanout import Fanout, S, Write, Written
-from gateway.messages import Channel, Event
+from gateway.messages import Destination, Event
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 
@@ -40,12 +40,12 @@ class _Behind(Generic[S]):
 
     def shed(self) -> None:
         """The subscribers are told."""
-        self._hub.discard(self._fanout.channel)
-        self._hub.on_fault(self._fanout.channel)
+        self._hub.discard(self._fanout.destination)
+        self._hub.on_fault(self._fanout.destination)
 
 
 class Hub(Generic[S]):
-    """Subscribers by channel. Order per channel is kept; channels overtake each other."""
+    """Subscribers by channel, or by lane of one. The order in a channel is kept; channels overtake each other."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
         self._scheduler = scheduler
@@ -54,8 +54,8 @@ class Hub(Generic[S]):
         # Of the subscribers: pulled before anything is written to them.
         self.corks = Corks(scheduler)
         # Called with a channel whose subscribers did not get something that had been taken for delivery.
-        self.on_fault: Callable[[Channel], object] = lambda channel: None
-        self._fanouts: dict[Channel, Fanout[S]] = {}
+        self.on_fault: Callable[[Destination], object] = lambda destination: None
+        self._fanouts: dict[Destination, Fanout[S]] = {}
         # Fan-outs with something left to write, in order; a fan-out stands here at most once.
         self._queue: deque[Fanout[S]] = deque()
         self._budget = TURN_WRITES
@@ -67,7 +67,7 @@ class Hub(Generic[S]):
 
     def behind(self) -> Iterator[_Behind[S]]:
         """What waits, by channel. (Of those that everybody left the rest goes to nobody, in the turns to come.)"""
-        return (_Behind(self, fanout) for fanout in self._queue if self._fanouts.get(fanout.channel) is fanout)
+        return (_Behind(self, fanout) for fanout in self._queue if self._fanouts.get(fanout.destination) is fanout)
 
     @property
     def num_subscriptions(self) -> int:
@@ -77,46 +77,46 @@ class Hub(Generic[S]):
     def num_channels(self) -> int:
         return len(self._fanouts)
 
-    def add(self, channel: Channel, subscriber: S, encoder: Encoder, write: Write) -> None:
+    def add(self, destination: Destination, subscriber: S, encoder: Encoder, write: Write) -> None:
         """From now on `write` gets every block of the channel in the encoder's form."""
-        fanout = self._fanouts.get(channel)
+        fanout = self._fanouts.get(destination)
         if fanout is None:
-            fanout = self._fanouts[channel] = Fanout(channel)
+            fanout = self._fanouts[destination] = Fanout(destination)
         fanout.add(subscriber, encoder, write)
         self._subscriptions += 1
 
-    def remove(self, channel: Channel, subscriber: S, encoder: Encoder) -> None:
+    def remove(self, destination: Destination, subscriber: S, encoder: Encoder) -> None:
         """The subscriber gets nothing more of the channel."""
-        fanout = self._fanouts[channel]
+        fanout = self._fanouts[destination]
         fanout.remove(subscriber, encoder)
         self._subscriptions -= 1
         if not fanout.size:
-            del self._fanouts[channel]
+            del self._fanouts[destination]
 
-    def redirect(self, channel: Channel, subscriber: S, encoder: Encoder, write: Write) -> None:
+    def redirect(self, destination: Destination, subscriber: S, encoder: Encoder, write: Write) -> None:
         """Exchange the write of a subscriber, also in the middle of a delivery."""
-        self._fanouts[channel].redirect(subscriber, encoder, write)
+        self._fanouts[destination].redirect(subscriber, encoder, write)
 
-    def move(self, channel: Channel, subscriber: S, old: Encoder, new: Encoder, write: Write) -> None:
+    def move(self, destination: Destination, subscriber: S, old: Encoder, new: Encoder, write: Write) -> None:
         """Exchange the encoder of a subscriber, and its write; what it has not got yet comes in the new form."""
-        self._count(self._fanouts[channel].move(subscriber, old, new, write))
+        self._count(self._fanouts[destination].move(subscriber, old, new, write))
 
-    def subscribers(self, channel: Channel) -> Iterator[S]:
+    def subscribers(self, destination: Destination) -> Iterator[S]:
         """Who is subscribed; not to be changed while iterating."""
-        fanout = self._fanouts.get(channel)
+        fanout = self._fanouts.get(destination)
         return fanout.subscribers() if fanout is not None else iter(())
 
-    def count(self, channel: Channel) -> int:
+    def count(self, destination: Destination) -> int:
         """Subscriptions to the channel on this node."""
-        fanout = self._fanouts.get(channel)
+        fanout = self._fanouts.get(destination)
         return fanout.size if fanout is not None else 0
 
-    def deliver(self, channel: Channel, events: Sequence[Event]) -> int:
+    def deliver(self, destination: Destination, events: Sequence[Event]) -> int:
         """Write events of one channel to its subscribers: now if this turn has room, else in coming turns.
 
         Returns how many were dropped since too much waits.
         """
-        fanout = self._fanouts.get(channel)
+        fanout = self._fanouts.get(destination)
         if fanout is None:
             return 0
         self._schedule_turn()
@@ -133,14 +133,14 @@ class Hub(Generic[S]):
         self._count(fanout.write_all(events))
         return 0
 
-    def is_busy(self, channel: Channel) -> bool:
+    def is_busy(self, destination: Destination) -> bool:
         """Whether something of the channel still has to be written."""
-        fanout = self._fanouts.get(channel)
+        fanout = self._fanouts.get(destination)
         return fanout is not None and fanout.busy
 
-    def discard(self, channel: Channel) -> None:
+    def discard(self, destination: Destination) -> None:
         """Do not deliver what waits for the subscribers of a channel."""
-        fanout = self._fanouts.get(channel)
+        fanout = self._fanouts.get(destination)
         if fanout is not None and (dropped := fanout.discard()):
             self._metrics.fanout_dropped.add(dropped)
             if not fanout.running:
@@ -162,9 +162,9 @@ class Hub(Generic[S]):
                 self._go_on(fanout)
             except Exception:
                 # The other channels wait behind it.
-                self._guard.failed("fan-out", fanout.channel.name)
+                self._guard.failed("fan-out", fanout.destination.name)
                 fanout.give_up()
-                self._scheduler.call_soon(partial(self.on_fault, fanout.channel))
+                self._scheduler.call_soon(partial(self.on_fault, fanout.destination))
             if fanout.busy:
                 self._queue.append(fanout)
         if self._queue:

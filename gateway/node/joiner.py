@@ -1,60 +1,53 @@
 """A subscriber of a channel with history, on its way in."""
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.broker.base import HistoryDone
 from gateway.epochs import continues
 from gateway.errors import BrokerUnavailable, RequestError
-from gateway.messages import HistoryPage, Position, Publication
-from gateway.node.recovery import Failure, Merged, agree, is_one_stream
-
-if TYPE_CHECKING:
-    from gateway.node.stream import Stream
+from gateway.messages import HistoryPage, Joined, Position, Retention
+from gateway.node.merge import Failure, Merged, agree, is_one_stream
+from gateway.node.tracked import Changed, Joiner, Read, TrackedChannel
 
 # Attempts to read for one joiner.
 ATTEMPTS = 5
 
-PageDone = Callable[[HistoryPage | RequestError], None]
-Changed = Callable[[RequestError | None], None]
+
+class PositionedChannel(TrackedChannel):
+    """A channel whose subscribers all stand at its position, as their joiners see it."""
+
+    __slots__ = ("history",)
+
+    history: Retention
+
+    @property
+    @abstractmethod
+    def live(self) -> bool:
+        """Whether the subscribers get what comes."""
+
+    @abstractmethod
+    def merged(self, since: Position, read: Read) -> Merged | Failure:
+        """What came after a position, from a read that has its page."""
+
+    @abstractmethod
+    def ask(self, since: Position | None, read: Read, done: HistoryDone, *, cache: bool = False) -> None:
+        """Read since a position (None: only the top) and keep what arrives meanwhile."""
+
+    @abstractmethod
+    def compare(self, top: Position) -> None:
+        """A joiner has seen the top of the stream: this node may have missed something."""
 
 
-class Joined(NamedTuple):
-    """Where a subscriber stands when it joins, and what it missed."""
+class StreamJoiner(Joiner[PositionedChannel]):
+    """It reads what it missed, and joins where the others stand."""
 
-    position: Position
-    # None when it did not ask; else whether `publications` are all that it missed.
-    recovered: bool | None = None
-    publications: Sequence[Publication] = ()
+    __slots__ = ("_attempts", "_cache", "_known", "_read", "_since")
 
-
-class Read:
-    """A read of a stream, and where in the stream's recent publications it was asked for."""
-
-    __slots__ = ("page", "start")
-
-    def __init__(self) -> None:
-        self.start: int | None = None
-        self.page: HistoryPage | None = None
-
-
-class Joiner:
-    """A subscriber on its way in: it reads what it missed, and joins where the others stand."""
-
-    __slots__ = ("_attempts", "_cache", "_changed", "_known", "_read", "_since", "_stream")
-
-    def __init__(
-        self,
-        stream: "Stream",
-        since: Position | None,
-        *,
-        cache: bool,
-        changed: Changed,
-    ) -> None:
-        self._stream = stream
+    def __init__(self, stream: PositionedChannel, since: Position | None, *, cache: bool, changed: Changed) -> None:
+        super().__init__(stream, changed)
         self._since = since
         self._cache = cache
-        self._changed = changed
         self._read: Read | None = None
         self._attempts = 0
         # The latest outcome; it holds as long as the stream stands there.
@@ -62,21 +55,19 @@ class Joiner:
 
     def start(self) -> None:
         """Read at once, also while the stream is being checked: both answers come together."""
-        if self._since is not None and not self._stands_at(self._stream.position):
+        if self._since is not None and not self._stands_at(self._tracked.position):
             self._ask()
         self.advance()
 
     @property
     def ready(self) -> bool:
-        """Whether `finish` can be called now."""
         return self._outcome() is not None
 
     def finish(self) -> Joined:
-        """The subscriber joins now: whoever calls this adds it to the hub at once. Only when `ready`."""
         outcome = self._outcome()
         assert outcome is not None
-        self._stream.drop(self)
-        metrics = self._stream.around.metrics
+        self._end()
+        metrics = self._tracked.around.metrics
         if outcome.recovered:
             metrics.recoveries.add()
             metrics.recovered_publications.add(len(outcome.publications))
@@ -84,37 +75,23 @@ class Joiner:
             metrics.recovery_failures.add(self._failure())
         return outcome
 
-    def cancel(self) -> None:
-        """Nobody waits any more."""
-        self._stream.drop(self)
-
-    # What the stream calls
-
-    @property
-    def reading(self) -> Read | None:
-        return self._read
-
     def advance(self) -> None:
-        """The stream has changed: tell when ready, and read again when what was read cannot lead anywhere."""
-        if not self._stream.live or not self._stream.waits_for(self):
+        """Also, read again when what was read cannot lead anywhere."""
+        if not self._tracked.live or not self._tracked.waits_for(self):
             return
         if self._outcome() is not None:
             self._tell(None)
         elif self._read is None or self._is_stale(self._read):
             self._ask()
 
-    def fail(self, error: RequestError) -> None:
-        """It cannot join."""
-        self._stream.drop(self)
-        self._tell(error)
-
-    def _tell(self, error: RequestError | None) -> None:
-        """The fault of one subscriber must not keep the others waiting, who may hear of the same."""
-        self._stream.around.guard.call("joiner", self._stream.channel.name, self._changed, error)
+    def _end(self) -> None:
+        super()._end()
+        if self._read is not None:
+            self._tracked.end(self._read)
 
     @property
     def _meta_ttl(self) -> int:
-        return self._stream.history.meta_ttl
+        return self._tracked.history.meta_ttl
 
     def _stands_at(self, position: Position | None) -> bool:
         """Whether the client has seen all until there."""
@@ -128,8 +105,8 @@ class Joiner:
 
     def _outcome(self) -> Joined | None:
         """What `finish` would return; None while something is missing."""
-        position = self._stream.position
-        if position is None or not self._stream.live:
+        position = self._tracked.position
+        if position is None or not self._tracked.live:
             return None
         if self._known is None or self._known.position != position:
             self._known = self._judge(position)
@@ -145,7 +122,7 @@ class Joiner:
             return None
         if self._cache:
             return self._newest(position, read, read.page)
-        outcome = self._stream.merged(self._since, read)
+        outcome = self._tracked.merged(self._since, read)
         if outcome is Failure.LOST and self._is_of(position, read.page.top):
             return Joined(position, recovered=False)
         if isinstance(outcome, Merged) and agree(outcome.position, position, self._meta_ttl):
@@ -154,7 +131,7 @@ class Joiner:
 
     def _newest(self, position: Position, read: Read, page: HistoryPage) -> Joined | None:
         """In cache mode: the newest publication, if it is the one at the position."""
-        recent = self._stream.recent(read)
+        recent = self._tracked.recent(read)
         if recent is None or not self._is_of(position, page.top) or page.top.offset > position.offset:
             return None
         for publication in (*reversed(recent), *page.publications):
@@ -165,16 +142,16 @@ class Joiner:
 
     def _is_stale(self, read: Read) -> bool:
         """Whether what was read cannot lead to an outcome any more."""
-        position = self._stream.position
+        position = self._tracked.position
         if read.page is None or position is None:
             return False
-        if not self._is_of(position, read.page.top) or self._stream.recent(read) is None:
+        if not self._is_of(position, read.page.top) or self._tracked.recent(read) is None:
             return True
         if self._since is None:
             return False
         if self._cache:
             return read.page.top.offset < position.offset
-        outcome = self._stream.merged(self._since, read)
+        outcome = self._tracked.merged(self._since, read)
         # Behind where the others stand: they got there by a check, from which the recent ones do not come.
         return outcome is Failure.AGAIN or (isinstance(outcome, Merged) and outcome.position.offset < position.offset)
 
@@ -184,19 +161,19 @@ class Joiner:
             self.fail(BrokerUnavailable("the stream changes faster than it can be read"))
             return
         if self._read is not None:
-            self._stream.end(self._read)
+            self._tracked.end(self._read)
         read = self._read = Read()
         assert self._since is not None
-        self._stream.ask(self._since, read, partial(self._answered, read), cache=self._cache)
+        self._tracked.ask(self._since, read, partial(self._answered, read), cache=self._cache)
 
     def _answered(self, read: Read, outcome: HistoryPage | RequestError) -> None:
-        if self._read is not read or not self._stream.waits_for(self):
+        if self._read is not read or not self._tracked.waits_for(self):
             return
         if isinstance(outcome, RequestError):
             self.fail(outcome)
             return
         read.page = outcome
-        self._stream.compare(outcome.top)
+        self._tracked.compare(outcome.top)
         self.advance()
 
     def _failure(self) -> str:

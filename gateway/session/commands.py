@@ -88,7 +88,7 @@ def handle_publish(session: Session, request: Publish) -> None:
         time=int(services.scheduler.time() * 1000),
         info=session.member(name),
     )
-    services.node.publish(publication, spec.publishing, session.then(partial(_published, session, request)))
+    services.messaging.publish(publication, spec.publishing, session.then(partial(_published, session, request)))
 
 
 def _published(session: Session, request: Publish, outcome: PublishResult | RequestError) -> None:

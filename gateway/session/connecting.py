@@ -5,7 +5,7 @@ from functools import partial
 from msgspec import structs
 
 from gateway import __version__, errors
-from gateway.auth.tokens import Grant, Identity, ServerSub
+from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
 from gateway.session.recovery import approach, arrive, size
@@ -62,7 +62,7 @@ def _admit(session: Session, request: Connect, outcome: Identity | Grant | Reque
         subs = {}
     session.authenticated(identity)
     limit = services.limits.connections_per_user
-    if limit and identity.user and services.node.clients.connections(session.user) > limit:
+    if limit and identity.user and services.clients.connections(session.user) > limit:
         raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")
     if not subs:
         _connected(session, request, subs)
@@ -76,7 +76,7 @@ def _admit(session: Session, request: Connect, outcome: Identity | Grant | Reque
             subscription.opened_by = identity
     for subscription in list(session.subs.values()):
         acquired = session.then(partial(_acquired, session, request, subscription, waiting, subs))
-        services.node.acquire(subscription.channel, acquired)
+        services.messaging.acquire(subscription.channel, acquired)
 
 
 def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
@@ -152,7 +152,7 @@ def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]
         pong=session.encoder.answers_pings,
         expires=expires,
         ttl=ttl,
-        node=services.node.name,
+        node=services.node_name,
         subs=subs or None,
     )
     session.send(session.codec.connected(request.id, result))

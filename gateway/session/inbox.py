@@ -5,10 +5,9 @@ from collections.abc import Hashable, Iterable
 from functools import partial
 from typing import Protocol
 
-from gateway.auth.rate_limits import TokenBucket
+from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import SubscribeUser
 from gateway.messages import Request
-from gateway.node.clients import Share
 from gateway.scheduler import Scheduler
 from gateway.session.transport import Transport
 

@@ -11,7 +11,6 @@ from gateway.auth.permissions import (
     may_read_presence,
     presence_setting,
 )
-from gateway.broker.presence import footprint
 from gateway.epochs import continues
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
@@ -23,6 +22,7 @@ from gateway.messages import (
     Presence,
     PresenceStats,
     Retention,
+    member_size,
 )
 from gateway.protocols.base import Message
 from gateway.session.recovery import size
@@ -43,7 +43,7 @@ def handle_history(session: Session, request: History) -> None:
     most = services.limits.history
     limit = request.limit if 0 <= request.limit <= most else most
     session.inbox.block(request)
-    services.node.streams.read(
+    services.messaging.read(
         spec.channel,
         spec.history,
         HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
@@ -65,12 +65,12 @@ def handle_presence(session: Session, request: Presence) -> None:
     session.inbox.block(request)
     services = session.services
     read = session.then(partial(_members_read, session, request))
-    services.node.presence.members(channel, services.limits.presence, services.limits.outbox // 2, read)
+    services.messaging.members(channel, services.limits.presence, services.limits.outbox // 2, read)
 
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
     if isinstance(outcome, list):
-        session.inbox.rest(len(outcome), sum(map(footprint, outcome)))
+        session.inbox.rest(len(outcome), sum(map(member_size, outcome)))
     _answer(session, request, session.codec.presence, outcome)
 
 
@@ -78,7 +78,7 @@ def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block(request)
     show = session.codec.presence_stats
-    session.services.node.presence.counts(channel, session.then(partial(_answer, session, request, show)))
+    session.services.messaging.member_counts(channel, session.then(partial(_answer, session, request, show)))
 
 
 def _with_presence(session: Session, name: str) -> Channel:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from gateway.errors import RequestError
 from gateway.hub.fanout import footprint
 from gateway.messages import Position, Publication, SubscribeResult
-from gateway.node.latest import LatestJoiner
 from gateway.session.session import Session
 from gateway.session.subscription import Subscription
 
@@ -27,20 +26,14 @@ def approach(
         # A reload has taken the namespace away since, or only other nodes have it.
         changed(error.detach())
         return
-    streams = session.services.node.streams
-    if spec.latest is not None:
-        grant = subscription.grant
-        interval = spec.latest.interval if grant is None or grant.latest_interval is None else grant.latest_interval
-        subscription.joiner = streams.join_latest(channel, spec.latest, interval, changed)
-        subscription.lane = subscription.joiner.lane
-        subscription.joiner.start()
-        return
-    if spec.history is None:
+    interval = subscription.grant.latest_interval if subscription.grant is not None else None
+    joiner = session.services.messaging.prepare_join(spec, since, changed, interval=interval)
+    if joiner is None:
         changed(None)
         return
-    cache = spec.options.recovery == "cache"
-    subscription.joiner = streams.join(channel, spec.history, since, changed, cache=cache)
-    subscription.joiner.start()
+    subscription.joiner = joiner
+    subscription.lane = joiner.lane
+    joiner.start()
 
 
 def arrive(
@@ -57,13 +50,11 @@ def arrive(
     joined = joiner.finish()
     publications = joined.publications
     if room is not None and size(publications) > room:
-        position = None if isinstance(joiner, LatestJoiner) else joined.position
-        return SubscribeResult(position=position, recovered=False)
-    if isinstance(joiner, LatestJoiner):
-        # Without a position: the client gets the newest values again when it comes back.
+        return SubscribeResult(position=joined.position, recovered=False)
+    position = joined.position
+    if position is None:
         return SubscribeResult(publications=publications)
     mine = [each for each in publications if each.exclude_client != session.client]
-    position = joined.position
     if mine:
         # The client counts on from in front of the first: it knows those that leave it out, or wants only the newest.
         position = Position(mine[0].offset - 1, position.epoch)

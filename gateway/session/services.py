@@ -2,55 +2,59 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from gateway import errors
-from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.settings import HeartbeatSettings, LimitSettings
 from gateway.errors import CloseCode
 from gateway.guard import Guard
+from gateway.hub.corks import Corks
 from gateway.hub.outbox import Outboxes
 from gateway.log import Refusals
 from gateway.metrics import Metrics
-from gateway.node.node import Node
 from gateway.scheduler import Scheduler
 from gateway.session.inbox import Inbox, Turns, Work
+from gateway.session.ports import ClientBook, PubSub, Verifier
 from gateway.session.wheel import TimingWheel
 
-if TYPE_CHECKING:
-    from gateway.session.session import Session
+# A session: what carries out its requests knows more of it than is known here.
+S = TypeVar("S")
 
 # Codes that backends choose do not become labels of metrics.
 KNOWN_CODES = frozenset(value for value in vars(errors).values() if isinstance(value, CloseCode))
 
 
 @dataclass(slots=True, kw_only=True)
-class SessionServices:
+class SessionServices(Generic[S]):
     """The parts a session works with, and the settings that bound it."""
 
     app: str
-    node: Node
+    node_name: str
+    clients: ClientBook[S]
+    messaging: PubSub[S]
     channels: Channels
-    verifier: TokenVerifier
+    verifier: Verifier
     limits: LimitSettings
     heartbeat: HeartbeatSettings
     # Clients without a token are let in, as anonymous.
     anonymous: bool
     wheel: TimingWheel
     scheduler: Scheduler
+    # Of all that is written to clients, in the order in which it is.
+    corks: Corks
     metrics: Metrics
     guard: Guard
     refusals: Refusals
     # Carries out one request; False when it has to wait for one that is under way (see Inbox.unblock).
-    handle: "Callable[[Session, Work], bool]"
+    handle: Callable[[S, Work], bool]
     # Of the connections that are congested now.
     outboxes: Outboxes = field(default_factory=Outboxes)
     # In which requests wait.
     inboxes: set[Inbox] = field(default_factory=set)
     turns: Turns = field(init=False)
     # Those that have not authenticated: no client of the node yet, and open all the same.
-    opening: "set[Session]" = field(default_factory=set)
+    opening: set[S] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.scheduler)

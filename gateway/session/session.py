@@ -9,14 +9,13 @@ from typing import TypeVar
 from msgspec import structs
 
 from gateway import errors
-from gateway.auth.rate_limits import TokenBucket
-from gateway.auth.tokens import Identity, is_meant
+from gateway.auth.identity import Identity, is_meant
+from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
 from gateway.messages import ClientId, ClientInfo, Request, User
-from gateway.node.clients import Share
 from gateway.protocols.base import Message
 from gateway.session.inbox import Frame, Inbox, Work
 from gateway.session.services import SessionServices
@@ -62,7 +61,7 @@ class Session:
     share: Share  # once it is known whose it is
 
     def __init__(
-        self, services: SessionServices, encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
+        self, services: "SessionServices[Session]", encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
     ) -> None:
         """`initial` requests run as soon as the socket is open; `home` is the channel of publishes that name none."""
         self.services = services
@@ -176,7 +175,7 @@ class Session:
         parting, self.encoder = self.encoder.parting(), encoder
         self._write = transport.write
         for subscription, former in formers:
-            self.services.node.hub.move(subscription.lane, self, former, self._encoder_of(subscription), self._write)
+            self.services.messaging.move(subscription.lane, self, former, self._encoder_of(subscription), self._write)
         before.release(parting)
         if self.identity is not None:
             transport.authenticated()
@@ -266,7 +265,7 @@ class Session:
             return
         if self._corked is None:
             self._corked = []
-            self.services.node.hub.corks.add(self)
+            self.services.corks.add(self)
         self._corked += messages
 
     def uncork(self) -> None:
@@ -330,7 +329,7 @@ class Session:
         """An acquire has completed: False when nobody waits for it any more (and it is released)."""
         if self.subs.get(subscription.channel.name) is not subscription:
             if error is None:
-                self.services.node.release(subscription.channel)
+                self.services.messaging.release(subscription.channel)
             return False
         if error is None:
             subscription.acquired = True
@@ -342,7 +341,7 @@ class Session:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
         encoder = self._encoder_of(subscription)
-        self.services.node.join(subscription.channel, subscription.lane, self, encoder, self._write)
+        self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self._write)
         if subscription.ending is not None:
             self._end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
@@ -356,16 +355,16 @@ class Session:
             subscription.joiner = None
         if subscription.joined:
             encoder = self._encoder_of(subscription)
-            self.services.node.leave(subscription.channel, subscription.lane, self, encoder)
+            self.services.messaging.leave(subscription.channel, subscription.lane, self, encoder)
         elif subscription.acquired:
-            self.services.node.release(subscription.channel)
+            self.services.messaging.release(subscription.channel)
 
     def authenticated(self, identity: Identity) -> None:
         """The client has proved who it is."""
         self.identity = identity
         self._transport.authenticated()
         self.services.opening.discard(self)
-        limits, clients = self.services.limits, self.services.node.clients
+        limits, clients = self.services.limits, self.services.clients
         clients.add(self)
         self.share = self.inbox.share = clients.share(
             self.user, subscribes=limits.subscribes_per_second, publishes=limits.publishes_per_second
@@ -450,10 +449,10 @@ class Session:
 
     def _redirect(self, write: Write) -> None:
         self._write = write
-        hub = self.services.node.hub
+        messaging = self.services.messaging
         for subscription in self.subs.values():
             if subscription.joined:
-                hub.redirect(subscription.lane, self, self._encoder_of(subscription), write)
+                messaging.redirect(subscription.lane, self, self._encoder_of(subscription), write)
 
     def _overflow(self, setting: str) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.
@@ -535,7 +534,7 @@ class Session:
         self._corked = None
         self.services.wheel.cancel(self)
         self.services.opening.discard(self)
-        self.services.node.clients.remove(self)
+        self.services.clients.remove(self)
         for name, subscription in list(self.subs.items()):
             # What cannot be left must not keep the socket open.
             self.services.guard.call("leave", name, self.leave, subscription)

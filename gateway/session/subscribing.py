@@ -6,8 +6,8 @@ from functools import partial
 from msgspec import structs
 
 from gateway import errors
+from gateway.auth.identity import Grant
 from gateway.auth.permissions import may_subscribe
-from gateway.auth.tokens import Grant
 from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
@@ -51,7 +51,7 @@ def _check_limits(session: Session) -> None:
     if len(session.subs) >= services.limits.channels:
         raise _too_many_channels()
     most = services.limits.channels_per_user
-    if most and session.user.name and services.node.clients.channels(session.user) >= most:
+    if most and session.user.name and services.clients.channels(session.user) >= most:
         raise RequestError(errors.LIMIT_EXCEEDED, "too many channels of the user", "limits.channels_per_user")
 
 
@@ -107,7 +107,7 @@ def _subscribe(
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
-    session.services.node.acquire(spec.channel, session.then(partial(_subscribed, session, request, subscription)))
+    session.services.messaging.acquire(spec.channel, session.then(partial(_subscribed, session, request, subscription)))
 
 
 def _subscribed(session: Session, request: Subscribe, subscription: Subscription, error: RequestError | None) -> None:
@@ -168,7 +168,9 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
     session.subs[message.channel] = subscription
     session.inbox.block(message)
-    session.services.node.acquire(channel, session.then(partial(_acquired_by_server, session, subscription, message)))
+    session.services.messaging.acquire(
+        channel, session.then(partial(_acquired_by_server, session, subscription, message))
+    )
 
 
 def _acquired_by_server(

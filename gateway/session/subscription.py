@@ -1,10 +1,9 @@
 """One subscription of one session."""
 
-from gateway.auth.tokens import Grant, Identity
+from gateway.auth.identity import Grant, Identity
 from gateway.errors import UnsubscribeCode
-from gateway.messages import Channel
-from gateway.node.joiner import Joiner
-from gateway.node.latest import LatestJoiner
+from gateway.messages import Channel, Destination
+from gateway.session.ports import Joiner
 
 
 class Subscription:
@@ -31,9 +30,9 @@ class Subscription:
         self.acquired = False
         self.joined = False
         # On its way into a channel with history.
-        self.joiner: Joiner | LatestJoiner | None = None
+        self.joiner: Joiner | None = None
         # What it joins in the hub, and whether its publications are written as differences.
-        self.lane = channel
+        self.lane: Destination = channel
         self.delta = False
         self.server_side = server_side
         self.info = info

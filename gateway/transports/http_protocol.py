@@ -151,8 +151,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._body_wire = 0
         self._chunks = 0
         self._violation: _Violation | None = None
-        # What applications get besides ASGI; once there is a request for one.
-        self._extensions: dict[str, Any] | None = None
+        # What applications get besides ASGI, once there is a request for one.
+        self._extensions: dict[str, Any] = {}
         # The request that an application is answering, behind which others may wait.
         self._served: RequestResponseCycle | None = None
 
@@ -188,8 +188,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self.place.leave()
         super().connection_lost(exc)
         self.flow.stop()
-        # They refer to this.
-        self._extensions = self._served = None
+        self._withdraw()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests, in pieces of any size."""
@@ -278,9 +277,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             if not self._wants_websocket:
                 return
         super().on_headers_complete()
-        if self._extensions is None:
-            self._extensions = self._offered()
-        self.scope["extensions"] = self._extensions
+        if not self._wants_websocket:
+            if not self._extensions:
+                self._offer()
+            self.scope["extensions"] = self._extensions
         self._in_head = False
 
     def on_chunk_header(self) -> None:
@@ -367,11 +367,15 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     # Long responses
 
-    def _offered(self) -> dict[str, Any]:
-        offered: dict[str, Any] = {DETACH: {"place": self.place, "detach": self._detach}}
+    def _offer(self) -> None:
+        self._extensions[DETACH] = {"place": self.place, "detach": self._detach}
         if self.place is not None:
-            offered[AUTHENTICATED] = {"authenticated": self.place.authenticated}
-        return offered
+            self._extensions[AUTHENTICATED] = {"authenticated": self.place.authenticated}
+
+    def _withdraw(self) -> None:
+        """The scopes of requests hold what refers to this, and this holds them."""
+        self._extensions.clear()
+        self._served = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
@@ -392,7 +396,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         transport, is_paused = self.transport, self.flow.read_paused
         self._let_go()
-        self._extensions = self._served = None
+        self._withdraw()
         framed = [(b"transfer-encoding", b"chunked")] if cycle.scope["http_version"] == "1.1" else []
         lines = header_lines([*self._default_headers, *headers, *framed, (b"connection", b"close")])
         stream = StreamTransport(self._options.sockets(self.connections), transport, connection, place)

@@ -192,9 +192,9 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
 
     async def carry_out() -> None:
         gateway = site.gateway
-        call = (
-            routes.Api(gateway.node, Channels(gateway.settings), gateway.settings, gateway.metrics).methods[method].call
-        )
+        channels, administration = Channels(gateway.settings), gateway.administration
+        api = routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics)
+        call = api.methods[method].call
         counting = asyncio.create_task(count_turns())
         await call(request)
         counting.cancel()

@@ -95,7 +95,7 @@ def test_channels_and_info(site: Site, client: cent.Client) -> None:
         }
         assert "chat:cent" in client.channels(cent.ChannelsRequest()).channels
     (node,) = client.info(cent.InfoRequest()).nodes
-    assert node.uid == site.gateway.node.uid
+    assert node.uid == site.gateway.administration.profile.uid
     assert node.process is not None
     assert node.process.rss > 0
 

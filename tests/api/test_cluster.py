@@ -41,7 +41,7 @@ def occupy(site: Site, names: list[str]) -> None:
 
     def write() -> None:
         for name in names:
-            site.gateway.node._registry.set_occupancy(Channel("default", name), 1)
+            site.gateway.administration._registry.set_occupancy(Channel("default", name), 1)
 
     site.call(write)
 
@@ -119,7 +119,7 @@ def test_without_pages_all_channels_come_at_once(site: Site, api: Api) -> None:
 def test_info_describes_each_node(site: Site, api: Api) -> None:
     """As of its latest heartbeat; anonymous clients are clients of no user."""
     (node,) = api.call("info")["nodes"]
-    assert node["uid"] == site.gateway.node.uid
+    assert node["uid"] == site.gateway.administration.profile.uid
     assert (node["name"], node["url"], node["version"]) == ("one", "http://one.example.com", __version__)
     assert node["process"]["rss"] > 1_000_000
     assert node["process"]["cpu"] >= 0

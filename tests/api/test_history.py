@@ -13,9 +13,10 @@ import requests
 from gateway.api import history
 from gateway.api.presence import SLICE, Members
 from gateway.api.schemas import PresenceRequest, PresenceResult
+from gateway.broker.base import MembersDone
 from gateway.channels import Channels
 from gateway.messages import Channel, ClientInfo
-from gateway.node.node import Node
+from gateway.node.messaging import Messaging
 from tests.api.clients import native, plain
 from tests.api.conftest import TRANSPORT, Api
 from tests.api.site import KEY, OPEN, Site, running, settings_of
@@ -152,8 +153,8 @@ def test_many_members_are_made_ready_in_slices() -> None:
     members = [ClientInfo("u", f"c{number}") for number in range(5 * SLICE)]
 
     class Crowded:
-        async def members(self, channel: Channel) -> list[ClientInfo]:
-            return members
+        def members(self, channel: Channel, limit: int, room: int, done: MembersDone) -> None:
+            done(members)
 
     async def turns_of(reading: Awaitable[PresenceResult]) -> int:
         turns = 0
@@ -164,5 +165,5 @@ def test_many_members_are_made_ready_in_slices() -> None:
         assert list((await task).presence) == [member.client for member in members]
         return turns
 
-    presence = Members(cast(Node, Crowded()), Channels(settings_of(namespaces={"kept": KEPT})))
+    presence = Members(cast(Messaging, Crowded()), Channels(settings_of(namespaces={"kept": KEPT})))
     assert asyncio.run(turns_of(presence.presence(PresenceRequest(channel="kept:a")))) >= 5

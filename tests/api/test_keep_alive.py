@@ -45,7 +45,7 @@ def test_a_pooled_connection_outlives_those_that_the_node_ends(
     with httpx.Client(base_url=f"http://{address}", headers={"X-API-Key": KEY}, trust_env=False) as pool:
         port = port_of(pool.post("/api/publish", json=publish))
         limits["keep_alive"] = SHORT
-        site.call(site.gateway.node.on_reload)
+        site.call(site.gateway.reload)
         host, _, number = address.rpartition(":")
         with closing(socket.create_connection((host, int(number)), 10)) as other:
             body = json.dumps(publish)

@@ -15,7 +15,7 @@ from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from gateway.control import Control, ControlResult, NodeId, NodeInfo, Reloaded, ReloadSettings
 from gateway.errors import ConfigError
-from gateway.node.node import Node
+from gateway.node.administration import Administration
 from gateway.tokens import connection_token
 from tests.api.clients import Native, close_of, native, plain, settled
 from tests.api.conftest import Api
@@ -303,7 +303,7 @@ def test_one_node_can_be_named(site: Site, api: Api, again: Again) -> None:
     """By name and by uid; one that is not there is refused."""
     again.set(limits={"channels": 7})
     assert reloaded(api, node="one")["changed"] == ["limits.channels"]
-    assert reloaded(api, node=site.gateway.node.uid)["changed"] == []
+    assert reloaded(api, node=site.gateway.administration.profile.uid)["changed"] == []
     assert api.error("reload", node="two") == (107, "bad request: node 'two': no such node; there are: one")
 
 
@@ -325,7 +325,7 @@ def test_a_node_that_does_not_answer_is_named(site: Site) -> None:
             assert message == ReloadSettings()
             return ControlResult.of(3, [Reloaded(NodeId("b"), changed=["listen"]), Reloaded(NodeId("c"))])
 
-    result = site.run(Cluster(cast(Node, Half())).reload(ReloadRequest()))
+    result = site.run(Cluster(cast(Administration, Half())).reload(ReloadRequest()))
     assert [(node.name, node.error[:14], node.changed) for node in result.nodes] == [
         ("node a", "it did not ans", []),
         ("node b", "", ["listen"]),
@@ -362,7 +362,7 @@ def test_nodes_that_differ_are_shown(site: Site, given: list[dict[str, Any]], ex
         async def nodes(self) -> list[NodeInfo]:
             return infos
 
-    result = site.run(Cluster(cast(Node, Known())).info(InfoRequest()))
+    result = site.run(Cluster(cast(Administration, Known())).info(InfoRequest()))
     assert [node.differs for node in result.nodes] == expected
     digests = {json.dumps(each.settings): node.settings for each, node in zip(infos, result.nodes, strict=True)}
     assert len(set(digests.values())) == len(digests)

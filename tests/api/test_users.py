@@ -17,12 +17,12 @@ from gateway.channels import Channels
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import INTERNAL, RequestError
 from gateway.metrics import Metrics
-from gateway.node.node import Node
+from gateway.node.administration import Profile
 from gateway.tokens import connection_token, subscription_token
 from tests.api.clients import close_of, native, plain, settled
 from tests.api.conftest import Api
 from tests.api.site import OPEN, SECRET, Site, running, settings_of
-from tests.fakes import DictRegistry, ManualBroker, ManualScheduler
+from tests.fakes import Assembly, DictRegistry, ManualBroker, ManualScheduler
 
 
 def test_subscribe_reaches_every_connection_of_the_user(site: Site, api: Api) -> None:
@@ -281,9 +281,8 @@ class HalfDeafBroker(ManualBroker):
 def test_nodes_that_do_not_answer_are_told() -> None:
     """Done is what every node has done; otherwise the backend learns that it may have to repeat."""
     channels = Channels(settings_of())
-    node = Node(
-        NodeId("1"),
-        "one",
+    assembly = Assembly(
+        Profile(NodeId("1"), "one"),
         broker=HalfDeafBroker(),
         registry=DictRegistry(),
         presence=MemoryPresence(lambda channel, event: None, Metrics()),
@@ -291,9 +290,7 @@ def test_nodes_that_do_not_answer_are_told() -> None:
         revocations=Revocations(),
         scheduler=ManualScheduler(),
         metrics=Metrics(),
-        max_publications=1,
-        max_bytes=1,
     )
     with pytest.raises(RequestError, match="2 of 3 nodes answered") as caught:
-        asyncio.run(Users(node, channels, settings_of()).disconnect(DisconnectRequest("ada")))
+        asyncio.run(Users(assembly.administration, channels, settings_of()).disconnect(DisconnectRequest("ada")))
     assert caught.value.error == INTERNAL

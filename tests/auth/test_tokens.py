@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from gateway.auth.identity import Grant, Identity, ServerSub, is_meant
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import Grant, Identity, ServerSub, TokenVerifier, is_meant, is_subscription_token
+from gateway.auth.tokens import TokenVerifier, is_subscription_token
 from gateway.config.settings import AuthSettings
 from gateway.control import Revocation, RevokeTokens
 from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError

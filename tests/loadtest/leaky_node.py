@@ -19,7 +19,7 @@ _deliveries = 0
 _dropped = 0
 
 
-def _leaky_add(self: Hub[Any], channel: Any, subscriber: Any, encoder: Any, write: Any) -> None:
+def _leaky_add(self: Hub[Any], destination: Any, subscriber: Any, encoder: Any, write: Any) -> None:
     def leak(block: bytes) -> None:
         global _deliveries, _dropped
         before = _deliveries
@@ -31,7 +31,7 @@ def _leaky_add(self: Hub[Any], channel: Any, subscriber: Any, encoder: Any, writ
             _dropped += count
             FILE.write_text(str(_dropped))
 
-    _add(self, channel, subscriber, encoder, leak)
+    _add(self, destination, subscriber, encoder, leak)
 
 
 Hub.add = _leaky_add  # type: ignore[method-assign]

@@ -12,10 +12,10 @@ from gateway.errors import INVALID_TOKEN, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, ClientId, ClientInfo, User
 from gateway.metrics import Metrics
-from gateway.node.node import Node
+from gateway.node.administration import Profile
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
-from tests.fakes import DictRegistry, Faultless, ManualBroker, ManualScheduler, PlainFraming
+from tests.fakes import Assembly, DictRegistry, Faultless, ManualBroker, ManualScheduler, PlainFraming
 
 QUIET = "quiet"
 ROOM = Channel("default", "room")
@@ -64,32 +64,31 @@ class Site:
         settings = ServerSettings(namespaces={QUIET: NamespaceSettings(announce_gaps=False)})
         self.broker, self.registry, self.scheduler = ManualBroker(), DictRegistry(), ManualScheduler()
         self.metrics, self.revocations = Metrics(), Revocations(self.scheduler.time)
-        self.node = make_node(self, settings)
+        self.assemble(settings)
+
+    def assemble(self, settings: ServerSettings, **parts: Any) -> None:
+        """Make the node, with other parts where they are given."""
+        assembly = Assembly(
+            Profile(NodeId("n1"), "first"),
+            **{
+                "broker": self.broker,
+                "registry": self.registry,
+                "presence": MemoryPresence(lambda channel, event: None, self.metrics),
+                "channels": Channels(settings),
+                "revocations": self.revocations,
+                "scheduler": self.scheduler,
+                "metrics": self.metrics,
+                **parts,
+            },
+        )
+        self.node, self.messaging, self.administration = assembly.node, assembly.messaging, assembly.administration
+        self.book, self.host = assembly.clients, assembly.host
 
     def clients(self, count: int, **fields: Any) -> list[FakeClient]:
         made = [FakeClient(number, **fields) for number in range(count)]
         for client in made:
-            self.node.clients.add(client)
+            self.book.add(client)
         return made
-
-
-def make_node(site: Site, settings: ServerSettings, **parts: Any) -> Node:
-    return Node(
-        NodeId("n1"),
-        "first",
-        **{
-            "broker": site.broker,
-            "registry": site.registry,
-            "presence": MemoryPresence(lambda channel, event: None, site.metrics),
-            "channels": Channels(settings),
-            "revocations": site.revocations,
-            "scheduler": site.scheduler,
-            "metrics": site.metrics,
-            "max_publications": 1000,
-            "max_bytes": 500_000,
-            **parts,
-        },
-    )
 
 
 def unframed(messages: Sequence[Message]) -> bytes:
@@ -98,6 +97,6 @@ def unframed(messages: Sequence[Message]) -> bytes:
 
 def joined(site: Site, channel: Channel, client: FakeClient) -> Encoder:
     encoder = Encoder(PlainProtocol(), PlainFraming(unframed, b"ping"))
-    site.node.acquire(channel, lambda error: None)
-    site.node.join(channel, channel, client, encoder, lambda frame: client.asked.append(frame))
+    site.messaging.acquire(channel, lambda error: None)
+    site.messaging.join(channel, channel, client, encoder, lambda frame: client.asked.append(frame))
     return encoder

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from gateway.channels import Channels
+from gateway.config.settings import ServerSettings
 from gateway.control import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.hub import TURN_WRITES
-from gateway.messages import Channel, Event, Publication
-from gateway.node.node import GAP_SLICE
+from gateway.messages import Channel, Event, Latest, Publication
+from gateway.node.latest_channel import LatestChannel
+from gateway.node.slices import SLICE
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
 from tests.fakes import PlainFraming
@@ -64,8 +67,8 @@ def frame(messages: Sequence[Message]) -> bytes:
 
 
 def joined(site: Site, channel: Channel, client: FakeClient, write: Any, encoder: Encoder) -> None:
-    site.node.acquire(channel, lambda error: None)
-    site.node.join(channel, channel, client, encoder, write)
+    site.messaging.acquire(channel, lambda error: None)
+    site.messaging.join(channel, channel, client, encoder, write)
 
 
 def publication(channel: Channel) -> Publication:
@@ -125,7 +128,7 @@ def test_a_client_that_fails_keeps_a_control_message_from_no_other(message: Any)
     site = Site()
     clients = [FakeClient(0), Faulty(1), FakeClient(2)]
     for client in clients:
-        site.node.clients.add(client)
+        site.book.add(client)
     assert site.node.on_control(message) == (3 if isinstance(message, DisconnectUser) else 2)
     assert [len(client.asked) for client in clients] == [1, 0, 1]
     assert clients[1].failed == ["control"]  # type: ignore[attr-defined]  # a Faulty
@@ -137,16 +140,16 @@ def test_many_are_disconnected_in_turns_of_the_loop(site: Site) -> None:
     assert site.node.on_control(DisconnectUser("default", "42")) == 100
     turns = 0
     while any(not client.asked for client in mine):
-        assert sum(bool(client.asked) for client in mine) <= (turns + 1) * GAP_SLICE / 50
+        assert sum(bool(client.asked) for client in mine) <= (turns + 1) * SLICE / 50
         turns += 1
         site.scheduler.turn()
-    assert turns >= 100 * 50 / GAP_SLICE - 1
+    assert turns >= 100 * 50 / SLICE - 1
 
 
 def test_a_client_that_fails_keeps_a_gap_from_no_other() -> None:
     """Nor the channels after its own, in whichever slice they are told."""
     site, encoder = Site(), Encoder(PlainProtocol(), PlainFraming(frame))
-    clients: list[FakeClient] = [Faulty(number) if number == 1 else FakeClient(number) for number in range(GAP_SLICE)]
+    clients: list[FakeClient] = [Faulty(number) if number == 1 else FakeClient(number) for number in range(SLICE)]
     for client in clients:
         joined(site, BAD, client, list[bytes]().append, encoder)
     last = FakeClient(len(clients))
@@ -161,7 +164,7 @@ def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: py
     site, encoder = Site(), Encoder(PlainProtocol(), PlainFraming(frame))
     client = FakeClient(1)
     joined(site, GOOD, client, list[bytes]().append, encoder)
-    find = site.node.streams.find
+    find = site.messaging.tracker.find
 
     def failing(channel: Channel) -> Any:
         if channel == BAD:
@@ -169,8 +172,27 @@ def test_a_channel_that_fails_after_a_gap_keeps_it_from_no_other(monkeypatch: py
         return find(channel)
 
     with monkeypatch.context() as patch:
-        patch.setattr(site.node.streams, "find", failing)
+        patch.setattr(site.messaging.tracker, "find", failing)
         site.node.on_gap([BAD, GOOD])
         site.scheduler.run()
     assert client.asked == [(GOOD.name, UNSUBSCRIBED_INSUFFICIENT)]
     assert site.metrics.faults.values == {"gap": 1}
+
+
+def test_a_fault_in_a_channel_with_latest_values_is_told_in_its_lanes(
+    monkeypatch: pytest.MonkeyPatch, site: Site
+) -> None:
+    """Its subscribers have joined a lane, not the channel itself."""
+    spec = Channels(ServerSettings()).resolve(*GOOD)._replace(latest=Latest(tag="key", keys=1, ttl=60, interval=1.0))
+    client, encoder = FakeClient(1), Encoder(PlainProtocol(), PlainFraming(frame))
+    site.messaging.acquire(GOOD, lambda error: None)
+    joiner = site.messaging.prepare_join(spec, None, lambda error: None, interval=None)
+    assert joiner is not None
+    site.scheduler.run()
+    joiner.finish()
+    site.messaging.join(GOOD, joiner.lane, client, encoder, list[bytes]().append)
+    with monkeypatch.context() as patch:
+        patch.setattr(LatestChannel, "receive", lambda channel, publications: 1 / 0)
+        site.node.on_events(GOOD, [Publication(GOOD, b"1", offset=1, epoch="e", tags={"key": "a"})])
+    assert client.asked == [(GOOD.name, UNSUBSCRIBED_INSUFFICIENT)]
+    assert site.metrics.faults.values == {"delivery": 1}

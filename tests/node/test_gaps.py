@@ -9,7 +9,7 @@ from gateway.hub import hub
 from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Channel, Publication
-from gateway.node.node import GAP_SLICE
+from gateway.node.slices import SLICE
 from tests.node.site import QUIET, ROOM, Site, joined
 from tests.node.world import ROOM as KEPT_ROOM
 from tests.node.world import World
@@ -17,11 +17,11 @@ from tests.node.world import World
 
 def test_a_gap_is_told_in_slices(site: Site) -> None:
     """It may concern every subscription there is; each is told once, and counted."""
-    clients = site.clients(2 * GAP_SLICE + 50)
+    clients = site.clients(2 * SLICE + 50)
     for client in clients:
         joined(site, ROOM, client)
     site.node.on_gap([ROOM])
-    assert sum(len(client.asked) for client in clients) == GAP_SLICE
+    assert sum(len(client.asked) for client in clients) == SLICE
     site.scheduler.run()
     assert all(client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)] for client in clients)
     assert site.metrics.gaps.value == len(clients)
@@ -40,15 +40,15 @@ class Walked(list[Channel]):
 
 def test_a_gap_of_many_channels_does_not_hold_the_loop(site: Site) -> None:
     """Whether or not somebody is to be told of them: no turn looks at more than a slice."""
-    quiet = [Channel("default", f"{QUIET}:{number}") for number in range(3 * GAP_SLICE)]
+    quiet = [Channel("default", f"{QUIET}:{number}") for number in range(3 * SLICE)]
     channels = Walked([*quiet, ROOM])
     (client,) = site.clients(1)
     joined(site, ROOM, client)
     site.node.on_gap(channels)
     before = channels.looked_at
-    assert before <= GAP_SLICE
+    assert before <= SLICE
     while site.scheduler.turn():
-        assert channels.looked_at - before <= GAP_SLICE
+        assert channels.looked_at - before <= SLICE
         before = channels.looked_at
     assert client.asked == [(ROOM.name, UNSUBSCRIBED_INSUFFICIENT)]
 
@@ -56,11 +56,11 @@ def test_a_gap_of_many_channels_does_not_hold_the_loop(site: Site) -> None:
 def test_who_left_before_its_turn_came_is_not_told(site: Site) -> None:
     """And nothing breaks when telling one client changes who is subscribed."""
     early, late = site.clients(2)
-    rooms = [Channel("default", f"room{number}") for number in range(2 * GAP_SLICE)]
+    rooms = [Channel("default", f"room{number}") for number in range(2 * SLICE)]
     joined(site, rooms[0], early)
     encoder = joined(site, rooms[-1], late)
     site.node.on_gap(rooms)
-    site.node.leave(rooms[-1], rooms[-1], late, encoder)
+    site.messaging.leave(rooms[-1], rooms[-1], late, encoder)
     site.scheduler.run()
     assert (len(early.asked), late.asked) == (1, [])
     assert site.metrics.gaps.value == 1

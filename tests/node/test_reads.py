@@ -8,13 +8,13 @@ import pytest
 from gateway.broker.base import Standing
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, HistoryQuery, Latest, Position, Publication, Retention
-from gateway.node import stream as module
-from gateway.node.joiner import Joined
-from gateway.node.latest import LatestChannel
-from gateway.node.streams import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK, TURN_PUBLICATIONS
-from tests.node.site import Site, make_node
-from tests.node.world import KEPT, ROOM, Reader, World
+from gateway.messages import Channel, HistoryQuery, Joined, Latest, Position, Publication, Retention
+from gateway.node import tracked
+from gateway.node.latest_channel import LatestChannel
+from gateway.node.stream import Stream
+from gateway.node.tracker import IDLE_INTERVAL, LOOK_INTERVAL, READS, TICK, TURN_PUBLICATIONS
+from tests.node.site import Site
+from tests.node.world import KEPT, ROOM, Reader, World, spec
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_an_idle_channel_is_compared_with_its_stream(world: World) -> None:
     assert reader.got == [1, 2]
     reader.leave()
     world.scheduler.advance(2 * IDLE_INTERVAL)
-    assert world.node.streams.find(ROOM) is None
+    assert world.messaging.tracker.find(ROOM) is None
 
 
 def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +70,9 @@ def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.Mo
     readers = [Reader(world, number) for number in range(200)]
     for index, reader in enumerate(readers):
         since = Position(index % 2, world.top.epoch)
-        reader.joiner = world.node.streams.join(ROOM, KEPT, since, reader.changed, cache=False)
-        world.node.acquire(ROOM, lambda error: None)
+        reader.joiner = world.messaging.tracker.join(spec(), since, reader.changed)
+        assert reader.joiner is not None
+        world.messaging.acquire(ROOM, lambda error: None)
         reader.joiner.start()
     world.scheduler.turn()
     assert len(asked) == 2
@@ -81,7 +82,7 @@ def test_the_same_reads_of_one_turn_are_one(world: World, monkeypatch: pytest.Mo
     world.scheduler.run()
     asked.clear()
     for channel in other:
-        world.node.streams.read(channel, KEPT, HistoryQuery(1), lambda outcome: None)
+        world.messaging.tracker.read(channel, KEPT, HistoryQuery(1), lambda outcome: None)
     world.scheduler.run()
     assert len(asked) == READS
     world.broker.release()
@@ -95,21 +96,21 @@ def test_any_number_of_reads_may_fail_at_once(world: World) -> None:
     outcomes: list[object] = []
     world.broker.hold = True
     for number in range(5000):
-        world.node.streams.read(Channel("default", f"kept:{number}"), KEPT, HistoryQuery(1), outcomes.append)
+        world.messaging.tracker.read(Channel("default", f"kept:{number}"), KEPT, HistoryQuery(1), outcomes.append)
     world.scheduler.run()
     world.reads_fail = True
     world.broker.release()
     world.scheduler.run()
     assert len(outcomes) == 5000
     world.reads_fail = world.broker.hold = False
-    world.node.streams.read(ROOM, KEPT, HistoryQuery(1), outcomes.append)
+    world.messaging.tracker.read(ROOM, KEPT, HistoryQuery(1), outcomes.append)
     world.scheduler.run()
     assert len(outcomes) == 5001
 
 
 def test_more_than_can_be_kept_meanwhile_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read takes long while much arrives."""
-    monkeypatch.setattr(module, "RECENT_LIMIT", 3)
+    monkeypatch.setattr(tracked, "RECENT_LIMIT", 3)
     early = world.reader().come()
     world.publish(2)
     world.deliver()
@@ -125,14 +126,14 @@ def test_more_than_can_be_kept_meanwhile_is_read_again(world: World, monkeypatch
 
 def test_small_publications_take_memory_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept during a read is bounded by what it takes, not by what it says."""
-    monkeypatch.setattr(module, "RECENT_LIMIT", 3 * OVERHEAD)
+    monkeypatch.setattr(tracked, "RECENT_LIMIT", 3 * OVERHEAD)
     early = world.reader().come()
     world.broker.hold = True
     late = world.reader().come(Position(0, world.top.epoch))
     world.publish(10)
     world.deliver()
-    stream = world.node.streams.find(ROOM)
-    assert isinstance(stream, module.Stream)
+    stream = world.messaging.tracker.find(ROOM)
+    assert isinstance(stream, Stream)
     assert len(stream._recent) <= 3
     world.broker.hold = False
     world.broker.release()
@@ -148,7 +149,7 @@ def test_one_completion_that_fails_does_not_harm_the_others(world: World) -> Non
         raise RuntimeError("a fault")
 
     for done in (failing, got.append):
-        world.node.streams.read(ROOM, KEPT, HistoryQuery(), done)
+        world.messaging.tracker.read(ROOM, KEPT, HistoryQuery(), done)
     world.scheduler.run()
     assert len(got) == 1
 
@@ -158,7 +159,9 @@ def test_reads_of_latest_values_take_their_turn_like_others(world: World) -> Non
     asked: list[Channel] = []
     world.broker.values = lambda channel, latest, done: asked.append(channel)  # type: ignore[method-assign]
     for number in range(READS + 10):
-        world.node.streams.values(Channel("default", f"{number}"), Latest("key", 10, 60, 1.0), lambda outcome: None)
+        world.messaging.tracker.values(
+            Channel("default", f"{number}"), Latest("key", 10, 60, 1.0), lambda outcome: None
+        )
     world.scheduler.run()
     assert len(asked) == READS
 
@@ -166,7 +169,7 @@ def test_reads_of_latest_values_take_their_turn_like_others(world: World) -> Non
 def test_idle_channels_are_looked_at_a_few_at_a_time() -> None:
     """Each has its turn within the interval; the loop is not held, however many there are."""
     site = Site()
-    node = make_node(site, ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")}))
+    site.assemble(ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")}))
     asked: list[Channel] = []
 
     def compare(standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
@@ -175,7 +178,9 @@ def test_idle_channels_are_looked_at_a_few_at_a_time() -> None:
     site.broker.compare = compare  # type: ignore[method-assign]
     channels = [Channel("default", f"kept:{number}") for number in range(3000)]
     for channel in channels:
-        node.streams.join(channel, KEPT, None, lambda error: None, cache=False).start()
+        joiner = site.messaging.tracker.join(spec(channel), None, lambda error: None)
+        assert joiner is not None
+        joiner.start()
     # The first tick, and the first round: what has just come is not idle.
     site.scheduler.advance(2.5 * IDLE_INTERVAL)
     asked.clear()
@@ -194,18 +199,15 @@ class Crowd(Site):
     def __init__(self, delivery: str, count: int) -> None:
         super().__init__()
         namespace = NamespaceSettings.model_validate({"delivery": delivery})
-        self.node = make_node(self, ServerSettings(namespaces={"kept": namespace}))
+        self.assemble(ServerSettings(namespaces={"kept": namespace}))
         self.reads = 0
         self.broker.read = self._counting(self.broker.read)  # type: ignore[method-assign]
         self.broker.values = self._counting(self.broker.values)  # type: ignore[method-assign]
         for number in range(count):
             channel = Channel("default", f"kept:{number}")
-            self.node.acquire(channel, lambda error: None)
-            if delivery == "latest":
-                latest = Latest(tag="key", keys=1_000, ttl=60, interval=1.0)
-                self.node.streams.join_latest(channel, latest, 1.0, lambda error: None)
-            else:
-                self.node.streams.join(channel, KEPT, None, lambda error: None, cache=False)
+            self.messaging.acquire(channel, lambda error: None)
+            latest = Latest(tag="key", keys=1_000, ttl=60, interval=1.0) if delivery == "latest" else None
+            self.messaging.tracker.join(spec(channel)._replace(latest=latest), None, lambda error: None)
         self.scheduler.run()
 
     def _counting(self, read: Callable[..., None]) -> Callable[..., None]:
@@ -232,7 +234,7 @@ def test_while_there_is_no_broker_nobody_asks_again_and_again(delivery: str, cap
     crowd = Crowd(delivery, channels)
     crowd.broker.up = False
     for number in range(channels):
-        stream = crowd.node.streams.find(Channel("default", f"kept:{number}"))
+        stream = crowd.messaging.tracker.find(Channel("default", f"kept:{number}"))
         assert stream is not None
         stream.check()
     assert max(crowd.turns()) <= READS
@@ -254,7 +256,7 @@ def test_what_a_broker_refuses_at_once_is_spread_over_turns() -> None:
     crowd = Crowd("recoverable", 5 * READS)
     crowd.broker.hold = True
     for number in range(5 * READS):
-        stream = crowd.node.streams.find(Channel("default", f"kept:{number}"))
+        stream = crowd.messaging.tracker.find(Channel("default", f"kept:{number}"))
         assert stream is not None
         stream.check()
     assert sum(crowd.turns()) == READS
@@ -268,7 +270,7 @@ def test_old_values_of_a_channel_that_is_never_quiet_are_forgotten() -> None:
     """One key is written all the time, others once: the node asks the broker what is left."""
     crowd = Crowd("latest", 1)
     channel = Channel("default", "kept:0")
-    stream = crowd.node.streams.find(channel)
+    stream = crowd.messaging.tracker.find(channel)
     assert isinstance(stream, LatestChannel)
     latest = stream.latest
     for second in range(int(2 * IDLE_INTERVAL + latest.ttl)):
@@ -289,7 +291,7 @@ def test_what_many_reads_brought_is_handed_over_in_turns(world: World) -> None:
     world.broker.hold = True
     for number in range(50):
         query = HistoryQuery(100 + number)
-        world.node.streams.read(ROOM, KEPT, query, lambda outcome, number=number: answered.append(number))  # type: ignore[misc]
+        world.messaging.tracker.read(ROOM, KEPT, query, lambda outcome, number=number: answered.append(number))  # type: ignore[misc]
     world.scheduler.run()
     world.broker.release()
     a_turn = -(-TURN_PUBLICATIONS // (KEPT.size + 1))

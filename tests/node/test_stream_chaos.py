@@ -80,7 +80,7 @@ class Chaos:
         self.world.node.on_gap([ROOM])
 
     def remember(self) -> None:
-        stream = self.world.node.streams.find(ROOM)
+        stream = self.world.messaging.tracker.find(ROOM)
         if isinstance(stream, Stream) and stream.live and stream.position is not None:
             self.positions.append((stream.position, self.world.number_at(stream.position)))
 

@@ -1,21 +1,30 @@
 """A node with one channel that has history, whose bus and stream the test holds."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from gateway.broker.base import HistoryDone
+from gateway.channels import Channels, ChannelSpec
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.epochs import continues
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, BrokerUnavailable, RequestError
 from gateway.hub.encoder import Encoder
-from gateway.messages import Channel, HistoryQuery, Position, Publication, Retention
-from gateway.node.joiner import Joined, Joiner
+from gateway.messages import Channel, HistoryQuery, Joined, Position, Publication, Retention
+from gateway.node.tracked import Joiner
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
 from tests.fakes import PlainFraming
-from tests.node.site import FakeClient, Site, make_node
+from tests.node.site import FakeClient, Site
 
 ROOM = Channel("default", "kept:room")
 KEPT = Retention(size=50, ttl=300, meta_ttl=3000)
+
+
+def spec(channel: Channel = ROOM, *, cache: bool = False) -> ChannelSpec:
+    """What the name of such a channel means."""
+    recovery: Literal["stream", "cache"] = "cache" if cache else "stream"
+    kept = NamespaceSettings(delivery="recoverable", recovery=recovery)
+    return Channels(ServerSettings(namespaces={"kept": kept})).resolve(*channel)._replace(history=KEPT)
 
 
 def _words(messages: Sequence[Message]) -> bytes:
@@ -32,7 +41,7 @@ class Reader(FakeClient):
         self.joined: Joined | None = None
         self.failed: RequestError | None = None
         self.gaps = 0
-        self.joiner: Joiner | None = None
+        self.joiner: Joiner[Any] | None = None
         self.encoder: Encoder | None = None
 
     def come(self, since: Position | None = None, *, cache: bool = False) -> "Reader":
@@ -40,10 +49,11 @@ class Reader(FakeClient):
 
         def acquired(error: RequestError | None) -> None:
             assert error is None
-            self.joiner = self.world.node.streams.join(ROOM, KEPT, since, self.changed, cache=cache)
+            self.joiner = self.world.messaging.prepare_join(spec(cache=cache), since, self.changed, interval=None)
+            assert self.joiner is not None
             self.joiner.start()
 
-        self.world.node.acquire(ROOM, acquired)
+        self.world.messaging.acquire(ROOM, acquired)
         self.world.scheduler.turn()
         return self
 
@@ -51,13 +61,13 @@ class Reader(FakeClient):
         joiner, self.joiner = self.joiner, None
         if error is not None:
             self.failed = error
-            self.world.node.release(ROOM)
+            self.world.messaging.release(ROOM)
             return
         assert joiner is not None
         self.joined = joiner.finish()
         self.got += [int(each.data) for each in self.joined.publications]
         self.encoder = self.world.encoder
-        self.world.node.join(ROOM, ROOM, self, self.encoder, self.write)
+        self.world.messaging.join(ROOM, ROOM, self, self.encoder, self.write)
 
     def write(self, block: bytes) -> None:
         self.got += map(int, block.split())
@@ -72,12 +82,12 @@ class Reader(FakeClient):
 
     def leave(self) -> None:
         if self.encoder is not None:
-            self.world.node.leave(ROOM, ROOM, self, self.encoder)
+            self.world.messaging.leave(ROOM, ROOM, self, self.encoder)
             self.encoder = None
         elif self.joiner is not None:
             joiner, self.joiner = self.joiner, None
             joiner.cancel()
-            self.world.node.release(ROOM)
+            self.world.messaging.release(ROOM)
 
 
 class World(Site):
@@ -86,7 +96,7 @@ class World(Site):
     def __init__(self) -> None:
         super().__init__()
         settings = ServerSettings(namespaces={"kept": NamespaceSettings(delivery="recoverable")})
-        self.node = make_node(self, settings, max_publications=20, max_bytes=10_000)
+        self.assemble(settings, max_publications=20, max_bytes=10_000)
         self.broker.receiver = self.node
         self.encoder = Encoder(PlainProtocol(), PlainFraming(_words, b"p"))
         self.bus: list[Publication] = []

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.identity import Grant, Identity, TokenDone
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import Grant, Identity, TokenDone, TokenVerifier
+from gateway.auth.tokens import TokenVerifier
 from gateway.broker.presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
@@ -18,7 +19,7 @@ from gateway.hub.encoder import Encoder
 from gateway.log import Refusals
 from gateway.messages import DEFAULT_APP, Channel, Publication, Request
 from gateway.metrics import Metrics
-from gateway.node.node import Node
+from gateway.node.administration import Profile
 from gateway.protocols.base import Message
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
@@ -27,7 +28,7 @@ from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.tokens import connection_token, subscription_token
-from tests.fakes import DictRegistry, ManualBroker, ManualScheduler, PlainFraming, RecordingTransport
+from tests.fakes import Assembly, DictRegistry, ManualBroker, ManualScheduler, PlainFraming, RecordingTransport
 
 SECRET = "a secret that only tests know, 32+"
 
@@ -127,12 +128,12 @@ class World:
         self.registry = DictRegistry()
         revocations = Revocations(self.scheduler.time)
         channels = Channels(self.settings)
-        self.node = Node(
-            NodeId("node-uid"),
-            "node-name",
+        self.presence = MemoryPresence(lambda channel, event: self.node.on_events(channel, [event]), self.metrics)
+        assembly = Assembly(
+            Profile(NodeId("node-uid"), "node-name"),
             broker=self.broker,
             registry=self.registry,
-            presence=MemoryPresence(lambda channel, event: self.node.on_events(channel, [event]), self.metrics),
+            presence=self.presence,
             channels=channels,
             revocations=revocations,
             scheduler=self.scheduler,
@@ -140,12 +141,15 @@ class World:
             max_publications=self.settings.limits.history,
             max_bytes=self.settings.limits.outbox // 2,
         )
+        self.node, self.messaging, self.clients = assembly.node, assembly.messaging, assembly.clients
         self.broker.receiver = self.node
         self.verifier = LateVerifier(self.settings.auth, revocations, self.scheduler.time)
         guard = Guard(self.metrics.faults, self.scheduler.now)
-        self.services = SessionServices(
+        self.services = SessionServices[Session](
             app=DEFAULT_APP,
-            node=self.node,
+            node_name="node-name",
+            clients=self.clients,
+            messaging=self.messaging,
             channels=channels,
             verifier=self.verifier,
             limits=self.settings.limits,
@@ -153,6 +157,7 @@ class World:
             anonymous=self.settings.auth.anonymous,
             wheel=TimingWheel(self.scheduler, guard),
             scheduler=self.scheduler,
+            corks=self.messaging.hub.corks,
             metrics=self.metrics,
             guard=guard,
             refusals=Refusals(clock=self.scheduler.now),

@@ -28,7 +28,7 @@ def test_an_anonymous_client_is_welcomed(world: World) -> None:
         },
     }
     assert client.transport.is_authenticated
-    assert len(world.node.clients) == 1
+    assert len(world.clients) == 1
 
 
 def test_without_a_token_nobody_connects_by_default(make_world: MakeWorld) -> None:
@@ -45,7 +45,7 @@ def test_a_token_says_who_the_client_is_and_when_it_expires(world: World) -> Non
     assert reply["connect"]["expires"] is True
     assert reply["connect"]["ttl"] == 60
     assert client.session.user == User("default", "ann")
-    assert world.node.clients.connections(User("default", "ann")) == 1
+    assert world.clients.connections(User("default", "ann")) == 1
 
 
 def test_an_expired_token_is_answered_so_that_the_client_fetches_another(world: World) -> None:
@@ -57,7 +57,7 @@ def test_an_expired_token_is_answered_so_that_the_client_fetches_another(world: 
     assert client.closed_with() is None
     world.scheduler.advance(REFUSED_DELAY + 1)
     assert client.closed_with() == errors.CONNECTION_CLOSED
-    assert len(world.node.clients) == 0
+    assert len(world.clients) == 0
 
 
 def test_after_a_refused_connect_nothing_else_is_served(world: World) -> None:
@@ -113,7 +113,7 @@ def test_the_limit_of_connections_per_user(make_world: MakeWorld) -> None:
     second = world.open()
     second.send({"id": 1, "connect": {"token": world.token("ann")}})
     assert second.closed_with() == errors.CONNECTION_LIMIT
-    assert world.node.clients.connections(User("default", "ann")) == 1
+    assert world.clients.connections(User("default", "ann")) == 1
     world.connect("bob")
     world.connect()
     world.connect()
@@ -194,7 +194,7 @@ def test_a_client_that_leaves_while_it_connects_leaves_nothing_behind(make_world
     for complete in held[1:]:
         complete()
     assert world.broker.subscribed == set()
-    assert len(world.node.clients) == 0
+    assert len(world.clients) == 0
     assert client.got() == []
 
 
@@ -204,7 +204,7 @@ def test_a_server_side_subscription_that_fails_closes_to_reconnect(make_world: M
     world.broker.up = False
     client.send({"id": 1, "connect": {"token": world.token("ann")}})
     assert client.closed_with() == errors.SERVER_ERROR
-    assert len(world.node.clients) == 0
+    assert len(world.clients) == 0
 
 
 def test_a_token_for_an_unknown_namespace_is_told(world: World) -> None:

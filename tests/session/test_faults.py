@@ -190,7 +190,7 @@ def test_a_request_that_waits_for_a_slow_broker_does_not_end_it(world: World) ->
 def test_a_subscription_that_cannot_be_left_keeps_no_socket_open(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     client = world.subscriber("one", "two")
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.node), "leave", lambda *arguments: 1 / 0)
+        patch.setattr(type(world.messaging), "leave", lambda *arguments: 1 / 0)
         client.session.disconnect(errors.FORCE_DISCONNECT)
     assert client.closed_with() == errors.FORCE_DISCONNECT
     assert world.metrics.faults.values == {"leave": 2}

@@ -158,9 +158,9 @@ def test_nothing_is_left_behind(steps: list[tuple[str, str]]) -> None:
     journey.client.session.closed(1006, "")
     journey.settle()
     assert world.broker.subscribed == set()
-    assert len(world.node.clients) == 0
-    assert world.node.hub.num_subscriptions == 0
+    assert len(world.clients) == 0
+    assert world.messaging.hub.num_subscriptions == 0
     assert not world.services.outboxes
     assert all(count == 0 for count in world.registry.occupancy.values())
-    world.node.acquire(Channel("default", "news"), lambda error: None)
+    world.messaging.acquire(Channel("default", "news"), lambda error: None)
     assert world.broker.subscribed == {Channel("default", "news")}

@@ -134,7 +134,7 @@ def test_a_client_that_leaves_while_its_token_is_judged_leaves_nothing_behind(wo
     world.verifier.release()
     assert client.got() == []
     assert client.session.subs == {}
-    assert len(world.node.clients) == 0
+    assert len(world.clients) == 0
     assert world.broker.subscribed == set()
 
 
@@ -145,7 +145,7 @@ def test_a_silent_endpoint_does_not_keep_a_connection_that_never_authenticates(w
     world.scheduler.advance(26)
     assert client.closed_with() == errors.STALE
     world.verifier.release()
-    assert len(world.node.clients) == 0
+    assert len(world.clients) == 0
 
 
 def test_a_grant_that_is_revoked_while_it_is_judged(world: World) -> None:

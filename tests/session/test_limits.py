@@ -132,6 +132,6 @@ def test_users_who_left_are_forgotten_once_they_have_a_whole_share(make_world: M
         client.send(*subscribes(1, 3))
         client.session.closed(1000, "")
         world.scheduler.advance(1.1)
-    assert len(world.node.clients._left) <= 3
+    assert len(world.clients._left) <= 3
     again = world.connect("first")
     assert again.session.share is first.session.share

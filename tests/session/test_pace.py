@@ -228,7 +228,7 @@ def test_an_excluded_connection_does_not_get_it_by_recovery(kept: World) -> None
     room = Channel("default", "kept:a")
     for exclude in (client.session.client, ""):
         publication = Publication(room, b'"x"', time=1, exclude_client=exclude)
-        kept.node.publish(publication, PublishOptions(history=KEPT), lambda outcome: None)
+        kept.messaging.publish(publication, PublishOptions(history=KEPT), lambda outcome: None)
     kept.scheduler.run()
     assert len(client.got()) == 1
     client.send({"id": 5, "unsubscribe": {"channel": "kept:a"}})
@@ -247,7 +247,7 @@ def test_the_position_goes_on_where_all_that_was_missed_is_left_out(kept: World)
     room = Channel("default", "kept:a")
     for _ in range(3):
         publication = Publication(room, b'"x"', time=1, exclude_client=client.session.client)
-        kept.node.publish(publication, PublishOptions(history=KEPT), lambda outcome: None)
+        kept.messaging.publish(publication, PublishOptions(history=KEPT), lambda outcome: None)
     kept.scheduler.run()
     epoch = kept.broker.streams.top(room).epoch
     (reply,) = client.send(*recovering({"kept:a": epoch})) or client.got()
@@ -280,7 +280,7 @@ def test_members_are_paced_by_their_bytes(kept: World) -> None:
     """Few of them may bring much."""
     for number in range(8):
         info = ClientInfo("user", f"client{number}", b'"%b"' % (b"x" * SIZE))
-        kept.node.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
+        kept.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
     client = kept.connect()
     client.send({"id": 2, "presence": {"channel": "hall:a"}})
     kept.scheduler.turn()
@@ -294,7 +294,7 @@ def test_members_who_tell_too_much_of_themselves_are_no_answer(kept: World) -> N
     most = kept.settings.limits.outbox // 2
     for number in range(most // SIZE + 1):
         info = ClientInfo("user", f"client{number}", b'"%b"' % (b"x" * SIZE))
-        kept.node.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
+        kept.presence.enter(Channel("default", "hall:a"), info, PresenceRules())
     client = kept.connect()
     (reply,) = client.send({"id": 2, "presence": {"channel": "hall:a"}})
     assert reply["error"]["code"] == errors.LIMIT_EXCEEDED.code

@@ -129,7 +129,7 @@ def test_an_error_of_ours_closes_to_reconnect(world: World, monkeypatch: pytest.
     def broken(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(world.node, "publish", broken)
+    monkeypatch.setattr(world.messaging, "publish", broken)
     client.send(publish("news"))
     assert client.closed_with() == errors.SERVER_ERROR
 

@@ -197,7 +197,7 @@ def test_a_plain_client_unsubscribed_from_all_while_connecting(make_world: MakeW
     let_go(world)
     assert client.closed_with() == errors.FORCE_DISCONNECT
     assert world.broker.subscribed == set()
-    assert len(world.node.clients) == 0
+    assert len(world.clients) == 0
 
 
 def test_a_subscription_that_expires_before_it_is_ready(make_world: MakeWorld) -> None:
@@ -257,7 +257,7 @@ def test_thrown_out_while_connecting(world: World, message: DisconnectUser | Rev
     let_go(world)
     assert client.got() == []
     assert world.broker.subscribed == set()
-    assert world.node.clients.connections(User("default", "ann")) == 0
+    assert world.clients.connections(User("default", "ann")) == 0
 
 
 def test_a_grant_that_is_revoked_before_its_subscription_is_ready(world: World) -> None:
@@ -322,4 +322,4 @@ def test_a_server_that_ends_while_things_are_under_way(world: World) -> None:
     let_go(world)
     assert [client.closed_with() for client in clients] == [errors.SHUTDOWN, errors.SHUTDOWN]
     assert world.broker.subscribed == set()
-    assert world.node.hub.num_subscriptions == 0
+    assert world.messaging.hub.num_subscriptions == 0

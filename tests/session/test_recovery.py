@@ -168,7 +168,7 @@ def test_an_outage_is_a_temporary_error(world: World) -> None:
     client = world.connect()
     (reply,) = client.send({"id": 3, "subscribe": {"channel": "kept:a", "recover": True, "offset": 0, "epoch": "x"}})
     assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
-    assert world.node.hub.count(Channel("default", "kept:a")) == 1
+    assert world.messaging.hub.count(Channel("default", "kept:a")) == 1
 
 
 def test_unsubscribing_on_the_way_in(world: World) -> None:
@@ -184,7 +184,7 @@ def test_unsubscribing_on_the_way_in(world: World) -> None:
     world.broker.release()
     world.scheduler.run()
     assert world.broker.subscribed == set()
-    assert world.node.streams.find(Channel("default", "kept:a")) is None
+    assert world.messaging.tracker.find(Channel("default", "kept:a")) is None
 
 
 # The server's subscriptions
@@ -385,7 +385,7 @@ def test_latest_values_come_with_the_reply(world: World) -> None:
     world.scheduler.run()
     assert [push["push"]["pub"]["data"] for push in client.got()] == [3]
     client.session.closed(1000, "")
-    assert world.node.streams.find(Channel("default", "dash:a")) is None
+    assert world.messaging.tracker.find(Channel("default", "dash:a")) is None
 
 
 def test_differences_are_agreed_on(world: World) -> None:

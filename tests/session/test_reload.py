@@ -67,10 +67,10 @@ def test_who_was_present_leaves_whatever_the_rules_are_by_now() -> None:
     after = world.subscriber("chat:room", user="bob")
     change(world)
     counted: list[Any] = []
-    world.node.presence.counts(ROOM, counted.append)
+    world.presence.counts(ROOM, counted.append)
     before.session.closed(1006, "")
     after.session.closed(1006, "")
-    world.node.presence.counts(ROOM, counted.append)
+    world.presence.counts(ROOM, counted.append)
     assert [tuple(counts) for counts in counted] == [(1, 1), (0, 0)]
 
 
@@ -172,7 +172,7 @@ def test_a_stream_that_becomes_shorter() -> None:
     change(world, delivery="recoverable", history_size=2, allow_publish=["client"])
     spec = world.services.channels.resolve("default", "chat:room")
     for number in range(5):
-        world.node.publish(Publication(ROOM, b"%d" % number), spec.publishing, lambda outcome: None)
+        world.messaging.publish(Publication(ROOM, b"%d" % number), spec.publishing, lambda outcome: None)
         world.scheduler.turn()
     assert [line["push"]["pub"]["offset"] for line in client.got()] == [1, 2, 3, 4, 5]
     for offset, recovered in ((3, True), (1, False)):

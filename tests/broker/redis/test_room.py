@@ -21,7 +21,7 @@ from gateway.messages import (
     PublishOptions,
     Retention,
 )
-from gateway.node.recovery import Failure, merge
+from gateway.node.merge import Failure, merge
 from tests.broker.members import PATIENCE, Member, redis_member
 from tests.broker.redis.nodes import ROOM, settings, two
 from tests.servers import ValkeyServer

@@ -6,18 +6,29 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from math import ceil
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from gateway.broker.base import Broker, Standing
+from gateway.broker.base import Broker, HistoryDone, Standing
+from gateway.channels import ChannelSpec
 from gateway.errors import INTERNAL, RequestError
 from gateway.guard import Guard
 from gateway.hub.budget import Holder
 from gateway.log import LogLimit
-from gateway.messages import Channel, Event, HistoryPage, HistoryQuery, Latest, Position, Publication, Retention
+from gateway.messages import (
+    Channel,
+    Destination,
+    Event,
+    HistoryPage,
+    HistoryQuery,
+    Latest,
+    Position,
+    Publication,
+    Retention,
+)
 from gateway.metrics import Metrics
-from gateway.node.joiner import Changed, Joiner, PageDone
-from gateway.node.latest import LatestChannel, LatestJoiner
+from gateway.node.latest_channel import LatestChannel
 from gateway.node.stream import Stream
+from gateway.node.tracked import Changed, Joiner, TrackedChannel
 from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -42,8 +53,8 @@ def _nothing() -> None:
 class _Read(NamedTuple):
     """All who wait for the same read."""
 
-    start: Callable[[PageDone], None]
-    done: list[PageDone]
+    start: Callable[[HistoryDone], None]
+    done: list[HistoryDone]
     issued: list[Callable[[], None]]
 
 
@@ -51,7 +62,7 @@ def _is_positioned(event: Event) -> bool:
     return event.offset > 0
 
 
-class Streams:
+class Tracker:
     """Makes and forgets them, reads for them, and looks after those on which nothing happens."""
 
     def __init__(
@@ -61,10 +72,10 @@ class Streams:
         metrics: Metrics,
         guard: Guard,
         *,
-        deliver: Callable[[Channel, Sequence[Event]], bool],
-        is_busy: Callable[[Channel], bool],
-        count: Callable[[Channel], int],
-        tell: Callable[[Channel, Callable[[], None]], None],
+        deliver: Callable[[Destination, Sequence[Event]], bool],
+        is_busy: Callable[[Destination], bool],
+        count: Callable[[Destination], int],
+        tell: Callable[[Destination, Callable[[], None]], None],
         max_publications: int,
         max_bytes: int,
     ) -> None:
@@ -80,7 +91,7 @@ class Streams:
         self._broker = broker
         self.max_publications = max_publications
         self.max_bytes = max_bytes
-        self._streams: dict[Channel, Stream | LatestChannel] = {}
+        self._tracked: dict[Channel, TrackedChannel] = {}
         # Reads under way, and those that wait; who asks for what already waits gets the answer of that.
         self._reads = 0
         # (Ordered: a dict looks for its first entry behind all that were removed, which many thousands may have been.)
@@ -95,74 +106,55 @@ class Streams:
         self._room = TURN_PUBLICATIONS
         self._turn_scheduled = False
         # In the order in which they are looked at.
-        self._idle: deque[Stream | LatestChannel] = deque()
+        self._idle: deque[TrackedChannel] = deque()
         self._ticking = False
 
-    def find(self, channel: Channel) -> Stream | LatestChannel | None:
-        return self._streams.get(channel)
+    def find(self, channel: Channel) -> TrackedChannel | None:
+        return self._tracked.get(channel)
 
     def join(
-        self,
-        channel: Channel,
-        history: Retention,
-        since: Position | None,
-        changed: Changed,
-        *,
-        cache: bool,
-    ) -> Joiner:
-        """As Stream.join. The channel is acquired by now."""
-        stream = self._streams.get(channel)
-        if not isinstance(stream, Stream):
-            stream = Stream(channel, history, self)
-            self._add(channel, stream)
-        # A reload may have changed it.
-        stream.history = history
-        return stream.join(since, cache=cache, changed=changed)
+        self, spec: ChannelSpec, since: Position | None, changed: Changed, *, interval: float | None = None
+    ) -> Joiner[Any] | None:
+        """As Messaging.prepare_join."""
+        tracked = self._tracked.get(spec.channel)
+        if tracked is None:
+            if spec.latest is not None:
+                tracked = LatestChannel(spec.channel, spec.latest, self)
+            elif spec.history is not None:
+                tracked = Stream(spec.channel, spec.history, self)
+            else:
+                return None
+            self._add(tracked)
+        return tracked.join(spec, since, changed, interval=interval)
 
-    def join_latest(
-        self,
-        channel: Channel,
-        latest: Latest,
-        interval: float,
-        changed: Changed,
-    ) -> LatestJoiner:
-        """As LatestChannel.join. The channel is acquired by now."""
-        stream = self._streams.get(channel)
-        if not isinstance(stream, LatestChannel):
-            stream = LatestChannel(channel, latest, self)
-            self._add(channel, stream)
-        # A reload may have changed it.
-        stream.latest = latest
-        return stream.join(interval, changed)
-
-    def _add(self, channel: Channel, stream: Stream | LatestChannel) -> None:
-        self._streams[channel] = stream
-        self._idle.append(stream)
+    def _add(self, tracked: TrackedChannel) -> None:
+        self._tracked[tracked.channel] = tracked
+        self._idle.append(tracked)
         if not self._ticking:
             self._ticking = True
             self._tick_later()
 
     def forget(self, channel: Channel) -> None:
         """Nobody has joined the channel any more; it goes unless somebody is about to join."""
-        stream = self._streams.get(channel)
-        if stream is not None and not stream.is_used:
-            del self._streams[channel]
+        tracked = self._tracked.get(channel)
+        if tracked is not None and not tracked.is_used:
+            del self._tracked[channel]
             self._stranded.pop(channel, None)
-            stream.close()
+            tracked.close()
 
-    def receive(self, stream: Stream | LatestChannel, events: Sequence[Event]) -> None:
+    def receive(self, tracked: TrackedChannel, events: Sequence[Event]) -> None:
         """What the bus brought. What has no position passes by the stream."""
         if all(map(_is_positioned, events)):
-            stream.receive(cast(Sequence[Publication], events))
+            tracked.receive(cast(Sequence[Publication], events))
             return
         for positioned, group in groupby(events, key=_is_positioned):
             if positioned:
-                stream.receive(cast(Sequence[Publication], tuple(group)))
+                tracked.receive(cast(Sequence[Publication], tuple(group)))
             else:
-                stream.pass_on(tuple(group))
+                tracked.pass_on(tuple(group))
 
-    def values(self, channel: Channel, latest: Latest, done: PageDone) -> None:
-        """As in the surroundings of a LatestChannel."""
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
+        """As in Surroundings."""
         self._wait((channel, latest), partial(self._broker.values, channel, latest), done)
 
     def read(
@@ -170,7 +162,7 @@ class Streams:
         channel: Channel,
         history: Retention,
         query: HistoryQuery,
-        done: PageDone,
+        done: HistoryDone,
         issued: Callable[[], None] = _nothing,
     ) -> None:
         """As in Surroundings."""
@@ -179,8 +171,8 @@ class Streams:
     def _wait(
         self,
         key: tuple[Channel, HistoryQuery | Latest],
-        start: Callable[[PageDone], None],
-        done: PageDone,
+        start: Callable[[HistoryDone], None],
+        done: HistoryDone,
         issued: Callable[[], None] = _nothing,
     ) -> None:
         read = self._waiting.setdefault(key, _Read(start, [], []))
@@ -242,7 +234,7 @@ class Streams:
     def _try_again(self, channel: Channel, again: Callable[[], None]) -> None:
         if self._broker.health().ok:
             again()
-        elif channel in self._streams:
+        elif channel in self._tracked:
             self._stranded[channel] = again
             self._look_later(LOOK_INTERVAL)
 
@@ -263,32 +255,28 @@ class Streams:
         self._look_later(0.0)
 
     def _stands_elsewhere(self, standing: Standing) -> None:
-        stream = self._streams.get(standing.channel)
-        if isinstance(stream, Stream) and stream.position == standing.position:
-            stream.check()
+        tracked = self._tracked.get(standing.channel)
+        if tracked is not None and tracked.position == standing.position:
+            tracked.check()
 
     def _tick_later(self) -> None:
         self.scheduler.call_later(max(IDLE_INTERVAL / len(self._idle), TICK), self._tick)
 
     def _tick(self) -> None:
-        """A share of all streams, so that each has its turn within the interval."""
+        """A share of all, so that each has its turn within the interval."""
         quiet: list[Standing] = []
         for _ in range(ceil(len(self._idle) * TICK / IDLE_INTERVAL)):
-            stream = self._idle.popleft()
-            if self._streams.get(stream.channel) is not stream:
+            tracked = self._idle.popleft()
+            if self._tracked.get(tracked.channel) is not tracked:
                 continue
-            self._idle.append(stream)
-            active, stream.active = stream.active, False
-            if isinstance(stream, LatestChannel):
-                # That something came says nothing of the age of the other values.
-                if not active or stream.is_aging:
-                    self.guard.call("check", stream.channel.name, stream.check)
-            elif active:
+            self._idle.append(tracked)
+            try:
+                standing = tracked.look()
+            except Exception:
+                self.guard.failed("check", tracked.channel.name)
                 continue
-            elif stream.is_aging:
-                self.guard.call("check", stream.channel.name, stream.check)
-            elif stream.live and stream.position is not None:
-                quiet.append(Standing(stream.channel, stream.history, stream.position))
+            if standing is not None:
+                quiet.append(standing)
         if quiet:
             self.guard.call("check", "", self._broker.compare, quiet, self._stands_elsewhere)
         self._ticking = bool(self._idle)

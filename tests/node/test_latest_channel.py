@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from gateway.broker.base import HistoryDone
+from gateway.channels import Channels
+from gateway.config.settings import ServerSettings
 from gateway.errors import INTERNAL, RequestError
 from gateway.hub.budget import Holder
 from gateway.hub.fanout import OVERHEAD
-from gateway.messages import Channel, Event, HistoryPage, Latest, Position, Publication
+from gateway.messages import Channel, Destination, Event, HistoryPage, Latest, Position, Publication
 from gateway.metrics import Metrics
-from gateway.node import latest as module
-from gateway.node.latest import LatestChannel, LatestJoiner, ValuesDone
+from gateway.node import tracked
+from gateway.node.latest_channel import MOST_WAITING, LatestChannel
+from gateway.node.tracked import Changed, Joiner
 from gateway.scheduler import Scheduler
 from tests.fakes import GUARD, ManualScheduler
 
@@ -32,32 +37,44 @@ class Around:
         self.metrics = Metrics()
         self.guard = GUARD
         self.holders: set[Holder] = set()
-        self.asked: list[ValuesDone] = []
-        self.delivered: dict[Channel, list[tuple[str, bytes]]] = {}
+        self.asked: list[HistoryDone] = []
+        self.delivered: dict[Destination, list[tuple[str, bytes]]] = {}
         self.times: list[float] = []
         self.busy = False
         # Whether what is delivered still has to be written.
         self.slow = False
         # How many of the next deliveries do not fit.
         self.full = 0
+        self.told: list[Destination] = []
+        self.max_publications = self.max_bytes = 0
 
-    def values(self, channel: Channel, latest: Latest, done: ValuesDone) -> None:
+    def read(self, *arguments: object) -> None:
+        raise NotImplementedError
+
+    def count(self, destination: Destination) -> int:
+        raise NotImplementedError
+
+    def tell(self, destination: Destination, done: Callable[[], None]) -> None:
+        self.told.append(destination)
+        done()
+
+    def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
         self.asked.append(done)
 
     def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
         self.time.call_later(delay, again)
 
-    def deliver(self, channel: Channel, events: Sequence[Event]) -> bool:
+    def deliver(self, destination: Destination, events: Sequence[Event]) -> bool:
         if self.full:
             self.full -= 1
             return False
         self.busy = self.slow
         self.times.append(self.time.now())
-        got = self.delivered.setdefault(channel, [])
+        got = self.delivered.setdefault(destination, [])
         got += [((each.tags or {}).get("key", ""), each.data) for each in events if isinstance(each, Publication)]
         return True
 
-    def is_busy(self, channel: Channel) -> bool:
+    def is_busy(self, destination: Destination) -> bool:
         return self.busy
 
     def answer(self, *publications: Publication, top: Position | RequestError) -> None:
@@ -72,9 +89,15 @@ def around() -> Around:
     return Around()
 
 
-def entered(channel: LatestChannel, interval: float = 1.0) -> tuple[LatestJoiner, list[bytes]]:
+def coming(channel: LatestChannel, interval: float, changed: Changed) -> Joiner[Any]:
+    """A subscriber on its way in."""
+    spec = Channels(ServerSettings()).resolve("default", "a")._replace(channel=DASH, latest=LATEST)
+    return channel.join(spec, None, changed, interval=interval)
+
+
+def entered(channel: LatestChannel, interval: float = 1.0) -> tuple[Joiner[Any], list[bytes]]:
     """A subscriber that has joined, and what it got first."""
-    joiner = channel.join(interval, lambda error: None)
+    joiner = coming(channel, interval, lambda error: None)
     joiner.start()
     joined = joiner.finish()
     channel.entered(joiner.lane)
@@ -85,8 +108,8 @@ def test_who_comes_before_the_values_waits_for_them(around: Around) -> None:
     """What arrives during the read counts if it is newer; a late answer helps nobody who left."""
     channel = LatestChannel(DASH, LATEST, around)
     told: list[RequestError | None] = []
-    joiner = channel.join(1.0, told.append)
-    gone = channel.join(1.0, told.append)
+    joiner = coming(channel, 1.0, told.append)
+    gone = coming(channel, 1.0, told.append)
     joiner.start()
     gone.start()
     gone.cancel()
@@ -187,7 +210,7 @@ def test_what_waits_is_bounded_though_keys_come_and_go(around: Around) -> None:
     joiner, _ = entered(channel, 3600.0)
     channel.receive([around.now(1, "first", "1")])
     around.time.run()
-    most = module.MOST_WAITING * LATEST.keys
+    most = MOST_WAITING * LATEST.keys
     for number in range(most + 1):
         removal = Publication(DASH, b"null", offset=2 + number, epoch="e", tags={"key": f"{number}", "removed": "true"})
         channel.receive([removal])
@@ -200,7 +223,7 @@ def test_who_ends_on_the_way_in_leaves_no_lane(around: Around) -> None:
     channel = LatestChannel(DASH, LATEST, around)
     around.answer(top=Position(0, "e"))
     here, _ = entered(channel)
-    gone = channel.join(7.0, lambda error: None)
+    gone = coming(channel, 7.0, lambda error: None)
     gone.start()
     gone.finish()
     channel.receive([around.now(1, "a", "1")])
@@ -237,7 +260,7 @@ def test_a_read_that_fails_is_repeated(around: Around) -> None:
     """More and more slowly; who waits is told."""
     channel = LatestChannel(DASH, LATEST, around)
     told: list[RequestError | None] = []
-    channel.join(1.0, told.append).start()
+    coming(channel, 1.0, told.append).start()
     error = RequestError(INTERNAL)
     around.answer(top=error)
     assert told == [error]
@@ -249,6 +272,27 @@ def test_a_read_that_fails_is_repeated(around: Around) -> None:
     channel.close()
     around.time.advance(10)
     assert around.asked == []
+
+
+def test_nobody_else_reads_what_is_to_be_read_again(around: Around) -> None:
+    """A hole, or a look at the channel, asks for no read besides."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=RequestError(INTERNAL))
+    channel.check()
+    assert around.asked == []
+    around.time.advance(1)
+    assert len(around.asked) == 1
+
+
+def test_who_has_missed_something_is_told(around: Around) -> None:
+    """Those in one lane, or all of them."""
+    channel = LatestChannel(DASH, LATEST, around)
+    around.answer(top=Position(0, "e"))
+    slow, quick = (entered(channel, interval)[0].lane for interval in (2.0, 0.0))
+    channel.lose(quick)
+    assert around.told == [quick]
+    channel.lose()
+    assert around.told == [quick, slow, quick]
 
 
 def test_old_values_are_not_given_to_anybody(around: Around) -> None:
@@ -269,18 +313,18 @@ def test_what_is_written_is_not_kept_for_another_time(around: Around) -> None:
     channel.receive([around.now(1, "a", "1")])
     around.time.run()
     assert around.delivered[joiner.lane] == [("a", b"1")]
-    assert channel._lanes[joiner.lane].sent == {}
+    assert channel._paces[joiner.lane].sent == {}
 
 
 def test_it_is_used_while_somebody_is_there(around: Around) -> None:
     channel = LatestChannel(DASH, LATEST, around)
-    joiner = channel.join(1.0, lambda error: None)
+    joiner = coming(channel, 1.0, lambda error: None)
     assert channel.is_used
     around.answer(top=Position(0, "e"))
     joiner.finish()
     channel.entered(joiner.lane)
     assert (channel.is_used, channel.members) == (True, 1)
-    channel.leave(joiner.lane)
+    channel.left(joiner.lane)
     assert (channel.is_used, channel.members) == (False, 0)
 
 
@@ -314,7 +358,7 @@ def test_a_hole_during_a_read_is_filled(around: Around) -> None:
 
 def test_what_is_kept_during_a_read_is_bounded(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the limit it is read again."""
-    monkeypatch.setattr(module, "RECENT_LIMIT", 2 * OVERHEAD + 10)
+    monkeypatch.setattr(tracked, "RECENT_LIMIT", 2 * OVERHEAD + 10)
     channel = LatestChannel(DASH, LATEST, around)
     for offset in range(1, 6):
         channel.receive([around.now(offset, "a", str(offset))])

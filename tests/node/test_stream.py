@@ -7,11 +7,10 @@ import pytest
 from gateway.hub import hub
 from gateway.hub.fanout import OVERHEAD
 from gateway.hub.hub import TURN_WRITES
-from gateway.messages import Position, Publication
+from gateway.messages import Joined, Position, Publication
 from gateway.node import stream as module
-from gateway.node.joiner import Joined
-from gateway.node.recovery import agree
-from tests.node.world import KEPT, ROOM, World
+from gateway.node.merge import agree
+from tests.node.world import KEPT, ROOM, World, spec
 
 
 @pytest.fixture
@@ -145,9 +144,9 @@ def test_who_leaves_on_the_way_in_leaves_nothing(world: World) -> None:
     world.broker.hold = True
     reader = world.reader().come(Position(0, ""))
     first.leave()
-    assert world.node.streams.find(ROOM) is not None
+    assert world.messaging.tracker.find(ROOM) is not None
     reader.leave()
-    assert world.node.streams.find(ROOM) is None
+    assert world.messaging.tracker.find(ROOM) is None
     world.broker.release()
     assert (reader.joined, reader.failed) == (None, None)
 
@@ -180,7 +179,7 @@ def test_what_has_no_position_passes_by(world: World) -> None:
 def test_publications_that_the_hub_had_to_drop_are_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than may wait behind a large fan-out: subscribers are told, and recover by themselves."""
     reader = world.reader().come()
-    monkeypatch.setattr(world.node.hub, "deliver", lambda channel, events: 1)
+    monkeypatch.setattr(world.messaging.hub, "deliver", lambda channel, events: 1)
     world.publish()
     world.deliver()
     assert reader.gaps == 1
@@ -283,19 +282,22 @@ def test_a_subscriber_that_fails_on_its_way_in_does_not_harm_the_others(world: W
         raise RuntimeError("a fault")
 
     world.broker.hold = True
-    world.node.acquire(ROOM, lambda error: None)
+    world.messaging.acquire(ROOM, lambda error: None)
     world.broker.hold = False
     world.broker.release()
     world.broker.hold = True
-    bad = world.node.streams.join(ROOM, KEPT, None, fails, cache=False)
+    bad = world.messaging.tracker.join(spec(), None, fails)
+    assert bad is not None
     bad.start()
     good = world.reader()
-    good.joiner = world.node.streams.join(ROOM, KEPT, None, good.changed, cache=False)
+    good.joiner = world.messaging.tracker.join(spec(), None, good.changed)
+    assert good.joiner is not None
     good.joiner.start()
     world.broker.hold = False
     world.scheduler.run()
     world.broker.release()
     world.scheduler.run()
     assert good.joined is not None
+    assert good.joined.position is not None
     assert agree(good.joined.position, world.top, KEPT.meta_ttl)
     assert good.joined.recovered is None

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.messages import Channel, HistoryPage, Position, Publication
-from gateway.node.recovery import Failure, Merged, following, merge
+from gateway.node.merge import Failure, Merged, following, merge
 
 ROOM = Channel("default", "room")
 TTL = 600  # seconds

@@ -1,0 +1,25 @@
+"""Waiting for what is told by a call when it is done."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.errors import RequestError
+
+T = TypeVar("T")
+
+
+async def outcome(start: Callable[[Callable[[T | RequestError], None]], None]) -> T:
+    """Start something that is told when it is done, and wait for it. Raises what it ends with."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def done(result: T | RequestError) -> None:
+        if future.done():
+            return  # the waiter was cancelled
+        if isinstance(result, RequestError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    start(done)
+    return await future

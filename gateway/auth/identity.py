@@ -1,0 +1,65 @@
+"""What a token proves: who a connection is, and what lets a user into a channel."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from gateway.control import RevokeTokens
+from gateway.errors import Disconnect, RequestError
+
+
+class ServerSub(msgspec.Struct, frozen=True, gc=False):
+    """A channel that the token subscribes the connection to. JSON texts, empty for none."""
+
+    # The chan_info of the client's publications.
+    info: bytes = b""
+    # Goes to the client with the subscription.
+    data: bytes = b""
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Who a connection is."""
+
+    app: str
+    # Empty for an anonymous client.
+    user: str
+    jti: str = ""
+    # As revocations compare it: see TokenVerifier._comparable.
+    issued_at: int = 0
+    # Unix time in seconds at which the connection must be refreshed, 0 for never.
+    expire_at: int = 0
+    # A JSON text: the conn_info of the client's publications.
+    info: bytes = b""
+    subs: dict[str, ServerSub] | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """What lets a user into a channel."""
+
+    app: str
+    user: str
+    channel: str
+    # Only this connection, when not empty.
+    client: str = ""
+    # A JSON text: the chan_info of the client's publications.
+    info: bytes = b""
+    # Unix time in seconds at which the subscription must be refreshed, 0 for never.
+    expire_at: int = 0
+    jti: str = ""
+    issued_at: int = 0
+    # Seconds between two publications of a key, where only the newest counts; None: as configured.
+    latest_interval: float | None = None
+
+
+T = TypeVar("T", Identity, Grant, Identity | Grant)
+TokenDone = Callable[[T | RequestError | Disconnect], None]
+
+
+def is_meant(revoked: RevokeTokens, token: Identity | Grant) -> bool:
+    """Whether a token is among the revoked ones."""
+    if token.app != revoked.app:
+        return False
+    if revoked.jti:
+        return token.jti == revoked.jti
+    return bool(revoked.user) and token.user == revoked.user and token.issued_at <= revoked.issued_before
