@@ -55,6 +55,11 @@ class ClientInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
     chan_info: bytes = b""
 
 
+def member_footprint(member: ClientInfo) -> int:
+    """Bytes of a member in an answer, but for the punctuation."""
+    return 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """One message of a channel, the same on the bus, in the stream and on its way to every wire protocol."""
 

@@ -22,11 +22,12 @@ from websockets.sync.client import connect
 
 from gateway import log
 from gateway.app import Gateway, engine, find_token, opened, run_node
-from gateway.broker.memory import MemoryBroker, MemoryRegistry
-from gateway.broker.presence import MemoryPresence
-from gateway.broker.redis.broker import RedisBroker
-from gateway.broker.redis.presence import RedisPresence
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_presence import MemoryPresence
+from gateway.broker.memory.memory_registry import MemoryRegistry
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.broker.redis.redis_presence import RedisPresence
+from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId

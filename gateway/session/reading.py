@@ -11,7 +11,6 @@ from gateway.auth.permissions import (
     may_read_presence,
     presence_setting,
 )
-from gateway.broker.presence import footprint
 from gateway.epochs import continues
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
@@ -23,6 +22,7 @@ from gateway.messages import (
     Presence,
     PresenceStats,
     Retention,
+    member_footprint,
 )
 from gateway.protocols.base import Message
 from gateway.session.recovery import size
@@ -70,7 +70,7 @@ def handle_presence(session: Session, request: Presence) -> None:
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
     if isinstance(outcome, list):
-        session.inbox.rest(len(outcome), sum(map(footprint, outcome)))
+        session.inbox.rest(len(outcome), sum(map(member_footprint, outcome)))
     _answer(session, request, session.encoder.protocol.presence, outcome)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import Grant, Identity, TokenDone, TokenVerifier
-from gateway.broker.presence import MemoryPresence
+from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId

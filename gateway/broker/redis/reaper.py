@@ -10,9 +10,9 @@ from redis.exceptions import RedisError, ResponseError
 from gateway.broker import envelope
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import lua
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.presence import BATCH, END, RedisPresence, decoded, user_of
-from gateway.broker.redis.registry import RedisRegistry, failing
+from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.redis_presence import BATCH, END, RedisPresence, decoded, user_of
+from gateway.broker.redis.redis_registry import RedisRegistry, failing
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.messages import DEFAULT_APP, Channel, ClientId, ClientInfo, PresenceRules

@@ -9,10 +9,10 @@ import redis
 
 from gateway.broker.base import Receiver
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import control as module
-from gateway.broker.redis.control import REPLY, ControlMessages
+from gateway.broker.redis import control_messages as module
 from gateway.broker.redis.control_log import KEPT
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.control_messages import REPLY, ControlMessages
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.control import ControlResult, DisconnectUser, NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from tests.broker.members import PATIENCE, Inbox, redis_member

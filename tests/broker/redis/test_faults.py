@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import redis
 
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.messages import PUBLISHED, Channel, ClientInfo, Publication, PublishOptions, PublishResult
 from tests.broker.members import PATIENCE, redis_member

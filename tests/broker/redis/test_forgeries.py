@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from gateway.broker import envelope
-from gateway.broker.redis.control import REPLY
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.control_messages import REPLY
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.link import Link, pack
 from gateway.control import DisconnectUser, NodeId
 from gateway.errors import OutcomeUnknown

@@ -9,7 +9,7 @@ import redis
 
 from gateway.broker.base import Standing
 from gateway.broker.redis import generation
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from gateway.messages import HistoryQuery, Position, Publication, PublishOptions, PublishResult, Retention
 from tests.broker.members import PATIENCE, Member, redis_member

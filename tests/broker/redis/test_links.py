@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from gateway.broker.redis import heartbeat
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import HIGH_WATER
 from gateway.errors import BrokerUnavailable
 from gateway.messages import PUBLISHED, Channel, Publication

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 
-from gateway.broker.redis import presence, reaper
-from gateway.broker.redis.broker import RedisBroker
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.redis import reaper, redis_presence
+from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.control import NodeId, NodeInfo
 from gateway.errors import BrokerUnavailable
 from gateway.guard import Guard
@@ -61,7 +61,7 @@ def keys_of(server: ValkeyServer, kind: str) -> list[bytes]:
         return list(operator.scan_iter(f"gw:*:{kind}:*"))
 
 
-@pytest.mark.parametrize("count", [3, 2 * presence.BATCH + 7])
+@pytest.mark.parametrize("count", [3, 2 * redis_presence.BATCH + 7])
 def test_members_of_a_dead_node_leave_once(server: ValkeyServer, count: int) -> None:
     """However many reapers there are, and more than one batch of them; nothing is left behind."""
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import redis
 
-from gateway.broker.redis import registry as module
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
+from gateway.broker.redis import redis_registry as module
+from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.redis_registry import FLUSH_BATCH, LEASE, RedisRegistry
 from gateway.control import KEPT_BEYOND, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
 from gateway.messages import Channel
@@ -170,7 +170,7 @@ def test_a_node_whose_clock_is_ahead_takes_no_revocation_from_the_others(
             await here.registry.revoke(Revocation("default", jti="over", expire_at=int(now) - KEPT_BEYOND - 60))
             with redis.Redis.from_url(server.url) as client:
                 with monkeypatch.context() as patch:
-                    patch.setattr("gateway.broker.redis.registry.time.time", lambda: now + 10 * KEPT_BEYOND)
+                    patch.setattr("gateway.broker.redis.redis_registry.time.time", lambda: now + 10 * KEPT_BEYOND)
                     assert await there.registry.revocations() == []
                 assert client.hlen(Keys("gw", 16).revoked()) == 1
             assert await here.registry.revocations() == [revocation]

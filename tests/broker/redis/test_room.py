@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.errors import BrokerUnavailable
 from gateway.messages import (
     Channel,

@@ -10,19 +10,19 @@ import hiredis
 from gateway.broker import envelope
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import generation, lua, streams
-from gateway.broker.redis.control import REQUEST, ControlMessages, without_head
+from gateway.broker.redis import generation, lua, stream_commands
 from gateway.broker.redis.control_log import KEPT, ControlLog
+from gateway.broker.redis.control_messages import REQUEST, ControlMessages, without_head
 from gateway.broker.redis.generation import GenerationWatch
 from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.kept_link import KeptLink
+from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import Link, connect, pack
-from gateway.broker.redis.presence import RedisPresence
-from gateway.broker.redis.reads import StreamReads
 from gateway.broker.redis.reaper import Reaper
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.redis.redis_presence import RedisPresence
+from gateway.broker.redis.redis_registry import RedisRegistry
+from gateway.broker.redis.stream_reads import StreamReads
 from gateway.broker.redis.subscriptions import Subscriptions
-from gateway.broker.redis.upkeep import KeptLink
 from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 from gateway.control import Control, ControlResult, NodeId
@@ -167,12 +167,12 @@ class RedisBroker:
             if isinstance(reply, Exception):
                 done(self._failure(reply))
                 return
-            if isinstance(reply, list) and (obstacle := streams.obstacle(reply)) is not None:
+            if isinstance(reply, list) and (obstacle := stream_commands.obstacle(reply)) is not None:
                 metrics.publish_errors.add("too many values")
                 done(obstacle)
                 return
             try:
-                result = PublishResult(*streams.position(reply)) if isinstance(reply, list) else PUBLISHED
+                result = PublishResult(*stream_commands.position(reply)) if isinstance(reply, list) else PUBLISHED
             except EnvelopeError as error:
                 self._warn(publication.channel, error)
                 done(OutcomeUnknown(f"published, at a position that cannot be read: {error}"))
@@ -193,9 +193,9 @@ class RedisBroker:
 
     def _publish_command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
         if options.history is not None:
-            return streams.publish_command(self._keys, publication, options.history, options, link)
+            return stream_commands.publish_command(self._keys, publication, options.history, options, link)
         if options.latest is not None:
-            return streams.latest_command(self._keys, publication, options.latest, options, link)
+            return stream_commands.latest_command(self._keys, publication, options.latest, options, link)
         bus = self._keys.bus(publication.channel)
         message = envelope.live(publication)
         if options.idempotency_key:

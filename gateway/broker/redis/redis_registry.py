@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.lua import FORGET, OCCUPY, REVOKE
 from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.control import NodeId
 from gateway.messages import Channel
 

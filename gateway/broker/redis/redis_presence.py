@@ -13,11 +13,11 @@ import hiredis
 from gateway.broker import envelope
 from gateway.broker.base import CountsDone, MembersDone
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.presence import too_many_bytes, too_many_members
 from gateway.broker.redis import lua
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.kept_link import KeptLink
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.link import pack
-from gateway.broker.redis.upkeep import KeptLink
+from gateway.broker.refusals import too_many_bytes, too_many_members
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
