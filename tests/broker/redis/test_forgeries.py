@@ -9,19 +9,18 @@ import redis
 
 from gateway.broker import envelope
 from gateway.broker.redis.control_messages import REPLY
-from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.keyspace import LeaseId
 from gateway.broker.redis.link import Link, pack
 from gateway.control import DisconnectUser, NodeId
 from gateway.errors import OutcomeUnknown
 from gateway.messages import DEFAULT_APP, Channel, Publication, PublishOptions, Retention
 from tests.broker.members import PATIENCE, redis_member
 from tests.broker.redis.forgeries import BAD_CONTROL, BAD_MESSAGES
-from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
+from tests.broker.redis.nodes import KEYS, OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.pipe import Pipe, run
 from tests.fakes import GUARD
 from tests.servers import ValkeyServer
 
-KEYS = Keys("gw", 16)
 KEPT = Retention(size=100, ttl=60, meta_ttl=600)
 
 

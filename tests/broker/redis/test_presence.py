@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from gateway.broker.redis import reaper, redis_presence
-from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.keyspace import LeaseId
 from gateway.broker.redis.redis_broker import RedisBroker
 from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.control import NodeId, NodeInfo
@@ -17,11 +17,10 @@ from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 from gateway.metrics import Metrics
 from tests.broker.members import PATIENCE, Inbox, Member
-from tests.broker.redis.nodes import settings, until_health
+from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.test_presence_contract import OTHER, ROOM, counts, members, told
 from tests.servers import ValkeyServer
 
-KEYS = Keys("gw", 16)
 RULES = PresenceRules("clients", limit=1_000)
 
 

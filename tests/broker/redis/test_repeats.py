@@ -16,9 +16,9 @@ from gateway.errors import BrokerUnavailable
 from gateway.messages import Channel, ClientId
 from gateway.metrics import Metrics
 from tests.broker.members import PATIENCE, redis_member
-from tests.broker.redis.nodes import settings, until_health
+from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.redis.proxy import proxied
-from tests.broker.redis.test_presence import KEYS, RULES, are, client, node, until
+from tests.broker.redis.test_presence import RULES, are, client, node, until
 from tests.broker.redis.test_registry import occupied
 from tests.broker.test_presence_contract import OTHER, ROOM
 from tests.servers import ValkeyServer, valkey_server
