@@ -1,4 +1,7 @@
-"""Presence in Redis: entries under the lease of their node. A node says what changes, and repeats nothing."""
+"""Presence in one server: entries under the lease of their node.
+
+A node says what changes, in the order of the calls, and repeats it only where it may not have got through.
+"""
 
 import asyncio
 import logging
@@ -175,12 +178,9 @@ class RedisPresence:
         """
         now = int(time.time() * 1000)
         entries = [(client, Entry(info.user, envelope.encode_member(info, now), rules)) for client, info in members]
-        link = self._link.current
-        if link is None:
-            raise BrokerUnavailable(f"no connection to Redis: {self._link.reason}")
         command = self._leave_command(lease, channel, entries, rules, last=last)
         try:
-            self._said(await link.ask_packed(command))
+            self._said(await self._link.ask_packed(command))
         except hiredis.ReplyError as error:
             raise BrokerUnavailable(f"Redis refused to clean up: {error}") from None
 

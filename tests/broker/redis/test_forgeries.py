@@ -101,6 +101,9 @@ def test_entries_of_nobody_do_not_stop_the_cleaning_up(server: ValkeyServer) -> 
         client.sadd(KEYS.held(partition, DEFAULT_APP, dead), b"\xff\xfe", "room", "typed")
         client.hset(KEYS.presence(ROOM), mapping={b"\xff": f"{dead}\0no length", "c": b"dead0000\x000:\xff"})
         client.zadd(KEYS.leaving(partition, DEFAULT_APP), {b"\xff\xfe": 0, "x:y": 0, "4:room:u": 0})
+        # Of other partitions, before and behind it.
+        for another in {0, 1, KEYS.partitions - 1} - {partition}:
+            client.set(KEYS.leaving(another, DEFAULT_APP), "text")
         client.hset(KEYS.occupancy(ROOM), mapping={b"\xff": "many", dead: "-5"})
 
         async def scenario() -> None:

@@ -202,7 +202,7 @@ def test_a_leave_that_did_not_get_through_is_repeated(server: ValkeyServer) -> N
                 here.presence.enter(ROOM, client(number), RULES)
             assert len(await members(here)) == 2
             assert isinstance(here.broker, RedisBroker)
-            here.broker._reader.abort("cut")
+            here.broker.topology.home.read_link.abort("cut")
             here.presence.leave(ROOM, ClientId("c0"))
             await until_health(here, True)
             await until(lambda: are(here, ["c1"]))
@@ -266,8 +266,9 @@ def test_refusals_of_redis_are_errors(server: ValkeyServer) -> None:
             assert [type(each) for each in outcomes] == [BrokerUnavailable] * 2
             assert isinstance(here.broker, RedisBroker)
             dead = [(ClientId("c"), client(1))]
+            presence = here.broker.topology.shard_of(ROOM).presence
             with pytest.raises(BrokerUnavailable, match="refused to clean up"):
-                await here.broker.presence.leave_of(LeaseId("z"), ROOM, dead, RULES, last=True)
+                await presence.leave_of(LeaseId("z"), ROOM, dead, RULES, last=True)
 
     asyncio.run(scenario())
 
