@@ -24,10 +24,11 @@ from gateway.auth.origins import OriginPolicy
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import TokenVerifier
 from gateway.broker.base import Broker, Presence, Registry
-from gateway.broker.memory import MemoryBroker, MemoryRegistry
-from gateway.broker.redis.broker import RedisBroker
-from gateway.broker.redis.keys import Keys
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_registry import MemoryRegistry
+from gateway.broker.redis.keyspace import Keys
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.channels import Channels
 from gateway.config.checks import warnings
 from gateway.config.redis_url import Target

@@ -68,7 +68,7 @@ class ClientInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
     chan_info: bytes = b""
 
 
-def member_size(member: ClientInfo) -> int:
+def member_footprint(member: ClientInfo) -> int:
     """Bytes of a member in an answer, but for the punctuation."""
     return 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)
 

@@ -17,7 +17,7 @@ from gateway.broker.base import (
     Standing,
     SubscribeDone,
 )
-from gateway.broker.streams import Streams
+from gateway.broker.memory.memory_streams import MemoryStreams
 from gateway.channels import Channels
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Reloaded, Revocation
 from gateway.errors import BrokerUnavailable, CloseCode
@@ -188,14 +188,14 @@ class ManualBroker:
         # Milliseconds pass, so that no two streams begin at once.
         ticks = count(1)
         self._clock: Callable[[], float] = lambda: next(ticks) / 1000
-        self.streams = Streams(self._clock)
+        self.streams = MemoryStreams(self._clock)
         # Held completions, in order, while `hold` is set.
         self.hold = False
         self.held: list[Callable[[], object]] = []
 
     def lose_streams(self) -> None:
         """As a server that lost all it had: what is published begins a stream of another generation."""
-        self.streams = Streams(self._clock)
+        self.streams = MemoryStreams(self._clock)
 
     async def start(self, receiver: Receiver) -> None:
         await receiver.catch_up()

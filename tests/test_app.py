@@ -22,11 +22,12 @@ from websockets.sync.client import connect
 
 from gateway import log
 from gateway.app import Gateway, engine, opened, run_node
-from gateway.broker.memory import MemoryBroker, MemoryRegistry
-from gateway.broker.presence import MemoryPresence
-from gateway.broker.redis.broker import RedisBroker
-from gateway.broker.redis.presence import RedisPresence
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_presence import MemoryPresence
+from gateway.broker.memory.memory_registry import MemoryRegistry
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.broker.redis.redis_registry import RedisRegistry
+from gateway.broker.redis.sharded_presence import ShardedPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
@@ -124,7 +125,7 @@ def test_with_a_url_it_is_redis() -> None:
         broker, registry, presence = engine(settings, NodeId("1"), Metrics(), Channels(settings))
         assert isinstance(broker, RedisBroker)
         assert isinstance(registry, RedisRegistry)
-        assert isinstance(presence, RedisPresence)
+        assert isinstance(presence, ShardedPresence)
         await registry.stop()
 
     uvloop.run(made())

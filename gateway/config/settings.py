@@ -113,7 +113,7 @@ class RedisSettings(Section):
         "gw", description="Start of every key and bus channel; separates environments that share a server."
     )
     partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
-        16, description="Partitions of the key space. The first node writes it to Redis, others must agree."
+        256, description="Partitions of the key space. The first node writes it to Redis, others must agree."
     )
     tls_ca_file: File | None = Field(None, description="Certificates to trust instead of the system's.")
     connect_timeout: PositiveSeconds = Field(2.0, description="Seconds to connect and log in.")

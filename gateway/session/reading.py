@@ -22,7 +22,7 @@ from gateway.messages import (
     Presence,
     PresenceStats,
     Retention,
-    member_size,
+    member_footprint,
 )
 from gateway.protocols.base import Message
 from gateway.session.recovery import size
@@ -70,7 +70,7 @@ def handle_presence(session: Session, request: Presence) -> None:
 
 def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
     if isinstance(outcome, list):
-        session.inbox.rest(len(outcome), sum(map(member_size, outcome)))
+        session.inbox.rest(len(outcome), sum(map(member_footprint, outcome)))
     _answer(session, request, session.codec.presence, outcome)
 
 

@@ -278,9 +278,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
                 return
         super().on_headers_complete()
         if not self._wants_websocket:
-            if not self._extensions:
-                self._offer()
-            self.scope["extensions"] = self._extensions
+            self._offer()
         self._in_head = False
 
     def on_chunk_header(self) -> None:
@@ -368,6 +366,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     # Long responses
 
     def _offer(self) -> None:
+        """Extend the scope of the request. All requests of the connection get the same."""
+        self.scope["extensions"] = self._extensions
+        if self._extensions:
+            return
         self._extensions[DETACH] = {"place": self.place, "detach": self._detach}
         if self.place is not None:
             self._extensions[AUTHENTICATED] = {"authenticated": self.place.authenticated}

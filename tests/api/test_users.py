@@ -12,7 +12,7 @@ import pytest
 from gateway.api.schemas import DisconnectRequest
 from gateway.api.users import Users
 from gateway.auth.revocations import Revocations
-from gateway.broker.presence import MemoryPresence
+from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import INTERNAL, RequestError

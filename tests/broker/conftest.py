@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.broker.redis import reaper, registry
+from gateway.broker.redis import reaper, redis_registry
 from tests.broker.members import Engine, MemoryEngine, RedisEngine, fake_server
 from tests.servers import ValkeyServer, valkey_server
 
@@ -15,7 +15,7 @@ from tests.servers import ValkeyServer, valkey_server
 @pytest.fixture(autouse=True)
 def _quick_occupancy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests wait for it often."""
-    monkeypatch.setattr(registry, "FLUSH_INTERVAL", 0.05)
+    monkeypatch.setattr(redis_registry, "FLUSH_INTERVAL", 0.05)
     monkeypatch.setattr(reaper, "INTERVAL", 0.05)
 
 

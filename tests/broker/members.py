@@ -11,10 +11,11 @@ from fakeredis import TcpFakeServer
 from pydantic import SecretStr
 
 from gateway.broker.base import Broker, Presence, Registry
-from gateway.broker.memory import MemoryBroker, MemoryRegistry
-from gateway.broker.redis.broker import RedisBroker
-from gateway.broker.redis.keys import Keys
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_registry import MemoryRegistry
+from gateway.broker.redis.keyspace import Keys
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.config.settings import RedisSettings
 from gateway.control import Answer, Control, NodeId, NodeInfo
 from gateway.errors import RequestError

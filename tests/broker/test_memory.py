@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.broker import memory as module
-from gateway.broker.memory import MemoryBroker
+from gateway.broker.memory import memory_broker as module
+from gateway.broker.memory.memory_broker import MemoryBroker
 from gateway.control import DisconnectUser
 from gateway.errors import BrokerUnavailable
 from gateway.messages import PUBLISHED, Channel, Publication, PublishOptions

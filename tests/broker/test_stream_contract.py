@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import structs
 
 from gateway.broker.base import Standing
-from gateway.broker.memory import MemoryBroker
-from gateway.broker.streams import Streams
+from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_streams import MemoryStreams
 from gateway.epochs import continues
 from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
@@ -341,7 +341,7 @@ def test_without_its_server_it_reads_nothing(engine: Engine) -> None:
 def test_streams_in_memory_end_with_time() -> None:
     """Publications after their ttl, the position after its own; what began later is another stream."""
     now = [0.0]
-    streams = Streams(lambda: now[0])
+    streams = MemoryStreams(lambda: now[0])
 
     def append(text: str) -> Position:
         streams.append(Publication(ROOM, text.encode()), KEPT, "")
@@ -365,7 +365,7 @@ def test_streams_in_memory_end_with_time() -> None:
 def test_streams_in_memory_are_forgotten() -> None:
     """Channels that nobody publishes to any more do not stay for ever, those that nobody ever did not at all."""
     now = [0.0]
-    streams = Streams(lambda: now[0])
+    streams = MemoryStreams(lambda: now[0])
     for number in range(500):
         streams.append(Publication(Channel("default", f"a{number}"), b"1"), KEPT, "")
     now[0] += 10_000

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.config.settings import RedisSettings
 from gateway.messages import DEFAULT_APP, Channel
 from tests.broker.redis.forgeries import BAD_CONTROL, BAD_ENTRIES, BAD_MESSAGES

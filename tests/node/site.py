@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.auth.revocations import Revocations
-from gateway.broker.presence import MemoryPresence
+from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.control import NodeId, RevokeTokens, SubscribeUser

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.broker.memory import MemoryBroker, MemoryRegistry
+from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_registry import MemoryRegistry
 from gateway.config.settings import ServerSettings
 from gateway.control import (
     Control,

@@ -9,7 +9,7 @@ import pytest
 from gateway.auth.identity import Grant, Identity, TokenDone
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import TokenVerifier
-from gateway.broker.presence import MemoryPresence
+from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId

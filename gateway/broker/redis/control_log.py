@@ -5,7 +5,7 @@ from re import compile as compile_pattern
 from typing import Any
 
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis.registry import failing
+from gateway.broker.redis.redis_registry import failing
 
 # Messages that are kept at least. Redis drops the oldest, in blocks of about a hundred.
 KEPT = 1_000

@@ -15,9 +15,9 @@ from typing import Any
 
 import hiredis
 
+from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.link import Link, pack
 from gateway.broker.redis.lua import GENERATION
-from gateway.broker.redis.upkeep import KeptLink
 from gateway.errors import BrokerUnavailable
 
 # Stands for every generation of a server that loses nothing. Others are hexadecimal.

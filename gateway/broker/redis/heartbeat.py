@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.broker import envelope
+from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.link import pack
-from gateway.broker.redis.upkeep import KeptLink
 
 # A node is deaf when it does not hear itself for so many heartbeats, and at least for so many seconds.
 DEAF_HEARTBEATS = 3

@@ -9,8 +9,9 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import hiredis
@@ -66,7 +67,7 @@ class Link(asyncio.Protocol):
 
         A link that subscribes has the two callbacks: `on_subscribed` is told each bus channel that Redis confirmed.
         """
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._guard = guard
         self._on_messages = on_messages
@@ -89,7 +90,7 @@ class Link(asyncio.Protocol):
         self.generation = ""
         self.promotion = ""
         # Done when the link is over; the reason.
-        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self.lost: asyncio.Future[str] = self.loop.create_future()
 
     @property
     def writable(self) -> bool:
@@ -101,7 +102,7 @@ class Link(asyncio.Protocol):
         """Whether a command would be on its way now or soon."""
         if not self._paused:
             return self.writable
-        return not self.lost.done() and self._loop.time() - self._went_on_at <= PATIENCE
+        return not self.lost.done() and self.loop.time() - self._went_on_at <= PATIENCE
 
     @property
     def trouble(self) -> str:
@@ -114,7 +115,7 @@ class Link(asyncio.Protocol):
             done(BrokerUnavailable("not connected to Redis"))
             return
         self.pending_bytes += len(command)
-        self._queue(command, _Command(done, len(command), self._loop.time() + self._timeout))
+        self._queue(command, _Command(done, len(command), self.loop.time() + self._timeout))
 
     def tell(self, command: bytes) -> None:
         """Send a packed command that is answered by push messages (SUBSCRIBE, UNSUBSCRIBE)."""
@@ -127,7 +128,7 @@ class Link(asyncio.Protocol):
 
     async def ask_packed(self, command: bytes) -> Any:
         """As `ask`, with a packed command."""
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[Any] = self.loop.create_future()
 
         def done(reply: Any) -> None:
             if future.done():
@@ -139,6 +140,23 @@ class Link(asyncio.Protocol):
 
         self.send(command, done)
         return await future
+
+    async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands at once and wait. Their replies in order, errors among them, as `Done` gets them."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        replies: dict[int, Any] = {}
+
+        # By number: what is given up unsent is answered before what was sent earlier.
+        def done(number: int, reply: Any) -> None:
+            replies[number] = reply
+            if len(replies) == len(commands) and not future.done():
+                future.set_result(None)
+
+        for number, command in enumerate(commands):
+            self.send(command, partial(done, number))
+        if commands:
+            await future
+        return [replies[number] for number in range(len(commands))]
 
     def abort(self, reason: str) -> None:
         """Give the link up; what is under way completes with an error."""
@@ -166,7 +184,7 @@ class Link(asyncio.Protocol):
         # Not an isinstance check: uvloop's transports do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        self._ping_at = self._loop.time() + PING_INTERVAL
+        self._ping_at = self.loop.time() + PING_INTERVAL
         self._look_again()
 
     def data_received(self, data: bytes) -> None:
@@ -216,17 +234,17 @@ class Link(asyncio.Protocol):
 
     def _went_on(self) -> None:
         if self._paused:
-            self._went_on_at = self._loop.time()
+            self._went_on_at = self.loop.time()
 
     def _queue(self, packed: bytes, command: _Command | None) -> None:
         if not self._unsent and not self._paused:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._unsent.append((packed, command))
 
     def _flush(self) -> None:
         """Write what waits, as far as the socket takes it: of what waits here it is known that it was never sent."""
         while self._transport is not None and self._unsent and not self._paused:
-            deadline = self._loop.time() + self._timeout
+            deadline = self.loop.time() + self._timeout
             written: list[bytes] = []
             size = 0
             while self._unsent and size < HIGH_WATER:
@@ -264,12 +282,12 @@ class Link(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
 
     def _look_again(self) -> None:
-        self._look_at = self._loop.time() + CHECK_INTERVAL
-        self._check = self._loop.call_at(self._look_at, self._look)
+        self._look_at = self.loop.time() + CHECK_INTERVAL
+        self._check = self.loop.call_at(self._look_at, self._look)
 
     def _look(self) -> None:
         """Notice a Redis that does not answer: stopped, stuck, or behind a network that swallows packets."""
-        now = self._loop.time()
+        now = self.loop.time()
         was_held_up = now - self._look_at > CHECK_INTERVAL
         self._look_again()
         self._give_up_unsent(now)

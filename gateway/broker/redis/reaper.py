@@ -10,9 +10,11 @@ from redis.exceptions import RedisError, ResponseError
 from gateway.broker import envelope
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import lua
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.presence import BATCH, END, RedisPresence, decoded, user_of
-from gateway.broker.redis.registry import RedisRegistry, failing
+from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.link import pack
+from gateway.broker.redis.redis_presence import BATCH, END, decoded, user_of
+from gateway.broker.redis.redis_registry import RedisRegistry, failing
+from gateway.broker.redis.topology import Topology
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.messages import DEFAULT_APP, Channel, ClientId, ClientInfo, PresenceRules
@@ -33,14 +35,14 @@ class Reaper:
     def __init__(
         self,
         registry: RedisRegistry,
-        presence: RedisPresence,
+        topology: Topology,
         keys: Keys,
         rules: Callable[[Channel], PresenceRules],
         guard: Guard,
     ) -> None:
         """`rules` are those of the channel's namespace."""
         self._registry = registry
-        self._presence = presence
+        self._topology = topology
         self._keys = keys
         self._rules = rules
         self._guard = guard
@@ -94,8 +96,7 @@ class Reaper:
     async def _reap(self, lease: LeaseId) -> None:
         """Everything under one ended lease, which stays for the next round where that was not possible."""
         is_clean = True
-        for partition in range(self._keys.partitions):
-            held = self._keys.held(partition, DEFAULT_APP, lease)
+        for held in await self._held(lease):
             for name in await self._client.smembers(held):
                 try:
                     channel = Channel(DEFAULT_APP, name.decode())
@@ -108,10 +109,20 @@ class Reaper:
             logger.info("cleaned up after the ended lease %s", lease)
             await self._client.srem(self._keys.leases(), lease)
 
+    async def _held(self, lease: LeaseId) -> list[bytes]:
+        """The keys, of all partitions, under which the lease may hold channels."""
+        found = []
+        for shard in self._topology.all:
+            keys = [self._keys.held(each, DEFAULT_APP, lease) for each in self._topology.partitions_of(shard)]
+            sizes = await shard.read_link.ask_all([pack("SCARD", key) for key in keys])
+            found += [key for key, size in zip(keys, sizes, strict=True) if size != 0]
+        return found
+
     async def _empty(self, channel: Channel, lease: LeaseId) -> None:
         """Take those under the lease out of the channel."""
         batch: list[tuple[ClientId, ClientInfo]] = []
         head, rules = (lease + END).encode(), self._rules(channel)
+        presence = self._topology.shard_of(channel).presence
         async for client, entry in self._client.hscan_iter(self._keys.presence(channel), count=BATCH):
             if not entry.startswith(head):
                 continue
@@ -120,9 +131,9 @@ class Reaper:
             except (EnvelopeError, UnicodeDecodeError):
                 await self._remove(channel, lease, client, entry)
             if len(batch) == BATCH:
-                await self._presence.leave_of(lease, channel, batch, rules, last=False)
+                await presence.leave_of(lease, channel, batch, rules, last=False)
                 batch = []
-        await self._presence.leave_of(lease, channel, batch, rules, last=True)
+        await presence.leave_of(lease, channel, batch, rules, last=True)
 
     async def _remove(self, channel: Channel, lease: LeaseId, client: bytes, entry: bytes) -> None:
         """A member of a version that is not known here: it goes, and nobody can be told who it was."""
@@ -132,19 +143,26 @@ class Reaper:
         except (EnvelopeError, UnicodeDecodeError):
             await self._client.hdel(self._keys.presence(channel), client)
         else:
-            await self._presence.leave_of(lease, channel, members, PresenceRules(), last=False)
+            presence = self._topology.shard_of(channel).presence
+            await presence.leave_of(lease, channel, members, PresenceRules(), last=False)
 
     async def _tell_farewells(self) -> None:
         now = int(time.time() * 1000)
-        partitions = range(self._keys.partitions)
-        async with self._client.pipeline(transaction=False) as pipe:
-            for partition in partitions:
-                key = self._keys.leaving(partition, DEFAULT_APP)
-                pipe.zrangebyscore(key, "-inf", now, start=0, num=FAREWELLS)
-            found = await pipe.execute()
-        for partition, entries in zip(partitions, found, strict=True):
-            for entry in entries:
-                await self._by_itself(entry, self._tell_farewell(partition, entry, now))
+        for shard in self._topology.all:
+            partitions = self._topology.partitions_of(shard)
+            keys = [self._keys.leaving(each, DEFAULT_APP) for each in partitions]
+            commands = [pack("ZRANGEBYSCORE", key, "-inf", now, "LIMIT", 0, FAREWELLS) for key in keys]
+            # Not by redis-py, to which so many commands are milliseconds of the loop.
+            replies = await shard.read_link.ask_all(commands)
+            for partition, reply in zip(partitions, replies, strict=True):
+                if reply:
+                    await self._by_itself(partition, self._tell_farewells_of(partition, reply, now))
+
+    async def _tell_farewells_of(self, partition: int, due: list[bytes] | Exception, now: int) -> None:
+        if isinstance(due, Exception):
+            raise due
+        for entry in due:
+            await self._by_itself(entry, self._tell_farewell(partition, entry, now))
 
     async def _tell_farewell(self, partition: int, entry: bytes, now: int) -> None:
         leaving = self._keys.leaving(partition, DEFAULT_APP)
@@ -162,4 +180,5 @@ class Reaper:
             self._keys.presence(channel),
         ]
         arguments = [self._keys.bus(channel), envelope.LEAVE, entry, user, now]
-        self._presence.count_untold(await self._gone(keys=names, args=arguments))
+        untold = await self._gone(keys=names, args=arguments)
+        self._topology.shard_of(channel).presence.count_untold(untold)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.broker import envelope
-from gateway.broker.redis.control import REQUEST
+from gateway.broker.redis.control_messages import REQUEST
 from gateway.control import DisconnectUser
 from gateway.messages import DEFAULT_APP, Channel, Publication
 

@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from pydantic import SecretStr
 
 from gateway.broker.base import Health
+from gateway.broker.redis.keyspace import Keys
 from gateway.config.settings import RedisSettings
 from gateway.messages import Channel
 from tests.broker.members import PATIENCE, Member, redis_member
 
 ROOM = Channel("default", "room")
 OTHER = Channel("default", "other")
+KEYS = Keys(RedisSettings().prefix, RedisSettings().partitions)
 
 
 def settings(url: str, **more: object) -> RedisSettings:

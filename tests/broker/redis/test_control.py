@@ -9,14 +9,14 @@ import redis
 
 from gateway.broker.base import Receiver
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import control as module
-from gateway.broker.redis.control import REPLY, ControlMessages
+from gateway.broker.redis import control_messages as module
 from gateway.broker.redis.control_log import KEPT
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.control_messages import REPLY, ControlMessages
+from gateway.broker.redis.keyspace import LeaseId
 from gateway.control import ControlResult, DisconnectUser, NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from tests.broker.members import PATIENCE, Inbox, redis_member
-from tests.broker.redis.nodes import ROOM, settings, two, until_health
+from tests.broker.redis.nodes import KEYS, ROOM, settings, two, until_health
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer
 
@@ -124,7 +124,7 @@ def test_a_dead_node_counts_until_its_lease_ends(server: ValkeyServer, monkeypat
             # Gone without a word.
             assert await here.broker.control(MESSAGE) == ControlResult(2, 1, 1)
             with redis.Redis.from_url(server.url) as client:
-                client.delete(Keys("gw", 16).lease(LeaseId("b0000")))
+                client.delete(KEYS.lease(LeaseId("b0000")))
             assert await here.broker.control(MESSAGE) == ControlResult(1, 1, 1)
 
     asyncio.run(scenario())
@@ -174,7 +174,7 @@ def test_who_was_cut_off_for_too_long_is_told(server: ValkeyServer) -> None:
         async with proxied(server.port) as proxy, redis_member(settings(server.url), "a") as there:
             through = settings(f"redis://127.0.0.1:{proxy.port}/0", durable=True)
             async with redis_member(through, "b") as here:
-                log = Keys("gw", 16).control_log()
+                log = KEYS.control_log()
                 with redis.Redis.from_url(server.url) as client:
                     for lost in (False, True):
                         await there.broker.control(DisconnectUser("default", "seen"))
@@ -206,7 +206,7 @@ def test_what_is_wrong_in_the_log_is_left_out(server: ValkeyServer, entry: dict[
             proxy.cut()
             await until_health(here, False)
             with redis.Redis.from_url(server.url) as client:
-                client.xadd(Keys("gw", 16).control_log(), entry or {"": b""})
+                client.xadd(KEYS.control_log(), entry or {"": b""})
             await there.broker.control(MESSAGE)
             proxy.forward()
             await here.inbox.until(lambda: here.inbox.controls == [MESSAGE])
@@ -228,7 +228,7 @@ def test_a_message_goes_out_when_memory_is_out(server: ValkeyServer) -> None:
                 finally:
                     client.config_set("maxmemory", 0)
                 assert there.inbox.controls == [MESSAGE]
-                assert client.xlen(Keys("gw", 16).control_log()) == 0
+                assert client.xlen(KEYS.control_log()) == 0
 
     asyncio.run(scenario())
 

@@ -5,11 +5,10 @@ import asyncio
 import pytest
 import redis
 
-from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.messages import PUBLISHED, Channel, ClientInfo, Publication, PublishOptions, PublishResult
 from tests.broker.members import PATIENCE, redis_member
-from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
+from tests.broker.redis.nodes import KEYS, OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer
 
@@ -189,10 +188,9 @@ def test_garbage_on_the_bus_is_counted_and_does_no_harm(server: ValkeyServer) ->
     """On channels, on the control channel and on the node's own."""
 
     async def scenario() -> None:
-        keys = Keys("gw", 16)
         async with two(server.url) as (here, there):
             with redis.Redis.from_url(server.url) as client:
-                for bus in (keys.bus(ROOM), keys.control(), keys.node(here.uid)):
+                for bus in (KEYS.bus(ROOM), KEYS.control(), KEYS.node(here.uid)):
                     for garbage in (b"", b"\x01", b"\xff" * 100, b"\x01p;", b"\x01c\xc1", b"\x01r\x93"):
                         client.publish(bus, garbage)
             await there.publish(ROOM, b"1")
@@ -209,7 +207,7 @@ def test_a_message_of_another_version_is_told(server: ValkeyServer, caplog: pyte
     async def scenario() -> None:
         async with two(server.url) as (here, _):
             with redis.Redis.from_url(server.url) as client:
-                bus = Keys("gw", 16).bus(ROOM)
+                bus = KEYS.bus(ROOM)
                 client.publish(bus, b"\xfep;a body without a position")
                 client.publish(bus, b"\xfej a join")
                 client.publish(bus, b"\xfep7:an-epoch;a body that nobody reads")

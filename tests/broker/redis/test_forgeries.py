@@ -8,20 +8,19 @@ import pytest
 import redis
 
 from gateway.broker import envelope
-from gateway.broker.redis.control import REPLY
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.control_messages import REPLY
+from gateway.broker.redis.keyspace import LeaseId
 from gateway.broker.redis.link import Link, pack
 from gateway.control import DisconnectUser, NodeId
 from gateway.errors import OutcomeUnknown
 from gateway.messages import DEFAULT_APP, Channel, Publication, PublishOptions, Retention
 from tests.broker.members import PATIENCE, redis_member
 from tests.broker.redis.forgeries import BAD_CONTROL, BAD_MESSAGES
-from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
+from tests.broker.redis.nodes import KEYS, OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.pipe import Pipe, run
 from tests.fakes import GUARD
 from tests.servers import ValkeyServer
 
-KEYS = Keys("gw", 16)
 KEPT = Retention(size=100, ttl=60, meta_ttl=600)
 
 
@@ -102,6 +101,9 @@ def test_entries_of_nobody_do_not_stop_the_cleaning_up(server: ValkeyServer) -> 
         client.sadd(KEYS.held(partition, DEFAULT_APP, dead), b"\xff\xfe", "room", "typed")
         client.hset(KEYS.presence(ROOM), mapping={b"\xff": f"{dead}\0no length", "c": b"dead0000\x000:\xff"})
         client.zadd(KEYS.leaving(partition, DEFAULT_APP), {b"\xff\xfe": 0, "x:y": 0, "4:room:u": 0})
+        # Of other partitions, before and behind it.
+        for another in {0, 1, KEYS.partitions - 1} - {partition}:
+            client.set(KEYS.leaving(another, DEFAULT_APP), "text")
         client.hset(KEYS.occupancy(ROOM), mapping={b"\xff": "many", dead: "-5"})
 
         async def scenario() -> None:

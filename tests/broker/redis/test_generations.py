@@ -9,16 +9,14 @@ import redis
 
 from gateway.broker.base import Standing
 from gateway.broker.redis import generation
-from gateway.broker.redis.keys import Keys
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 from gateway.messages import HistoryQuery, Position, Publication, PublishOptions, PublishResult, Retention
 from tests.broker.members import PATIENCE, Member, redis_member
 from tests.broker.redis.forgeries import BAD_ENTRIES
-from tests.broker.redis.nodes import ROOM, settings, until_health
+from tests.broker.redis.nodes import KEYS, ROOM, settings, until_health
 from tests.servers import ValkeyServer, valkey_server
 
 KEPT = Retention(size=100, ttl=60, meta_ttl=600)
-KEYS = Keys("gw", 16)
 
 
 async def publish(member: Member, data: str, idempotency_key: str = "") -> PublishResult:
@@ -207,7 +205,7 @@ def test_what_is_stored_and_not_sent_is_an_unknown_outcome(server: ValkeyServer)
             url = f"redis://ada:geheim@127.0.0.1:{server.port}/0"
             async with redis_member(settings(url), "a") as member:
                 await publish(member, "1")
-                client.execute_command("ACL SETUSER ada resetchannels &gw:{0}:node* &gw:{0}:control*")
+                client.execute_command("ACL SETUSER ada resetchannels &gw:{home}:node* &gw:{home}:control*")
                 with pytest.raises(OutcomeUnknown, match="stored, and not sent"):
                     await publish(member, "2", idempotency_key="k")
                 client.execute_command("ACL SETUSER ada allchannels")

@@ -118,6 +118,39 @@ def test_what_a_full_socket_does_not_take_waits_in_order(monkeypatch: pytest.Mon
     run(scenario)
 
 
+def test_commands_that_are_asked_together_are_answered_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, whatever becomes of them: refused, given up before they were sent, or cut off."""
+    commands = [pack("ECHO", number) for number in range(3)]
+
+    async def scenario() -> None:
+        link, pipe = connected()
+        assert await link.ask_all([]) == []
+        asked = asyncio.create_task(link.ask_all(commands))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert pipe.written == b"".join(commands)
+        link.data_received(b":1\r\n-OOM no\r\n:3\r\n")
+        first, second, third = await asked
+        assert (first, str(second), third) == (1, "OOM no", 3)
+        # One is sent; the socket takes no more, and the others wait for too long.
+        monkeypatch.setattr(module, "HIGH_WATER", 1)
+        pipe.on_write = link.pause_writing
+        asked = asyncio.create_task(link.ask_all(commands))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        link._give_up_unsent(time.monotonic() + 1e9)
+        assert not asked.done()
+        link.data_received(b":1\r\n")
+        assert [type(reply) for reply in await asked] == [int, BrokerUnavailable, BrokerUnavailable]
+        asked = asyncio.create_task(link.ask_all(commands))
+        await asyncio.sleep(0)
+        link.abort("broken")
+        assert [type(reply) for reply in await asked] == [BrokerUnavailable] * 3
+        assert [type(reply) for reply in await link.ask_all(commands)] == [BrokerUnavailable] * 3
+
+    run(scenario)
+
+
 def test_a_redis_that_does_not_read_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing goes on; any reply says that something does."""
 

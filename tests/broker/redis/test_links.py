@@ -7,12 +7,11 @@ import pytest
 import redis
 
 from gateway.broker.redis import heartbeat
-from gateway.broker.redis.keys import Keys
 from gateway.broker.redis.link import HIGH_WATER
 from gateway.errors import BrokerUnavailable
 from gateway.messages import PUBLISHED, Channel, Publication
 from tests.broker.members import PATIENCE, redis_member
-from tests.broker.redis.nodes import OTHER, ROOM, settings, two, until_health
+from tests.broker.redis.nodes import KEYS, OTHER, ROOM, settings, two, until_health
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer
 
@@ -111,11 +110,11 @@ def test_nothing_is_delivered_behind_a_gap_before_it_is_told(server: ValkeyServe
                 with redis.Redis.from_url(server.url) as client:
                     kill_link(client, "gateway-a-subscribe")
                     await proxy.held.wait()
-                    keys, early = Keys("gw", 16), list[Channel]()
+                    early = list[Channel]()
                     async with asyncio.timeout(PATIENCE):
                         while not early:
-                            known = {bus for bus, count in client.pubsub_numsub(*map(keys.bus, channels)) if count}
-                            early = [channel for channel in channels if keys.bus(channel) in known]
+                            known = {bus for bus, count in client.pubsub_numsub(*map(KEYS.bus, channels)) if count}
+                            early = [channel for channel in channels if KEYS.bus(channel) in known]
                 assert len(early) < len(channels)
                 received = here.metrics.broker_messages.value
                 await there.publish(early[0], b"1")

@@ -7,21 +7,20 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 
-from gateway.broker.redis import presence, reaper
-from gateway.broker.redis.broker import RedisBroker
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.redis import reaper, redis_presence
+from gateway.broker.redis.keyspace import LeaseId
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.control import NodeId, NodeInfo
 from gateway.errors import BrokerUnavailable
 from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 from gateway.metrics import Metrics
 from tests.broker.members import PATIENCE, Inbox, Member
-from tests.broker.redis.nodes import settings, until_health
+from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.test_presence_contract import OTHER, ROOM, counts, members, told
 from tests.servers import ValkeyServer
 
-KEYS = Keys("gw", 16)
 RULES = PresenceRules("clients", limit=1_000)
 
 
@@ -61,7 +60,7 @@ def keys_of(server: ValkeyServer, kind: str) -> list[bytes]:
         return list(operator.scan_iter(f"gw:*:{kind}:*"))
 
 
-@pytest.mark.parametrize("count", [3, 2 * presence.BATCH + 7])
+@pytest.mark.parametrize("count", [3, 2 * redis_presence.BATCH + 7])
 def test_members_of_a_dead_node_leave_once(server: ValkeyServer, count: int) -> None:
     """However many reapers there are, and more than one batch of them; nothing is left behind."""
 
@@ -203,7 +202,7 @@ def test_a_leave_that_did_not_get_through_is_repeated(server: ValkeyServer) -> N
                 here.presence.enter(ROOM, client(number), RULES)
             assert len(await members(here)) == 2
             assert isinstance(here.broker, RedisBroker)
-            here.broker._reader.abort("cut")
+            here.broker.topology.home.read_link.abort("cut")
             here.presence.leave(ROOM, ClientId("c0"))
             await until_health(here, True)
             await until(lambda: are(here, ["c1"]))
@@ -267,8 +266,9 @@ def test_refusals_of_redis_are_errors(server: ValkeyServer) -> None:
             assert [type(each) for each in outcomes] == [BrokerUnavailable] * 2
             assert isinstance(here.broker, RedisBroker)
             dead = [(ClientId("c"), client(1))]
+            presence = here.broker.topology.shard_of(ROOM).presence
             with pytest.raises(BrokerUnavailable, match="refused to clean up"):
-                await here.broker.presence.leave_of(LeaseId("z"), ROOM, dead, RULES, last=True)
+                await presence.leave_of(LeaseId("z"), ROOM, dead, RULES, last=True)
 
     asyncio.run(scenario())
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from gateway.broker.redis import lua
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.presence import TURN_CHANNELS, RedisPresence
-from gateway.broker.redis.upkeep import KeptLink
+from gateway.broker.redis.kept_link import KeptLink
+from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.redis_presence import TURN_CHANNELS, RedisPresence
 from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 from gateway.metrics import Metrics
 

@@ -51,7 +51,9 @@ def test_a_key_of_a_refused_publish_is_not_used_up(server: ValkeyServer) -> None
 
     async def scenario() -> None:
         with redis.Redis.from_url(server.url) as client:
-            client.execute_command("ACL SETUSER ada on >geheim ~* +@all resetchannels &gw:{0}:control* &gw:{0}:node*")
+            client.execute_command(
+                "ACL SETUSER ada on >geheim ~* +@all resetchannels &gw:{home}:control* &gw:{home}:node*"
+            )
             limited = settings(f"redis://ada:geheim@127.0.0.1:{server.port}/0")
             async with redis_member(settings(server.url), "a") as here, redis_member(limited, "b") as there:
                 await here.subscribe(ROOM)

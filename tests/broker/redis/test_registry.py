@@ -7,14 +7,14 @@ import msgspec
 import pytest
 import redis
 
-from gateway.broker.redis import registry as module
-from gateway.broker.redis.keys import Keys, LeaseId
-from gateway.broker.redis.registry import FLUSH_BATCH, LEASE, RedisRegistry
+from gateway.broker.redis import redis_registry as module
+from gateway.broker.redis.keyspace import LeaseId
+from gateway.broker.redis.redis_registry import BATCH, LEASE, RedisRegistry
 from gateway.control import KEPT_BEYOND, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
 from gateway.messages import Channel
 from tests.broker.members import PATIENCE, Member, make_redis_member, redis_member
-from tests.broker.redis.nodes import OTHER, ROOM, settings, two
+from tests.broker.redis.nodes import KEYS, OTHER, ROOM, settings, two
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer
 
@@ -33,7 +33,7 @@ def test_a_stopped_node_registers_everything_again(server: ValkeyServer) -> None
             await here.announce("a")
             await occupied(there, {ROOM.name: 3})
             with redis.Redis.from_url(server.url) as client:
-                assert client.get(Keys("gw", 16).partition_count()) == b"16"
+                assert client.get(KEYS.partition_count()) == b"%d" % KEYS.partitions
 
     asyncio.run(scenario())
 
@@ -77,7 +77,32 @@ def test_the_registry_says_that_redis_is_away(server: ValkeyServer) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "-1:", "16:", ":", "x:y", "1e1:", "²:", "9" * 5000 + ":"])
+def test_a_page_is_full_however_many_partitions_there_are(server: ValkeyServer) -> None:
+    """An application with few channels gets all of them with one page, and none twice with many."""
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a") as member:
+            names = [f"room{number}" for number in range(306)]
+            for name in names:
+                member.registry.set_occupancy(Channel("default", name), 1)
+            await occupied(member, dict.fromkeys(names, 1))
+            page = await member.registry.channels("default", "", len(names) + 1, "")
+            assert (len(page.channels), page.cursor) == (len(names), "")
+            found, cursor = [], ""
+            for size in (100, 100, 100, 6):
+                page = await member.registry.channels("default", "", 100, cursor)
+                assert len(page.channels) == size
+                found += [name for name, _ in page.channels]
+                cursor = page.cursor
+            assert cursor == ""
+            assert sorted(found) == sorted(names)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "cursor", ["nonsense", "-1:", f"{KEYS.partitions}:", ":", "x:y", "1e1:", "²:", "9" * 5000 + ":"]
+)
 def test_a_cursor_that_no_page_had_is_refused(server: ValkeyServer, cursor: str) -> None:
     async def scenario() -> None:
         async with redis_member(settings(server.url), "a") as member:
@@ -113,7 +138,6 @@ def test_what_dead_nodes_left_is_removed(server: ValkeyServer) -> None:
     """They ended without a word: their lease runs out, and with it everything they had counts no longer."""
 
     async def scenario() -> None:
-        keys = Keys("gw", 16)
         with redis.Redis.from_url(server.url) as client:
             async with redis_member(settings(server.url), "a") as here:
                 async with redis_member(settings(server.url), "b") as there:
@@ -121,14 +145,14 @@ def test_what_dead_nodes_left_is_removed(server: ValkeyServer) -> None:
                     there.registry.set_occupancy(ROOM, 2)
                     there.registry.set_occupancy(OTHER, 2)
                     await occupied(here, {ROOM.name: 3, OTHER.name: 2})
-                    assert 0 < client.ttl(keys.lease(LeaseId("b0000"))) <= LEASE
-                client.delete(keys.lease(LeaseId("b0000")))
+                    assert 0 < client.ttl(KEYS.lease(LeaseId("b0000"))) <= LEASE
+                client.delete(KEYS.lease(LeaseId("b0000")))
                 assert [info.uid for info in await here.registry.nodes()] == ["a"]
                 await occupied(here, {ROOM.name: 1})
-                assert client.hgetall(keys.occupancy(ROOM)) == {b"a0000": b"1"}
+                assert client.hgetall(KEYS.occupancy(ROOM)) == {b"a0000": b"1"}
                 assert client.keys("*other*") == []
                 async with asyncio.timeout(PATIENCE):
-                    while client.smembers(keys.leases()) != {b"a0000"}:
+                    while client.smembers(KEYS.leases()) != {b"a0000"}:
                         await asyncio.sleep(0.02)
 
     asyncio.run(scenario())
@@ -140,19 +164,18 @@ def test_what_another_version_wrote_does_not_stop_a_node(
     """Leases and revocations that cannot be read are passed over; the latter are told of, since they protect."""
 
     async def scenario() -> None:
-        keys = Keys("gw", 16)
         async with two(server.url) as (here, _):
             with redis.Redis.from_url(server.url) as client:
-                client.set(keys.lease(LeaseId("b0000")), b"\xc1")
-                client.hset(keys.revoked(), b"garbage", b"\xc1")
-                client.hset(keys.revoked(), b"shape", msgspec.msgpack.encode({"app": 7}))
+                client.set(KEYS.lease(LeaseId("b0000")), b"\xc1")
+                client.hset(KEYS.revoked(), b"garbage", b"\xc1")
+                client.hset(KEYS.revoked(), b"shape", msgspec.msgpack.encode({"app": 7}))
                 assert [info.uid for info in await here.registry.nodes()] == ["a"]
                 revocation = Revocation("default", jti="t")
                 await here.registry.revoke(revocation)
                 assert await here.registry.revocations() == [revocation]
                 assert caplog.text.count("a revocation could not be read") == 2
                 # It stays for those who can read it.
-                assert client.hlen(keys.revoked()) == 3
+                assert client.hlen(KEYS.revoked()) == 3
 
     asyncio.run(scenario())
 
@@ -170,9 +193,9 @@ def test_a_node_whose_clock_is_ahead_takes_no_revocation_from_the_others(
             await here.registry.revoke(Revocation("default", jti="over", expire_at=int(now) - KEPT_BEYOND - 60))
             with redis.Redis.from_url(server.url) as client:
                 with monkeypatch.context() as patch:
-                    patch.setattr("gateway.broker.redis.registry.time.time", lambda: now + 10 * KEPT_BEYOND)
+                    patch.setattr("gateway.broker.redis.redis_registry.time.time", lambda: now + 10 * KEPT_BEYOND)
                     assert await there.registry.revocations() == []
-                assert client.hlen(Keys("gw", 16).revoked()) == 1
+                assert client.hlen(KEYS.revoked()) == 1
             assert await here.registry.revocations() == [revocation]
 
     asyncio.run(scenario())
@@ -185,7 +208,7 @@ def test_occupancy_that_could_not_be_written_is_written_later(server: ValkeyServ
         async with two(server.url) as (here, there):
             registry = here.registry
             assert isinstance(registry, RedisRegistry)
-            rooms = [Channel("default", f"room{number}") for number in range(FLUSH_BATCH + 200)]
+            rooms = [Channel("default", f"room{number}") for number in range(BATCH + 200)]
             for room in (*rooms, OTHER):
                 registry.set_occupancy(room, 1)
             server.kill()

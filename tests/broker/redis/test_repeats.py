@@ -7,18 +7,18 @@ import hiredis
 import pytest
 import redis
 
-from gateway.broker.redis import registry
-from gateway.broker.redis.keys import LeaseId
-from gateway.broker.redis.presence import REPEAT_BATCHES, RedisPresence
-from gateway.broker.redis.registry import RedisRegistry
+from gateway.broker.redis import redis_registry
+from gateway.broker.redis.keyspace import LeaseId
+from gateway.broker.redis.redis_presence import REPEAT_BATCHES, RedisPresence
+from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.control import NodeId, NodeInfo
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Channel, ClientId
 from gateway.metrics import Metrics
 from tests.broker.members import PATIENCE, redis_member
-from tests.broker.redis.nodes import settings, until_health
+from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.redis.proxy import proxied
-from tests.broker.redis.test_presence import KEYS, RULES, are, client, node, until
+from tests.broker.redis.test_presence import RULES, are, client, node, until
 from tests.broker.redis.test_registry import occupied
 from tests.broker.test_presence_contract import OTHER, ROOM
 from tests.servers import ValkeyServer, valkey_server
@@ -204,7 +204,7 @@ def test_a_server_that_lost_the_newest_is_told_again() -> None:
 
 def test_a_renewal_that_arrives_late_hides_no_lapse(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was given up in a partition; meanwhile the lease ran out, and others may have cleaned up after it."""
-    monkeypatch.setattr(registry, "LEASE", 1)
+    monkeypatch.setattr(redis_registry, "LEASE", 1)
 
     async def scenario() -> None:
         async with node(server, "a") as here:

@@ -9,7 +9,7 @@ import trustme
 
 from gateway.errors import BrokerUnavailable, ConfigError
 from tests.broker.members import PATIENCE, make_redis_member, redis_member
-from tests.broker.redis.nodes import ROOM, settings
+from tests.broker.redis.nodes import KEYS, ROOM, settings
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer, valkey_server
 
@@ -20,7 +20,7 @@ def test_another_number_of_partitions_refuses_to_start(server: ValkeyServer) -> 
     async def scenario() -> None:
         async with redis_member(settings(server.url), "a"):
             other = make_redis_member(settings(server.url, partitions=8), "b")
-            with pytest.raises(ConfigError, match=r"redis\.partitions is 8, .* 16"):
+            with pytest.raises(ConfigError, match=rf"redis\.partitions is 8, .* {KEYS.partitions}"):
                 await other.broker.start(other.inbox)
             with redis.Redis.from_url(server.url) as client:
                 assert not [each for each in client.client_list() if each["name"].startswith("gateway-b")]
@@ -62,7 +62,7 @@ def test_logins() -> None:
                 await member.publish(ROOM, b"1", url)
                 await member.inbox.until(lambda inbox=member.inbox: bool(inbox.data))  # type: ignore[misc]
         with redis.Redis(port=server.port, password=server.password, db=3) as client:
-            assert client.exists("gw:partitions")
+            assert client.exists(KEYS.partition_count())
         for url in (f"redis://:wrong-one@127.0.0.1:{server.port}/0", f"redis://127.0.0.1:{server.port}/0"):
             member = make_redis_member(settings(url), "a")
             with pytest.raises(BrokerUnavailable) as caught:

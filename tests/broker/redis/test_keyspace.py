@@ -1,9 +1,11 @@
 """Names in Redis: no two things share one, and what belongs together lies in one slot."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.keyspace import HOME, SLOTS, Keys, LeaseId, partition_tags, slot
 from gateway.control import NodeId
 from gateway.messages import Channel
 
@@ -27,8 +29,41 @@ def of_channel(channel: Channel, idempotency_key: str) -> list[bytes]:
 def test_all_of_a_channel_lies_in_one_slot(channel: Channel, idempotency_key: str) -> None:
     """Braces in names change nothing: scripts touch several of these keys at once."""
     occupied = KEYS.occupied(channel.app, KEYS.partition(channel))
-    assert {tag(key) for key in [*of_channel(channel, idempotency_key), occupied]} == {b"%d" % KEYS.partition(channel)}
-    assert 0 <= KEYS.partition(channel) < 16
+    (found,) = {tag(key) for key in [*of_channel(channel, idempotency_key), occupied]}
+    assert found == partition_tags(16)[KEYS.partition(channel)].encode()
+
+
+@settings(derandomize=True, deadline=None)
+@given(partitions=st.integers(1, SLOTS // 2))
+def test_partitions_spread_evenly_over_any_number_of_servers(partitions: int) -> None:
+    """Servers that divide the slots evenly, each having one contiguous range of them, as Redis Cluster does it."""
+    tags = partition_tags(partitions)
+    slots = [slot(tag) for tag in tags]
+    assert len(set(slots)) == partitions
+    assert slots == sorted(slots)
+    for servers in range(1, 33):
+        ends = [round(SLOTS * number / servers) for number in range(servers + 1)]
+        counts = [sum(start <= each < end for each in slots) for start, end in pairwise(ends)]
+        assert max(counts) - min(counts) <= (2 if partitions % servers else 0)
+
+
+def test_tags_stay_the_same() -> None:
+    """Whatever is stored lies under them: all versions must find the same ones."""
+    assert partition_tags(4) == ["3", "2", "1", "0"]
+    assert partition_tags(16)[:4] == ["18", "3", "61", "58"]
+    assert max(map(len, partition_tags(256))) <= 4
+
+
+def test_a_slot_is_that_of_redis_cluster() -> None:
+    """The first is the check value of the cluster specification; CLUSTER KEYSLOT told the others."""
+    assert [slot(each) for each in ("123456789", "foo", "0", HOME)] == [12739, 12182, 13907, 10814]
+
+
+def test_what_there_is_one_of_lies_in_one_place_whatever_the_number_of_partitions() -> None:
+    for keys in (Keys("gw", 1), Keys("gw", 256)):
+        ones = [keys.leases(), keys.lease(LeaseId("x")), keys.control(), keys.control_log(), keys.node(NodeId("x"))]
+        ones += [keys.reaper(), keys.revoked(), keys.partition_count(), keys.generation()]
+        assert {tag(key) for key in ones} == {HOME.encode()}
 
 
 @settings(derandomize=True, max_examples=500)

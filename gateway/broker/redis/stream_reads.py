@@ -8,10 +8,10 @@ import hiredis
 
 from gateway.broker.base import HistoryDone, Standing
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import streams
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis import stream_commands
+from gateway.broker.redis.kept_link import KeptLink
+from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import Link
-from gateway.broker.redis.upkeep import KeptLink
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.messages import Channel, HistoryPage, HistoryQuery, Latest, Retention
 
@@ -33,10 +33,10 @@ class StreamReads:
         self._unreadable = unreadable
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
-        self._read(channel, lambda link: streams.read_command(self._keys, channel, history, query, link), done)
+        self._read(channel, lambda link: stream_commands.read_command(self._keys, channel, history, query, link), done)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
-        self._read(channel, lambda link: streams.values_command(self._keys, channel, latest, link), done)
+        self._read(channel, lambda link: stream_commands.values_command(self._keys, channel, latest, link), done)
 
     def _read(self, channel: Channel, command: Callable[[Link], bytes], done: HistoryDone) -> None:
         """`command` makes it for a link."""
@@ -59,7 +59,7 @@ class StreamReads:
 
     def _page(self, channel: Channel, reply: Any) -> HistoryPage | RequestError:
         try:
-            return streams.page(channel, reply, partial(self._unreadable, channel))
+            return stream_commands.page(channel, reply, partial(self._unreadable, channel))
         except EnvelopeError as error:
             self._unreadable(channel, error)
             return BrokerUnavailable(f"the stream's position cannot be read: {error}")
@@ -75,7 +75,9 @@ class StreamReads:
             else:
                 elsewhere(standing)
         for group in partitions.values():
-            link.send(streams.compare_command(self._keys, group, link), partial(self._compared, group, elsewhere))
+            link.send(
+                stream_commands.compare_command(self._keys, group, link), partial(self._compared, group, elsewhere)
+            )
 
     def _compared(self, group: Sequence[Standing], elsewhere: Callable[[Standing], None], reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):

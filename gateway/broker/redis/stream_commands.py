@@ -1,4 +1,4 @@
-"""Streams in Redis: the commands of their scripts, and what the answers mean."""
+"""The commands of the stream scripts, and what their answers mean. Pure: a command goes in and out as bytes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 from gateway.broker import envelope
 from gateway.broker.base import Standing
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis.keys import Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import Link, pack
 from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_COMPARE, STREAM_PUBLISH, STREAM_READ, Script
-from gateway.broker.streams import full
+from gateway.broker.refusals import too_large_values, too_many_values
 from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
@@ -119,7 +119,7 @@ def obstacle(reply: Any) -> RequestError | None:
     """What kept a latest value out, in an answer to latest_publish."""
     offset, epoch = reply
     if epoch and offset in (b"0", b"-1"):
-        return full(keys=offset == b"0")
+        return too_many_values() if offset == b"0" else too_large_values()
     return None
 
 

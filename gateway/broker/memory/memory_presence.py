@@ -1,12 +1,21 @@
-"""Presence in the memory of this process, for the engine of one node."""
+"""Presence in the memory of this process."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
 from gateway.broker.base import CountsDone, MembersDone
-from gateway.errors import LIMIT_EXCEEDED, RequestError
-from gateway.messages import Channel, ClientId, ClientInfo, Event, MemberCounts, Membership, PresenceRules, member_size
+from gateway.broker.refusals import too_many_bytes, too_many_members
+from gateway.messages import (
+    Channel,
+    ClientId,
+    ClientInfo,
+    Event,
+    MemberCounts,
+    Membership,
+    PresenceRules,
+    member_footprint,
+)
 from gateway.metrics import Metrics
 
 # Where joins and leaves go: to the subscribers of the channel.
@@ -63,7 +72,7 @@ class MemoryPresence:
         members = [member for member, _ in self._members.get(channel, {}).values()]
         if limit and len(members) > limit:
             done(too_many_members())
-        elif room and sum(map(member_size, members)) > room:
+        elif room and sum(map(member_footprint, members)) > room:
             done(too_many_bytes())
         else:
             done(members)
@@ -88,14 +97,3 @@ class MemoryPresence:
             self._metrics.memberships_untold.add()
         else:
             self._announce(channel, Membership(channel, member, joined, int(time.time() * 1000)))
-
-
-def too_many_members() -> RequestError:
-    """The answer to who is in a channel, where these are too many for an answer."""
-    return RequestError(LIMIT_EXCEEDED, "too many members; presence_stats says how many", "limits.presence")
-
-
-def too_many_bytes() -> RequestError:
-    """The answer where what the members tell of themselves is too much for an answer."""
-    detail = "the members tell too much of themselves; presence_stats says how many they are"
-    return RequestError(LIMIT_EXCEEDED, detail, "limits.outbox")

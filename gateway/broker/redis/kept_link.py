@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from gateway.broker.redis.link import Link
 from gateway.errors import BrokerUnavailable
@@ -45,6 +46,28 @@ class KeptLink:
     def trouble(self) -> str:
         """Why nothing can be sent."""
         return f"no connection to Redis: {self.reason}" if self.current is None else self.current.trouble
+
+    @property
+    def pending_bytes(self) -> int:
+        """Of commands that are not answered yet."""
+        return self.current.pending_bytes if self.current is not None else 0
+
+    async def ask(self, *command: Any) -> Any:
+        """Send one command and wait. Raises hiredis.ReplyError or a RequestError."""
+        return await self._there().ask(*command)
+
+    async def ask_packed(self, command: bytes) -> Any:
+        """As `ask`, with a packed command."""
+        return await self._there().ask_packed(command)
+
+    async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands at once and wait: their replies, errors among them. Raises BrokerUnavailable."""
+        return await self._there().ask_all(commands)
+
+    def _there(self) -> Link:
+        if self.current is None:
+            raise BrokerUnavailable(self.trouble)
+        return self.current
 
     async def start(self) -> None:
         """Connect for the first time. Raises BrokerUnavailable."""

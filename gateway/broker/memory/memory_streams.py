@@ -1,4 +1,4 @@
-"""Streams in the memory of this process, for the engine of one node."""
+"""Streams in the memory of this process."""
 
 import secrets
 from collections import OrderedDict, deque
@@ -9,8 +9,8 @@ from typing import NamedTuple
 from msgspec import structs
 
 from gateway.broker import envelope
+from gateway.broker.refusals import too_large_values, too_many_values
 from gateway.epochs import begun, continues, unused
-from gateway.errors import LIMIT_EXCEEDED, RequestError
 from gateway.messages import (
     Channel,
     HistoryPage,
@@ -56,9 +56,9 @@ class _Stream:
         """Raises RequestError when a value that takes so many bytes does not fit."""
         before = self.values.get(key)
         if before is None and len(self.values) >= latest.keys:
-            raise full(keys=True)
+            raise too_many_values()
         if self.taken - (before.taken if before is not None else 0) + taken > latest.size:
-            raise full(keys=False)
+            raise too_large_values()
 
     def keep(self, key: str, value: _Value) -> None:
         self.drop_value(key)
@@ -83,14 +83,7 @@ def _taken(key: str, publication: Publication) -> int:
     return len(envelope.encode(publication)) + len(key.encode()) + VALUE_OVERHEAD
 
 
-def full(*, keys: bool) -> RequestError:
-    """The answer to a publish of a value for which there is no room: since there are too many keys, or bytes."""
-    if keys:
-        return RequestError(LIMIT_EXCEEDED, "the channel has as many keys as it may have", "latest_keys")
-    return RequestError(LIMIT_EXCEEDED, "the values of the channel take as many bytes as they may", "latest_size")
-
-
-class Streams:
+class MemoryStreams:
     """The streams of all channels."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,4 +1,7 @@
-"""Presence in Redis: entries under the lease of their node. A node says what changes, and repeats nothing."""
+"""Presence in one server: entries under the lease of their node.
+
+A node says what changes, in the order of the calls, and repeats it only where it may not have got through.
+"""
 
 import asyncio
 import logging
@@ -13,11 +16,11 @@ import hiredis
 from gateway.broker import envelope
 from gateway.broker.base import CountsDone, MembersDone
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.presence import too_many_bytes, too_many_members
 from gateway.broker.redis import lua
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.kept_link import KeptLink
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.link import pack
-from gateway.broker.redis.upkeep import KeptLink
+from gateway.broker.refusals import too_many_bytes, too_many_members
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
@@ -175,12 +178,9 @@ class RedisPresence:
         """
         now = int(time.time() * 1000)
         entries = [(client, Entry(info.user, envelope.encode_member(info, now), rules)) for client, info in members]
-        link = self._link.current
-        if link is None:
-            raise BrokerUnavailable(f"no connection to Redis: {self._link.reason}")
         command = self._leave_command(lease, channel, entries, rules, last=last)
         try:
-            self._said(await link.ask_packed(command))
+            self._said(await self._link.ask_packed(command))
         except hiredis.ReplyError as error:
             raise BrokerUnavailable(f"Redis refused to clean up: {error}") from None
 

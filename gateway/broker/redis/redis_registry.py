@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import translate
 from itertools import islice
@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.broker.redis.keys import Keys, LeaseId
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.lua import FORGET, OCCUPY, REVOKE
 from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
-FLUSH_BATCH = 100  # occupancies or revocations in one pipeline: redis-py takes 60 us of the loop for each
+BATCH = 100  # commands in one pipeline: redis-py takes up to 60 us of the loop for each
 MOST_DIGITS = 10  # of subscriptions of one node
 
 # As many digits as numbers of partitions have (settings), and a name: JSON can spell half a surrogate pair, which is in
@@ -162,7 +162,7 @@ class RedisRegistry:
     async def flush(self) -> None:
         """Write what has changed. Raises BrokerUnavailable; what was not written stays to be written."""
         while self._changed:
-            batch = dict(islice(self._changed.items(), FLUSH_BATCH))
+            batch = dict(islice(self._changed.items(), BATCH))
             for channel in batch:
                 del self._changed[channel]
             try:
@@ -188,20 +188,29 @@ class RedisRegistry:
         partition, after = _position(cursor, self._keys.partitions)
         matches = compile_pattern(translate(pattern)).match if pattern else bool
         async with failing("the channels could not be read"):
-            names = await self._names(app, partition, after, limit)
+            names, following = await self._names(app, partition, after, limit)
             counts = await self._counts([Channel(app, name) for name in names if matches(name)])
-        if len(names) == limit:
-            following = f"{partition}:{names[-1]}"
-        else:
-            following = f"{partition + 1}:" if partition + 1 < self._keys.partitions else ""
         return ChannelPage(counts, following)
 
-    async def _names(self, app: str, partition: int, after: str, limit: int) -> list[str]:
-        """Up to `limit` names of one partition that come after a name."""
-        start = f"({after}" if after else "-"
-        key = self._keys.occupied(app, partition)
-        names: Iterable[bytes] = await self.client.zrangebylex(key, start, "+", start=0, num=limit)
-        return [name.decode(errors="replace") for name in names]
+    async def _names(self, app: str, partition: int, after: str, limit: int) -> tuple[list[str], str]:
+        """Up to `limit` names that come after one of a partition, and the cursor behind them."""
+        names: list[str] = []
+        # Twice as many partitions each time: as they hold about as many channels, little is read that has no place.
+        at_once = 1
+        while partition < self._keys.partitions:
+            some = range(partition, min(partition + at_once, self._keys.partitions))
+            async with self.client.pipeline(transaction=False) as pipe:
+                for number in some:
+                    start = f"({after}" if after else "-"
+                    pipe.zrangebylex(self._keys.occupied(app, number), start, "+", start=0, num=limit - len(names))
+                    after = ""
+                found = await pipe.execute()
+            for number, part in zip(some, found, strict=True):
+                names += [name.decode(errors="replace") for name in part[: limit - len(names)]]
+                if len(names) == limit:
+                    return names, f"{number}:{names[-1]}"
+            partition, at_once = some.stop, min(2 * at_once, BATCH)
+        return names, ""
 
     async def _counts(self, channels: list[Channel]) -> list[ChannelCount]:
         """Subscriptions on living nodes; what dead nodes left is removed."""
@@ -233,9 +242,9 @@ class RedisRegistry:
 
     async def restore(self, revocations: Sequence[Revocation]) -> None:
         async with failing("revocations were not stored again"):
-            for start in range(0, len(revocations), FLUSH_BATCH):
+            for start in range(0, len(revocations), BATCH):
                 async with self.client.pipeline(transaction=False) as pipe:
-                    for revocation in revocations[start : start + FLUSH_BATCH]:
+                    for revocation in revocations[start : start + BATCH]:
                         await self._store(pipe, revocation, now=False)
                     await pipe.execute()
 
@@ -250,8 +259,8 @@ class RedisRegistry:
             known = {field: each for field, value in table.items() if (each := _revocation(field, value)) is not None}
             now = time.time()
             over = [field for field, each in known.items() if each.is_over(now)]
-            for start in range(0, len(over), FLUSH_BATCH):
-                await self._forget(keys=[self._keys.revoked()], args=[KEPT_BEYOND, *over[start : start + FLUSH_BATCH]])
+            for start in range(0, len(over), BATCH):
+                await self._forget(keys=[self._keys.revoked()], args=[KEPT_BEYOND, *over[start : start + BATCH]])
         for field in over:
             del known[field]
         return list(known.values())

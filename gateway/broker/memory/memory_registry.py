@@ -1,0 +1,64 @@
+"""The registry in the memory of one process."""
+
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import translate
+from re import compile as compile_pattern
+
+from msgspec import structs
+
+from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
+from gateway.messages import Channel
+
+
+class MemoryRegistry:
+    """A cluster of one node."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives Unix seconds."""
+        self._clock = clock
+        self._nodes: dict[NodeId, NodeInfo] = {}
+        self._occupied: dict[Channel, int] = {}
+        self._revocations: dict[tuple[str, str, str], Revocation] = {}
+
+    async def announce(self, info: NodeInfo) -> bool:
+        self._nodes[info.uid] = info
+        return True
+
+    async def withdraw(self) -> None:
+        self._nodes.clear()
+
+    async def nodes(self) -> list[NodeInfo]:
+        return sorted(self._nodes.values(), key=lambda info: info.name)
+
+    def set_occupancy(self, channel: Channel, subscriptions: int) -> None:
+        if subscriptions:
+            self._occupied[channel] = subscriptions
+        else:
+            self._occupied.pop(channel, None)
+
+    async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
+        """The cursor is the last name of the page before."""
+        matches = compile_pattern(translate(pattern)).match if pattern else bool
+        names = sorted(channel.name for channel in self._occupied if channel.app == app and channel.name > cursor)
+        page = [name for name in names if matches(name)][:limit]
+        more = bool(page) and page[-1] != names[-1] and len(page) == limit
+        counts = [ChannelCount(name, self._occupied[Channel(app, name)]) for name in page]
+        return ChannelPage(counts, page[-1] if more else "")
+
+    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
+        if now:
+            revocation = structs.replace(revocation, issued_before=max(revocation.issued_before, int(self._clock())))
+        key = (revocation.app, revocation.user, revocation.jti)
+        known = self._revocations.get(key)
+        self._revocations[key] = revocation = revocation if known is None else known.joined(revocation)
+        return revocation
+
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        for revocation in revocations:
+            await self.revoke(revocation)
+
+    async def revocations(self) -> list[Revocation]:
+        now = self._clock()
+        self._revocations = {key: each for key, each in self._revocations.items() if not each.is_over(now)}
+        return list(self._revocations.values())
