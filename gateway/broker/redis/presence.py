@@ -1,7 +1,6 @@
 """Presence in Redis: entries under the lease of their node. A node says what changes, and repeats nothing."""
 
 import asyncio
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +21,6 @@ from gateway.errors import BrokerUnavailable, RequestError
 from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
 from gateway.metrics import Metrics
-
-logger = logging.getLogger(__name__)
 
 # Stands behind the lease, with which every entry begins.
 END = "\0"

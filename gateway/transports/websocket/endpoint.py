@@ -8,7 +8,7 @@ from gateway.auth.origins import OriginPolicy
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
 from gateway.session.transport import Connection
-from gateway.transports.addresses import Network, client_address, is_secure
+from gateway.transports.addresses import Network, client_address
 from gateway.transports.admission import Admission, Place, Refusal
 from gateway.transports.responses import error_body, refusal_headers
 from gateway.transports.websocket.asgi import AsgiTransport
@@ -77,11 +77,6 @@ class Handshake:
     def address(self) -> str:
         """The client's address, as far as trusted proxies vouch for it; empty on a Unix socket."""
         return client_address(self._peer, self.header, self._trusted_proxies)
-
-    @property
-    def is_secure(self) -> bool:
-        """Whether the client's own hop is encrypted."""
-        return is_secure(self._scope["scheme"], self._peer, self.header, self._trusted_proxies)
 
     @property
     def _peer(self) -> str:
