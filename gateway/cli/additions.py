@@ -30,8 +30,7 @@ class Additions(NamedTuple):
 
 def needs_secret(settings: "ServerSettings") -> bool:
     """Whether there is no key to check tokens with, and one is wanted."""
-    auth = settings.auth
-    return not settings.no_auth and not any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url))
+    return not settings.no_auth and not settings.auth.has_key
 
 
 def needs_api_key(settings: "ServerSettings") -> bool:

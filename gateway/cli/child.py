@@ -60,6 +60,8 @@ def start_node(
     Without `internal_sockets` the node itself binds the address in its settings. The child is `ready` when it accepts.
     The settings, secrets included, go through a pipe. Raises GatewayError.
     """
+    from gateway.config.reloading import plain
+
     # The child runs the package that its parent runs, from wherever that was imported. -P: and not a folder named
     # gateway that stands in the user's directory.
     folder = str(Path(gateway.__file__).parents[1])
@@ -71,7 +73,7 @@ def start_node(
         "internal_sockets": None if internal_sockets is None else _numbers(internal_sockets),
     }
     inherited = [*sockets, *(internal_sockets or ())]
-    text = json.dumps(orders, default=_plain).encode()
+    text = json.dumps(orders, default=plain).encode()
     # The child inherits that it is blocked (execve(2)), and lets it through once it can read its settings again.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
@@ -87,12 +89,6 @@ def _dumped(settings: "ServerSettings") -> dict[str, Any]:
 
 def _numbers(sockets: Sequence[socket.socket]) -> list[int]:
     return [each.fileno() for each in sockets]
-
-
-def _plain(value: Any) -> str:
-    """Settings that JSON does not know: secrets, paths and networks."""
-    reveal = getattr(value, "get_secret_value", None)
-    return str(value if reveal is None else reveal())
 
 
 def main(name: str) -> int:

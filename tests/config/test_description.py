@@ -58,7 +58,7 @@ def test_the_description_loads_again(tmp_path: Path) -> None:
     )
     path = tmp_path / "again.toml"
     path.write_text(describe(settings))
-    assert sources.load(path, {}, {}) == settings
+    assert sources.read(path, {}, {}).settings == settings
 
 
 @seed(11)
