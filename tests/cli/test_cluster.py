@@ -22,7 +22,7 @@ from gateway.cli.cluster import Plan
 from gateway.cli.options import Sources
 from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
-from tests.cli.commands import PATIENCE, command, get, is_alive, wait_for
+from tests.cli.commands import PATIENCE, all_gone, command, get, is_alive, wait_for
 from tests.cli.conftest import Run
 from tests.servers import free_port, valkey_server
 
@@ -45,10 +45,6 @@ def post(url: str, path: str, body: str, headers: dict[str, str]) -> int:
 def everybody(ready: dict[str, Any]) -> list[int]:
     """The processes of a cluster, its parent apart."""
     return [*(node["pid"] for node in ready["nodes"]), ready["redis_pid"]]
-
-
-def all_gone(pids: list[int]) -> bool:
-    return not any(map(is_alive, pids))
 
 
 def temporary(folder: Path) -> tuple[Path, dict[str, str]]:
