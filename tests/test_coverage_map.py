@@ -26,7 +26,6 @@ TESTED_BY = {
     "broker/redis/streams.py": "broker/test_stream_contract.py",
     "broker/redis/upkeep.py": "broker/redis/test_links.py",
     "broker/streams.py": "broker/test_stream_contract.py",
-    "cli/additions.py": "cli/test_cluster.py",
     "cli/child.py": "cli/test_workers.py",
     "cli/drain.py": "cli/test_http_api.py",
     "cli/follower.py": "cli/test_subscribe.py",

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 import gateway
-from gateway.cli.additions import Additions
+from gateway.cli.child import ChildSource
 from gateway.cli.cluster import Plan
 from gateway.cli.options import Sources
 from gateway.config.settings import ServerSettings
@@ -345,4 +345,4 @@ def test_nodes_run_the_package_that_their_parent_runs(tmp_path: Path) -> None:
 def test_every_address_can_be_opened(host: str, url: str) -> None:
     """Nobody connects to a wildcard."""
     settings = ServerSettings()
-    assert Plan(settings, host, Additions(), settings, Sources(None, {})).url(8000) == url
+    assert Plan(settings, host, ChildSource(Sources(None, {}), settings)).url(8000) == url
