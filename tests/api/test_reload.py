@@ -51,12 +51,6 @@ def site(again: Again) -> Iterator[Site]:
         yield node
 
 
-@pytest.fixture
-def api(site: Site) -> Iterator[Api]:
-    with Api(site) as client:
-        yield client
-
-
 def reloaded(api: Api, **body: Any) -> dict[str, Any]:
     (node,) = api.call("reload", **body)["nodes"]
     assert node["name"] == "one"
