@@ -16,7 +16,6 @@ class ErrorCode(NamedTuple):
 
 
 INTERNAL = ErrorCode(100, "internal server error", temporary=True)
-UNAUTHORIZED = ErrorCode(101, "unauthorized")
 UNKNOWN_CHANNEL = ErrorCode(102, "unknown channel")
 PERMISSION_DENIED = ErrorCode(103, "permission denied")
 METHOD_NOT_FOUND = ErrorCode(104, "method not found")
@@ -28,7 +27,6 @@ TOKEN_EXPIRED = ErrorCode(109, "token expired")
 EXPIRED = ErrorCode(110, "expired")
 TOO_MANY_REQUESTS = ErrorCode(111, "too many requests", temporary=True)
 UNRECOVERABLE = ErrorCode(112, "unrecoverable position")
-CONFLICT = ErrorCode(113, "conflict")
 
 
 class CloseCode(NamedTuple):
@@ -37,12 +35,7 @@ class CloseCode(NamedTuple):
     code: int
     reason: str
 
-    @property
-    def reconnect(self) -> bool:
-        return self.code < 3500 or 4000 <= self.code < 4500
 
-
-NORMAL = CloseCode(1000, "")
 # RFC 6455 section 7.4.1: clients do not come back with the same message.
 MESSAGE_TOO_BIG = CloseCode(1009, "message too big")
 CONNECTION_CLOSED = CloseCode(3000, "connection closed")
@@ -52,7 +45,6 @@ CONNECTION_EXPIRED = CloseCode(3005, "connection expired")
 SUBSCRIPTION_EXPIRED = CloseCode(3006, "subscription expired")
 SLOW = CloseCode(3008, "slow")
 INSUFFICIENT_STATE = CloseCode(3010, "insufficient state")
-FORCE_RECONNECT = CloseCode(3011, "force reconnect")
 NO_PONG = CloseCode(3012, "no pong")
 TOO_MANY_COMMANDS = CloseCode(3013, "too many requests")
 INVALID_TOKEN = CloseCode(3500, "invalid token")

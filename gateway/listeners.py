@@ -23,18 +23,17 @@ class AddressInUse(ConfigError):
     """Another process holds the address."""
 
 
-def bind(addresses: Sequence[str], setting: str, *, reuse_port: bool = False) -> list[socket.socket]:
+def bind(addresses: Sequence[str], setting: str) -> list[socket.socket]:
     """Sockets on all the addresses, bound and not listening yet. A name that stands for several has one for each.
 
-    `setting` is named in errors. `reuse_port` shares the ports with other processes of this user (SO_REUSEPORT).
-    Raises AddressInUse, ConfigError; then none is bound.
+    `setting` is named in errors. Raises AddressInUse, ConfigError; then none is bound.
     """
     endpoints = [parse(address) for address in addresses]
     with ExitStack() as unless_all:
         bound: list[socket.socket] = []
         for address, endpoint in zip(addresses, endpoints, strict=True):
             try:
-                sockets = _bind(endpoint, endpoints, reuse_port=reuse_port)
+                sockets = _bind(endpoint, endpoints)
             except socket.gaierror as error:
                 raise ConfigError(f"{address} cannot be listened on: {error.strerror} (setting {setting})") from error
             except OSError as error:
@@ -84,25 +83,25 @@ def shown(listener: socket.socket, scheme: str) -> str:
     return name(listener) if listener.family == socket.AF_UNIX else f"{scheme}://{name(listener)}"
 
 
-def _bind(endpoint: Endpoint, others: Sequence[Endpoint], *, reuse_port: bool) -> list[socket.socket]:
+def _bind(endpoint: Endpoint, others: Sequence[Endpoint]) -> list[socket.socket]:
     """Raises OSError."""
     if endpoint.path:
         return [_bind_unix(endpoint.path)]
     if endpoint.host == ALL:
         try:
-            return [_bind_to(socket.AF_INET6, (ALL_IPV6, endpoint.port), reuse_port=reuse_port, both=True)]
+            return [_bind_to(socket.AF_INET6, (ALL_IPV6, endpoint.port), both=True)]
         except OSError as error:
             if error.errno not in _NOT_HERE:
                 raise
-            return [_bind_to(socket.AF_INET, (ALL_IPV4, endpoint.port), reuse_port=reuse_port)]
+            return [_bind_to(socket.AF_INET, (ALL_IPV4, endpoint.port))]
     if endpoint.host == ALL_IPV6:
         # Both families, as people expect; IPv6 alone where they name IPv4 beside it.
         both = endpoint._replace(host=ALL_IPV4) not in others
-        return [_bind_to(socket.AF_INET6, (ALL_IPV6, endpoint.port), reuse_port=reuse_port, both=both)]
-    return _bind_name(endpoint, reuse_port=reuse_port)
+        return [_bind_to(socket.AF_INET6, (ALL_IPV6, endpoint.port), both=both)]
+    return _bind_name(endpoint)
 
 
-def _bind_name(endpoint: Endpoint, *, reuse_port: bool) -> list[socket.socket]:
+def _bind_name(endpoint: Endpoint) -> list[socket.socket]:
     """All addresses that a name stands for and this machine has: localhost may be ::1 where there is no IPv6."""
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     bound: list[socket.socket] = []
@@ -110,7 +109,7 @@ def _bind_name(endpoint: Endpoint, *, reuse_port: bool) -> list[socket.socket]:
     with ExitStack() as unless_all:
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             try:
-                bound.append(unless_all.enter_context(_bind_to(family, address, reuse_port=reuse_port)))
+                bound.append(unless_all.enter_context(_bind_to(family, address)))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
@@ -121,7 +120,7 @@ def _bind_name(endpoint: Endpoint, *, reuse_port: bool) -> list[socket.socket]:
     return bound
 
 
-def _bind_to(family: int, address: Any, *, reuse_port: bool, both: bool = False) -> socket.socket:
+def _bind_to(family: int, address: Any, *, reuse_port: bool = False, both: bool = False) -> socket.socket:
     """`both`: an IPv6 socket that takes IPv4 connections too. Raises OSError."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -82,7 +82,6 @@ class Batches:
 
     async def _reply(self, name: str, command: ApiRequest) -> BatchReply:
         try:
-            command.check()
             return BatchReply(**{name: await self._methods[name](command)})
         except RequestError as error:
             return BatchReply(error=api_error(error))

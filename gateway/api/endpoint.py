@@ -8,16 +8,14 @@ import msgspec
 
 from gateway.api.access import Access
 from gateway.api.publishing import api_error
-from gateway.api.schemas import ApiError, ApiRequest, BatchResult, BroadcastResult
+from gateway.api.schemas import ApiError, BatchResult, BroadcastResult
 from gateway.errors import (
     BAD_REQUEST,
-    CONFLICT,
+    EXPIRED,
     INTERNAL,
     LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
     NOT_AVAILABLE,
-    PERMISSION_DENIED,
-    TOO_MANY_REQUESTS,
     UNKNOWN_CHANNEL,
     UNRECOVERABLE,
     RequestError,
@@ -33,18 +31,13 @@ ERROR_MODE = (b"x-centrifugo-error-mode", b"transport")
 STATUS = {
     INTERNAL.code: 500,
     UNKNOWN_CHANNEL.code: 404,
-    PERMISSION_DENIED.code: 403,
     METHOD_NOT_FOUND.code: 404,
     LIMIT_EXCEEDED.code: 400,
     BAD_REQUEST.code: 400,
     NOT_AVAILABLE.code: 400,
-    TOO_MANY_REQUESTS.code: 429,
+    EXPIRED.code: 400,
     UNRECOVERABLE.code: 416,
-    CONFLICT.code: 409,
 }
-
-# Methods of the Centrifugo API that need what this gateway does not have yet.
-UNAVAILABLE = ("rpc",)
 
 # The extension of the scope by which our HTTP class hears that a connection has proved who it is (http_protocol.py).
 AUTHENTICATED = "gateway.authenticated"
@@ -108,8 +101,6 @@ class ApiEndpoint:
     async def _call(self, name: str, body: bytes) -> bytes:
         """The body of the answer. Raises RequestError."""
         if name not in self._methods:
-            if name in UNAVAILABLE:
-                raise RequestError(NOT_AVAILABLE, f"method {name} is not available in this version")
             raise RequestError(METHOD_NOT_FOUND, f"there is none of that name; see {DOCUMENT}")
         self._metrics.api_requests.add(name)
         decoder, call = self._methods[name]
@@ -123,8 +114,6 @@ class ApiEndpoint:
             # Of the decoder, or of text that is not UTF-8.
             raise RequestError(BAD_REQUEST, str(error)) from None
         try:
-            if isinstance(request, ApiRequest):
-                request.check()
             result = await call(request)
         except RequestError:
             raise

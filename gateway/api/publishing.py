@@ -58,7 +58,6 @@ class Publisher:
         Returns the bytes that are under way.
         """
         try:
-            request.check()
             kind, data = self._payload(request)
             self._send(request, request.channel, kind, data, done)
         except RequestError as error:

@@ -3,12 +3,10 @@
 Fields that nobody knows are refused: a misspelt option would otherwise be lost silently.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
-
-from gateway.errors import NOT_AVAILABLE, RequestError
 
 ChannelName = Annotated[str, Meta(min_length=1, description="Name of the channel, with its namespace.")]
 # Tokens allow no longer ids.
@@ -19,7 +17,6 @@ Id = Annotated[str, Meta(max_length=255)]
 Client = Annotated[str, Meta(description="Act on this connection of the user only. Empty: on all of them.")]
 Json = Annotated[Raw, Meta(description="Any JSON value.")]
 Base64 = Annotated[str, Meta(description="Bytes in base64 (RFC 4648 section 4).")]
-Unavailable = Annotated[Raw, Meta(description="Not available in this version: error 108.")]
 Tags = Annotated[dict[str, str], Meta(max_length=64, description="Delivered with the publication.")]
 UnixTime = Annotated[int, Meta(ge=0, le=2**53, description="Unix time in seconds; 0 for never.")]
 # Bounded because they are stored: with the message in the stream, and as part of a Redis key.
@@ -32,15 +29,6 @@ ExcludedClient = Annotated[str, Meta(max_length=255, description="This connectio
 class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A request of the API."""
 
-    # Fields of the Centrifugo API that this gateway knows and does not serve.
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ()
-
-    def check(self) -> None:
-        """Raises RequestError(NOT_AVAILABLE) for what is not served."""
-        for name in self.UNAVAILABLE:
-            if getattr(self, name) is not UNSET:
-                raise RequestError(NOT_AVAILABLE, f"field {name}")
-
 
 class PublicationRequest(ApiRequest, frozen=True):
     """What publish and broadcast have in common: exactly one of `data` and `b64data`."""
@@ -51,8 +39,6 @@ class PublicationRequest(ApiRequest, frozen=True):
     idempotency_key: IdempotencyKey = ""
     exclude_client: ExcludedClient = ""
     skip_history: Annotated[bool, Meta(description="Deliver it now, and do not keep it.")] = False
-    # Whether there are deltas is a matter of the namespace.
-    delta: bool = False
     version: Annotated[
         int,
         Meta(ge=0, le=2**53, description="Not published when the channel has seen this version, or a newer one."),
@@ -82,8 +68,6 @@ class StreamPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SubscribeRequest(ApiRequest, frozen=True):
     """Subscribe the connections of a user to a channel."""
 
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session", "override")
-
     user: UserId
     channel: ChannelName
     client: Client = ""
@@ -93,19 +77,14 @@ class SubscribeRequest(ApiRequest, frozen=True):
     b64data: Base64 | UnsetType = UNSET
     expire_at: UnixTime = 0
     recover_since: Annotated[StreamPosition | None, Meta(description="Deliver what came after it first.")] = None
-    session: Unavailable | UnsetType = UNSET
-    override: Unavailable | UnsetType = UNSET
 
 
 class UnsubscribeRequest(ApiRequest, frozen=True):
     """End subscriptions of a user; an empty channel stands for all of them."""
 
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session",)
-
     user: UserId
     channel: str = ""
     client: Client = ""
-    session: Unavailable | UnsetType = UNSET
 
 
 class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,26 +105,19 @@ class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DisconnectRequest(ApiRequest, frozen=True):
     """Close the connections of a user, except those on the whitelist."""
 
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session",)
-
     user: UserId
     client: Client = ""
     whitelist: list[str] = []
     disconnect: CloseReason = CloseReason()
-    session: Unavailable | UnsetType = UNSET
 
 
 class RefreshRequest(ApiRequest, frozen=True):
     """Let the connections of a user live until `expire_at`, or end them as expired."""
 
-    UNAVAILABLE: ClassVar[tuple[str, ...]] = ("session", "info")
-
     user: UserId
     client: Client = ""
     expired: bool = False
     expire_at: UnixTime = 0
-    session: Unavailable | UnsetType = UNSET
-    info: Unavailable | UnsetType = UNSET
 
 
 class RevokeRequest(ApiRequest, frozen=True):

@@ -1,9 +1,12 @@
 """The command line. Every command is a module of its own; what they share stands in `options` and `target`."""
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import click
 
+import gateway
 from gateway import __version__
 from gateway.cli import (
     check,
@@ -18,7 +21,6 @@ from gateway.cli import (
     subscribe,
     token,
     url,
-    version,
 )
 from gateway.errors import GatewayError
 
@@ -39,7 +41,10 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="gateway")
+@click.version_option(
+    __version__,
+    message=f"gateway %(version)s, Python {platform.python_version()}, {Path(gateway.__file__).parent}",
+)
 def main() -> None:
     """A pub/sub message gateway: WebSocket clients on any node, Redis between the nodes.
 
@@ -62,6 +67,5 @@ for command in (
     drain.drain,
     reload.reload,
     nodes.nodes,
-    version.version,
 ):
     main.add_command(command)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gateway
-from gateway.cli.additions import Additions
 from gateway.cli.options import Sources
 from gateway.cli.processes import Child, Family
 
@@ -30,21 +29,48 @@ sys.exit(main(name))
 
 
 class ChildSource(NamedTuple):
-    """Where a child reads its settings again: where its parent got them."""
+    """Where a child reads its settings again: where its parent got them, and what the parent adds to them."""
 
     sources: Sources
     # What the parent got when it started.
     first: "ServerSettings"
-    additions: Additions = Additions()
+    # What settings that do not say it are completed with, so that a cluster without any can be used at once. Empty
+    # when none was needed; made once for a run.
+    hmac_secret: str = ""
+    api_key: str = ""
+    origins: tuple[str, ...] = ()
+
+    def complete(self, settings: "ServerSettings") -> "ServerSettings":
+        """With the keys that are missing, and the origins besides those that are there."""
+        from pydantic import SecretStr
+
+        auth, api, origins = settings.auth, settings.api, settings.origins
+        if self.hmac_secret and needs_secret(settings):
+            auth = auth.model_copy(update={"hmac_secret": SecretStr(self.hmac_secret)})
+        if self.api_key and needs_api_key(settings):
+            api = api.model_copy(update={"keys": (SecretStr(self.api_key),)})
+        if self.origins:
+            origins = origins.model_copy(update={"allowed": (*origins.allowed, *self.origins)})
+        return settings.model_copy(update={"auth": auth, "api": api, "origins": origins})
 
     def orders(self) -> dict[str, Any]:
         """As JSON."""
+        path, flags = self.sources
         return {
-            "config_file": str(self.sources.config_file) if self.sources.config_file is not None else None,
-            "flags": self.sources.flags,
+            **self._asdict(),
+            "sources": (str(path) if path is not None else None, flags),
             "first": _dumped(self.first),
-            "additions": self.additions._asdict(),
         }
+
+
+def needs_secret(settings: "ServerSettings") -> bool:
+    """Whether there is no key to check tokens with, and one is wanted."""
+    return not settings.no_auth and not settings.auth.has_key
+
+
+def needs_api_key(settings: "ServerSettings") -> bool:
+    """Whether nobody could call the API."""
+    return not settings.no_auth and not (settings.api.keys or settings.api.insecure)
 
 
 def start_node(
@@ -60,6 +86,8 @@ def start_node(
     Without `internal_sockets` the node itself binds the address in its settings. The child is `ready` when it accepts.
     The settings, secrets included, go through a pipe. Raises GatewayError.
     """
+    from gateway.config.reloading import plain
+
     # The child runs the package that its parent runs, from wherever that was imported. -P: and not a folder named
     # gateway that stands in the user's directory.
     folder = str(Path(gateway.__file__).parents[1])
@@ -71,7 +99,7 @@ def start_node(
         "internal_sockets": None if internal_sockets is None else _numbers(internal_sockets),
     }
     inherited = [*sockets, *(internal_sockets or ())]
-    text = json.dumps(orders, default=_plain).encode()
+    text = json.dumps(orders, default=plain).encode()
     # The child inherits that it is blocked (execve(2)), and lets it through once it can read its settings again.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
@@ -87,12 +115,6 @@ def _dumped(settings: "ServerSettings") -> dict[str, Any]:
 
 def _numbers(sockets: Sequence[socket.socket]) -> list[int]:
     return [each.fileno() for each in sockets]
-
-
-def _plain(value: Any) -> str:
-    """Settings that JSON does not know: secrets, paths and networks."""
-    reveal = getattr(value, "get_secret_value", None)
-    return str(value if reveal is None else reveal())
 
 
 def main(name: str) -> int:
@@ -123,10 +145,10 @@ def _source(orders: dict[str, Any]) -> "Source":
     from gateway.config.reloading import Source
     from gateway.config.settings import ServerSettings
 
-    path = orders["config_file"]
-    sources = Sources(Path(path) if path is not None else None, orders["flags"])
-    additions = Additions(**orders["additions"])
-    return Source(sources.load, ServerSettings.model_validate(orders["first"]), additions.complete)
+    path, flags = orders["sources"]
+    sources = Sources(Path(path) if path is not None else None, flags)
+    first = ServerSettings.model_validate(orders["first"])
+    return Source(sources.load, first, ChildSource(**{**orders, "sources": sources, "first": first}).complete)
 
 
 def _sockets(numbers: Sequence[int]) -> list[socket.socket]:

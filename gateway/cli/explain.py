@@ -139,7 +139,7 @@ def _may_connect(settings: "ServerSettings", user: str | None) -> "Verdict":
             return Verdict(False, "clients need a token", "auth.anonymous")
         by = [name for name in ("no_auth", "demo") if getattr(settings, name)] or ["auth.anonymous"]
         return Verdict(True, f"clients without a token may connect ({by[0]})", "")
-    if any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url)):
+    if auth.has_key:
         return Verdict(True, "with a connection token of this user", "")
     return Verdict(False, "there is no key to check tokens with", "auth.hmac_secret, auth.public_key or auth.jwks_*")
 

@@ -4,7 +4,7 @@ import json
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import click
 import msgspec
@@ -14,64 +14,15 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 from gateway.cli.target import BAD_PROXY, Target
 from gateway.errors import GatewayError
 from gateway.log import escape
-from gateway.tokens import connection_token, subscription_token
 
 # Seconds.
 OPEN_TIMEOUT = 10.0
 # The gateway pings every `ping` seconds; so long after that the connection is taken for dead, as SDKs do.
 PING_GRACE = 10.0
-# For how long minted tokens are accepted. What they open stays open.
-TOKEN_LIFE = 60
-
 # Id of the connect command; those of subscribe commands follow.
 CONNECT = 1
 # Unsubscribe codes from here on ask the client to subscribe again.
 RESUBSCRIBE = 2500
-
-
-class SubscribeError(GatewayError):
-    """The gateway was not reached, or did not let us in."""
-
-
-class Tokens(Protocol):
-    """What to connect and subscribe with; an empty text is no token."""
-
-    def connection(self) -> str: ...
-
-    def subscription(self, channel: str) -> str: ...
-
-
-class GivenToken:
-    """A connection token (or none), and the permissions that come with it."""
-
-    def __init__(self, token: str) -> None:
-        self.token = token
-
-    def connection(self) -> str:
-        return self.token
-
-    def subscription(self, channel: str) -> str:
-        return ""
-
-
-class MintedTokens:
-    """Tokens for whatever is asked for, by the secret of the gateway."""
-
-    def __init__(self, secret: str, user: str, audience: str | None, issuer: str | None) -> None:
-        self.secret = secret
-        self.user = user
-        self.options: dict[str, Any] = {
-            "expires_in": TOKEN_LIFE,
-            "expire_at": 0,
-            "audience": audience,
-            "issuer": issuer,
-        }
-
-    def connection(self) -> str:
-        return connection_token(self.secret, self.user, **self.options)
-
-    def subscription(self, channel: str) -> str:
-        return subscription_token(self.secret, self.user, channel, **self.options)
 
 
 class _Error(msgspec.Struct):
@@ -115,11 +66,20 @@ class Follower:
     """One connection, subscribed to some channels."""
 
     def __init__(
-        self, channels: Iterable[str], tokens: Tokens, write: Callable[[str], None], count: int | None = None
+        self,
+        channels: Iterable[str],
+        token: str,
+        grant: Callable[[str], str],
+        write: Callable[[str], None],
+        count: int | None = None,
     ) -> None:
-        """`write` gets a line for each publication; after `count` of them it is over."""
+        """`token` is to connect with, `grant` gives one for a channel; an empty text is no token.
+
+        `write` gets a line for each publication; after `count` of them it is over.
+        """
         self._channels = list(dict.fromkeys(channels))
-        self._tokens = tokens
+        self._token = token
+        self._grant = grant
         self._write = write
         self._left = count
         # Channel of each subscribe command, by its id.
@@ -129,7 +89,7 @@ class Follower:
         self._patience = OPEN_TIMEOUT
 
     def follow(self, target: Target) -> None:
-        """Returns when enough was received. Raises SubscribeError."""
+        """Returns when enough was received. Raises GatewayError."""
         try:
             with _connecting(target) as connection:
                 try:
@@ -141,18 +101,17 @@ class Follower:
                     connection.close()
         except ConnectionClosed as error:
             reason = f"{error.rcvd.code} {error.rcvd.reason}" if error.rcvd else "without a word"
-            raise SubscribeError(f"{target.name} closed the connection: {escape(reason)}") from error
+            raise GatewayError(f"{target.name} closed the connection: {escape(reason)}") from error
         except TimeoutError as error:
-            raise SubscribeError(f"nothing was heard from {target.name} for {self._patience:g} s") from error
+            raise GatewayError(f"nothing was heard from {target.name} for {self._patience:g} s") from error
         except (OSError, InvalidHandshake) as error:
-            raise SubscribeError(
+            raise GatewayError(
                 f"cannot connect to {target.name}: {escape(str(error))}\n"
                 "Is the gateway running there? --url or GATEWAY_URL names another one."
             ) from error
 
     def _opening(self) -> list[str]:
-        token = self._tokens.connection()
-        connect = {"token": token} if token else {}
+        connect = {"token": self._token} if self._token else {}
         return [
             json.dumps({"id": CONNECT, "connect": {**connect, "name": "gateway"}}),
             *(self._subscribe(channel) for channel in self._channels),
@@ -162,7 +121,7 @@ class Follower:
         id = CONNECT + 1 + len(self._asked)
         self._asked[id] = channel
         body: dict[str, Any] = {"channel": channel}
-        if token := self._tokens.subscription(channel):
+        if token := self._grant(channel):
             body["token"] = token
         if channel in self._positions:
             epoch, offset = self._positions[channel]
@@ -174,7 +133,7 @@ class Follower:
             try:
                 reply = msgspec.json.decode(line, type=_Reply)
             except (msgspec.DecodeError, RecursionError) as error:
-                raise SubscribeError("what came is not the native protocol: is this a gateway?") from error
+                raise GatewayError("what came is not the native protocol: is this a gateway?") from error
             if reply.push is not None:
                 self._handle_push(connection, reply.push)
             elif reply.id:
@@ -186,7 +145,7 @@ class Follower:
         channel = self._asked.get(reply.id)
         if reply.error is not None:
             what = "connect" if channel is None else f"subscribe to {channel}"
-            raise SubscribeError(
+            raise GatewayError(
                 f"{what} refused: {reply.error.code} {escape(reply.error.message)}\n"
                 "`gateway explain` tells by which rule, and what would allow it."
             )
@@ -220,14 +179,14 @@ class Follower:
         elif push.unsubscribe is not None:
             reason = f"{push.unsubscribe.code} {escape(push.unsubscribe.reason)}"
             if push.unsubscribe.code < RESUBSCRIBE:
-                raise SubscribeError(f"the gateway ended the subscription to {escape(push.channel)}: {reason}")
+                raise GatewayError(f"the gateway ended the subscription to {escape(push.channel)}: {reason}")
             if push.channel not in self._positions:
                 click.echo(f"publications of {escape(push.channel)} may be missing here: {reason}", err=True)
             connection.send(self._subscribe(push.channel))
 
 
 def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
-    """Raises SubscribeError, OSError, InvalidHandshake."""
+    """Raises GatewayError, OSError, InvalidHandshake."""
     url = target.websocket("/connection/websocket")
     # The gateway's own pings tell that the connection lives; one frame may join many publications.
     options: dict[str, Any] = {
@@ -244,7 +203,7 @@ def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
         try:
             connection = connect(url, proxy=None if target.is_loopback else True, **options)
         except (InvalidProxy, ValueError):
-            raise SubscribeError(BAD_PROXY) from None
+            raise GatewayError(BAD_PROXY) from None
     return connection
 
 

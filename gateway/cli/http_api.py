@@ -19,10 +19,6 @@ R = TypeVar("R")
 TIMEOUT = 10.0  # seconds
 
 
-class ApiError(GatewayError):
-    """The gateway was not reached, or refused the request."""
-
-
 def with_api(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command `--config`, `--url` and `--api-key`; it gets one argument, `api`."""
 
@@ -54,7 +50,7 @@ class Api:
         self.key = key
 
     def call(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The result of a method. Raises ApiError with a text for the user."""
+        """The result of a method. Raises GatewayError with a text for the user."""
         import httpx
 
         headers = {b"X-Centrifugo-Error-Mode": b"transport"}
@@ -64,20 +60,20 @@ class Api:
             with self._client() as client:
                 response = client.post(self.target.http(f"/api/{method}"), json=body, headers=headers)
         except httpx.ConnectError as error:
-            raise ApiError(
+            raise GatewayError(
                 f"cannot reach {self.target.name}: {escape(str(error))}\n"
                 "Is the gateway running there? --url or GATEWAY_URL names another one."
             ) from error
         except httpx.TimeoutException as error:
-            raise ApiError(
+            raise GatewayError(
                 f"{self.target.name} did not answer within {TIMEOUT:g} s; whether it did what was asked is not known"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise ApiError(f"{self.target.name}: {escape(str(error))}") from error
+            raise GatewayError(f"{self.target.name}: {escape(str(error))}") from error
         return self._result(response)
 
     def _client(self) -> "httpx.Client":
-        """Raises ApiError."""
+        """Raises GatewayError."""
         import ssl
 
         import httpx
@@ -91,7 +87,7 @@ class Api:
                 timeout=TIMEOUT,
             )
         except (httpx.InvalidURL, ValueError, ImportError):
-            raise ApiError(BAD_PROXY) from None
+            raise GatewayError(BAD_PROXY) from None
 
     def _result(self, response: "httpx.Response") -> dict[str, Any]:
         try:
@@ -100,11 +96,11 @@ class Api:
             body = None
         if response.status_code == 401:
             wanted = "refused the API key" if self.key else "wants an API key"
-            raise ApiError(f"{self.target.name} {wanted}: give --api-key, or set api.keys in the settings")
+            raise GatewayError(f"{self.target.name} {wanted}: give --api-key, or set api.keys in the settings")
         if isinstance(body, dict) and isinstance(error := body.get("error"), dict):
-            raise ApiError(f"refused: {error.get('code')} {escape(str(error.get('message')))}")
+            raise GatewayError(f"refused: {error.get('code')} {escape(str(error.get('message')))}")
         if response.is_success and isinstance(body, dict) and isinstance(result := body.get("result"), dict):
             return result
-        raise ApiError(
+        raise GatewayError(
             f"{self.target.name} answered {response.status_code} to /api: it is no gateway, or api.public is off there"
         )

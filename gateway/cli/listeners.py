@@ -2,16 +2,15 @@
 
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from gateway import listeners
 from gateway.config.addresses import joined
+from gateway.config.hosts import HIGHEST_PORT
 from gateway.errors import ConfigError
 from gateway.listeners import BACKLOG, AddressInUse, Bound
-
-LAST_PORT = 65535
 
 
 class SharedListener:
@@ -91,22 +90,21 @@ class Place(NamedTuple):
 class Block:
     """The ports of a cluster, all listened on from here.
 
-    One is for all nodes, the next ones are for a node each, the first free ones after those for internal listeners.
+    One is for all nodes, the next ones are for a node each; internal listeners have any that are free.
     """
 
     def __init__(self, host: str, port: int, nodes: int) -> None:
         """Raises AddressInUse, ConfigError."""
-        if port + 2 * nodes > LAST_PORT:
-            raise ConfigError(f"{nodes} nodes from port {port} on need ports above {LAST_PORT}")
+        if port + nodes > HIGHEST_PORT:
+            raise ConfigError(f"{nodes} nodes from port {port} on need ports above {HIGHEST_PORT}")
         self.port = port
         self.places: list[Place] = []
         with ExitStack() as unless_complete:
             shared = SharedListener([joined(host, port)])
             unless_complete.callback(shared.close)
             own = [_entered(unless_complete, _listen([joined(host, port + 1 + index)])) for index in range(nodes)]
-            internal = _listen_from(port + 1 + nodes)
             for each in own:
-                private = unless_complete.enter_context(next(internal))
+                private = unless_complete.enter_context(_listen(["127.0.0.1:0"])[0])
                 public = (*_entered(unless_complete, shared.sockets()), *each)
                 self.places.append(Place(_port(each[0]), _port(private), public, private))
             self._held = unless_complete.pop_all()
@@ -126,14 +124,6 @@ def free_block(host: str, nodes: int, ports: Iterable[int]) -> Block:
         with suppress(AddressInUse):
             return Block(host, port, nodes)
     raise AddressInUse(f"{host} has no {nodes + 1} free ports in a row where they were looked for")
-
-
-def _listen_from(first: int) -> Iterator[socket.socket]:
-    """Listen on the ports of loopback that are free, from the first on. Raises AddressInUse after the last."""
-    for port in range(first, LAST_PORT + 1):
-        with suppress(AddressInUse):
-            yield _listen([f"127.0.0.1:{port}"])[0]
-    raise AddressInUse(f"127.0.0.1 has too few free ports from {first} on")
 
 
 def _port(listener: socket.socket) -> int:

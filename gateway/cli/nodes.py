@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from gateway.cli.http_api import Api, ApiError, with_api
+from gateway.cli.http_api import Api, with_api
+from gateway.errors import GatewayError
 from gateway.log import escape
 
 _HEADER = ("NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", "CPU", "MEMORY", "SETTINGS", "")
@@ -24,7 +25,7 @@ def nodes(api: Api, as_json: bool) -> None:
     result = api.call("info", {})
     listed = result.get("nodes")
     if not isinstance(listed, list) or not all(isinstance(node, dict) for node in listed):
-        raise ApiError(f"{api.target.name} did not answer with a list of nodes")
+        raise GatewayError(f"{api.target.name} did not answer with a list of nodes")
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

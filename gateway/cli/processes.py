@@ -63,8 +63,7 @@ class Child:
         if os.read(self.fileno(), 4096):
             self.ready = True
         else:
-            self.code = self._process.wait()
-            self.close()
+            self.reap()
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -74,12 +73,9 @@ class Child:
         self._process.send_signal(signal.SIGHUP)
 
     def reap(self) -> None:
-        """Wait for the end of a child that was killed."""
-        self.code = self._process.wait()
-        self.close()
-
-    def close(self) -> None:
+        """Wait for the end of a child that ends or was killed."""
         assert self._process.stdout is not None
+        self.code = self._process.wait()
         self._process.stdout.close()
 
     def ending(self) -> str:

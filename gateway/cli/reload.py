@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from gateway.cli.http_api import Api, ApiError, with_api
+from gateway.cli.http_api import Api, with_api
+from gateway.errors import GatewayError
 from gateway.log import escape
 
 
@@ -23,7 +24,7 @@ def reload(api: Api, node: str) -> None:
     """
     nodes = api.call("reload", {"node": node} if node else {}).get("nodes")
     if not isinstance(nodes, list) or not nodes or not all(isinstance(each, dict) for each in nodes):
-        raise ApiError(f"{api.target.name} did not answer with a list of nodes")
+        raise GatewayError(f"{api.target.name} did not answer with a list of nodes")
     for each in nodes:
         click.echo(_line(each), err=bool(each.get("error")))
     if any(each.get("error") for each in nodes):

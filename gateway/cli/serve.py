@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from gateway.cli.child import ChildSource, start_node
-from gateway.cli.listeners import LAST_PORT, SharedListener
+from gateway.cli.listeners import SharedListener
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
 from gateway.errors import ConfigError, GatewayError
@@ -120,13 +120,14 @@ def _of_worker(settings: "ServerSettings", index: int) -> "ServerSettings":
 def _internal_address(first: str, index: int, workers: int) -> str:
     """The one of a worker, on the port that many after the first; port 0 is any for each."""
     from gateway.config.addresses import joined, parse
+    from gateway.config.hosts import HIGHEST_PORT
 
     host, port, path = parse(first)
     if path:
         raise ConfigError(
             f"internal_listen = {first!r}: with several workers expected HOST:PORT, the port of the first one"
         )
-    if port + workers - 1 > LAST_PORT:
+    if port + workers - 1 > HIGHEST_PORT:
         raise ConfigError(f"internal_listen = {first!r}: {workers} workers need as many ports from there")
     return joined(host, port + index) if port else first
 

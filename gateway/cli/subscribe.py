@@ -1,7 +1,8 @@
 """`gateway subscribe`"""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,8 +11,13 @@ from gateway.cli.target import target_of, target_of_clients, url_option
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gateway.cli.follower import Tokens
     from gateway.config.settings import AuthSettings
+
+# Opens a channel; an empty text opens nothing.
+Grant = Callable[[str], str]
+
+# Seconds for which the command's own tokens are accepted. What they open stays open.
+TOKEN_LIFE = 60
 
 
 @click.command(short_help="Print what is published to channels as it comes.")
@@ -32,25 +38,37 @@ def subscribe(
     \b
     gateway subscribe news '$chat:room'
     """
-    from gateway.cli.follower import Follower, GivenToken
+    from gateway.cli.follower import Follower
 
     if token is not None and user is not None:
         raise click.UsageError("give one of --token and --user")
-    tokens: Tokens
+    given: tuple[str, Grant]
     if url is not None and token is not None:
-        target, tokens = target_of(url), GivenToken(token)
+        target, given = target_of(url), (token, _nothing)
     else:
         settings = sources.load()
         target = target_of(url) if url is not None else target_of_clients(settings)
-        tokens = GivenToken(token) if token is not None else _own_tokens(settings.auth, user)
-    Follower(channels, tokens, click.echo, count).follow(target)
+        given = (token, _nothing) if token is not None else _own_tokens(settings.auth, user)
+    Follower(channels, *given, click.echo, count).follow(target)
 
 
-def _own_tokens(auth: "AuthSettings", user: str | None) -> "Tokens":
-    from gateway.cli.follower import GivenToken, MintedTokens
+def _own_tokens(auth: "AuthSettings", user: str | None) -> tuple[str, Grant]:
+    """The token to connect with, and what makes one for a channel."""
+    from gateway.tokens import connection_token, subscription_token
 
-    if auth.hmac_secret is not None:
-        return MintedTokens(auth.hmac_secret.get_secret_value(), user or "", auth.audience, auth.issuer)
-    if user is not None:
-        raise ConfigError("--user needs auth.hmac_secret in the settings, to make a token with")
-    return GivenToken("")
+    if auth.hmac_secret is None:
+        if user is not None:
+            raise ConfigError("--user needs auth.hmac_secret in the settings, to make a token with")
+        return "", _nothing
+    secret, user = auth.hmac_secret.get_secret_value(), user or ""
+    claims: dict[str, Any] = {
+        "expires_in": TOKEN_LIFE,
+        "expire_at": 0,
+        "audience": auth.audience,
+        "issuer": auth.issuer,
+    }
+    return connection_token(secret, user, **claims), partial(subscription_token, secret, user, **claims)
+
+
+def _nothing(channel: str) -> str:
+    return ""

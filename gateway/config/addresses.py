@@ -4,12 +4,12 @@ import ipaddress
 from typing import NamedTuple
 
 from gateway.config import hosts
+from gateway.config.hosts import HIGHEST_PORT
 
 ALL = "*"
 ALL_IPV4, ALL_IPV6 = "0.0.0.0", "::"  # noqa: S104  # told apart; who listens there was told to
 # Where this machine itself reaches them.
 _REACHED = {ALL: "127.0.0.1", ALL_IPV4: "127.0.0.1", ALL_IPV6: "::1"}
-_HIGHEST_PORT = 65535
 _EXPECTED = "expected HOST:PORT, for example 127.0.0.1:8000, [::1]:8000 or *:8000, or unix:PATH"
 
 
@@ -38,7 +38,7 @@ def checked(address: str) -> str:
     if "://" in address:
         raise ValueError(f"this is a URL; {_EXPECTED}")
     host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _HIGHEST_PORT):
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= HIGHEST_PORT):
         raise ValueError(_EXPECTED)
     if host != ALL:
         try:

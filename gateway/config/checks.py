@@ -137,14 +137,9 @@ def _open_modes(settings: ServerSettings) -> Iterator[str]:
         yield f"demo: everybody who reaches the listeners may connect, chat in the channels demo:*{api}"
 
 
-def _has_key(settings: ServerSettings) -> bool:
-    auth = settings.auth
-    return any((auth.hmac_secret, auth.public_key, auth.jwks_file, auth.jwks_url))
-
-
 def _authentication(settings: ServerSettings) -> Iterator[str]:
     auth = settings.auth
-    if not _has_key(settings):
+    if not auth.has_key:
         for name in ("audience", "issuer", "cookie"):
             if getattr(auth, name):
                 yield f"auth.{name} is set, but no key to check tokens with (auth.hmac_secret, public_key or jwks_*)"

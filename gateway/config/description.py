@@ -68,13 +68,6 @@ def mask_url(url: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A TOML basic string."""
-    return '"' + "".join(_character(char) for char in text) + '"'
-
-
-def _character(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if char.isprintable():
-        return char
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+    """A TOML basic string. TOML knows all escapes that JSON writes."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)

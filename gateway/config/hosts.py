@@ -1,7 +1,9 @@
 """Hosts: a name, an IPv4 address, or an IPv6 address in brackets."""
 
-import ipaddress
 import re
+from ipaddress import IPv4Address, IPv6Address
+
+HIGHEST_PORT = 65_535
 
 # RFC 1035 section 2.3.4: labels of at most 63 octets, 253 with the dots between them. Python's resolver raises
 # UnicodeError for others. Underscores are in no host name (RFC 952), but in those of containers.
@@ -14,13 +16,13 @@ _NUMERIC = re.compile(r"(.*\.)?[0-9]+\.?")
 def bare(host: str) -> str:
     """The host without brackets. Raises ValueError, whose text holds nothing of the host, which may be a secret."""
     if host.startswith("[") and host.endswith("]"):
-        return _ipv6(host[1:-1])
+        return _address(host[1:-1], IPv6Address, "the host in brackets is no IPv6 address")
     if not host:
         raise ValueError("the host is missing")
     if ":" in host:
         raise ValueError("there is a : in the host; IPv6 addresses stand in brackets, as in [::1]")
     if _NUMERIC.fullmatch(host):
-        return _ipv4(host)
+        return _address(host, IPv4Address, "the host ends in a number and is no IPv4 address")
     if len(host) > _LONGEST or not _NAME.fullmatch(host):
         raise ValueError("the host is no name (letters, digits, - and _; 1 to 63 of them between dots) and no address")
     return host
@@ -31,17 +33,9 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _ipv6(text: str) -> str:
+def _address(text: str, kind: type[IPv4Address] | type[IPv6Address], problem: str) -> str:
     try:
-        ipaddress.IPv6Address(text)
+        kind(text)
     except ValueError:
-        raise ValueError("the host in brackets is no IPv6 address") from None
-    return text
-
-
-def _ipv4(text: str) -> str:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        raise ValueError("the host ends in a number and is no IPv4 address") from None
+        raise ValueError(problem) from None
     return text

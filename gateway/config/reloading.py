@@ -119,11 +119,12 @@ def digests(settings: ServerSettings) -> dict[str, str]:
 
 
 def _digest(section: Any) -> str:
-    text = json.dumps(section, default=_plain, sort_keys=True)
+    text = json.dumps(section, default=plain, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Settings that JSON does not know, as text: secrets, paths and networks."""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

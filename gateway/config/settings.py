@@ -34,8 +34,8 @@ class Section(BaseModel):
         return value
 
 
-def _listed(value: Any) -> Any:
-    """A text lists addresses with commas between them."""
+def listed(value: Any) -> Any:
+    """What a text lists, with commas in between; any other value as it is."""
     if not isinstance(value, str):
         return value
     return [part.strip() for part in value.split(",")] if value.strip() else []
@@ -83,7 +83,7 @@ _ADDRESS: dict[str, Any] = {"type": "string", "format": "address"}
 Address = Annotated[str, AfterValidator(addresses.checked)]
 Addresses = Annotated[
     tuple[Address, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(listed),
     # Also as a text with commas, for the schema of the chart.
     WithJsonSchema({"anyOf": [{"type": "array", "items": _ADDRESS}, {"type": "string"}]}),
 ]
@@ -151,6 +151,11 @@ class AuthSettings(Section):
         0.0, description="Seconds of clock difference forgiven in exp, nbf and iat."
     )
     cookie: str = Field("", description="Name of a cookie that may carry the token. Switches origins.required on.")
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key to check tokens with."""
+        return any((self.hmac_secret, self.public_key, self.jwks_file, self.jwks_url))
 
 
 class ApiSettings(Section):

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config import checks
 from gateway.config.schema import Node, Path, Schema
-from gateway.config.settings import ServerSettings
+from gateway.config.settings import ServerSettings, listed
 from gateway.errors import ConfigError
 
 PREFIX = "GATEWAY_"
@@ -76,24 +75,22 @@ class _Source:
         return ", ".join(sorted(below))
 
 
-def load(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> ServerSettings:
+def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Loaded:
     """The settings from all sources.
 
     `config_file` None: the file of GATEWAY_CONFIG, else ./gateway.toml if there is one. `flags` maps dotted names
     ("redis.url") to values; None means that the flag was not given. Raises ConfigError, one line per problem.
     """
-    return read(config_file, flags, environ).settings
-
-
-def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Loaded:
-    """As `load`, with the origins."""
     schema = Schema(ServerSettings)
     # highest precedence first
     sources = [_flags(flags), _environment(schema, environ), _file(settings_file(config_file, environ))]
     problems = [problem for source in sources for problem in source.problems]
     settings: ServerSettings | None = None
+    values: dict[str, Any] = {}
+    for source in reversed(sources):
+        _lay(source.values, over=values)
     try:
-        settings = _merge([source.values for source in sources])
+        settings = ServerSettings.model_validate(values)
     except ValidationError as error:
         problems += _Explanation(schema, sources).lines(error)
     if settings is not None:
@@ -109,20 +106,15 @@ def _listed(problems: list[str]) -> str:
     return "\n".join([f"{len(problems)} problems in the settings:", *(f"  {problem}" for problem in problems)])
 
 
-def _merge(values: list[dict[str, Any]]) -> ServerSettings:
-    """Merge and validate. The class is made per call since that is how pydantic-settings takes its sources."""
-
-    class Merged(ServerSettings, BaseSettings):
-        model_config = SettingsConfigDict(extra="forbid", frozen=True, case_sensitive=True)
-
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *_: object, **__: object
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, each) for each in values)
-
-    merged = Merged()
-    return ServerSettings(**{name: getattr(merged, name) for name in ServerSettings.model_fields})
+def _lay(values: dict[str, Any], over: dict[str, Any]) -> None:
+    """Put these values over others. Of what is a section in both, setting by setting."""
+    for key, value in values.items():
+        below = over.get(key)
+        if isinstance(value, dict):
+            over[key] = section = dict(below) if isinstance(below, dict) else {}
+            _lay(value, over=section)
+        else:
+            over[key] = value
 
 
 def _origins(schema: Schema, settings: ServerSettings, sources: list[_Source]) -> Iterator[tuple[str, str]]:
@@ -219,7 +211,7 @@ def _path_of(schema: Schema, name: str) -> Path | None:
 def _parse(node: Node, value: str) -> Any:
     """A list may be given with commas, lists and sections as JSON; pydantic takes the rest as text."""
     if node["type"] == "array" and not _is_json_list(node, value):
-        return [part.strip() for part in value.split(",")] if value.strip() else []
+        return listed(value)
     if node["type"] not in ("array", "object"):
         return value
     parsed = json.loads(value)

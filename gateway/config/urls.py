@@ -8,8 +8,8 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.config import hosts
+from gateway.config.hosts import HIGHEST_PORT
 
-_HIGHEST_PORT = 65535
 _PORT = re.compile(r"[0-9]{1,5}")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODE = "percent-encode it (space is %20, # is %23, % is %25, / is %2F, ? is %3F, @ is %40)"
@@ -65,8 +65,8 @@ def _authority(text: str) -> tuple[str, int | None]:
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
         host, port = text, ""
-    elif not _PORT.fullmatch(port) or not 1 <= int(port) <= _HIGHEST_PORT:
-        raise ValueError(f"what follows the host is no port, a number from 1 to {_HIGHEST_PORT}")
+    elif not _PORT.fullmatch(port) or not 1 <= int(port) <= HIGHEST_PORT:
+        raise ValueError(f"what follows the host is no port, a number from 1 to {HIGHEST_PORT}")
     if "%" in host:
         raise ValueError("the host is no name and no address; it is never percent-encoded")
     return hosts.bare(host), int(port) if port else None

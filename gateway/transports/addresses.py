@@ -53,15 +53,6 @@ def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Ne
     return nearest
 
 
-def is_secure(scheme: str, peer: str, header: Callable[[str], str], trusted: Sequence[Network]) -> bool:
-    """Whether the client's own hop is encrypted. `scheme` is that of the socket."""
-    if is_trusted(peer, trusted):
-        said = header("x-forwarded-proto").rpartition(",")[2].strip().lower()
-        if said:
-            return said in ("https", "wss")
-    return scheme in ("https", "wss")
-
-
 def _hops(header: Callable[[str], str]) -> Iterator[str]:
     """What the proxies say, nearest first. One header counts: X-Forwarded-For before Forwarded before X-Real-IP.
 

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from gateway.errors import GatewayError
-from gateway.transports.addresses import Network, client_address, is_secure
+from gateway.transports.addresses import Network, client_address
 from gateway.transports.admission import Refusal
 
 Scope = dict[str, Any]
@@ -70,11 +70,6 @@ class Handshake:
     def address(self) -> str:
         """The client's address, as far as trusted proxies vouch for it; empty on a Unix socket."""
         return client_address(self._peer, self.header, self._trusted_proxies)
-
-    @property
-    def is_secure(self) -> bool:
-        """Whether the client's own hop is encrypted."""
-        return is_secure(self._scope["scheme"], self._peer, self.header, self._trusted_proxies)
 
     @property
     def _peer(self) -> str:

@@ -4,13 +4,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import cent
 import httpx
 import jsonschema
 import pytest
+import requests
 
 from gateway.api.endpoint import DOCUMENT
 from gateway.errors import BAD_REQUEST
 from tests.api.site import KEY, Site, running, settings_of
+from tests.servers import ValkeyServer, valkey_server
 
 TRANSPORT = {"X-Centrifugo-Error-Mode": "transport"}
 
@@ -94,8 +97,23 @@ def site() -> Iterator[Site]:
         yield node
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def api(site: Site) -> Iterator[Api]:
     """With the key, on the public listener."""
     with Api(site) as client:
         yield client
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[cent.Client]:
+    """The same, called by the client `cent`."""
+    with requests.Session() as session:
+        session.trust_env = False
+        yield cent.Client(f"http://{site.public}/api", KEY, session=session)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    """A server shared by the tests of a module."""
+    with valkey_server() as running_server:
+        yield running_server

@@ -83,7 +83,7 @@ def test_commands_wait_for_those_before_them(site: Site, api: Api) -> None:
 
 def test_what_fails_does_not_stop_the_others(site: Site, api: Api) -> None:
     """Each has a reply in its place, and is counted."""
-    before = {code: site.errors(code) for code in ("102", "107", "108")}
+    before = {code: site.errors(code) for code in ("102", "107", "108", "110")}
     with settled(site, "news") as client:
         replies = batch(
             api,
@@ -92,17 +92,22 @@ def test_what_fails_does_not_stop_the_others(site: Site, api: Api) -> None:
             publish("news", "x" * 70_000),
             {"broadcast": {"channels": ["news", "nowhere:room"], "data": 2}},
             {"disconnect": {"user": "nobody", "disconnect": {"code": 1000}}},
-            {"refresh": {"user": "nobody", "session": "s"}},
+            {"subscribe": {"user": "nobody", "channel": "news", "expire_at": 1}},
             {"revoke": {}},
             publish("news", 3, version=1),
             publish("news", 4),
         )
         codes = [reply.get("error", {}).get("code") for reply in replies]
-        assert codes == [102, None, 107, None, 107, 108, 107, 108, None]
+        assert codes == [102, None, 107, None, 107, 110, 107, 108, None]
         responses = replies[3]["broadcast"]["responses"]
         assert [list(response) for response in responses] == [["result"], ["error"]]
         assert [client.recv(10) for _ in range(3)] == ["1", "2", "4"]
-    assert {code: site.errors(code) - count for code, count in before.items()} == {"102": 2, "107": 3, "108": 2}
+    assert {code: site.errors(code) - count for code, count in before.items()} == {
+        "102": 2,
+        "107": 3,
+        "108": 1,
+        "110": 1,
+    }
 
 
 def test_each_publish_has_its_own_options(site: Site, api: Api) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import Iterator
 from typing import Any
 
 import cent
@@ -22,13 +21,6 @@ FOREIGN = sorted(
     for name, request in vars(dto).items()
     if name.endswith("Request") and isinstance(getattr(request, "__api_method__", None), str)
 )
-
-
-@pytest.fixture
-def client(site: Site) -> Iterator[cent.Client]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield cent.Client(f"http://{site.public}/api", KEY, session=session)
 
 
 def test_publish(site: Site, client: cent.Client) -> None:

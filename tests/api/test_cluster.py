@@ -30,12 +30,6 @@ def site() -> Iterator[Site]:
         yield node
 
 
-@pytest.fixture
-def api(site: Site) -> Iterator[Api]:
-    with Api(site) as client:
-        yield client
-
-
 def occupy(site: Site, names: list[str]) -> None:
     """Subscribed channels, without the clients."""
 

@@ -1,14 +1,11 @@
 """Health on both listeners."""
 
-from collections.abc import Iterator
-
 import httpx
-import pytest
 
 from tests.api.clients import settled
 from tests.api.site import Site, running, settings_of
 from tests.api.test_cluster import eventually
-from tests.servers import ValkeyServer, valkey_server
+from tests.servers import ValkeyServer
 
 
 def health(site: Site, name: str, *, internal: bool = False) -> tuple[int, dict[str, str]]:
@@ -16,12 +13,6 @@ def health(site: Site, name: str, *, internal: bool = False) -> tuple[int, dict[
     answer = httpx.get(f"http://{site.internal if internal else site.public}/health/{name}", trust_env=False)
     body: dict[str, str] = answer.json()
     return answer.status_code, body
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with valkey_server() as running_server:
-        yield running_server
 
 
 def test_a_node_that_serves_is_alive_and_ready(site: Site) -> None:

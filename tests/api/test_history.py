@@ -8,7 +8,6 @@ from typing import Any, cast
 import cent
 import httpx
 import pytest
-import requests
 
 from gateway.api import history
 from gateway.api.presence import SLICE, Members
@@ -28,19 +27,6 @@ KEPT = {**OPEN, "delivery": "recoverable", "history_size": 2_500, "presence": Tr
 def site() -> Iterator[Site]:
     with running(settings_of(namespaces={"kept": KEPT, "chat": OPEN})) as node:
         yield node
-
-
-@pytest.fixture
-def api(site: Site) -> Iterator[Api]:
-    with Api(site) as client:
-        yield client
-
-
-@pytest.fixture
-def client(site: Site) -> Iterator[cent.Client]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield cent.Client(f"http://{site.public}/api", KEY, session=session)
 
 
 def offsets(result: dict[str, Any]) -> list[int]:

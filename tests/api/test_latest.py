@@ -21,12 +21,6 @@ def site() -> Iterator[Site]:
         yield node
 
 
-@pytest.fixture
-def api(site: Site) -> Iterator[Api]:
-    with Api(site) as client:
-        yield client
-
-
 def values(result: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(each.get("tags", {}).get("key", ""), each["data"]) for each in result.get("publications", [])]
 

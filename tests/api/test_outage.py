@@ -9,7 +9,7 @@ from tests.api.clients import settled
 from tests.api.conftest import TRANSPORT, Api
 from tests.api.site import Site, running, settings_of
 from tests.api.test_cluster import eventually
-from tests.servers import ValkeyServer, valkey_server
+from tests.servers import ValkeyServer
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "publish": {"channel": "news", "data": 1},
@@ -21,12 +21,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "channels": {},
     "info": {},
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ValkeyServer]:
-    with valkey_server() as running_server:
-        yield running_server
 
 
 @pytest.fixture(scope="module")

@@ -130,12 +130,6 @@ def site() -> Iterator[Site]:
         yield node
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with Api(site) as client:
-        yield client
-
-
 def token(fault: str, **claims: Any) -> str:
     """A good one but for its fault."""
     now = time.time()

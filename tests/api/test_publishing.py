@@ -80,7 +80,7 @@ def test_tags_go_with_the_publication(site: Site, api: Api) -> None:
         one.subscribe("tagged")
         api.call("publish", channel="tagged", data=1, tags={"a": "ü\n", "": ""})
         api.call("publish", channel="tagged", data=2, tags={})
-        api.call("publish", channel="tagged", data=3, tags=None, skip_history=True, delta=True)
+        api.call("publish", channel="tagged", data=3, tags=None, skip_history=True)
         assert one.publication() == {"data": 1, "tags": {"a": "ü\n", "": ""}}
         assert one.publication() == {"data": 2}
         assert one.publication() == {"data": 3}

@@ -51,12 +51,6 @@ def site(again: Again) -> Iterator[Site]:
         yield node
 
 
-@pytest.fixture
-def api(site: Site) -> Iterator[Api]:
-    with Api(site) as client:
-        yield client
-
-
 def reloaded(api: Api, **body: Any) -> dict[str, Any]:
     (node,) = api.call("reload", **body)["nodes"]
     assert node["name"] == "one"
@@ -268,7 +262,7 @@ def test_a_file_that_somebody_is_writing(tmp_path: Path, text: str) -> None:
     path.write_text(f"[auth]\nhmac_secret = '{SECRET}'\n[api]\nkeys = ['{KEY}']\n")
 
     def read() -> ServerSettings:
-        return sources.load(path, {}, {})
+        return sources.read(path, {}, {}).settings
 
     with running(read(), Source(read, read())) as site, Api(site) as api:
         path.write_text(text)

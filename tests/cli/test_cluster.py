@@ -17,12 +17,12 @@ import pytest
 import trustme
 
 import gateway
-from gateway.cli.additions import Additions
+from gateway.cli.child import ChildSource
 from gateway.cli.cluster import Plan
 from gateway.cli.options import Sources
 from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
-from tests.cli.commands import PATIENCE, command, get, is_alive, wait_for
+from tests.cli.commands import PATIENCE, all_gone, command, get, is_alive, wait_for
 from tests.cli.conftest import Run
 from tests.servers import free_port, valkey_server
 
@@ -45,10 +45,6 @@ def post(url: str, path: str, body: str, headers: dict[str, str]) -> int:
 def everybody(ready: dict[str, Any]) -> list[int]:
     """The processes of a cluster, its parent apart."""
     return [*(node["pid"] for node in ready["nodes"]), ready["redis_pid"]]
-
-
-def all_gone(pids: list[int]) -> bool:
-    return not any(map(is_alive, pids))
 
 
 def temporary(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -349,4 +345,4 @@ def test_nodes_run_the_package_that_their_parent_runs(tmp_path: Path) -> None:
 def test_every_address_can_be_opened(host: str, url: str) -> None:
     """Nobody connects to a wildcard."""
     settings = ServerSettings()
-    assert Plan(settings, host, Additions(), settings, Sources(None, {})).url(8000) == url
+    assert Plan(settings, host, ChildSource(Sources(None, {}), settings)).url(8000) == url

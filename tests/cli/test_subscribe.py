@@ -17,8 +17,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve, unix_serve
 
-from gateway.cli.follower import Follower, GivenToken, SubscribeError
+from gateway.cli.follower import Follower
 from gateway.cli.target import target_of
+from gateway.errors import GatewayError
 from tests.cli.conftest import Run
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -130,8 +131,8 @@ def test_a_gateway_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch
         accept(connection, commands, ping=0)
         connection.recv()
 
-    with gateway(script) as url, pytest.raises(SubscribeError, match=r"nothing was heard from .* for 0\.05 s"):
-        Follower(["news"], GivenToken(""), print).follow(target_of(url))
+    with gateway(script) as url, pytest.raises(GatewayError, match=r"nothing was heard from .* for 0\.05 s"):
+        Follower(["news"], "", lambda channel: "", print).follow(target_of(url))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gateway.cli.serve import run_workers, worker_settings
 from gateway.config.settings import RedisSettings, ServerSettings
 from gateway.errors import ConfigError
 from gateway.listeners import AddressInUse
-from tests.cli.commands import PATIENCE, Command, command, get, is_alive, wait_for
+from tests.cli.commands import PATIENCE, Command, all_gone, command, get, wait_for
 from tests.servers import ValkeyServer, free_port, valkey_server
 
 LOCAL = "127.0.0.1"
@@ -49,28 +49,12 @@ def started(supervisor: Command, count: int = 2) -> list[int]:
     return [int(match[1]) for line in lines if (match := re.search(r"pid (\d+)", line))]
 
 
-def free_row() -> int:
-    """The first of two free ports."""
-    while True:
-        port = free_port()
-        with socket.socket() as following:
-            try:
-                following.bind((LOCAL, port + 1))
-            except OSError:
-                continue
-            return port
-
-
-def all_gone(pids: list[int]) -> bool:
-    return not any(map(is_alive, pids))
-
-
 def test_workers_share_a_port(tmp_path: Path, valkey: ValkeyServer) -> None:
     """Clients come to each of them, and a message crosses from one to the other.
 
     Ctrl-C, which a terminal sends to its whole foreground group, drains them like SIGTERM: they are not in it.
     """
-    internal = free_row()
+    internal = free_port(following=1)
     env = {"GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:{internal}", "GATEWAY_NODE_NAME": "shop"}
     with workers(tmp_path, valkey, **env) as (supervisor, port), ExitStack() as stack:
         assert supervisor.expect("no_auth: everybody", '"warning"')
@@ -146,7 +130,7 @@ def test_a_killed_parent_takes_them_along(tmp_path: Path, valkey: ValkeyServer) 
 
 def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path, valkey: ValkeyServer) -> None:
     """It would die again and again. Those that started are ended."""
-    internal = free_row()
+    internal = free_port(following=1)
     with socket.create_server((LOCAL, internal + 1)):
         env = {**QUICK, "GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:{internal}"}
         arguments = ("--workers", "2", "--redis-url", valkey.unix_url, "--listen", f"{LOCAL}:0")

@@ -80,7 +80,7 @@ def test_an_error_names_the_setting(values: dict[str, Any], setting: str) -> Non
     (error,) = checks.errors(settings(**values))
     assert setting in error
     with pytest.raises(ConfigError, match=r"allow_open_network|auth|api|tls|redis\.url|listen"):
-        sources.load(None, {}, {f"GATEWAY_{name.upper()}": _json(value) for name, value in values.items()})
+        sources.read(None, {}, {f"GATEWAY_{name.upper()}": _json(value) for name, value in values.items()})
 
 
 def _json(value: Any) -> str:

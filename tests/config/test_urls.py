@@ -125,7 +125,7 @@ def test_a_redis_url_that_is_wrong_is_refused_by_name(url: str, text: str) -> No
         ({"redis.url": url}, {}, "--redis-url"),
     ):
         with pytest.raises(ConfigError) as refused:
-            sources.load(None, flags, environ)
+            sources.read(None, flags, environ)
         assert str(refused.value) == f"redis.url = *** ({source}): {caught.value}"
     for secret in ("hush", "hu", "sh"):
         assert secret not in str(caught.value).split()
@@ -189,7 +189,7 @@ WRONG_PLACES = [
 def test_other_urls_are_refused_by_name(setting: str, url: str) -> None:
     """A key set that can never be fetched, and an address that no page can open; a login in them is not shown."""
     with pytest.raises(ConfigError) as caught:
-        sources.load(None, {setting: url}, {})
+        sources.read(None, {setting: url}, {})
     assert str(caught.value).startswith(f"{setting} = ")
     assert "hush" not in str(caught.value)
 
@@ -198,7 +198,7 @@ def test_other_urls_are_refused_by_name(setting: str, url: str) -> None:
 def test_the_url_of_a_node_is_an_origin(url: str) -> None:
     """Pages put paths behind it."""
     with pytest.raises(ConfigError, match=r"node_url = .*: .*expected http://HOST\[:PORT\]"):
-        sources.load(None, {"node_url": url}, {})
+        sources.read(None, {"node_url": url}, {})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # PyYAML has no types
 
-from gateway.config.sources import load
+from gateway.config.sources import read
 
 REPOSITORY = Path(__file__).parents[2]
 HAPROXY = REPOSITORY / "deploy" / "haproxy" / "haproxy.cfg"
@@ -46,7 +46,7 @@ def test_settings(node: str) -> None:
     service = services()[node]
     environ = {name: substituted(value) for name, value in service["environment"].items()}
     assert all(name.startswith("GATEWAY_") for name in environ)
-    settings = load(None, {}, environ)
+    settings = read(None, {}, environ).settings
     assert settings.node_name == node
     assert settings.drain.delay + settings.drain.window < float(service["stop_grace_period"].removesuffix("s"))
     assert settings.namespaces["load"].allow_subscribe == ()

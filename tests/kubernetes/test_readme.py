@@ -23,7 +23,7 @@ FOREIGN = "values of prometheus-adapter"
 def test_values_start_a_node_that_has_nothing_to_warn_of(title: str, tmp_path: Path) -> None:
     manifests = render(BLOCKS[title])
     assert "Deployment" in kinds(manifests)
-    settings = sources.load(settings_file(manifests, tmp_path), {}, environment(manifests))
+    settings = sources.read(settings_file(manifests, tmp_path), {}, environment(manifests)).settings
     assert not checks.warnings(settings)
 
 

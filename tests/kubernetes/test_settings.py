@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def load(values: dict[str, Any], folder: Path, **environ: str) -> ServerSettings:
     """As a node of the release reads them."""
     manifests = render(values)
-    return sources.load(settings_file(manifests, folder), {}, {**environment(manifests), **environ})
+    return sources.read(settings_file(manifests, folder), {}, {**environment(manifests), **environ}).settings
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -85,7 +85,7 @@ def test_a_service_called_gateway_changes_no_setting(tmp_path: Path) -> None:
 def test_longest_release_name_gives_a_name_that_a_node_takes(tmp_path: Path) -> None:
     """Helm takes 53 characters, node_name 64, Services 63."""
     manifests = render({}, release="r" * 53)
-    settings = sources.load(settings_file(manifests, tmp_path), {}, environment(manifests))
+    settings = sources.read(settings_file(manifests, tmp_path), {}, environment(manifests)).settings
     assert len(settings.node_name) <= 63
     assert all(len(manifest["metadata"]["name"]) <= 63 for manifest in manifests)
 

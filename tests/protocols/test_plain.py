@@ -14,6 +14,7 @@ from gateway.messages import (
 )
 from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from tests.reconnection import reconnects
 
 PROTOCOL = PlainProtocol()
 CHANNEL = Channel("default", "c")
@@ -72,7 +73,7 @@ def test_temporary_errors_close_with_codes_to_reconnect_from() -> None:
     for error in (value for value in vars(errors).values() if isinstance(value, ErrorCode)):
         with pytest.raises(Disconnect) as caught:
             PROTOCOL.failed(0, error)
-        assert caught.value.code.reconnect or not error.temporary
+        assert reconnects(caught.value.code) or not error.temporary
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from gateway import errors
+from tests.reconnection import reconnects
 from tests.session.conftest import World
 
 MakeWorld = Callable[..., World]
@@ -53,7 +54,7 @@ def test_a_client_that_is_too_slow_is_closed_and_delays_nobody(make_world: MakeW
         world.publish("news", number)
     world.scheduler.run()
     assert slow.closed_with() == errors.SLOW
-    assert errors.SLOW.reconnect
+    assert reconnects(errors.SLOW)
     assert slow.got() == []
     assert len(quick.got()) == 10
     assert not world.services.outboxes

@@ -9,6 +9,7 @@ from gateway import __version__, errors
 from gateway.control import RevokeTokens
 from gateway.messages import Channel, User
 from gateway.session.session import REFUSED_DELAY
+from tests.reconnection import reconnects
 from tests.session.conftest import World
 
 MakeWorld = Callable[..., World]
@@ -104,7 +105,7 @@ def test_a_silent_connection_is_closed_with_a_code_to_reconnect_from(world: Worl
     assert client.closed_with() is None
     world.scheduler.advance(2)
     assert client.closed_with() == errors.STALE
-    assert errors.STALE.reconnect
+    assert reconnects(errors.STALE)
 
 
 def test_the_limit_of_connections_per_user(make_world: MakeWorld) -> None:

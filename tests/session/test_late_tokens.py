@@ -9,6 +9,7 @@ from gateway import errors
 from gateway.control import RevokeTokens
 from gateway.messages import Connect, Subscribe
 from gateway.session.session import REFUSED_DELAY
+from tests.reconnection import reconnects
 from tests.session.conftest import Client, World
 
 MakeWorld = Callable[..., World]
@@ -39,7 +40,7 @@ def test_a_connect_that_cannot_be_judged_may_be_tried_again(world: World) -> Non
     assert world.metrics.connect_errors.values == {"internal server error": 1}
     world.scheduler.advance(REFUSED_DELAY + 1)
     assert client.closed_with() == errors.CONNECTION_CLOSED
-    assert errors.CONNECTION_CLOSED.reconnect
+    assert reconnects(errors.CONNECTION_CLOSED)
 
 
 def test_a_subscribe_that_cannot_be_judged_may_be_tried_again(world: World) -> None:
@@ -90,7 +91,7 @@ def test_a_plain_client_that_cannot_be_judged_reconnects(world: World) -> None:
     grant = world.grant("ann", "$room")
     client = world.open_plain(Connect(1, grant, by_grant=True), Subscribe(2, "$room", grant), channel="$room")
     assert client.closed_with() == errors.SERVER_ERROR
-    assert errors.SERVER_ERROR.reconnect
+    assert reconnects(errors.SERVER_ERROR)
 
 
 # The keys take their time

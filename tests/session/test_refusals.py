@@ -10,6 +10,7 @@ from gateway import errors
 from gateway.control import DisconnectUser, SubscribeUser
 from gateway.errors import CloseCode
 from gateway.messages import Connect, Subscribe
+from tests.reconnection import reconnects
 from tests.session.conftest import World
 
 MakeWorld = Callable[..., World]
@@ -117,7 +118,7 @@ def test_an_offence_closes_for_good_and_is_logged_once(
     client = world.connect("ann")
     assert client.send(command) == []
     assert client.closed_with() == code
-    assert not code.reconnect
+    assert not reconnects(code)
     (line,) = logged()
     assert (line["message"], line["code"]) == ("connection closed", code.code)
     assert line["detail"]
@@ -137,7 +138,7 @@ def test_disconnected_by_a_backend(world: World, code: int, reason: str, label: 
     one = DisconnectUser("default", "ann", first.session.client, code=code, reason=reason)
     assert world.node.on_control(one) == 1
     assert first.closed_with() == CloseCode(code, reason)
-    assert CloseCode(code, reason).reconnect is reconnect
+    assert reconnects(CloseCode(code, reason)) is reconnect
     rest = DisconnectUser("default", "ann", whitelist=(listed.session.client,), code=code, reason=reason)
     assert world.node.on_control(rest) == 2
     assert [client.closed_with() for client in (second, third)] == [CloseCode(code, reason)] * 2

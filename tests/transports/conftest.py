@@ -84,7 +84,6 @@ class Site:
                 "token cookie": handshake.cookie("token"),
                 "subprotocols": list(handshake.subprotocols),
                 "address": handshake.address,
-                "is_secure": handshake.is_secure,
                 "x-test": handshake.header("X-Test"),
             }
         )

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.transports.addresses import client_address, is_secure
+from gateway.transports.addresses import client_address
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
 
@@ -70,21 +70,3 @@ def test_an_ipv4_client_of_a_socket_for_both_families() -> None:
     for trusted in ([], TRUSTED):
         assert client_address("::ffff:192.0.2.7", lambda name: "", trusted) == "192.0.2.7"
         assert client_address("2001:db8::ffff", lambda name: "", trusted) == "2001:db8::ffff"
-
-
-@pytest.mark.parametrize(
-    ("scheme", "peer", "said", "secure"),
-    [
-        ("wss", "203.0.113.9", "", True),
-        ("ws", "203.0.113.9", "", False),
-        ("ws", "203.0.113.9", "https", False),
-        ("ws", "10.0.0.1", "https", True),
-        ("ws", "10.0.0.1", "http, https", True),
-        ("ws", "10.0.0.1", "https, http", False),
-        ("wss", "10.0.0.1", "http", False),
-        ("wss", "10.0.0.1", "", True),
-    ],
-)
-def test_a_trusted_proxy_tells_whether_the_client_is_encrypted(scheme: str, peer: str, said: str, secure: bool) -> None:
-    """The nearest proxy's word counts; a stranger's does not."""
-    assert is_secure(scheme, peer, lambda name: said, TRUSTED) is secure

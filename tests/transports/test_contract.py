@@ -244,7 +244,6 @@ def test_the_handshake_shows_the_request(site: Site) -> None:
     assert seen["token cookie"] == "abc"
     assert seen["x-test"] == "x"
     assert seen["subprotocols"] == ["one", "two"]
-    assert seen["is_secure"] is False
     assert seen["address"] == "127.0.0.1"
 
 

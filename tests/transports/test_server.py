@@ -369,17 +369,6 @@ def test_a_stale_unix_socket_is_replaced_and_a_used_one_is_not(tmp_path: Path) -
     assert path.read_text() == "precious"
 
 
-def test_workers_share_a_port_and_others_do_not() -> None:
-    """SO_REUSEPORT is for processes that were told to share."""
-    with listeners.bind(["127.0.0.1:0"], "listen", reuse_port=True)[0] as first:
-        first.listen()
-        address = f"127.0.0.1:{first.getsockname()[1]}"
-        with listeners.bind([address], "listen", reuse_port=True)[0] as second:
-            second.listen()
-        with pytest.raises(ConfigError):
-            listeners.bind([address], "listen")
-
-
 def test_certificates_are_checked_at_the_start(tmp_path: Path) -> None:
     """Each mistake names its setting."""
     authority = trustme.CA()

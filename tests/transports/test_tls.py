@@ -71,7 +71,6 @@ def test_sessions_run_inside_tls(site: Site, trusting: ssl.SSLContext) -> None:
         with pytest.raises(ConnectionClosed):
             client.recv(10)
     site.last.wait_for("closed", 3500, "bye")
-    assert site.handshakes[-1]["is_secure"] is True
     wait_until_empty(site)
 
 

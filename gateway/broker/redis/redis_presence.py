@@ -4,7 +4,6 @@ A node says what changes, in the order of the calls, and repeats it only where i
 """
 
 import asyncio
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +24,6 @@ from gateway.errors import BrokerUnavailable, RequestError
 from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
 from gateway.metrics import Metrics
-
-logger = logging.getLogger(__name__)
 
 # Stands behind the lease, with which every entry begins.
 END = "\0"

@@ -1,0 +1,133 @@
+"""Every module has tests that one finds: by its name, or here."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+from tests.test_architecture import PACKAGE
+
+TESTS = Path(__file__).parent
+
+# `a/b.py` is tested by `tests/a/test_b.py`. A module without such a file is named here, with the one that tests it
+# most: it belongs to another module, or its folder is tested by what clients see.
+TESTED_BY = {
+    "api/presence.py": "api/test_history.py",
+    "api/routes.py": "api/test_endpoint.py",
+    "api/schemas.py": "api/test_endpoint.py",
+    "broker/base.py": "broker/test_contract.py",
+    "broker/presence.py": "broker/test_presence_contract.py",
+    "broker/redis/broker.py": "broker/test_contract.py",
+    "broker/redis/control_log.py": "broker/redis/test_control.py",
+    "broker/redis/generation.py": "broker/redis/test_generations.py",
+    "broker/redis/heartbeat.py": "broker/redis/test_links.py",
+    "broker/redis/lua.py": "broker/redis/test_presence_turns.py",
+    "broker/redis/reads.py": "broker/test_stream_contract.py",
+    "broker/redis/reaper.py": "broker/redis/test_presence.py",
+    "broker/redis/streams.py": "broker/test_stream_contract.py",
+    "broker/redis/upkeep.py": "broker/redis/test_links.py",
+    "broker/streams.py": "broker/test_stream_contract.py",
+    "cli/child.py": "cli/test_workers.py",
+    "cli/drain.py": "cli/test_http_api.py",
+    "cli/follower.py": "cli/test_subscribe.py",
+    "cli/nodes.py": "cli/test_http_api.py",
+    "cli/options.py": "cli/test_workers.py",
+    "cli/publish.py": "cli/test_http_api.py",
+    "cli/revoke.py": "cli/test_http_api.py",
+    "cli/target.py": "cli/test_subscribe.py",
+    "cli/url.py": "cli/test_token.py",
+    "config/hosts.py": "config/test_urls.py",
+    "config/redis_url.py": "config/test_urls.py",
+    "config/settings.py": "config/test_sources.py",
+    "control.py": "broker/redis/test_control.py",
+    "hangup.py": "cli/test_processes.py",
+    "hub/encoder.py": "hub/test_deltas.py",
+    "hub/fanout.py": "hub/test_hub.py",
+    "listeners.py": "cli/test_listeners.py",
+    "messages.py": "broker/test_envelope.py",
+    "node/announcements.py": "node/test_node.py",
+    "node/joiner.py": "node/test_streams.py",
+    "node/stream.py": "node/test_streams.py",
+    "protocols/base.py": "protocols/test_centrifuge.py",
+    "protocols/centrifuge_commands.py": "protocols/test_centrifuge.py",
+    "scheduler.py": "transports/test_scheduler.py",
+    "session/commands.py": "session/test_publish.py",
+    "session/connecting.py": "session/test_connect.py",
+    "session/inbox.py": "session/test_turns.py",
+    "session/reading.py": "session/test_pace.py",
+    "session/services.py": "session/test_connect.py",
+    "session/session.py": "session/test_connect.py",
+    "session/state.py": "session/test_connect.py",
+    "session/subscribing.py": "session/test_subscribe.py",
+    "session/subscription.py": "session/test_subscribe.py",
+    "session/transport.py": "transports/test_contract.py",
+    "session/wheel.py": "session/test_heartbeat.py",
+    "transports/http_protocol.py": "transports/test_http.py",
+    "transports/lifespan.py": "test_app.py",
+    "transports/responses.py": "transports/test_http.py",
+    "transports/websocket/endpoint.py": "transports/test_contract.py",
+    "transports/websocket/handshake.py": "transports/test_upgrades.py",
+    "transports/websocket/upgrade.py": "transports/test_upgrades.py",
+}
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """What a file imports, modules and what is in them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
+
+
+def file_of(module: str) -> Path:
+    path = PACKAGE.parent / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def known_to(test: Path) -> frozenset[str]:
+    """What a test file imports, by the helpers of the tests as well."""
+    names: set[str] = set()
+    seen: set[Path] = set()
+    waiting = {test, *(folder / "conftest.py" for folder in test.parents if folder.is_relative_to(TESTS))}
+    while waiting:
+        seen.add(path := waiting.pop())
+        if path.exists():
+            names |= imported(path)
+            waiting |= {file_of(name) for name in imported(path) if name.startswith("tests.")} - seen
+    return frozenset(names)
+
+
+def is_known(module: str, test: Path) -> bool:
+    """Whether a test file imports a module, or one that imports it. Commands are run by the package that has them."""
+    known = known_to(test)
+    users = (file_of(name) for name in known if name.startswith("gateway"))
+    return module in known or any(path.exists() and module in imported(path) for path in users)
+
+
+def unnamed() -> dict[str, str]:
+    """The modules without a test file of their name: the path in the package, and the dotted name."""
+    paths = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    return {
+        str(path): ".".join(("gateway", *path.with_suffix("").parts))
+        for path in paths
+        if not path.name.startswith("__") and not (TESTS / path.parent / f"test_{path.name}").exists()
+    }
+
+
+def test_every_module_has_a_test_file_of_its_name_or_is_named_here() -> None:
+    """And nothing is named that has one, or is gone."""
+    assert unnamed().keys() == TESTED_BY.keys()
+
+
+def test_the_files_that_are_named_here_test_what_they_are_named_for() -> None:
+    wrong = [
+        f"{path}: {TESTED_BY[path]} does not import it"
+        for path, module in unnamed().items()
+        if path in TESTED_BY and not is_known(module, TESTS / TESTED_BY[path])
+    ]
+    assert wrong == []
