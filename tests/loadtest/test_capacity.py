@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner
 from msgspec import structs
 
-from loadtest import capacity, result
-from loadtest.capacity import Costs, Load
-from loadtest.cli import main
-from loadtest.errors import UsageError
-from loadtest.result import Costs as Measured
-from tests.loadtest import results
+from gateway_loadtest.cli import main
+from gateway_loadtest.planning.plan import UsageError
+from gateway_loadtest.reporting import capacity
+from gateway_loadtest.reporting.capacity import Load
+from gateway_loadtest.results import result
+from gateway_loadtest.results.result import Costs
+from tests.loadtest import sample_results
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "scaling.md"
 # Those of docs/scaling.md.
@@ -54,29 +55,29 @@ def test_the_table_of_the_document_is_what_the_model_says() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    result.write(results.result(), path)
+    result.write(sample_results.result(), path)
     load = ["--connections", "100000", "--publishes", "100000", "--subscribers", "10"]
     found = CliRunner().invoke(main, ["capacity", str(path), *load])
     assert found.exit_code == 0
     assert "nodes: 15 (a core each; deliveries)" in found.output
     assert "shards, which the gateway has not yet" in found.output
-    result.write(structs.replace(results.result(), costs=Measured()), path)
+    result.write(structs.replace(sample_results.result(), costs=Costs()), path)
     found = CliRunner().invoke(main, ["capacity", str(path), *load])
     assert (found.exit_code, "the result has no costs" in found.output) == (2, True)
     with pytest.raises(UsageError):
-        capacity.costs_of(results.unreachable())
+        capacity.costs_of(sample_results.unreachable())
     with pytest.raises(UsageError, match="the run was lost: its costs are no measure"):
-        capacity.costs_of(results.lossy())
+        capacity.costs_of(sample_results.lossy())
 
 
 def test_a_result_may_be_doubted() -> None:
     """Of servers that had little to do, and without what Redis spent."""
-    idle = structs.replace(results.result(), costs=Measured(per_publish=75.0))
+    idle = structs.replace(sample_results.result(), costs=Costs(per_publish=75.0))
     assert [text.partition(":")[0] for text in capacity.doubts(idle)] == [
         "the servers used 1% of a core each",
         "what a publication costs Redis was not measured (--redis)",
     ]
-    busy = structs.replace(idle, costs=Measured(per_publish=2300.0, redis_per_publish=20.0))
+    busy = structs.replace(idle, costs=Costs(per_publish=2300.0, redis_per_publish=20.0))
     assert capacity.doubts(busy) == []
 
 
@@ -84,7 +85,7 @@ def test_a_result_may_be_doubted() -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "1e300"])
 def test_what_is_no_load_is_said(tmp_path: Path, option: str, value: str) -> None:
     path = tmp_path / "r.json"
-    result.write(results.result(), path)
+    result.write(sample_results.result(), path)
     load = ["--connections", "1000", "--publishes", "10", "--subscribers", "10", option, value]
     found = CliRunner().invoke(main, ["capacity", str(path), *load])
     assert found.exit_code == 2, found.output
