@@ -12,7 +12,9 @@ import msgspec
 from click.core import ParameterSource
 from rich.console import Console
 
-from gateway_loadtest import __version__, peers
+from gateway_loadtest import __version__
+from gateway_loadtest.peers.measurement import measure as measure_peers
+from gateway_loadtest.peers.side_by_side import table as peer_table
 from gateway_loadtest.planning import scenarios
 from gateway_loadtest.planning.plan import LONGEST, PROTOCOLS, Plan, StagePlan, UsageError
 from gateway_loadtest.planning.preflight import PreflightError
@@ -38,7 +40,7 @@ _COMMON = (
                  help="centrifuge: Centrifugo and the gateway. raw: {channel} in the target, frames are messages."),
     click.option("--token-secret", envvar="LOADTEST_TOKEN_SECRET", default="", metavar="SECRET",
                  help="HMAC secret of the server: every client gets a token of its own. Env: LOADTEST_TOKEN_SECRET."),
-    click.option("--prefix", "--channel-prefix", "prefix", default="load:", show_default=True,
+    click.option("--prefix", default="load:", show_default=True,
                  help="Channels are named PREFIX0, PREFIX1, ..."),
     click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: one per core but one."),
     click.option("--connect-rate", type=click.FloatRange(1), default=500.0, show_default=True,
@@ -208,10 +210,10 @@ def peers_command(names: tuple[str, ...], cache: Path | None, json_file: Path | 
     With NAMES only those that contain one of them. What is not installed is named, with how to get it.
     """
     try:
-        found = peers.measure(names, cache=cache, say=lambda text: click.echo(text, err=True))
+        found = measure_peers(names, cache=cache, say=lambda text: click.echo(text, err=True))
     except (UsageError, PreflightError) as error:
         raise click.UsageError(str(error)) from None
-    click.echo(peers.table(found))
+    click.echo(peer_table(found))
     if json_file is not None:
         _write(lambda: json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found))), json_file)
 
@@ -260,10 +262,10 @@ def capacity_command(
     quiet_channels: int, node_memory: float,
 ) -> None:  # fmt: skip
     """How many nodes a load needs, by the costs in a result; docs/scaling.md has the model."""
-    load_ = capacity.Load(connections, publishes, subscribers, back_within, quiet_channels)
+    demand = capacity.Demand(connections, publishes, subscribers, back_within, quiet_channels)
     try:
         found = _read(file)
-        needed = capacity.capacity(load_, capacity.costs_of(found), headroom=headroom, node_memory=node_memory)
+        needed = capacity.capacity(demand, capacity.costs_of(found), headroom=headroom, node_memory=node_memory)
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     for doubt in capacity.doubts(found):

@@ -27,9 +27,9 @@ Kind = Literal["process", "metrics", "redis"]
 
 
 class Reading(NamedTuple):
-    """One look."""
+    """What a server showed at one time."""
 
-    # CPU seconds since the first look; the restarts of a process are bridged.
+    # CPU seconds since the first reading; the restarts of a process are bridged.
     cpu: float
     # Bytes.
     rss: int
@@ -236,9 +236,9 @@ class Record:
         self._probe = probe
         self.readings: dict[str, Reading] = {}
         self.latest: Reading | None = None
-        # Cores in use between the last two looks.
+        # Cores in use between the last two readings.
         self.cores = 0.0
-        # Why the last look failed, or nothing.
+        # Why the last reading failed, or nothing.
         self.trouble = ""
         # The most that was seen, bytes.
         self.output_buffers = 0
@@ -252,8 +252,8 @@ class Record:
     def kind(self) -> Kind:
         return self._probe.kind
 
-    def look(self, moment: str = "") -> None:
-        """Read, and keep it under the name of a moment."""
+    def read(self, checkpoint: str = "") -> None:
+        """Read, and keep it under the name of a checkpoint."""
         try:
             reading = self._probe.read()
         except UnreadableError as error:
@@ -267,20 +267,20 @@ class Record:
         self.latest = reading
         self._at = now
         self.output_buffers = max(self.output_buffers, reading.output_buffers)
-        if moment:
-            self.readings[moment] = reading
+        if checkpoint:
+            self.readings[checkpoint] = reading
 
     def cpu(self, begin: str, end: str) -> float:
-        """CPU seconds between two moments; 0 when one was not seen."""
+        """CPU seconds between two checkpoints; 0 when one was not seen."""
         if begin not in self.readings or end not in self.readings:
             return 0.0
         return self.readings[end].cpu - self.readings[begin].cpu
 
-    def rss(self, moment: str) -> int:
-        return self.readings[moment].rss if moment in self.readings else 0
+    def rss(self, checkpoint: str) -> int:
+        return self.readings[checkpoint].rss if checkpoint in self.readings else 0
 
 
-# Moments of a run at which all are looked at.
+# Checkpoints of a run, at which all are read.
 BEGIN, CONNECTED, END = "begin", "connected", "end"
 
 

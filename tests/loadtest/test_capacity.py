@@ -10,7 +10,7 @@ from msgspec import structs
 from gateway_loadtest.cli import main
 from gateway_loadtest.planning.plan import UsageError
 from gateway_loadtest.reporting import capacity
-from gateway_loadtest.reporting.capacity import Load
+from gateway_loadtest.reporting.capacity import Demand
 from gateway_loadtest.results import result
 from gateway_loadtest.results.result import Costs
 from tests.loadtest import sample_results
@@ -21,27 +21,27 @@ COSTS = Costs(per_delivery=8.0, per_connect=400.0, memory_per_connection=4800.0,
 
 
 def test_what_is_scarce_decides() -> None:
-    few = capacity.capacity(Load(1000, 10, 10), COSTS)
+    few = capacity.capacity(Demand(1000, 10, 10), COSTS)
     assert (few.nodes, few.redis_instances) == (1, 1)
-    loud = capacity.capacity(Load(1000, 1000, 1000), COSTS)
+    loud = capacity.capacity(Demand(1000, 1000, 1000), COSTS)
     assert (loud.nodes, loud.reason) == (16, "deliveries")
-    many = capacity.capacity(Load(5_000_000, 1, 1, back_within=3600), COSTS)
+    many = capacity.capacity(Demand(5_000_000, 1, 1, back_within=3600), COSTS)
     assert (many.nodes, many.reason) == (21, "memory of connections")
-    herd = capacity.capacity(Load(500_000, 1, 1, back_within=10), COSTS)
+    herd = capacity.capacity(Demand(500_000, 1, 1, back_within=10), COSTS)
     assert (herd.nodes, herd.reason) == (40, "reconnects")
 
 
 def test_redis_is_asked_once_and_tells_each_node() -> None:
-    needed = capacity.capacity(Load(1000, 10_000, 4), COSTS)
+    needed = capacity.capacity(Demand(1000, 10_000, 4), COSTS)
     assert needed.redis_cores == pytest.approx((10_000 * 16.8 + 10_000 * min(needed.nodes, 4) * 1.5) / 1e6)
 
 
 def test_quiet_channels_cost_both() -> None:
     """A million of them, as the document says."""
-    few, many = (capacity.capacity(Load(1000, 100, 10, quiet=quiet), COSTS) for quiet in (0, 1_000_000))
+    few, many = (capacity.capacity(Demand(1000, 100, 10, quiet=quiet), COSTS) for quiet in (0, 1_000_000))
     assert many.redis_cores - few.redis_cores == pytest.approx(0.53, abs=0.01)
     assert (few.nodes, many.nodes) == (1, 1)
-    assert capacity.capacity(Load(1000, 100, 10, quiet=3_000_000), COSTS).nodes == 3
+    assert capacity.capacity(Demand(1000, 100, 10, quiet=3_000_000), COSTS).nodes == 3
 
 
 def test_the_table_of_the_document_is_what_the_model_says() -> None:
@@ -49,7 +49,7 @@ def test_the_table_of_the_document_is_what_the_model_says() -> None:
     assert len(rows) == 5
     for row in rows:
         connections, publishes, subscribers, nodes, cores = (float(each.replace(",", "")) for each in row)
-        needed = capacity.capacity(Load(int(connections), publishes, subscribers), COSTS)
+        needed = capacity.capacity(Demand(int(connections), publishes, subscribers), COSTS)
         assert (needed.nodes, round(needed.redis_cores, 2)) == (nodes, cores), row
 
 

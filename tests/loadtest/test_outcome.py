@@ -1,4 +1,4 @@
-"""What a run is called, by its numbers."""
+"""What a run is called, by its figures."""
 
 from typing import Any
 

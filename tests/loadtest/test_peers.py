@@ -17,19 +17,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway_loadtest.peers import (
-    Load,
-    SideBySide,
-    binaries,
-    measure,
-    measurement,
-    packages,
-    redis_server,
-    sandbox,
-    table,
-)
+from gateway_loadtest.peers import binaries, measurement, packages, redis_server, sandbox
+from gateway_loadtest.peers.measurement import Load, measure
 from gateway_loadtest.peers.sandbox import MissingError, RunningPeer, Sandbox, find, free_port, make
-from gateway_loadtest.peers.side_by_side import LIMIT, Fanout, Peer
+from gateway_loadtest.peers.side_by_side import LIMIT, Fanout, Peer, SideBySide, table
 from gateway_loadtest.planning.plan import UsageError
 
 # Listens on the port that it is given, and has a child.
@@ -290,15 +281,15 @@ def test_peers_are_measured_and_the_missing_named(place: Path, monkeypatch: pyte
     monkeypatch.setattr(measurement, "ATTEMPTS", 2)
     said: list[str] = []
     load = Load(idle=20, subscribers=20, payload=100, seconds=0.5)
-    comparison = measure(["C send", "nowhere"], load=load, cache=place, say=said.append)
-    assert comparison.missing == {"nowhere": "there is none; to get it: wait"}
-    (peer,) = comparison.peers
+    found = measure(["C send", "nowhere"], load=load, cache=place, say=said.append)
+    assert found.missing == {"nowhere": "there is none; to get it: wait"}
+    (peer,) = found.peers
     (fanout,) = peer.fanouts
     assert (peer.name, peer.nodes, fanout.members, fanout.lost) == (LIMIT, 1, 5, 0)
     assert fanout.asked == fanout.received == 2000.0 / measurement.LESS
     assert fanout.remarks[0] == "could not keep up with 2,000 deliveries/s, was asked for 500"
     assert said == ["nowhere ...", "nowhere is missing: there is none; to get it: wait", f"{LIMIT} ..."]
-    assert LIMIT in table(comparison)
+    assert LIMIT in table(found)
 
 
 def test_a_peer_that_keeps_nobody_connected_is_missing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,11 +302,11 @@ def test_a_peer_that_keeps_nobody_connected_is_missing(place: Path, monkeypatch:
 
     monkeypatch.setattr(measurement, "PEERS", {"wrong": wrong})
     monkeypatch.setattr(measurement, "CONNECT_TIMEOUT", 3.0)
-    comparison = measure(cache=place)
-    assert comparison.peers == []
-    assert "0 of 110 connections were ready" in comparison.missing["wrong"]
-    assert "404" in comparison.missing["wrong"]
-    assert "missing: wrong: " in table(comparison)
+    found = measure(cache=place)
+    assert found.peers == []
+    assert "0 of 110 connections were ready" in found.missing["wrong"]
+    assert "404" in found.missing["wrong"]
+    assert "missing: wrong: " in table(found)
 
 
 def test_an_interrupted_peer_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +359,7 @@ def fanout(members: int, per_delivery: float, **more: object) -> Fanout:
     return msgspec.convert({"members": members, "per_delivery": per_delivery, **values}, Fanout)
 
 
-def comparison(*peers: Peer) -> SideBySide:
+def beside(*peers: Peer) -> SideBySide:
     return SideBySide("2026-01-01T00:00:00+00:00", "2 cores", 100, 50, 128, 1.0, list(peers), {"x": "gone"})
 
 
@@ -378,7 +369,7 @@ def test_table_compares_with_the_limit() -> None:
     slow = Peer(
         "slow", "1", 2, True, 400.0, 20480.0, [fanout(100, 50.0, redis_per_publish=99.0, lost=7, remarks=["late"])]
     )
-    text = table(comparison(limit, slow))
+    text = table(beside(limit, slow))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "slow - 50.0 (10.0x) 20.0 KiB 400 (40.0x) 99" in lines
     assert "slow - 20,000 - 2.0 7" in lines
@@ -388,20 +379,20 @@ def test_table_compares_with_the_limit() -> None:
     assert max(map(len, text.splitlines()[3:])) < 140
     assert "once more" not in text
     again = msgspec.structs.replace(limit, fanouts=[fanout(1, 22.0), fanout(100, 4.5)])
-    drifted = table(msgspec.structs.replace(comparison(limit, slow), again=again))
+    drifted = table(msgspec.structs.replace(beside(limit, slow), again=again))
     assert "The C send loop once more at the end: 22.0 us @1 (+10%), 4.5 us @100 (-10%)." in drifted
-    alone = " ".join(table(comparison(slow)).split())
+    alone = " ".join(table(beside(slow)).split())
     assert "slow 50.0 20.0 KiB 400 99" in alone
 
 
 def test_table_of_nothing() -> None:
     """Also when all are missing."""
-    assert "missing: x: gone" in table(comparison())
+    assert "missing: x: gone" in table(beside())
 
 
 def test_comparison_is_read_again() -> None:
     """From the JSON that it is written to."""
-    before = comparison(Peer(LIMIT, "C", 1, False, 10.0, 100.0, [fanout(1, 20.0)]))
+    before = beside(Peer(LIMIT, "C", 1, False, 10.0, 100.0, [fanout(1, 20.0)]))
     assert msgspec.json.decode(msgspec.json.encode(before), type=SideBySide) == before
 
 

@@ -70,7 +70,7 @@ def test_a_page_is_read() -> None:
 def test_what_is_no_page_is_said(answer: bytes, trouble: str) -> None:
     with page(answer) as probe:
         record = Record(probe)
-        record.look("begin")
+        record.read("begin")
         assert trouble in record.trouble
         assert (record.latest, record.cores) == (None, 0.0)
 
@@ -137,5 +137,5 @@ def test_what_was_named_has_to_be_there() -> None:
     assert found[2].name == "redis 127.0.0.1:1"
     assert probes_of(plan(redis="unix:///tmp/r.sock"))[-1].name == "redis /tmp/r.sock"
     record = Record(found[2])
-    record.look()
+    record.read()
     assert "refused" in record.trouble

@@ -119,7 +119,7 @@ def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Path) -> None:
     """All have given up or are ready, the publishers: nobody else will come."""
-    outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, "--channel-prefix", "closed:")
+    outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, "--prefix", "closed:")
     assert outcome.status == 4
     assert outcome.result is not None
     assert outcome.result.seconds < 30

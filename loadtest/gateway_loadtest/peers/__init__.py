@@ -2,8 +2,3 @@
 
 Imports `planning`, `wires`, `results`, `running` and `reporting`.
 """
-
-from gateway_loadtest.peers.measurement import PEERS, Load, measure
-from gateway_loadtest.peers.side_by_side import SideBySide, table
-
-__all__ = ["PEERS", "Load", "SideBySide", "measure", "table"]

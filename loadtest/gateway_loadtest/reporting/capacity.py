@@ -23,7 +23,7 @@ BUSY = 0.3
 MOST = 1e12
 
 
-class Load(NamedTuple):
+class Demand(NamedTuple):
     """What is to be carried."""
 
     connections: int
@@ -82,28 +82,28 @@ def doubts(result: Result) -> list[str]:
     return found
 
 
-def capacity(load: Load, costs: Costs, *, headroom: float = 0.5, node_memory: float = 2.0) -> Capacity:
+def capacity(demand: Demand, costs: Costs, *, headroom: float = 0.5, node_memory: float = 2.0) -> Capacity:
     """`headroom`: share of a core that may be used; `node_memory`: GiB for the connections of one node.
 
     Raises UsageError for what is no number, or more than anybody has.
     """
-    for name, value in (*load._asdict().items(), ("headroom", headroom), ("node_memory", node_memory)):
+    for name, value in (*demand._asdict().items(), ("headroom", headroom), ("node_memory", node_memory)):
         if not 0 <= value <= MOST:
             raise UsageError(f"{name} of at most {MOST:.0e}, not {value}")
     cpu = 1e6 * headroom
-    comparisons = load.quiet / COMPARISON_INTERVAL
+    comparisons = demand.quiet / COMPARISON_INTERVAL
     by_deliveries = _whole(
-        (load.publishes * load.subscribers * costs.per_delivery + comparisons * NODE_PER_COMPARISON) / cpu
+        (demand.publishes * demand.subscribers * costs.per_delivery + comparisons * NODE_PER_COMPARISON) / cpu
     )
     each = costs.memory_per_connection + KERNEL_PER_CONNECTION
-    by_connections = _whole(load.connections * each / (node_memory * GIB))
-    by_reconnects = _whole(load.connections * costs.per_connect / (load.back_within * cpu))
+    by_connections = _whole(demand.connections * each / (node_memory * GIB))
+    by_reconnects = _whole(demand.connections * costs.per_connect / (demand.back_within * cpu))
     nodes = max(by_deliveries, by_connections, by_reconnects)
     reasons = {"deliveries": by_deliveries, "memory of connections": by_connections, "reconnects": by_reconnects}
     reason = max(reasons, key=lambda name: reasons[name])
     # A publication goes once to each node that has a subscriber.
-    messages = load.publishes * min(nodes, load.subscribers)
-    publishing = load.publishes * costs.redis_per_publish + messages * REDIS_PER_MESSAGE
+    messages = demand.publishes * min(nodes, demand.subscribers)
+    publishing = demand.publishes * costs.redis_per_publish + messages * REDIS_PER_MESSAGE
     redis_cores = (publishing + comparisons * REDIS_PER_COMPARISON) / 1e6
     return Capacity(
         nodes, reason, by_deliveries, by_connections, by_reconnects, redis_cores, _whole(redis_cores / headroom)

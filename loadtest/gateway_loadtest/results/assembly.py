@@ -50,7 +50,7 @@ def assemble(
     remarks: Sequence[str],
     spoilt: bool = False,
 ) -> Result:
-    """At the end of a run. `counts`: those of each worker that could still tell. `outcome`: None where the numbers
+    """At the end of a run. `counts`: those of each worker that could still tell. `outcome`: None where the figures
     decide. `spoilt`: something that was to be measured did not happen."""
     timeline.end()
     pairs = _pairs(plan, counts)
@@ -90,7 +90,7 @@ def _errors(counts: Sequence[Counts]) -> dict[str, int]:
 
 
 def _doubts(records: Sequence[Record], costs: Costs) -> list[str]:
-    """What the numbers of the servers do not hold."""
+    """What the figures of the servers do not hold."""
     # A process may have been ended by the run; others were named.
     troubled = [each for each in records if each.trouble and each.kind != "process"]
     doubts = [f"{each.name} could not be read: {each.trouble}" for each in troubled]

@@ -1,4 +1,4 @@
-"""The outcome of a run, judged by its numbers."""
+"""The outcome of a run, judged by its figures."""
 
 from gateway_loadtest.planning.plan import Plan
 from gateway_loadtest.results.result import Generator, Outcome, Totals

@@ -21,7 +21,17 @@ from gateway_loadtest.results.assembly import assemble
 from gateway_loadtest.results.result import CONNECTING, SETTLING, Moment, Outcome, Result
 from gateway_loadtest.results.timeline import Timeline
 from gateway_loadtest.running import worker
-from gateway_loadtest.running.worker import Broken, Connect, Count, Finish, Finished, Look, Seen, Stage, StageOver
+from gateway_loadtest.running.worker import (
+    BeginStage,
+    Broken,
+    Connect,
+    Count,
+    EndStage,
+    Finish,
+    Finished,
+    Found,
+    Search,
+)
 
 # Seconds for a worker to answer, beyond what it waits for by itself.
 PATIENCE = 30.0
@@ -50,7 +60,7 @@ class _Member:
         self.process = process
         self.pipe = pipe
         self.finished: Finished | None = None
-        self.seen: Seen | None = None
+        self.found: Found | None = None
         self.counts: Counts | None = None
 
 
@@ -73,19 +83,19 @@ class Coordinator:
         self._interrupted = asyncio.Event()
         self._trouble: str = ""
         self._changed = asyncio.Event()
-        self._looking = asyncio.Lock()
+        self._reading = asyncio.Lock()
 
     async def run(self) -> Result:
         """From the first connection to the result."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._interrupted.set)
-        watching = self._loop.create_task(self._watch())
-        # None: the numbers decide.
+        reading = self._loop.create_task(self._keep_reading())
+        # None: the figures decide.
         outcome: Outcome | None = None
         try:
             self._start()
-            await self._look(BEGIN)
+            await self._read_servers(BEGIN)
             if await self._connect():
                 await self._stages()
             else:
@@ -97,8 +107,8 @@ class Coordinator:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.remove_signal_handler(number)
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             await self._stop()
         if self._interrupted.is_set():
             outcome = "interrupted"
@@ -145,8 +155,8 @@ class Coordinator:
         match message:
             case Finished():
                 member.finished = message
-            case Seen():
-                member.seen = message
+            case Found():
+                member.found = message
             case Counts():
                 member.counts = message
             case Broken(text):
@@ -162,7 +172,7 @@ class Coordinator:
         self._trouble = self._trouble or trouble
         self._changed.set()
 
-    def _tell(self, message: Connect | Stage | StageOver | Finish | Look | Count) -> None:
+    def _tell(self, message: Connect | BeginStage | EndStage | Finish | Search | Count) -> None:
         for member in self._members:
             with contextlib.suppress(OSError):
                 member.pipe.send(message)
@@ -212,7 +222,7 @@ class Coordinator:
             return True
         if timeline.ready >= wanted:
             await self._pause(REST)
-            await self._look(CONNECTED)
+            await self._read_servers(CONNECTED)
             return True
         seconds = self._loop.time() - began
         self._remarks.append(f"{timeline.ready:,} of {wanted:,} connections were ready after {seconds:.0f} s")
@@ -226,7 +236,7 @@ class Coordinator:
                 return
             self._timeline.enter(stage.name)
             begin = time.monotonic_ns() + int(LEAD * 1e9)
-            self._tell(Stage(stage, self._plan.rate_of(stage), begin))
+            self._tell(BeginStage(stage, self._plan.rate_of(stage), begin))
             commands = self._loop.create_task(self._commands(stage))
             await self._pause(LEAD + stage.seconds)
             if not self._interrupted.is_set():
@@ -234,7 +244,7 @@ class Coordinator:
             commands.cancel()
             await asyncio.gather(commands, return_exceptions=True)
             if stage.commands:
-                self._tell(StageOver())
+                self._tell(EndStage())
 
     async def _commands(self, stage: StagePlan) -> None:
         """One after the other; the stage lasts until the last has ended."""
@@ -279,25 +289,25 @@ class Coordinator:
             published |= each.finished.published
         expected = sum(each.accepted for each in published.values()) * self._plan.members
         await self._arrive(expected)
-        await self._look(END)
+        await self._read_servers(END)
         if expected:
             await self._until_quiet()
-        await self._look_for_excluded(published)
+        await self._search_for_excluded(published)
         self._tell(Count(published))
         if not await self._until(lambda: all(each.counts for each in self._members), PATIENCE):
             raise WorkerError("a worker does not account for what it has received")
 
-    async def _look_for_excluded(self, published: dict[int, Published]) -> None:
+    async def _search_for_excluded(self, published: dict[int, Published]) -> None:
         """What one subscriber has got was accepted, whatever was answered: then all have to have it."""
         excluded = {channel: each.excluded for channel, each in published.items() if each.excluded}
         if not excluded:
             return
-        self._tell(Look(excluded))
-        if not await self._until(lambda: all(each.seen for each in self._members), PATIENCE):
+        self._tell(Search(excluded))
+        if not await self._until(lambda: all(each.found for each in self._members), PATIENCE):
             raise WorkerError("a worker does not say what it has received")
         for member in self._members:
-            assert member.seen is not None
-            for channel, numbers in member.seen.numbers.items():
+            assert member.found is not None
+            for channel, numbers in member.found.numbers.items():
                 if numbers:
                     published[channel].include(numbers)
 
@@ -324,16 +334,16 @@ class Coordinator:
         """Ends early when interrupted. Raises WorkerError."""
         await self._until(self._interrupted.is_set, seconds)
 
-    # Looking
+    # The servers
 
-    async def _look(self, moment: str = "") -> None:
-        async with self._looking:
-            await asyncio.gather(*(asyncio.to_thread(each.look, moment) for each in self._records))
+    async def _read_servers(self, checkpoint: str = "") -> None:
+        async with self._reading:
+            await asyncio.gather(*(asyncio.to_thread(each.read, checkpoint) for each in self._records))
 
-    async def _watch(self) -> None:
+    async def _keep_reading(self) -> None:
         """Every second, as far as the servers answer in that time."""
         while True:
-            await self._look()
+            await self._read_servers()
             await asyncio.sleep(1)
 
 

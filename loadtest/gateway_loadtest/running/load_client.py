@@ -46,7 +46,7 @@ NEVER = 2**63
 TERMINAL_CODES = (range(3500, 4000), range(4500, 5000), range(1008, 1009))
 
 
-class Surroundings(Protocol):
+class Context(Protocol):
     """What a client needs of its worker."""
 
     counters: Counters
@@ -78,13 +78,13 @@ class Surroundings(Protocol):
 class Client(WSListener):
     """As a subscriber, a publisher, or neither."""
 
-    def __init__(self, around: Surroundings, plan: ClientPlan, wire: Wire, *, subscribes: bool) -> None:
-        self.around = around
+    def __init__(self, context: Context, plan: ClientPlan, wire: Wire, *, subscribes: bool) -> None:
+        self.context = context
         self.wire = wire
         self.target = plan.target
         self.plan = plan
         self.subscriptions = {channel: Subscription() for channel in plan.channels} if subscribes else {}
-        self._indices = {around.channel(channel): channel for channel in self.subscriptions}
+        self._indices = {context.channel(channel): channel for channel in self.subscriptions}
         # Publishes without an answer: number -> (channel, number in the channel, due).
         self.pending: dict[int, tuple[int, int, int]] = {}
         self.transport: WSTransport | None = None
@@ -100,26 +100,26 @@ class Client(WSListener):
         # When each subscription broke that does not stand, and when reading was stopped.
         self._broke_at: dict[str, int] = {}
         self._paused_at = NEVER
-        self._delay = around.first_delay
+        self._delay = context.first_delay
         self._close_code, self._close_reason = 1006, ""
         # Whether it was this tool that cut it.
         self._is_cut = False
         self._fragments = bytearray()
         self._fair_from = 0
         # At hand, for what is done most often.
-        self._counters = around.counters
-        self._find = around.marks.find
-        self._size = around.marks.size
-        self._add_delivery = around.counters.delivery.add
+        self._counters = context.counters
+        self._find = context.marks.find
+        self._size = context.marks.size
+        self._add_delivery = context.counters.delivery.add
 
     # Life
 
     async def open(self) -> None:
         """One attempt; another follows by itself when it fails."""
         self._began = monotonic_ns()
-        around = self.around
-        channels = [around.channel(index) for index in self.plan.channels]
-        url = self.wire.url(around.targets[self.target], channels)
+        context = self.context
+        channels = [context.channel(index) for index in self.plan.channels]
+        url = self.wire.url(context.targets[self.target], channels)
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 await ws_connect(
@@ -127,23 +127,23 @@ class Client(WSListener):
                     url,
                     websocket_handshake_timeout=OPEN_TIMEOUT,
                     read_buffer_init_size=READ_BUFFER,
-                    socket_factory=around.source(),
+                    socket_factory=context.source(),
                     use_aiofastnet=False,
                 )
         except (WSError, OSError, TimeoutError, ssl.SSLError) as error:
-            around.counters.connects_failed += 1
-            around.counters.errors.add(f"connect to {urlsplit(public(url)).netloc}: {_text(error)}")
+            context.counters.connects_failed += 1
+            context.counters.errors.add(f"connect to {urlsplit(public(url)).netloc}: {_text(error)}")
             if not self.over:
                 if self._was_ready:
                     # Whoever has several nodes does not insist on a dead one. At first it does: what is asked for has
                     # to be there.
-                    self.target = (self.target + 1) % len(around.targets)
+                    self.target = (self.target + 1) % len(context.targets)
                 self._again()
 
     def _again(self) -> None:
-        delay = self._delay * self.around.random()
+        delay = self._delay * self.context.random()
         self._delay = min(max(self._delay, FIRST_DELAY) * 2, LAST_DELAY)
-        asyncio.get_running_loop().call_later(delay, self.around.spawn, self)
+        asyncio.get_running_loop().call_later(delay, self.context.spawn, self)
 
     def end(self) -> None:
         """Disconnect, and stay away."""
@@ -154,7 +154,7 @@ class Client(WSListener):
     def cut(self) -> None:
         """As if the network had broken: it comes back."""
         if self.transport is not None:
-            self.around.counters.cut += 1
+            self.context.counters.cut += 1
             self._is_cut = True
             self.transport.disconnect(graceful=False)
 
@@ -163,7 +163,7 @@ class Client(WSListener):
         self._fair_from = monotonic_ns() if reading else NEVER
         if not reading:
             self._paused_at = monotonic_ns()
-            self.around.counters.stopped += 1
+            self.context.counters.stopped += 1
         transport = self.transport.underlying_transport if self.transport is not None else None
         if transport is not None and not transport.is_closing():
             (transport.resume_reading if reading else transport.pause_reading)()
@@ -177,7 +177,7 @@ class Client(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
         self._close_code, self._close_reason = 1006, ""
-        self.around.counters.connections += 1
+        self.context.counters.connections += 1
         if self.over:
             transport.disconnect(graceful=False)
             return
@@ -190,7 +190,7 @@ class Client(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self.transport is not transport:
             return
-        counters = self.around.counters
+        counters = self.context.counters
         was_opened, was_cut = self.opened, self._is_cut
         self.transport = None
         self.opened = self._is_cut = False
@@ -198,7 +198,7 @@ class Client(WSListener):
         self._standing.clear()
         self._falls()
         counters.connections -= 1
-        self.around.lost(self)
+        self.context.lost(self)
         if self.over:
             return
         counters.disconnects += was_opened
@@ -244,7 +244,7 @@ class Client(WSListener):
         try:
             events = self.wire.received(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.around.counters.errors.add(f"a frame that is none of the protocol: {error!r:.80}")
+            self.context.counters.errors.add(f"a frame that is none of the protocol: {error!r:.80}")
             self._fail("the other end speaks another protocol")
             return
         for event in events:
@@ -279,15 +279,15 @@ class Client(WSListener):
                 if self.transport is not None:
                     self.send(frame)
             case Acknowledged(number, error):
-                self.around.acknowledged(self, number, error)
+                self.context.acknowledged(self, number, error)
             case Subscribed(channel, recovered):
                 self._on_subscribed(channel, recovered)
             case Foreign(channel, push):
                 self._on_foreign(channel, push)
             case Unsubscribed(channel, reason) if channel not in self._indices:
-                self.around.counters.errors.add(f"{reason}: {channel}, which was not asked for")
+                self.context.counters.errors.add(f"{reason}: {channel}, which was not asked for")
             case Unsubscribed(channel, reason):
-                self.around.counters.errors.add(reason)
+                self.context.counters.errors.add(reason)
                 self._standing.discard(channel)
                 self._falls()
                 self._lost_at = self._lost_at or monotonic_ns()
@@ -306,9 +306,9 @@ class Client(WSListener):
             self._counters.errors.add(f"a publication of another channel as one of {channel}")
 
     def _on_opened(self) -> None:
-        self.around.counters.connect.add(monotonic_ns() - self._began)
+        self.context.counters.connect.add(monotonic_ns() - self._began)
         self.opened = True
-        self._delay = self.around.first_delay
+        self._delay = self.context.first_delay
         for channel in self._indices:
             self._subscribe(channel)
         if not self._indices:
@@ -326,7 +326,7 @@ class Client(WSListener):
 
     def _on_subscribed(self, channel: str, recovered: bool | None, unsaid: int = 0) -> None:
         """`unsaid`: nanoseconds that it may take until it really stands."""
-        counters = self.around.counters
+        counters = self.context.counters
         now = monotonic_ns()
         asked_at = self._asked_at.pop(channel, 0)
         if asked_at:
@@ -338,7 +338,7 @@ class Client(WSListener):
             else:
                 counters.not_recovered += 1
                 # Who reads nothing cannot know what has come.
-                since = min(broke_at, self._paused_at) - self.around.grace
+                since = min(broke_at, self._paused_at) - self.context.grace
                 self.subscriptions[self._indices[channel]].announce(since, now + unsaid)
         self._stood.add(channel)
         self._standing.add(channel)
@@ -347,25 +347,25 @@ class Client(WSListener):
 
     def _falls(self) -> None:
         """Not connected any more, or without a subscription."""
-        self.around.counters.standing -= self._stands
+        self.context.counters.standing -= self._stands
         self._stands = False
 
     def _stand(self) -> None:
         """Connected, with all subscriptions."""
-        self.around.counters.standing += not self._stands
+        self.context.counters.standing += not self._stands
         self._stands = True
         self._paused_at = NEVER
         if self._lost_at:
-            self.around.counters.recovery.add(monotonic_ns() - self._lost_at)
-            self.around.counters.reconnects += 1
+            self.context.counters.recovery.add(monotonic_ns() - self._lost_at)
+            self.context.counters.reconnects += 1
             self._lost_at = 0
         if not self._was_ready:
             self._was_ready = True
-            self.around.ready(self)
+            self.context.ready(self)
 
     def _fail(self, reason: str) -> None:
-        self.around.counters.given_up += not self._was_ready
-        self.around.counters.failures.add(reason)
+        self.context.counters.given_up += not self._was_ready
+        self.context.counters.failures.add(reason)
         self.end()
 
 

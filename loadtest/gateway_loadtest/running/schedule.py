@@ -97,9 +97,9 @@ class Schedule:
         """What each channel's turns will be."""
         number = len(self._order)
         for slot in range(min(number, slots)):
-            record = self.published[self._order[(self._turn + slot) % number]]
+            published = self.published[self._order[(self._turn + slot) % number]]
             due = begin + int(slot * 1e9 / per_second)
-            record.paces.append(Pace(record.last + 1, due, number * 1e9 / per_second))
+            published.paces.append(Pace(published.last + 1, due, number * 1e9 / per_second))
 
     def end(self) -> None:
         """Of what was open-ended."""
@@ -159,18 +159,18 @@ class Schedule:
             counters.late_slots += 1
         client = self._clients[channel]
         # Also where nothing is sent: a number then tells when it was due.
-        record = self.published[channel]
-        record.last += 1
+        published = self.published[channel]
+        published.last += 1
         if client.transport is None or not client.opened:
             counters.refused += 1
             counters.errors.add("publish: not connected")
-            record.exclude(record.last)
+            published.exclude(published.last)
             return
         self._number += 1
-        payload = self._marks.payload(Mark(channel, record.last, due))
+        payload = self._marks.payload(Mark(channel, published.last, due))
         if client.wire.acknowledges:
-            client.pending[self._number] = (channel, record.last, due)
+            client.pending[self._number] = (channel, published.last, due)
         else:
             counters.acknowledged += 1
-        client.send(client.wire.publish(client.around.channel(channel), payload, self._number))
+        client.send(client.wire.publish(client.context.channel(channel), payload, self._number))
         counters.published += 1

@@ -21,7 +21,6 @@ from gateway_loadtest.counting.marks import Marks
 from gateway_loadtest.planning.plan import ClientPlan, Plan, StagePlan, dice, publishers, some, subscribers
 from gateway_loadtest.running.load_client import Client
 from gateway_loadtest.running.schedule import Schedule
-from gateway_loadtest.wires.contract import Wire
 from gateway_loadtest.wires.wire_factory import make_wire
 
 # Seconds between looks at the lateness of the loop.
@@ -39,7 +38,7 @@ class Connect(NamedTuple):
     """Open all connections."""
 
 
-class Stage(NamedTuple):
+class BeginStage(NamedTuple):
     """Publish, and do what the stage says, from `begin` on (CLOCK_MONOTONIC, nanoseconds)."""
 
     plan: StagePlan
@@ -47,7 +46,7 @@ class Stage(NamedTuple):
     begin: int
 
 
-class StageOver(NamedTuple):
+class EndStage(NamedTuple):
     """The stage is over, whose commands decided how long it lasts."""
 
 
@@ -58,7 +57,7 @@ class Finish(NamedTuple):
     patience: float
 
 
-class Look(NamedTuple):
+class Search(NamedTuple):
     """Tell which of these publications somebody has got, though they do not count as accepted: numbers by channel."""
 
     excluded: dict[int, list[int]]
@@ -70,14 +69,14 @@ class Count(NamedTuple):
     published: dict[int, Published]
 
 
-# What a worker says: Tick (every second), Finished, Seen, Counts (at the end), or Broken.
+# What a worker says: Tick (every second), Finished, Found, Counts (at the end), or Broken.
 
 
 class Finished(NamedTuple):
     published: dict[int, Published]
 
 
-class Seen(NamedTuple):
+class Found(NamedTuple):
     """Numbers by channel."""
 
     numbers: dict[int, set[int]]
@@ -90,7 +89,7 @@ class Broken(NamedTuple):
 
 
 class Worker:
-    """Surroundings of its clients."""
+    """Context of its clients."""
 
     def __init__(self, pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> None:
         self._pipe = pipe
@@ -161,21 +160,21 @@ class Worker:
         match message:
             case Connect():
                 self._start(self._connect())
-            case Stage():
+            case BeginStage():
                 self._start(self._act(message))
-            case StageOver():
+            case EndStage():
                 self._stage_over.set()
                 self._schedule.end()
             case Finish(patience):
                 if self._finishing is not None:
                     self._finishing.cancel()
                 self._finishing = self._start(self._finish(patience))
-            case Look(excluded):
-                self._tell(Seen(self._seen(excluded)))
+            case Search(excluded):
+                self._tell(Found(self._search(excluded)))
             case Count(published):
                 self._count(published)
 
-    def _tell(self, message: Tick | Finished | Seen | Counts | Broken) -> None:
+    def _tell(self, message: Tick | Finished | Found | Counts | Broken) -> None:
         try:
             self._pipe.send(message)
         except OSError:
@@ -209,7 +208,7 @@ class Worker:
             await asyncio.sleep(max(begin + number * interval - self._loop.time(), 0))
             self.spawn(client)
 
-    async def _act(self, stage: Stage) -> None:
+    async def _act(self, stage: BeginStage) -> None:
         self._stage_over.clear()
         await asyncio.sleep(max(stage.begin - time.monotonic_ns(), 0) / 1e9)
         self._stages += 1
@@ -240,13 +239,13 @@ class Worker:
         await self._schedule.settle(patience)
         self._tell(Finished(self._schedule.published))
 
-    def _seen(self, excluded: dict[int, list[int]]) -> dict[int, set[int]]:
-        seen: dict[int, set[int]] = {}
+    def _search(self, excluded: dict[int, list[int]]) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = {}
         for client in self._subscribers:
             for channel, subscription in client.subscriptions.items():
-                numbers = seen.setdefault(channel, set())
+                numbers = found.setdefault(channel, set())
                 numbers.update(filter(subscription.has, excluded.get(channel, ())))
-        return seen
+        return found
 
     def _count(self, published: dict[int, Published]) -> None:
         accounts: dict[tuple[int, int], Account] = {}
@@ -262,7 +261,7 @@ class Worker:
             client.end()
         self._over.set()
 
-    # Surroundings of a client
+    # Context of a client
 
     def spawn(self, client: Client) -> None:
         if not client.over:
@@ -288,10 +287,8 @@ class Worker:
         self._schedule.lost(client)
 
     def _client(self, plan: ClientPlan, *, subscribes: bool) -> Client:
-        return Client(self, plan, self._wire(subscribes=subscribes), subscribes=subscribes)
-
-    def _wire(self, *, subscribes: bool) -> Wire:
-        return make_wire(self._plan.protocol, self._plan.token_secret, subscribes=subscribes)
+        wire = make_wire(self._plan.protocol, self._plan.token_secret, subscribes=subscribes)
+        return Client(self, plan, wire, subscribes=subscribes)
 
 
 def _bound(address: str, _: object) -> socket.socket:

@@ -43,7 +43,6 @@ class Centrifuge:
     __slots__ = ("_asked", "_latest", "_position", "_token")
 
     acknowledges = True
-    multiplexes = True
     binary = False
 
     def __init__(self, token: Callable[[], str]) -> None:

@@ -57,8 +57,6 @@ class Wire(Protocol):
 
     # Whether publishes are answered; where they are not, what was sent counts as accepted.
     acknowledges: bool
-    # Whether one connection may subscribe to several channels.
-    multiplexes: bool
     # Whether frames are sent as binary.
     binary: bool
 

@@ -37,7 +37,6 @@ class Nats:
     __slots__ = ("_asked", "_error", "_numbers", "_rest")
 
     acknowledges = True
-    multiplexes = True
     binary = True
 
     def __init__(self) -> None:

@@ -17,7 +17,6 @@ class Raw:
     __slots__ = ("_role",)
 
     acknowledges = False
-    multiplexes = False
     binary = False
 
     def __init__(self, role: Role = "sub") -> None:

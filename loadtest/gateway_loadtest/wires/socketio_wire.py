@@ -29,7 +29,6 @@ class SocketIO:
     __slots__ = ("_asked",)
 
     acknowledges = True
-    multiplexes = True
     binary = False
 
     def __init__(self) -> None:
