@@ -41,10 +41,8 @@ BAR_FACTOR = 1.25
 def assemble(
     plan: Plan,
     timeline: Timeline,
-    records: Sequence[Record],
     counts: Sequence[Counts],
     *,
-    workers: int,
     started: str,
     outcome: Outcome | None,
     remarks: Sequence[str],
@@ -55,8 +53,8 @@ def assemble(
     timeline.end()
     pairs = _pairs(plan, counts)
     totals = _totals(plan, timeline, counts, pairs)
-    generator = _generator(timeline, counts, workers)
-    costs = _costs(records, totals)
+    generator = _generator(timeline, counts)
+    costs = _costs(timeline.records, totals)
     if outcome is None:
         outcome = judge(plan, totals, generator)
         outcome = "broken" if spoilt and outcome in ("passed", "invalid") else outcome
@@ -67,13 +65,13 @@ def assemble(
         started=started,
         seconds=timeline.seconds,
         outcome=outcome,
-        remarks=[*remarks, *remarks_on(totals, generator), *_doubts(records, costs)],
+        remarks=[*remarks, *remarks_on(totals, generator), *_doubts(timeline.records, costs)],
         totals=totals,
         latencies=Latencies(**{name: spread_of(merged([each.durations[name] for each in counts])) for name in KINDS}),
         pairs=pairs,
         stages=timeline.stages,
         timeline=timeline.moments,
-        servers=[_server(each) for each in records],
+        servers=[_server(each) for each in timeline.records],
         costs=costs,
         generator=generator,
         errors=_errors(counts),
@@ -145,7 +143,7 @@ def _length(stage: Stage) -> float:
     return stage.end - stage.begin if stage.name not in (CONNECTING, SETTLING) else 0.0
 
 
-def _generator(timeline: Timeline, counts: Sequence[Counts], workers: int) -> Generator:
+def _generator(timeline: Timeline, counts: Sequence[Counts]) -> Generator:
     lag = spread_of(merged([each.lag for each in counts]))
     slots = sum(each.slots for each in counts)
     late = sum(each.late_slots for each in counts)
@@ -158,7 +156,7 @@ def _generator(timeline: Timeline, counts: Sequence[Counts], workers: int) -> Ge
     if lag.p99 > LAG_LIMIT:
         invalid.append(f"the generator's event loops were {lag.p99:.0f} ms late (p99): the machine is too busy")
     return Generator(
-        workers=workers,
+        workers=timeline.workers,
         cpu=cpu,
         cpu_max=max(timeline.busiest, default=0.0),
         lag=lag,

@@ -17,8 +17,8 @@ class Timeline:
     """Of one run, as it goes on."""
 
     def __init__(self, workers: int, records: Sequence[Record]) -> None:
-        self._workers = workers
-        self._records = records
+        self.workers = workers
+        self.records = records
         self._began = time.monotonic()
         self._ticks: dict[int, Tick] = {}
         # Since the last moment, by worker.
@@ -63,7 +63,7 @@ class Timeline:
         self.ready = sum(each.ready for each in self._ticks.values())
         self.given_up = sum(each.given_up for each in self._ticks.values())
         self.standing = sum(each.standing for each in self._ticks.values())
-        return self._moment() if len(self._new) == self._workers or len(new) >= OVERDUE else None
+        return self._moment() if len(self._new) == self.workers or len(new) >= OVERDUE else None
 
     def _moment(self) -> Moment:
         new, self._new = self._new, {}
@@ -84,7 +84,7 @@ class Timeline:
             p99=quantile(durations, 0.99),
             max=quantile(durations, 1.0),
             generator_cpu=busiest,
-            server_cpu=[each.cores for each in self._records],
+            server_cpu=[each.cores for each in self.records],
         )
         self.moments.append(moment)
         self.stage_before = self.stage

@@ -115,9 +115,7 @@ class Coordinator:
         return assemble(
             self._plan,
             self._timeline,
-            self._records,
             [each.counts for each in self._members if each.counts],
-            workers=self._prepared.workers,
             started=started,
             outcome=outcome,
             remarks=self._remarks,
