@@ -12,8 +12,8 @@ SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml $(VENV)/.python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+$(VENV)/.installed: pyproject.toml loadtest/pyproject.toml $(VENV)/.python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' --editable ./loadtest
 	@touch $@
 
 # Which Python the environment is of: another one gets another environment.

@@ -136,10 +136,3 @@ def test_what_is_tested_by_calls_does_no_io(part: str) -> None:
         for root in {each.partition(".")[0] for each in GRAPH[name]} & IO_MODULES
     }
     assert wrong == set()
-
-
-def test_the_load_test_tool_needs_nothing_of_the_gateway() -> None:
-    """It measures any backend, and must not share a mistake with the one it measures most."""
-    files = sorted((PACKAGE.parent / "loadtest").rglob("*.py"))
-    assert files
-    assert [path for path in files if any(name.partition(".")[0] == "gateway" for name in imports(path))] == []

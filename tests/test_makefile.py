@@ -26,8 +26,9 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._log = folder / "log"
-        for name in ("Makefile", "pyproject.toml"):
-            shutil.copy(ROOT / name, folder)
+        (folder / "loadtest").mkdir()
+        for name in ("Makefile", "pyproject.toml", "loadtest/pyproject.toml"):
+            shutil.copy(ROOT / name, folder / name)
 
     def python(self, name: str) -> str:
         program = self._folder / name

@@ -1,20 +1,20 @@
 """Wrong usage of the command, and what needs no server."""
 
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from loadtest import __main__, preflight, result
-from loadtest.cli import main
-from loadtest.errors import PreflightError
-from loadtest.plan import Plan
-from loadtest.scenarios import idle
-from tests.loadtest import results
-from tests.loadtest.results import lossy
+from gateway_loadtest.cli import main
+from gateway_loadtest.planning import preflight
+from gateway_loadtest.planning.plan import Plan
+from gateway_loadtest.planning.preflight import PreflightError
+from gateway_loadtest.planning.scenarios import idle
+from gateway_loadtest.results import result
+from tests.loadtest import sample_results
+from tests.loadtest.sample_results import lossy
 
 
 def call(*arguments: str) -> tuple[int, str]:
@@ -59,7 +59,7 @@ def test_help_names_the_exit_statuses() -> None:
 
 def test_reports_and_comparisons_of_files(tmp_path: Path) -> None:
     good, bad, page = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "page.html"
-    result.write(results.result(), good)
+    result.write(sample_results.result(), good)
     result.write(lossy(), bad)
     assert call("report", str(good), "--html", str(page))[0] == 0
     assert "<svg" in page.read_text()
@@ -100,13 +100,3 @@ def test_ports_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(preflight, "PORT_RANGE", tmp_path / "none")
     assert preflight.ephemeral_ports() == int((65535 - 49152 + 1) * preflight.USABLE)
     assert preflight.loopback_ports(["ws://localhost", "wss://127.0.0.1/x", "ws://[::1]:5", "ws://a:1"]) == [80, 443, 5]
-
-
-def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway alone brings the command, and not what it needs."""
-    monkeypatch.setitem(sys.modules, "picows", None)
-    for name in [name for name in sys.modules if name.startswith("loadtest.") and name != "loadtest.__main__"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("loadtest.cli")
-    with pytest.raises(SystemExit, match=r"needs picows: pip install 'pubsub-gateway\[loadtest\]'"):
-        __main__.main()

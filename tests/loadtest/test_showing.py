@@ -9,11 +9,12 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
-from loadtest import compare, plots, report, result, summary
-from loadtest.plots import Curve
-from loadtest.result import Costs, Latencies, Moment, Result, ResultError, Totals
-from tests.loadtest import results
-from tests.loadtest.results import HOSTILE, lossy, spread, unreachable
+from gateway_loadtest.reporting import comparison, plots, report_page, summary
+from gateway_loadtest.reporting.plots import Curve
+from gateway_loadtest.results import result
+from gateway_loadtest.results.result import Costs, Latencies, Moment, Result, ResultError, Totals
+from tests.loadtest import sample_results
+from tests.loadtest.sample_results import HOSTILE, lossy, spread, unreachable
 
 
 def shown(found: Result) -> str:
@@ -42,7 +43,7 @@ def test_what_is_no_result_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_the_terminal_shows_what_matters() -> None:
-    text = shown(results.result())
+    text = shown(sample_results.result())
     for expected in ("Passed", "20,000 of 20,000", "7.5 us", "4.688 KiB", "delivered", "a:1", "64 MiB"):
         assert expected in text
     text = shown(lossy())
@@ -62,10 +63,10 @@ def test_units() -> None:
     assert [summary.digits(value) for value in (0.1234, 99.94, 12345.6)] == ["0.123", "99.9", "12,346"]
 
 
-@pytest.mark.parametrize("found", [results.result(), lossy(), unreachable()])
+@pytest.mark.parametrize("found", [sample_results.result(), lossy(), unreachable()])
 def test_the_page_stands_alone_and_escapes(found: Result) -> None:
     """Nothing is fetched, and nothing that a server said becomes markup."""
-    page = report.render(found)
+    page = report_page.render(found)
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "src=" not in page
@@ -98,13 +99,13 @@ def test_plots_hold_their_values() -> None:
 
 def test_a_page_of_one_second_has_no_plots() -> None:
     moment = Moment(1.0, 5, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
-    page = report.render(structs.replace(unreachable(), timeline=[moment]))
+    page = report_page.render(structs.replace(unreachable(), timeline=[moment]))
     assert "<svg" not in page
 
 
 def test_the_same_is_no_regression() -> None:
-    comparison = compare.compare(results.result(), results.result(), 0.1)
-    assert (comparison.status, comparison.obstacles) == (0, [])
+    compared = comparison.compare(sample_results.result(), sample_results.result(), 0.1)
+    assert (compared.status, compared.obstacles) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -124,46 +125,50 @@ def test_the_same_is_no_regression() -> None:
     ],
 )
 def test_what_became_worse_is_named(fields: dict[str, Any], regressed: str) -> None:
-    comparison = compare.compare(results.result(), results.result(**fields), 0.1)
-    assert comparison.status == 1
-    assert regressed in [line.name for line in comparison.lines if line.regressed]
-    better = compare.compare(results.result(**fields), results.result(), 0.1)
+    compared = comparison.compare(sample_results.result(), sample_results.result(**fields), 0.1)
+    assert compared.status == 1
+    assert regressed in [line.name for line in compared.lines if line.regressed]
+    better = comparison.compare(sample_results.result(**fields), sample_results.result(), 0.1)
     assert regressed not in [line.name for line in better.lines if line.regressed]
     console = Console(width=140, record=True, file=StringIO())
-    compare.show(comparison, console)
-    compare.show(better, console)
+    comparison.show(compared, console)
+    comparison.show(better, console)
     assert f"Worse than allowed: {regressed}" in console.export_text()
 
 
 def test_the_slowest_of_many_count() -> None:
     """One in a thousand, where there are enough of them."""
     calm, wild = (structs.replace(spread(1.5), count=count, p999=9000.0) for count in (9_999, 10_000))
-    before = results.result(latencies=Latencies(delivery=structs.replace(spread(1.5), count=10_000)))
+    before = sample_results.result(latencies=Latencies(delivery=structs.replace(spread(1.5), count=10_000)))
     for after, status in ((calm, 0), (wild, 1)):
-        assert compare.compare(before, results.result(latencies=Latencies(delivery=after)), 0.1).status == status
+        assert (
+            comparison.compare(before, sample_results.result(latencies=Latencies(delivery=after)), 0.1).status == status
+        )
 
 
 def test_little_is_noise() -> None:
     """A fifth of a millisecond is no regression, whatever its share."""
-    before = results.result(latencies=Latencies(delivery=spread(0.05)), costs=Costs(per_delivery=1.0))
-    after = results.result(latencies=Latencies(delivery=spread(0.1)), costs=Costs(per_delivery=1.3))
-    assert compare.compare(before, after, 0.1).status == 0
+    before = sample_results.result(latencies=Latencies(delivery=spread(0.05)), costs=Costs(per_delivery=1.0))
+    after = sample_results.result(latencies=Latencies(delivery=spread(0.1)), costs=Costs(per_delivery=1.3))
+    assert comparison.compare(before, after, 0.1).status == 0
 
 
 def test_memory_that_was_reused_is_not_compared() -> None:
     """Servers that have held connections before hardly grow."""
-    before, after = (results.result(costs=Costs(memory_per_connection=size)) for size in (30.0, 900.0))
-    assert compare.compare(before, after, 0.1).status == 0
+    before, after = (sample_results.result(costs=Costs(memory_per_connection=size)) for size in (30.0, 900.0))
+    assert comparison.compare(before, after, 0.1).status == 0
 
 
 def test_what_cannot_be_compared_is_said() -> None:
-    other = structs.replace(results.result(), scenario="storm", outcome="invalid", options={"channels": 5, "seed": 2})
-    comparison = compare.compare(results.result(), other, 0.1)
-    assert len(comparison.obstacles) == 4
-    assert "the second run did not pass (invalid)" in comparison.obstacles[0]
-    assert comparison.status == 1
+    other = structs.replace(
+        sample_results.result(), scenario="storm", outcome="invalid", options={"channels": 5, "seed": 2}
+    )
+    compared = comparison.compare(sample_results.result(), other, 0.1)
+    assert len(compared.obstacles) == 4
+    assert "the second run did not pass (invalid)" in compared.obstacles[0]
+    assert compared.status == 1
     console = Console(width=140, record=True, file=StringIO())
-    compare.show(comparison, console)
+    comparison.show(compared, console)
     text = console.export_text()
     assert "cannot be compared" in text
     assert "Nothing became worse" not in text
@@ -171,8 +176,8 @@ def test_what_cannot_be_compared_is_said() -> None:
 
 def test_an_idle_run_that_reached_nobody_does_not_pass() -> None:
     """No figure is worse where there is none."""
-    idle = results.result(totals=Totals(connections=500), latencies=Latencies(connect=spread(3)))
-    comparison = compare.compare(idle, unreachable(), 0.1)
-    assert comparison.status == 1
-    assert "the second run did not measure: connect" in comparison.obstacles
-    assert "the second run did not measure: memory per connection, bytes" in comparison.obstacles
+    idle = sample_results.result(totals=Totals(connections=500), latencies=Latencies(connect=spread(3)))
+    compared = comparison.compare(idle, unreachable(), 0.1)
+    assert compared.status == 1
+    assert "the second run did not measure: connect" in compared.obstacles
+    assert "the second run did not measure: memory per connection, bytes" in compared.obstacles

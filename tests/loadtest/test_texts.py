@@ -1,6 +1,7 @@
-"""Texts of others."""
+"""Occurrences of others."""
 
-from loadtest.texts import LONGEST, MOST, OTHERS, Texts, plain
+from gateway_loadtest.counting.counters import MOST, OTHERS, Occurrences
+from gateway_loadtest.text import LONGEST, plain
 
 
 def test_a_terminal_has_nothing_to_obey() -> None:
@@ -10,14 +11,14 @@ def test_a_terminal_has_nothing_to_obey() -> None:
 
 def test_there_is_an_end_to_each_and_to_all() -> None:
     """A server may put a number of its own into every one."""
-    texts = Texts()
+    seen = Occurrences()
     for number in range(3 * MOST):
-        texts.add(f"trace {number}")
-        texts.add("x" * 10**6)
-    assert len(texts.counts) == MOST + 1
-    assert max(map(len, texts.counts)) == LONGEST + len("...")
-    assert texts.counts["x" * LONGEST + "..."] == 3 * MOST
-    assert texts.total == sum(texts.counts.values()) == 6 * MOST
-    assert texts.counts[OTHERS] == 2 * MOST + 1
-    texts.update({"trace 0": 5}, "gave up: ")
-    assert texts.counts[OTHERS] == 2 * MOST + 6
+        seen.add(f"trace {number}")
+        seen.add("x" * 10**6)
+    assert len(seen.counts) == MOST + 1
+    assert max(map(len, seen.counts)) == LONGEST + len("...")
+    assert seen.counts["x" * LONGEST + "..."] == 3 * MOST
+    assert seen.total == sum(seen.counts.values()) == 6 * MOST
+    assert seen.counts[OTHERS] == 2 * MOST + 1
+    seen.update({"trace 0": 5}, "gave up: ")
+    assert seen.counts[OTHERS] == 2 * MOST + 6

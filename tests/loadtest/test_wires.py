@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.wire.base import Acknowledged, Answer, Event, Failed, Opened, Subscribed, Wire
-from loadtest.wire.centrifuge import Centrifuge
-from loadtest.wire.nats import LARGEST_MESSAGE, LONGEST_LINE, Nats
-from loadtest.wire.raw import Raw
-from loadtest.wire.socketio import FIRST_PUBLISH_ID, SocketIO
-from loadtest.wires import make_wire
+from gateway_loadtest.wires.centrifuge_wire import Centrifuge
+from gateway_loadtest.wires.contract import Acknowledged, Answer, Event, Failed, Opened, Subscribed, Wire
+from gateway_loadtest.wires.nats_wire import LARGEST_MESSAGE, LONGEST_LINE, Nats
+from gateway_loadtest.wires.raw_wire import Raw
+from gateway_loadtest.wires.socketio_wire import FIRST_PUBLISH_ID, SocketIO
+from gateway_loadtest.wires.wire_factory import make_wire
 
 TEXT = "~abcdef~0~1~123456789~xxxx"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import uvloop
 
-from loadtest.plan import Plan, StagePlan
-from loadtest.worker import Broken, Worker
+from gateway_loadtest.planning.plan import Plan, StagePlan
+from gateway_loadtest.running.worker import Broken, Worker
 
 PLAN = Plan(
     scenario="rooms", targets=("ws://127.0.0.1:1",), stages=(StagePlan("steady", 1.0),), channels=1, members=1, rate=0.0

@@ -1,0 +1,149 @@
+"""The report: one page that opens offline."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import msgspec
+
+from gateway_loadtest.reporting import plots, summary
+from gateway_loadtest.reporting.plots import Curve
+from gateway_loadtest.results.result import Result
+
+_PAGE = Template((Path(__file__).parent / "report_page.html").read_text())
+
+
+def render(result: Result) -> str:
+    """A page of HTML. Everything that came from outside is escaped."""
+    plots_ = _plots(result)
+    return _PAGE.substitute(
+        title=escape(f"{result.scenario}: {', '.join(result.targets)}"),
+        scenario=escape(result.scenario),
+        outcome=result.outcome,
+        headline=escape(summary.headline(result)),
+        remarks="".join(f"<li>{escape(each)}</li>" for each in (*result.remarks, *result.generator.invalid)),
+        about=escape(
+            f"{result.started}, {result.seconds:.0f} s, seed {result.options.get('seed', '?')}, "
+            f"gateway-loadtest {result.version}, against {', '.join(result.targets)}"
+        ),
+        tiles=_tiles(result),
+        plots=plots_,
+        overview=_table(("", ""), summary.overview(result)),
+        latencies=_latencies(result),
+        pairs=_pairs(result),
+        servers=_servers(result),
+        errors=_table(("times", ""), [(f"{count:,}", text) for text, count in result.errors.items()]),
+        options=_table(("", ""), [(name, _text(value)) for name, value in result.options.items()]),
+    )
+
+
+def _tiles(result: Result) -> str:
+    totals, delivery = result.totals, result.latencies.delivery
+    tiles = [("connections", f"{totals.connections:,}")]
+    if totals.expected:
+        tiles += [
+            ("delivered", f"{totals.received:,}"),
+            ("lost", f"{totals.lost:,}"),
+            ("deliveries per second", f"{totals.delivery_rate:,.0f}"),
+            ("delivery p50", f"{summary.digits(delivery.p50)} ms"),
+            ("delivery p99", f"{summary.digits(delivery.p99)} ms"),
+        ]
+        if result.costs.per_delivery:
+            tiles.append(("CPU per delivery", summary.microseconds(result.costs.per_delivery)))
+    if result.costs.memory_per_connection:
+        tiles.append(("memory per connection", summary.size(result.costs.memory_per_connection)))
+    return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
+
+
+def _plots(result: Result) -> str:
+    moments = result.timeline
+    at = [each.at for each in moments]
+
+    def latency(values: Iterable[float]) -> list[float | None]:
+        return [value if value > 0 else None for value in values]
+
+    delivery = [
+        Curve("p50", latency(each.p50 for each in moments)),
+        Curve("p99", latency(each.p99 for each in moments)),
+        Curve("max", latency(each.max for each in moments)),
+    ]
+    rates = [
+        Curve("delivered", [each.delivered for each in moments]),
+        Curve("published", [each.published for each in moments]),
+    ]
+    cpu = [Curve("generator, busiest worker", [each.generator_cpu for each in moments])]
+    for number, server in enumerate(result.servers):
+        values = [each.server_cpu[number] if number < len(each.server_cpu) else None for each in moments]
+        cpu.append(Curve(server.name, values))
+    connections = [Curve("connections", [each.connections for each in moments])]
+    sections = [
+        ("Delivery latency, milliseconds", delivery, "milliseconds", True),
+        ("Throughput, per second", rates, "per second", False),
+        ("Connections", connections, "connections", False),
+        ("CPU, cores", cpu, "cores", False),
+    ]
+    parts = []
+    for title, curves, unit, logarithmic in sections:
+        drawn = plots.over_time(at, curves, result.stages, unit=unit, logarithmic=logarithmic)
+        if drawn:
+            parts.append(_figure(title, (plots.legend(curves) if len(curves) > 1 else "") + drawn))
+    bars = plots.histogram(result.latencies.delivery.bars)
+    if bars:
+        parts.insert(1, _figure("Deliveries by latency", bars))
+    return "".join(parts)
+
+
+def _figure(title: str, content: str) -> str:
+    return f"<figure><figcaption>{title}</figcaption>{content}</figure>"
+
+
+def _latencies(result: Result) -> str:
+    rows = []
+    for name, spread in summary.latencies(result):
+        if spread.count:
+            values = (spread.min, spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
+            rows.append((name, f"{spread.count:,}", *map(summary.digits, values)))
+    return _table(("milliseconds", "count", "min", "p50", "p90", "p99", "p99.9", "max"), rows)
+
+
+def _pairs(result: Result) -> str:
+    heads = (
+        "published at",
+        "received at",
+        "expected",
+        "received",
+        "lost",
+        "duplicated",
+        "out of order",
+        "gaps",
+        "told",
+    )
+    rows = []
+    for pair in result.pairs:
+        counts = (pair.expected, pair.received, pair.lost, pair.duplicated, pair.misordered, pair.gaps)
+        rows.append((pair.publisher, pair.subscriber, *(f"{count:,}" for count in (*counts, pair.missed_and_told))))
+    return _table(heads, rows)
+
+
+def _servers(result: Result) -> str:
+    rows = []
+    for each in result.servers:
+        sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
+        rows.append((each.name, f"{each.cpu_seconds:.1f}", *map(summary.size, sizes)))
+    return _table(("", "CPU, s", "memory before", "connected", "at the end", "output buffers"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return '<p class="none">none</p>'
+    head = "".join(f"<th>{escape(each)}</th>" for each in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    shown = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
+    # Names and sentences wrap; columns of figures scroll.
+    kind = "prose" if len(heads) == 2 else "counts"
+    return f'<div class="scroll"><table class="{kind}">{shown}<tbody>{body}</tbody></table></div>'
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

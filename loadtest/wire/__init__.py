@@ -1,1 +1,0 @@
-"""The wire protocols that the tool speaks."""
