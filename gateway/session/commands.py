@@ -88,16 +88,12 @@ def handle_publish(session: Session, request: Publish) -> None:
         time=int(services.scheduler.time() * 1000),
         info=session.member(name),
     )
-    services.messaging.publish(publication, spec.publishing, session.then(partial(_published, session, request)))
+    published = session.then(request, partial(_published, session, request))
+    services.messaging.publish(publication, spec.publishing, published)
 
 
-def _published(session: Session, request: Publish, outcome: PublishResult | RequestError) -> None:
-    if session.state is not State.CONNECTED:
-        return
-    if isinstance(outcome, RequestError):
-        session.answer(request, outcome)
-    else:
-        session.send(session.codec.published(request.id))
+def _published(session: Session, request: Publish, outcome: PublishResult) -> None:
+    session.send(session.codec.published(request.id))
 
 
 def handle_send(session: Session, request: Send) -> None:

@@ -8,8 +8,8 @@ from gateway import __version__, errors
 from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
-from gateway.session.recovery import approach, arrive, size
-from gateway.session.session import Session
+from gateway.session.recovery import acquire, approach, arrive, size
+from gateway.session.session import Failure, Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
 
@@ -20,53 +20,41 @@ def handle_connect(session: Session, request: Connect) -> None:
     services = session.services
     session.state = State.CONNECTING
     session.inbox.block(request)
+    admitted = session.then(request, partial(_admit, session, request), partial(_refuse, session, request))
     if request.token:
         verify = services.verifier.either if request.by_grant else services.verifier.connection
-        verify(request.token, session.then(partial(_verified, session, request)))
+        verify(request.token, admitted)
     elif services.anonymous:
-        _verified(session, request, Identity(app=services.app, user=""))
+        admitted(Identity(app=services.app, user=""))
     else:
         services.metrics.connect_errors.add("no token")
         raise Disconnect(errors.BAD_COMMAND, "connect without a token; auth.anonymous would allow it")
 
 
-def _verified(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
-    if session.state is not State.CONNECTING:
-        return
-    try:
-        _admit(session, request, outcome)
-    except Disconnect as error:
-        session.services.metrics.connect_errors.add(error.code.reason)
-        session.refuse(error)
-    except RequestError as error:
-        session.services.metrics.connect_errors.add(error.error.message)
-        _answer_refusal(session, request, error)
-
-
-def _answer_refusal(session: Session, request: Connect, error: RequestError) -> None:
-    session.answer(request, error)
+def _refuse(session: Session, request: Connect, error: Failure) -> None:
+    reason = error.code.reason if isinstance(error, Disconnect) else error.error.message
+    session.services.metrics.connect_errors.add(reason)
+    session.give_up(request, error)
     if session.state is State.CONNECTING:
         session.refused()
-        session.inbox.unblock(request)
 
 
-def _admit(session: Session, request: Connect, outcome: Identity | Grant | RequestError | Disconnect) -> None:
-    if isinstance(outcome, RequestError | Disconnect):
-        raise outcome
+def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool:
+    """Let the client in. True where it waits for its channels."""
     services = session.services
-    if isinstance(outcome, Identity):
-        identity, subs = outcome, _server_subscriptions(session, outcome)
+    if isinstance(proved, Identity):
+        identity, subs = proved, _server_subscriptions(session, proved)
     else:
         # It opens the one channel that it names, which the subscribe behind it asks for, and nothing else.
-        identity = Identity(app=outcome.app, user=outcome.user, jti=outcome.jti, issued_at=outcome.issued_at)
+        identity = Identity(app=proved.app, user=proved.user, jti=proved.jti, issued_at=proved.issued_at)
         subs = {}
     session.authenticated(identity)
     limit = services.limits.connections_per_user
     if limit and identity.user and services.clients.connections(session.user) > limit:
         raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")
     if not subs:
-        _connected(session, request, subs)
-        return
+        _connect(session, request, subs)
+        return False
     waiting = set(subs)
     for name, granted in subs.items():
         channel = services.channels.resolve(services.app, name).channel
@@ -74,9 +62,11 @@ def _admit(session: Session, request: Connect, outcome: Identity | Grant | Reque
         if identity.subs and name in identity.subs:
             # The personal channel is that of the user, whatever the token.
             subscription.opened_by = identity
+    failed = partial(_fail, session)
     for subscription in list(session.subs.values()):
-        acquired = session.then(partial(_acquired, session, request, subscription, waiting, subs))
-        services.messaging.acquire(subscription.channel, acquired)
+        acquired = partial(_acquired, session, request, subscription, waiting, subs)
+        acquire(session, request, subscription, acquired, failed)
+    return True
 
 
 def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
@@ -102,38 +92,32 @@ def _acquired(
     subscription: Subscription,
     waiting: set[str],
     subs: dict[str, ServerSub],
-    error: RequestError | None,
-) -> None:
+    acquired: None,
+) -> bool:
     """One of the server-side subscriptions of a connect reaches the node."""
-    if not session.settle(subscription, error):
-        return
-    if error is not None:
-        session.refuse(Disconnect(errors.SERVER_ERROR, str(error)))
-        return
     name = subscription.channel.name
     waiting.remove(name)
-    changed = session.then(partial(_positioned, session, request, waiting, subs))
+    positioned = partial(_positioned, session, request, waiting, subs)
+    changed = session.then(request, positioned, partial(_fail, session))
     approach(session, subscription, request.positions.get(name), changed)
+    return True
 
 
-def _positioned(
-    session: Session, request: Connect, waiting: set[str], subs: dict[str, ServerSub], error: RequestError | None
-) -> None:
-    """One of them could join; when all can, they do so at once, and the connect is answered."""
-    if session.state is not State.CONNECTING:
-        return
-    if error is not None:
-        session.refuse(Disconnect(errors.SERVER_ERROR, str(error)))
-        return
+def _positioned(session: Session, request: Connect, waiting: set[str], subs: dict[str, ServerSub], ready: None) -> bool:
+    """One of them could join; when all can, they do so at once, and the connect is answered. True until then."""
     joiners = (subscription.joiner for subscription in session.subs.values())
-    if not waiting and all(joiner is None or joiner.ready for joiner in joiners):
-        try:
-            _connected(session, request, subs)
-        except Disconnect as close:
-            session.refuse(close)
+    if waiting or not all(joiner is None or joiner.ready for joiner in joiners):
+        return True
+    _connect(session, request, subs)
+    return False
 
 
-def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]) -> None:
+def _fail(session: Session, error: Failure) -> None:
+    """A connect has no reply for channels that the server cannot open."""
+    session.refuse(error if isinstance(error, Disconnect) else Disconnect(errors.SERVER_ERROR, str(error)))
+
+
+def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) -> None:
     services = session.services
     subs, room, items = {}, services.limits.outbox // 2, 0
     for name, each in granted.items():
@@ -161,36 +145,24 @@ def _connected(session: Session, request: Connect, granted: dict[str, ServerSub]
         # The first may be one whose end closes the connection, and with it the others.
         if session.state is State.CONNECTED:
             session.join(subscription)
-    session.inbox.unblock(request)
 
 
 def handle_refresh(session: Session, request: Refresh) -> None:
-    session.services.verifier.connection(request.token, session.then(partial(_refreshed, session, request)))
+    refreshed = session.then(request, partial(_refreshed, session, request), partial(_not_refreshed, session, request))
+    session.services.verifier.connection(request.token, refreshed)
 
 
-def _refreshed(session: Session, request: Refresh, outcome: Identity | RequestError | Disconnect) -> None:
-    if session.state is not State.CONNECTED:
-        return
-    try:
-        identity = _check_refresh(session, outcome)
-    except RequestError as error:
-        session.answer(request, error)
-        return
-    except Disconnect as error:
-        session.refuse(error)
-        return
+def _refreshed(session: Session, request: Refresh, identity: Identity) -> None:
+    if identity.user != session.user.name:
+        raise Disconnect(errors.INVALID_TOKEN, "the fresh token is of another user")
     session.renew(identity)
     expires, ttl = session.services.expiry(identity.expire_at)
     result = RefreshResult(client=session.client, version=__version__, expires=expires, ttl=ttl)
     session.send(session.codec.refreshed(request.id, result))
 
 
-def _check_refresh(session: Session, outcome: Identity | RequestError | Disconnect) -> Identity:
-    """The fresh identity, if it is of the same user. Raises what is wrong with it: RequestError only for the moment."""
-    if isinstance(outcome, RequestError) and not outcome.error.temporary:
-        raise Disconnect(errors.CONNECTION_EXPIRED, str(outcome))
-    if isinstance(outcome, RequestError | Disconnect):
-        raise outcome
-    if outcome.user != session.user.name:
-        raise Disconnect(errors.INVALID_TOKEN, "the fresh token is of another user")
-    return outcome
+def _not_refreshed(session: Session, request: Refresh, error: Failure) -> None:
+    """Only what may be otherwise in a moment is answered."""
+    if isinstance(error, RequestError) and not error.error.temporary:
+        error = Disconnect(errors.CONNECTION_EXPIRED, str(error))
+    session.give_up(request, error)

@@ -275,6 +275,8 @@ class Inbox:
             self._blocking = None
             self.held -= self._blocked
             self._blocked = 0
+        elif not self._queue:
+            return
         self.go_on()
 
     def go_on(self) -> None:

@@ -1,8 +1,6 @@
 """History and presence: what a client may read of a channel. One at a time, since an answer may be large."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from gateway import errors
 from gateway.auth.permissions import (
@@ -19,15 +17,14 @@ from gateway.messages import (
     History,
     HistoryPage,
     HistoryQuery,
+    MemberCounts,
     Presence,
     PresenceStats,
     Retention,
     member_footprint,
 )
-from gateway.protocols.base import Message
 from gateway.session.recovery import size
 from gateway.session.session import Session
-from gateway.session.state import State
 
 
 def handle_history(session: Session, request: History) -> None:
@@ -47,38 +44,40 @@ def handle_history(session: Session, request: History) -> None:
         spec.channel,
         spec.history,
         HistoryQuery(limit, request.since, request.reverse, services.limits.outbox // 2),
-        session.then(partial(_history_read, session, request, spec.history)),
+        session.then(request, partial(_history_read, session, request, spec.history)),
     )
 
 
-def _history_read(session: Session, request: History, history: Retention, outcome: HistoryPage | RequestError) -> None:
+def _history_read(session: Session, request: History, history: Retention, page: HistoryPage) -> None:
     epoch = request.since.epoch if request.since is not None else ""
-    if isinstance(outcome, HistoryPage) and not continues(epoch, outcome.top.epoch, history.meta_ttl):
-        outcome = RequestError(errors.UNRECOVERABLE, f"the epoch is {outcome.top.epoch} now")
-    if isinstance(outcome, HistoryPage):
-        session.inbox.rest(len(outcome.publications), size(outcome.publications))
-    _answer(session, request, session.codec.history, outcome)
+    if not continues(epoch, page.top.epoch, history.meta_ttl):
+        raise RequestError(errors.UNRECOVERABLE, f"the epoch is {page.top.epoch} now")
+    session.inbox.rest(len(page.publications), size(page.publications))
+    session.send(session.codec.history(request.id, page))
 
 
 def handle_presence(session: Session, request: Presence) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block(request)
     services = session.services
-    read = session.then(partial(_members_read, session, request))
+    read = session.then(request, partial(_members_read, session, request))
     services.messaging.members(channel, services.limits.presence, services.limits.outbox // 2, read)
 
 
-def _members_read(session: Session, request: Presence, outcome: list[ClientInfo] | RequestError) -> None:
-    if isinstance(outcome, list):
-        session.inbox.rest(len(outcome), sum(map(member_footprint, outcome)))
-    _answer(session, request, session.codec.presence, outcome)
+def _members_read(session: Session, request: Presence, members: list[ClientInfo]) -> None:
+    session.inbox.rest(len(members), sum(map(member_footprint, members)))
+    session.send(session.codec.presence(request.id, members))
 
 
 def handle_presence_stats(session: Session, request: PresenceStats) -> None:
     channel = _with_presence(session, request.channel)
     session.inbox.block(request)
-    show = session.codec.presence_stats
-    session.services.messaging.member_counts(channel, session.then(partial(_answer, session, request, show)))
+    counted = session.then(request, partial(_counted, session, request))
+    session.services.messaging.member_counts(channel, counted)
+
+
+def _counted(session: Session, request: PresenceStats, counts: MemberCounts) -> None:
+    session.send(session.codec.presence_stats(request.id, counts))
 
 
 def _with_presence(session: Session, name: str) -> Channel:
@@ -92,22 +91,3 @@ def _with_presence(session: Session, name: str) -> Channel:
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     return spec.channel
-
-
-T = TypeVar("T")
-
-
-def _answer(
-    session: Session,
-    request: History | Presence | PresenceStats,
-    show: Callable[[int, T], Sequence[Message]],
-    outcome: T | RequestError,
-) -> None:
-    """The answer to what blocked the session."""
-    if session.state is not State.CONNECTED:
-        return
-    if isinstance(outcome, RequestError):
-        session.answer(request, outcome)
-    else:
-        session.send(show(request.id, outcome))
-    session.inbox.unblock(request)

@@ -5,8 +5,30 @@ from collections.abc import Callable, Sequence
 from gateway.errors import RequestError
 from gateway.hub.fanout import footprint
 from gateway.messages import Position, Publication, SubscribeResult
-from gateway.session.session import Session
+from gateway.session.inbox import Work
+from gateway.session.session import Failure, Session
 from gateway.session.subscription import Subscription
+
+
+def acquire(
+    session: Session,
+    request: Work,
+    subscription: Subscription,
+    acquired: Callable[[None], bool],
+    failed: Callable[[Failure], object],
+) -> None:
+    """Let the channel reach the node, for a request; then as `Session.then`."""
+
+    def abandoned(outcome: Failure | None) -> None:
+        if outcome is None:
+            session.services.messaging.release(subscription.channel)
+
+    def succeeded(outcome: None) -> bool:
+        subscription.acquired = True
+        return acquired(outcome)
+
+    done = session.then(request, succeeded, failed, abandoned)
+    session.services.messaging.acquire(subscription.channel, done)
 
 
 def approach(

@@ -28,6 +28,10 @@ REFUSED_DELAY = 5.0
 
 T = TypeVar("T")
 
+# Why a request is not carried out.
+Failure = RequestError | Disconnect
+FAILURES = (RequestError, Disconnect)
+
 
 class Session:
     """One client. Implements the Connection port of the transports and the Client port of the node."""
@@ -307,35 +311,62 @@ class Session:
             setting=error.setting,
         )
 
-    def then(self, continuation: Callable[[T], object]) -> Callable[[T], None]:
-        """What broker, registry or keys call with their answer: a fault of the continuation closes the connection.
+    def then(
+        self,
+        request: Work,
+        proceed: Callable[[T], bool | None],
+        failed: Callable[[Failure], object] | None = None,
+        abandoned: Callable[[T | Failure], object] | None = None,
+    ) -> Callable[[T | Failure], None]:
+        """What others call with the outcome of something that a request waits for. May be called more than once.
 
-        Otherwise the client would wait for ever for what the continuation had to do.
+        `proceed` gets the outcome. An error, as the outcome or raised by `proceed`, is answered or closes the
+        connection, unless `failed` gets it. Then the requests behind this one have their turn; not yet where `proceed`
+        returns True: the request waits for something else, or for another call.
+
+        An outcome that comes too late, when the connection is closed, goes to `abandoned` only. A fault closes the
+        connection (3004): its client would wait for ever for what had to be done.
         """
-        return partial(self._go_on, continuation)
+        state = self.state
 
-    def _go_on(self, continuation: Callable[[T], object], outcome: T) -> None:
-        try:
-            continuation(outcome)
-        except Exception:
-            self.fail("completion")
+        def completed(outcome: T | Failure) -> None:
+            try:
+                if self.state is not state:
+                    if abandoned is not None:
+                        abandoned(outcome)
+                    return
+                error: Failure | None = None
+                if isinstance(outcome, FAILURES):
+                    error = outcome
+                else:
+                    try:
+                        if proceed(outcome):
+                            return
+                    except FAILURES as raised:
+                        error = raised
+                if error is not None:
+                    error.detach()
+                    if failed is not None:
+                        failed(error)
+                    else:
+                        self.give_up(request, error)
+                self.inbox.unblock(request)
+            except Exception:
+                self.fail("completion")
+
+        return completed
+
+    def give_up(self, request: Work, error: Failure) -> None:
+        """The request cannot be carried out: answer it with the error, or close the connection."""
+        if isinstance(error, Disconnect):
+            self.refuse(error)
+        else:
+            self.answer(request, error)
 
     def fail(self, part: str) -> None:
         """A fault was caught that leaves the client without something: it comes back, and asks again."""
         self.services.guard.failed(part, self.client)
         self.disconnect(errors.SERVER_ERROR)
-
-    def settle(self, subscription: Subscription, error: RequestError | None) -> bool:
-        """An acquire has completed: False when nobody waits for it any more (and it is released)."""
-        if self.subs.get(subscription.channel.name) is not subscription:
-            if error is None:
-                self.services.messaging.release(subscription.channel)
-            return False
-        if error is None:
-            subscription.acquired = True
-        else:
-            del self.subs[subscription.channel.name]
-        return True
 
     def join(self, subscription: Subscription) -> None:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
@@ -426,10 +457,8 @@ class Session:
     def run(self, work: Work) -> bool:
         try:
             return self.services.handle(self, work)
-        except RequestError as error:
-            self.answer(work, error)
-        except Disconnect as error:
-            self.refuse(error)
+        except FAILURES as error:
+            self.give_up(work, error.detach())
         except Exception:
             self.fail("request")
         return True

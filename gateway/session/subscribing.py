@@ -12,8 +12,8 @@ from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
-from gateway.session.recovery import approach, arrive, size
-from gateway.session.session import Session
+from gateway.session.recovery import acquire, approach, arrive, size
+from gateway.session.session import Failure, Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
 
@@ -37,8 +37,9 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
         session.subs[request.channel] = subscription
         if _may_bring_much(request, spec):
             session.inbox.block(request)
-        granted = session.then(partial(_granted, session, request, spec, subscription))
-        services.verifier.subscription(request.token, granted)
+        granted = partial(_granted, session, request, spec, subscription)
+        failed = partial(_give_up, session, request, subscription)
+        services.verifier.subscription(request.token, session.then(request, granted, failed))
         return
     _subscribe(session, request, spec, Subscription(spec.channel, server_side=False), granted=False)
 
@@ -55,26 +56,17 @@ def _check_limits(session: Session) -> None:
         raise RequestError(errors.LIMIT_EXCEEDED, "too many channels of the user", "limits.channels_per_user")
 
 
-def _granted(
-    session: Session,
-    request: Subscribe,
-    spec: ChannelSpec,
-    subscription: Subscription,
-    outcome: Grant | RequestError | Disconnect,
-) -> None:
-    if session.subs.get(request.channel) is not subscription:
-        return
-    del session.subs[request.channel]
-    try:
-        grant = _check_grant(session, request.channel, outcome)
-        subscription.renew(grant)
-        _subscribe(session, request, spec, subscription, granted=True)
-    except RequestError as error:
-        session.answer(request, error)
-        session.inbox.unblock(request)
-    except Disconnect as error:
-        session.refuse(error)
-    session.inbox.go_on()
+def _granted(session: Session, request: Subscribe, spec: ChannelSpec, subscription: Subscription, grant: Grant) -> bool:
+    _check_grant(session, request.channel, grant)
+    subscription.renew(grant)
+    _subscribe(session, request, spec, subscription, granted=True)
+    return True
+
+
+def _give_up(session: Session, request: Subscribe, subscription: Subscription, error: Failure) -> None:
+    if session.subs.get(request.channel) is subscription:
+        session.leave(subscription)
+    session.give_up(request, error)
 
 
 def _may_bring_much(request: Subscribe, spec: ChannelSpec) -> bool:
@@ -82,18 +74,15 @@ def _may_bring_much(request: Subscribe, spec: ChannelSpec) -> bool:
     return request.since is not None or spec.latest is not None
 
 
-def _check_grant(session: Session, channel: str, outcome: Grant | RequestError | Disconnect) -> Grant:
-    """The grant, if it is for this client and channel. Raises what is wrong with it."""
-    if isinstance(outcome, RequestError | Disconnect):
-        raise outcome
+def _check_grant(session: Session, channel: str, grant: Grant) -> None:
+    """Raises Disconnect unless the grant is for this client and channel."""
     for name, claimed, actual in (
-        ("channel", outcome.channel, channel),
-        ("sub", outcome.user, session.user.name),
-        ("client", outcome.client or session.client, session.client),
+        ("channel", grant.channel, channel),
+        ("sub", grant.user, session.user.name),
+        ("client", grant.client or session.client, session.client),
     ):
         if claimed != actual:
             raise Disconnect(errors.INVALID_TOKEN, f"the subscription token's {name} is another one")
-    return outcome
 
 
 def _subscribe(
@@ -107,42 +96,28 @@ def _subscribe(
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
-    session.services.messaging.acquire(spec.channel, session.then(partial(_subscribed, session, request, subscription)))
+    acquired = partial(_acquired, session, request, subscription)
+    failed = partial(_give_up, session, request, subscription)
+    acquire(session, request, subscription, acquired, failed)
 
 
-def _subscribed(session: Session, request: Subscribe, subscription: Subscription, error: RequestError | None) -> None:
-    if not session.settle(subscription, error):
-        return
-    if error is not None:
-        session.answer(request, error)
-        session.inbox.unblock(request)
-        return
-    changed = session.then(partial(_positioned, session, request, subscription))
+def _acquired(session: Session, request: Subscribe, subscription: Subscription, acquired: None) -> bool:
+    positioned = partial(_positioned, session, request, subscription)
+    changed = session.then(request, positioned, partial(_give_up, session, request, subscription))
     approach(session, subscription, request.since, changed)
+    return True
 
 
-def _positioned(session: Session, request: Subscribe, subscription: Subscription, error: RequestError | None) -> None:
-    """The subscription can join, or never will."""
-    if session.subs.get(request.channel) is not subscription:
-        return
-    if error is None:
-        result = arrive(session, subscription, request.since)
-        if request.all_or_nothing and result.recovered is False:
-            error = RequestError(errors.UNRECOVERABLE, "what was missed is not in the history any more")
-    if error is not None:
-        session.leave(subscription)
-        session.answer(request, error)
-    else:
-        expires, ttl = session.services.expiry(subscription.expire_at)
-        session.inbox.rest(len(result.publications), size(result.publications))
-        result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta)
-        try:
-            session.send(session.codec.subscribed(request.id, request.channel, result))
-        except Disconnect as close:
-            session.refuse(close)
-            return
-        session.join(subscription)
-    session.inbox.unblock(request)
+def _positioned(session: Session, request: Subscribe, subscription: Subscription, ready: None) -> None:
+    """The subscription can join."""
+    result = arrive(session, subscription, request.since)
+    if request.all_or_nothing and result.recovered is False:
+        raise RequestError(errors.UNRECOVERABLE, "what was missed is not in the history any more")
+    expires, ttl = session.services.expiry(subscription.expire_at)
+    session.inbox.rest(len(result.publications), size(result.publications))
+    result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta)
+    session.send(session.codec.subscribed(request.id, request.channel, result))
+    session.join(subscription)
 
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
@@ -168,40 +143,33 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
     session.subs[message.channel] = subscription
     session.inbox.block(message)
-    session.services.messaging.acquire(
-        channel, session.then(partial(_acquired_by_server, session, subscription, message))
-    )
+    acquired = partial(_acquired_by_server, session, subscription, message)
+    failed = partial(_not_subscribed, session, subscription, message)
+    acquire(session, message, subscription, acquired, failed)
 
 
-def _acquired_by_server(
-    session: Session, subscription: Subscription, message: SubscribeUser, error: RequestError | None
-) -> None:
-    if not session.settle(subscription, error):
+def _acquired_by_server(session: Session, subscription: Subscription, message: SubscribeUser, acquired: None) -> bool:
+    positioned = partial(_positioned_by_server, session, subscription, message)
+    changed = session.then(message, positioned, partial(_not_subscribed, session, subscription, message))
+    approach(session, subscription, message.since, changed)
+    return True
+
+
+def _positioned_by_server(session: Session, subscription: Subscription, message: SubscribeUser, ready: None) -> None:
+    result = structs.replace(arrive(session, subscription, message.since), data=message.data)
+    session.inbox.rest(len(result.publications), size(result.publications))
+    session.send(session.encoder.protocol.push_subscribe(message.channel, result))
+    session.join(subscription)
+
+
+def _not_subscribed(session: Session, subscription: Subscription, message: SubscribeUser, error: Failure) -> None:
+    """Nobody waits for an answer. The protocol may end the connection all the same."""
+    if isinstance(error, Disconnect):
+        session.refuse(error)
         return
-    changed = session.then(partial(_subscribed_by_server, session, subscription, message))
-    if error is not None:
-        changed(error)
-    else:
-        approach(session, subscription, message.since, changed)
-
-
-def _subscribed_by_server(
-    session: Session, subscription: Subscription, message: SubscribeUser, error: RequestError | None
-) -> None:
-    if error is not None:
-        logger.warning("connection %s could not be subscribed by the server: %s", session.client, error)
-        if session.subs.get(message.channel) is subscription:
-            session.leave(subscription)
-    elif session.subs.get(message.channel) is subscription:
-        result = structs.replace(arrive(session, subscription, message.since), data=message.data)
-        session.inbox.rest(len(result.publications), size(result.publications))
-        try:
-            session.send(session.encoder.protocol.push_subscribe(message.channel, result))
-        except Disconnect as close:
-            session.refuse(close)
-            return
-        session.join(subscription)
-    session.inbox.unblock(message)
+    logger.warning("connection %s could not be subscribed by the server: %s", session.client, error)
+    if session.subs.get(message.channel) is subscription:
+        session.leave(subscription)
 
 
 def _too_many_channels() -> RequestError:
@@ -226,30 +194,25 @@ def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
     if subscription.server_side:
         # When it ends is not for the client to say.
         raise Disconnect(errors.BAD_COMMAND, "sub_refresh of a channel that the server subscribed it to")
-    refreshed = session.then(partial(_sub_refreshed, session, request, subscription))
+    failed = partial(_not_refreshed, session, request, subscription)
+    refreshed = session.then(request, partial(_sub_refreshed, session, request, subscription), failed)
     session.services.verifier.subscription(request.token, refreshed)
 
 
-def _sub_refreshed(
-    session: Session, request: SubRefresh, subscription: Subscription, outcome: Grant | RequestError | Disconnect
-) -> None:
-    if session.state is not State.CONNECTED:
-        return
-    try:
-        if session.subs.get(request.channel) is not subscription:
-            raise RequestError(errors.PERMISSION_DENIED, "not subscribed any more")
-        if isinstance(outcome, RequestError) and not outcome.error.temporary:
-            if outcome.error == errors.TOKEN_EXPIRED:
-                raise RequestError(errors.EXPIRED)
-            raise Disconnect(errors.INVALID_TOKEN, str(outcome))
-        grant = _check_grant(session, request.channel, outcome)
-    except RequestError as error:
-        session.answer(request, error)
-        return
-    except Disconnect as error:
-        session.refuse(error)
-        return
+def _sub_refreshed(session: Session, request: SubRefresh, subscription: Subscription, grant: Grant) -> None:
+    if session.subs.get(request.channel) is not subscription:
+        raise RequestError(errors.PERMISSION_DENIED, "not subscribed any more")
+    _check_grant(session, request.channel, grant)
     subscription.renew(grant)
     session.reschedule()
     expires, ttl = session.services.expiry(grant.expire_at)
     session.send(session.codec.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))
+
+
+def _not_refreshed(session: Session, request: SubRefresh, subscription: Subscription, error: Failure) -> None:
+    if session.subs.get(request.channel) is not subscription:
+        error = RequestError(errors.PERMISSION_DENIED, "not subscribed any more")
+    elif isinstance(error, RequestError) and not error.error.temporary:
+        expired = error.error == errors.TOKEN_EXPIRED
+        error = RequestError(errors.EXPIRED) if expired else Disconnect(errors.INVALID_TOKEN, str(error))
+    session.give_up(request, error)
