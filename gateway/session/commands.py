@@ -53,7 +53,7 @@ def handle(session: Session, request: Work) -> bool:
         subscription = session.subs.get(request.channel or session.home)  # type: ignore[union-attr]
         if subscription is not None and not subscription.joined:
             return False
-    if (session.congested or session.inbox.is_in_debt) and _may_bring_much(session, request):
+    if (session.out.is_congested or session.inbox.is_in_debt) and _may_bring_much(session, request):
         session.inbox.rest_with_user()
         return False
     session.services.metrics.commands.add(name)
@@ -93,7 +93,7 @@ def handle_publish(session: Session, request: Publish) -> None:
 
 
 def _published(session: Session, request: Publish, outcome: PublishResult) -> None:
-    session.send(session.codec.published(request.id))
+    session.out.say(session.codec.published(request.id))
 
 
 def handle_send(session: Session, request: Send) -> None:

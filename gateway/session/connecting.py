@@ -133,13 +133,13 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
         client=session.client,
         version=__version__,
         ping=max(round(services.heartbeat.ping_interval), 1),
-        pong=session.encoder.answers_pings,
+        pong=session.out.encoder.answers_pings,
         expires=expires,
         ttl=ttl,
         node=services.node_name,
         subs=subs or None,
     )
-    session.send(session.codec.connected(request.id, result))
+    session.out.say(session.codec.connected(request.id, result))
     session.connected()
     for subscription in list(session.subs.values()):
         # The first may be one whose end closes the connection, and with it the others.
@@ -158,7 +158,7 @@ def _refreshed(session: Session, request: Refresh, identity: Identity) -> None:
     session.renew(identity)
     expires, ttl = session.services.expiry(identity.expire_at)
     result = RefreshResult(client=session.client, version=__version__, expires=expires, ttl=ttl)
-    session.send(session.codec.refreshed(request.id, result))
+    session.out.say(session.codec.refreshed(request.id, result))
 
 
 def _not_refreshed(session: Session, request: Refresh, error: Failure) -> None:

@@ -53,7 +53,7 @@ def _history_read(session: Session, request: History, history: Retention, page: 
     if not continues(epoch, page.top.epoch, history.meta_ttl):
         raise RequestError(errors.UNRECOVERABLE, f"the epoch is {page.top.epoch} now")
     session.inbox.rest(len(page.publications), size(page.publications))
-    session.send(session.codec.history(request.id, page))
+    session.out.say(session.codec.history(request.id, page))
 
 
 def handle_presence(session: Session, request: Presence) -> None:
@@ -66,7 +66,7 @@ def handle_presence(session: Session, request: Presence) -> None:
 
 def _members_read(session: Session, request: Presence, members: list[ClientInfo]) -> None:
     session.inbox.rest(len(members), sum(map(member_footprint, members)))
-    session.send(session.codec.presence(request.id, members))
+    session.out.say(session.codec.presence(request.id, members))
 
 
 def handle_presence_stats(session: Session, request: PresenceStats) -> None:
@@ -77,7 +77,7 @@ def handle_presence_stats(session: Session, request: PresenceStats) -> None:
 
 
 def _counted(session: Session, request: PresenceStats, counts: MemberCounts) -> None:
-    session.send(session.codec.presence_stats(request.id, counts))
+    session.out.say(session.codec.presence_stats(request.id, counts))
 
 
 def _with_presence(session: Session, name: str) -> Channel:

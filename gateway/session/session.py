@@ -1,6 +1,5 @@
 """A client's session: its state, its subscriptions, its deadlines. The commands are in `commands`."""
 
-import random
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,10 +13,10 @@ from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
-from gateway.hub.outbox import Outbox
 from gateway.messages import ClientId, ClientInfo, Request, User
-from gateway.protocols.base import Message
+from gateway.session.heartbeat import Heartbeat
 from gateway.session.inbox import Frame, Inbox, Work
+from gateway.session.outgoing import Outgoing
 from gateway.session.services import SessionServices
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -37,30 +36,22 @@ class Session:
     """One client. Implements the Connection port of the transports and the Client port of the node."""
 
     __slots__ = (
-        "_corked",
         "_initial",
         "_next",
-        "_outbox",
-        "_ping_at",
-        "_pong_by",
-        "_progressed",
-        "_transport",
-        "_write",
         "client",
         "codec",
         "due",
-        "encoder",
+        "heartbeat",
         "home",
         "identity",
         "inbox",
+        "out",
         "services",
         "share",
         "state",
         "subs",
     )
 
-    _transport: Transport
-    _write: Write
     inbox: Inbox
     share: Share  # once it is known whose it is
 
@@ -75,22 +66,12 @@ class Session:
         self.subs: dict[str, Subscription] = {}
         self.home = home
         self.due = 0
-        self.encoder = encoder
         self.codec = encoder.protocol.open()
-        # Of this turn of the loop: what is not written yet.
-        self._corked: list[Message] | None = None
+        self.out = Outgoing(self, services, encoder)
         self._initial = initial
         # Where it moves to as soon as the client has read what waits.
         self._next: tuple[Transport, Encoder] | None = None
-        self._outbox: Outbox | None = None
-        self._ping_at = self._pong_by = 0.0
-        # The client has read something since it was looked at.
-        self._progressed = False
-
-    @property
-    def congested(self) -> bool:
-        """Whether what is written waits for the client to read."""
-        return self._outbox is not None
+        self.heartbeat = Heartbeat()
 
     @property
     def num_channels(self) -> int:
@@ -109,8 +90,7 @@ class Session:
     # Connection port: what the transport calls
 
     def opened(self, transport: Transport) -> None:
-        self._transport = transport
-        self._write = transport.write
+        self.out.open(transport)
         bucket = TokenBucket.of(self.services.limits.commands_per_second)
         self.inbox = Inbox(transport, self.services.scheduler, bucket, self, self.services.inboxes, self.services.turns)
         self.services.metrics.accepted.add()
@@ -135,29 +115,17 @@ class Session:
 
     def ponged(self) -> None:
         # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
-        if self._pong_by and self.encoder.pinged_by_transport:
+        if self.heartbeat.is_asking and self.out.encoder.pinged_by_transport:
             self.pong()
 
     def pause_writing(self) -> None:
-        if self.state is State.CLOSED or self._outbox is not None:
-            return
-        self._outbox = self.services.outboxes.open(self.services.limits.outbox, self.payer, self._overflow)
-        self._redirect(self._outbox.write)
+        self.out.pause()
 
     def resume_writing(self) -> None:
-        if self._outbox is None or self._outbox.overflowed:
-            # After an overflow nothing is written: it would stand behind a hole, until this closes.
-            return
-        waiting = self._outbox.take()
-        self._drop_outbox()
-        self._redirect(self._transport.write)
-        if waiting:
-            # May pause again at once, and then whatever comes next queues behind this block.
-            self._transport.write(waiting)
-        self._progressed = True
-        if not self.congested and self._next is not None:
+        is_clear = self.out.resume()
+        if is_clear and self._next is not None:
             self.move(*self._next)
-        if not self.congested:
+        if not self.out.is_congested:
             self.inbox.go_on()
 
     def move(self, transport: Transport, encoder: Encoder) -> None:
@@ -169,17 +137,16 @@ class Session:
             transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED))
             return
         # Pauses the session where the socket cannot take it.
-        self.uncork()
-        if self.congested:
+        self.out.uncork()
+        if self.out.is_congested:
             self._next = transport, encoder
             return
         self._next = None
         formers = [(each, self._encoder_of(each)) for each in self.subs.values() if each.joined]
-        before, self._transport = self._transport, transport
-        parting, self.encoder = self.encoder.parting(), encoder
-        self._write = transport.write
+        before, parting = self.out.exchange(transport, encoder)
         for subscription, former in formers:
-            self.services.messaging.move(subscription.lane, self, former, self._encoder_of(subscription), self._write)
+            encoder = self._encoder_of(subscription)
+            self.services.messaging.move(subscription.lane, self, former, encoder, self.out.write)
         before.release(parting)
         if self.identity is not None:
             transport.authenticated()
@@ -199,12 +166,12 @@ class Session:
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection; nothing is delivered from now on."""
         # What was sent comes first. (Where that fails, it is what closes the connection.)
-        self.uncork()
+        self.out.uncork()
         if self.state is State.CLOSED:
             return
         self.services.count_close(code)
         self._end()
-        self._transport.close(code, self.encoder.goodbye(code))
+        self.out.close(code)
 
     def subscribe_by_server(self, message: SubscribeUser) -> None:
         self.inbox.put((message,))
@@ -228,7 +195,7 @@ class Session:
             return True
         self.leave(subscription)
         try:
-            self.send(self.encoder.protocol.push_unsubscribe(subscription.channel.name, code))
+            self.out.say(self.out.encoder.protocol.push_unsubscribe(subscription.channel.name, code))
         except Disconnect as error:
             self.disconnect(error.code)
         return True
@@ -242,7 +209,7 @@ class Session:
         # A connect that is under way tells the client with its reply.
         if self.state is State.CONNECTED:
             self.reschedule()
-            self.send(self.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
+            self.out.say(self.out.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
 
     def revoke(self, revoked: RevokeTokens) -> bool:
         if self.identity is None:
@@ -263,26 +230,6 @@ class Session:
 
     # What the commands use
 
-    def send(self, messages: Sequence[Message]) -> None:
-        """Write messages (none is fine), in one piece with the others of this turn of the loop."""
-        if not messages or self.state is State.CLOSED:
-            return
-        if self._corked is None:
-            self._corked = []
-            self.services.corks.add(self)
-        self._corked += messages
-
-    def uncork(self) -> None:
-        """Write what was sent in this turn of the loop."""
-        messages, self._corked = self._corked, None
-        if messages is None:
-            return
-        try:
-            batch = messages if len(messages) == 1 else self.encoder.protocol.batch(messages)
-            self._write(self.encoder.frame(batch))
-        except Exception:
-            self.fail("write")
-
     def answer(self, request: Work, error: RequestError) -> None:
         """Answer a request with an error, or close where the protocol has no replies; and log why."""
         error.detach()
@@ -290,7 +237,7 @@ class Session:
         channel = getattr(request, "channel", "") or self.home
         self.log_refusal(type(request).__name__.lower(), channel, error)
         try:
-            self.send(self.codec.failed(getattr(request, "id", 0), error.error))
+            self.out.say(self.codec.failed(getattr(request, "id", 0), error.error))
         except Disconnect as close:
             self.refuse(close)
 
@@ -372,7 +319,7 @@ class Session:
         """Deliver the channel's publications from now on. Its reply or push is written before."""
         subscription.joined = True
         encoder = self._encoder_of(subscription)
-        self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self._write)
+        self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self.out.write)
         if subscription.ending is not None:
             self._end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
@@ -393,7 +340,7 @@ class Session:
     def authenticated(self, identity: Identity) -> None:
         """The client has proved who it is."""
         self.identity = identity
-        self._transport.authenticated()
+        self.out.transport.authenticated()
         self.services.opening.discard(self)
         limits, clients = self.services.limits, self.services.clients
         clients.add(self)
@@ -404,15 +351,12 @@ class Session:
     def connected(self) -> None:
         """The connect is answered: pings from now on, the first at a random time so that herds spread."""
         self.state = State.CONNECTED
-        interval = self.services.heartbeat.ping_interval
-        self._ping_at = self.services.scheduler.now() + interval * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self.heartbeat.start(self.services.scheduler.now(), self.services.heartbeat.ping_interval)
         self.reschedule()
 
     def pong(self) -> None:
         """The client answered the ping. Raises Disconnect when there was none."""
-        if not self._pong_by:
-            raise Disconnect(errors.BAD_COMMAND, "pong without a ping")
-        self._pong_by = 0.0
+        self.heartbeat.answered()
         self.reschedule()
 
     def renew(self, identity: Identity) -> None:
@@ -471,26 +415,21 @@ class Session:
         # Called from within a delivery, which must not see its dictionary shrink.
         self.services.scheduler.call_soon(partial(self.disconnect, errors.SERVER_ERROR))
 
-    # Congestion
+    # What its outgoing part calls
 
-    def _encoder_of(self, subscription: Subscription) -> Encoder:
-        return (subscription.delta and self.encoder.delta) or self.encoder
-
-    def _redirect(self, write: Write) -> None:
-        self._write = write
+    def redirected(self, write: Write) -> None:
         messaging = self.services.messaging
         for subscription in self.subs.values():
             if subscription.joined:
                 messaging.redirect(subscription.lane, self, self._encoder_of(subscription), write)
 
-    def _overflow(self, setting: str) -> None:
+    def overflowed(self, setting: str) -> None:
         # Called from within a delivery, which must not see its dictionary shrink.
         self.services.scheduler.call_soon(partial(self.refuse, Disconnect(errors.SLOW, setting)))
 
-    def _drop_outbox(self) -> None:
-        if self._outbox is not None:
-            self.services.outboxes.close(self._outbox)
-            self._outbox = None
+    def _encoder_of(self, subscription: Subscription) -> Encoder:
+        encoder = self.out.encoder
+        return (subscription.delta and encoder.delta) or encoder
 
     # Deadlines
 
@@ -508,29 +447,15 @@ class Session:
             return
         if not self._expire():
             return
-        now = self.services.scheduler.now()
-        heartbeat = self.services.heartbeat
-        if self._pong_by and now >= self._pong_by:
-            if not self.encoder.answers_pings and (self._progressed or not self.congested):
-                # It reads, which is all that it can do.
-                self._pong_by = 0.0
-                self.reschedule()
-                return
-            if not self.inbox.is_paused or (self.congested and not self._progressed):
-                self.disconnect(errors.NO_PONG)
-                return
-            if self.inbox.is_stuck and not self.congested:
-                self.refuse(Disconnect(errors.SERVER_ERROR, "a request waits for what does not come"))
-                return
-            # The answer may wait in the socket that is not being read.
-            self._progressed = False
-            self._pong_by = now + heartbeat.pong_timeout
-        elif not self._pong_by and self._ping_at and now >= self._ping_at:
-            self.uncork()
-            self._write(self.encoder.ping_frame)
-            self._progressed = False
-            self._ping_at = now + heartbeat.ping_interval
-            self._pong_by = now + heartbeat.pong_timeout
+        services = self.services
+        try:
+            self.heartbeat.look(services.scheduler.now(), services.heartbeat, self.out, self.inbox)
+        except Disconnect as error:
+            if error.code == errors.NO_PONG:
+                self.disconnect(error.code)
+            else:
+                self.refuse(error)
+            return
         self.reschedule()
 
     def _expire(self) -> bool:
@@ -549,7 +474,8 @@ class Session:
     def reschedule(self) -> None:
         """Set the next deadline: the earliest of pong, ping and the expiries."""
         services = self.services
-        delay = (self._pong_by or self._ping_at) - services.scheduler.now() if self._ping_at else 3600.0
+        due = self.heartbeat.due
+        delay = due - services.scheduler.now() if due else 3600.0
         expiries = [sub.expire_at for sub in self.subs.values() if sub.joined and sub.expire_at]
         if self.identity is not None and self.identity.expire_at:
             expiries.append(self.identity.expire_at)
@@ -560,12 +486,11 @@ class Session:
     def _end(self) -> None:
         """Let go of everything; only the transport is left."""
         self.state = State.CLOSED
-        self._corked = None
         self.services.wheel.cancel(self)
         self.services.opening.discard(self)
         self.services.clients.remove(self)
         for name, subscription in list(self.subs.items()):
             # What cannot be left must not keep the socket open.
             self.services.guard.call("leave", name, self.leave, subscription)
-        self._drop_outbox()
+        self.out.drop()
         self.inbox.close()

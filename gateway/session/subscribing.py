@@ -92,7 +92,7 @@ def _subscribe(
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
     if request.delta and spec.options.delta and spec.latest is None:
-        subscription.delta = session.encoder.delta is not None
+        subscription.delta = session.out.encoder.delta is not None
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
@@ -116,7 +116,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
     expires, ttl = session.services.expiry(subscription.expire_at)
     session.inbox.rest(len(result.publications), size(result.publications))
     result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta)
-    session.send(session.codec.subscribed(request.id, request.channel, result))
+    session.out.say(session.codec.subscribed(request.id, request.channel, result))
     session.join(subscription)
 
 
@@ -158,7 +158,7 @@ def _acquired_by_server(session: Session, subscription: Subscription, message: S
 def _positioned_by_server(session: Session, subscription: Subscription, message: SubscribeUser, ready: None) -> None:
     result = structs.replace(arrive(session, subscription, message.since), data=message.data)
     session.inbox.rest(len(result.publications), size(result.publications))
-    session.send(session.encoder.protocol.push_subscribe(message.channel, result))
+    session.out.say(session.out.encoder.protocol.push_subscribe(message.channel, result))
     session.join(subscription)
 
 
@@ -182,7 +182,7 @@ def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
     subscription = session.subs.get(request.channel)
     if subscription is not None:
         session.leave(subscription)
-    session.send(session.codec.unsubscribed(request.id))
+    session.out.say(session.codec.unsubscribed(request.id))
 
 
 def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
@@ -206,7 +206,7 @@ def _sub_refreshed(session: Session, request: SubRefresh, subscription: Subscrip
     subscription.renew(grant)
     session.reschedule()
     expires, ttl = session.services.expiry(grant.expire_at)
-    session.send(session.codec.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))
+    session.out.say(session.codec.sub_refreshed(request.id, SubscribeResult(expires=expires, ttl=ttl)))
 
 
 def _not_refreshed(session: Session, request: SubRefresh, subscription: Subscription, error: Failure) -> None:

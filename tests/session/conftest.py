@@ -109,7 +109,7 @@ class Client:
 
     def got(self) -> list[Any]:
         """What arrived since the last call: the turn of the loop is over."""
-        self.session.uncork()
+        self.session.out.uncork()
         return [json.loads(line) for line in self.transport.take().splitlines()]
 
     def closed_with(self) -> CloseCode | None:

@@ -90,10 +90,10 @@ def test_messages_that_cannot_be_framed_close_the_connection(world: World, monke
         raise ValueError
 
     monkeypatch.setattr(world.centrifuge, "frame", fail)
-    client.session.send([Message(b"a")])
-    other.session.send([Message(b"b")])
+    client.session.out.say([Message(b"a")])
+    other.session.out.say([Message(b"b")])
     monkeypatch.undo()
-    monkeypatch.setattr(client.session, "encoder", Failing(world))
+    monkeypatch.setattr(client.session.out, "encoder", Failing(world))
     world.scheduler.turn()
     assert client.closed_with() == SERVER_ERROR
     assert other.transport.take() == b"b\n"
