@@ -50,6 +50,7 @@ from gateway.node.clients import Clients
 from gateway.node.messaging import Messaging
 from gateway.node.node import Node
 from gateway.session.commands import handle
+from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
@@ -117,6 +118,7 @@ class Gateway:
             node_name=self.administration.profile.name,
             clients=self.clients,
             messaging=self.messaging,
+            application=NoApplication(),
             channels=channels,
             verifier=self.verifier,
             limits=limits,

@@ -83,6 +83,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     epoch: str = ""
     # Unix time in milliseconds at which the gateway took it; delivery latency is measured from it.
     time: int = 0
+    # What it is, for protocols whose messages have a name.
     event: str = ""
     tags: dict[str, str] | None = None
     info: ClientInfo | None = None
@@ -226,9 +227,6 @@ class Joined(NamedTuple):
 class Connect(msgspec.Struct, frozen=True, gc=False):
     id: int
     token: str = ""
-    data: bytes = b""
-    name: str = ""
-    version: str = ""
     # The token may also be a subscription token, whose user the connection then has.
     by_grant: bool = False
     # Where the client stands in channels that the server subscribes it to.
@@ -239,7 +237,6 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     id: int
     channel: str
     token: str = ""
-    data: bytes = b""
     # The client has seen all until here and asks for what it missed. An empty epoch stands for any.
     since: Position | None = None
     # Refuse the subscribe (112) where that is gone.
@@ -258,16 +255,17 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     channel: str
     data: bytes
     kind: Kind = Kind.JSON
+    # What it is, for protocols whose messages have a name.
+    event: str = ""
 
 
-class Send(msgspec.Struct, frozen=True, gc=False):
-    data: bytes
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """A message for the application itself, which may answer it unless the id is 0."""
 
-
-class Rpc(msgspec.Struct, frozen=True, gc=False):
     id: int
-    method: str
-    data: bytes = b""
+    event: str
+    # JSON.
+    data: bytes
 
 
 class Refresh(msgspec.Struct, frozen=True, gc=False):
@@ -316,8 +314,7 @@ Request = (
     | Subscribe
     | Unsubscribe
     | Publish
-    | Send
-    | Rpc
+    | Call
     | Refresh
     | SubRefresh
     | History

@@ -81,7 +81,7 @@ class Codec(Protocol):
         """The reply to how many are in a channel."""
 
     def answered(self, id: int, data: bytes) -> Sequence[Message]:
-        """The reply to an rpc; `data` is JSON."""
+        """The application's answer to a call; `data` is JSON."""
 
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         """The reply to any request that was refused. Raises Disconnect where the protocol has no such reply."""

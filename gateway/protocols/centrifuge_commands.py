@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from gateway.errors import BAD_COMMAND, Disconnect
 from gateway.json_text import TOO_DEEP, compact, is_too_deep, mended
 from gateway.messages import (
+    Call,
     Connect,
     History,
     Pong,
@@ -21,8 +22,6 @@ from gateway.messages import (
     Publish,
     Refresh,
     Request,
-    Rpc,
-    Send,
     SubRefresh,
     Subscribe,
     Unsubscribe,
@@ -53,8 +52,6 @@ class _Body(msgspec.Struct, gc=False):
     channel: str = ""
     token: str = ""
     data: msgspec.Raw = _EMPTY
-    name: str = ""
-    version: str = ""
     method: str = ""
     # Positions. Offsets of another sign or size are no offsets, and answered as such.
     recover: bool = False
@@ -132,7 +129,7 @@ def _request(command: _Command) -> Request:
         return Pong()
     body: _Body = getattr(command, name)
     if name == "send":
-        return Send(compact(bytes(body.data)))
+        return Call(0, "", compact(bytes(body.data)))
     if not 0 < command.id <= _MAX_ID:
         raise Disconnect(BAD_COMMAND, f"{name} without an id between 1 and {_MAX_ID}")
     return _MAKERS[name](command.id, body)
@@ -156,14 +153,14 @@ _METHODS = tuple(field for field in _Command.__struct_fields__ if field != "id")
 
 def _connect(id: int, body: _Body) -> Connect:
     positions = {name: _position(sub.offset, sub.epoch) for name, sub in body.subs.items() if sub.recover}
-    return Connect(id, body.token, compact(bytes(body.data)), body.name, body.version, positions=positions)
+    return Connect(id, body.token, positions=positions)
 
 
 def _subscribe(id: int, body: _Body) -> Subscribe:
     since = _position(body.offset, body.epoch) if body.recover else None
     reject = bool(body.flag & _REJECT_UNRECOVERED)
     delta = body.delta == "fossil"
-    return Subscribe(id, body.channel, body.token, compact(bytes(body.data)), since, reject, delta)
+    return Subscribe(id, body.channel, body.token, since, reject, delta)
 
 
 def _history(id: int, body: _Body) -> History:
@@ -180,7 +177,7 @@ _MAKERS: dict[str, Callable[[int, _Body], Request]] = {
     "presence_stats": lambda id, body: PresenceStats(id, body.channel),
     "history": _history,
     "ping": lambda id, body: Unsupported(id, "ping"),
-    "rpc": lambda id, body: Rpc(id, body.method, compact(bytes(body.data))),
+    "rpc": lambda id, body: Call(id, body.method, compact(bytes(body.data))),
     "refresh": lambda id, body: Refresh(id, body.token),
     "sub_refresh": lambda id, body: SubRefresh(id, body.channel, body.token),
 }

@@ -9,6 +9,7 @@ from gateway.auth.permissions import may_publish
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import (
+    Call,
     Connect,
     History,
     Pong,
@@ -18,8 +19,6 @@ from gateway.messages import (
     Publish,
     PublishResult,
     Refresh,
-    Rpc,
-    Send,
     SubRefresh,
     Subscribe,
     Unsubscribe,
@@ -28,7 +27,7 @@ from gateway.messages import (
 from gateway.session.connecting import handle_connect, handle_refresh
 from gateway.session.inbox import Work
 from gateway.session.reading import handle_history, handle_presence, handle_presence_stats
-from gateway.session.session import Session
+from gateway.session.session import Failure, Session
 from gateway.session.state import State
 from gateway.session.subscribing import (
     handle_sub_refresh,
@@ -86,6 +85,7 @@ def handle_publish(session: Session, request: Publish) -> None:
         request.data,
         request.kind,
         time=int(services.scheduler.time() * 1000),
+        event=request.event,
         info=session.member(name),
     )
     published = session.then(request, partial(_published, session, request))
@@ -96,12 +96,22 @@ def _published(session: Session, request: Publish, outcome: PublishResult) -> No
     session.out.say(session.codec.published(request.id))
 
 
-def handle_send(session: Session, request: Send) -> None:
-    raise Disconnect(errors.NO_HANDLER, "send: no hook handles messages of clients")
+def handle_call(session: Session, request: Call) -> None:
+    failed = partial(_not_answered, session, request)
+    answered = session.then(request, partial(_answered, session, request), failed)
+    session.services.application.call(session.member(""), request.event, request.data, answered)
 
 
-def handle_rpc(session: Session, request: Rpc) -> None:
-    raise RequestError(errors.NOT_AVAILABLE, "rpc: no hook handles it")
+def _answered(session: Session, request: Call, data: bytes) -> None:
+    if request.id:
+        session.out.say(session.codec.answered(request.id, data))
+
+
+def _not_answered(session: Session, request: Call, error: Failure) -> None:
+    if not request.id and isinstance(error, RequestError):
+        # Without a reply only the end of the connection tells that nobody heard it.
+        error = Disconnect(errors.NO_HANDLER, str(error))
+    session.give_up(request, error)
 
 
 def handle_unsupported(session: Session, request: Unsupported) -> None:
@@ -120,8 +130,7 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     Subscribe: ("subscribe", handle_subscribe, True),
     Unsubscribe: ("unsubscribe", handle_unsubscribe, True),
     Publish: ("publish", handle_publish, True),
-    Send: ("send", handle_send, False),
-    Rpc: ("rpc", handle_rpc, False),
+    Call: ("call", handle_call, False),
     Refresh: ("refresh", handle_refresh, False),
     SubRefresh: ("sub_refresh", handle_sub_refresh, True),
     History: ("history", handle_history, True),

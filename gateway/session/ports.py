@@ -11,6 +11,7 @@ from gateway.errors import RequestError
 from gateway.hub.encoder import Encoder
 from gateway.messages import (
     Channel,
+    ClientInfo,
     Destination,
     HistoryQuery,
     Joined,
@@ -113,6 +114,13 @@ class PubSub(Protocol[C]):
 
     def member_counts(self, channel: Channel, done: CountsDone) -> None:
         """How many are in a channel."""
+
+
+class Application(Protocol):
+    """The team's own code, for what is neither published nor subscribed to."""
+
+    def call(self, client: ClientInfo, event: str, data: bytes, done: "Callable[[bytes | RequestError], None]") -> None:
+        """A client has a message for the application; `done` gets the answer (JSON), once, possibly at once."""
 
 
 class Verifier(Protocol):

@@ -15,7 +15,7 @@ from gateway.log import Refusals
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 from gateway.session.inbox import Inbox, Turns, Work
-from gateway.session.ports import ClientBook, PubSub, Verifier
+from gateway.session.ports import Application, ClientBook, PubSub, Verifier
 from gateway.session.wheel import TimingWheel
 
 # A session: what carries out its requests knows more of it than is known here.
@@ -33,6 +33,7 @@ class SessionServices(Generic[S]):
     node_name: str
     clients: ClientBook[S]
     messaging: PubSub[S]
+    application: Application
     channels: Channels
     verifier: Verifier
     limits: LimitSettings

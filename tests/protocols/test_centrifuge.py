@@ -17,6 +17,7 @@ from gateway.errors import (
     Disconnect,
 )
 from gateway.messages import (
+    Call,
     Channel,
     ClientId,
     ClientInfo,
@@ -33,8 +34,6 @@ from gateway.messages import (
     Refresh,
     RefreshResult,
     Request,
-    Rpc,
-    Send,
     SubRefresh,
     Subscribe,
     SubscribeResult,
@@ -69,7 +68,7 @@ def requests_of(frame: bytes) -> list[Request]:
     [
         (
             b'{"id":1,"connect":{"token":"t","data":{"x":1},"name":"js","version":"5"}}',
-            Connect(1, "t", b'{"x":1}', "js", "5"),
+            Connect(1, "t"),
         ),
         (b'{"id":1,"connect":{}}', Connect(1)),
         (b'{"id":2,"subscribe":{"channel":"c","token":"t"}}', Subscribe(2, "c", "t")),
@@ -89,8 +88,8 @@ def requests_of(frame: bytes) -> list[Request]:
         (b'{"id":4,"publish":{"channel":"c","data":[1, 2]}}', Publish(4, "c", b"[1, 2]")),
         (b'{"id":4,"publish":{"channel":"c","data":null}}', Publish(4, "c", b"null")),
         (b'{"id":4,"publish":{"channel":"c"}}', Publish(4, "c", b"")),
-        (b'{"send":{"data":"hi"}}', Send(b'"hi"')),
-        (b'{"id":5,"rpc":{"method":"m","data":0}}', Rpc(5, "m", b"0")),
+        (b'{"send":{"data":"hi"}}', Call(0, "", b'"hi"')),
+        (b'{"id":5,"rpc":{"method":"m","data":0}}', Call(5, "m", b"0")),
         (b'{"id":6,"refresh":{"token":"t"}}', Refresh(6, "t")),
         (b'{"id":7,"sub_refresh":{"channel":"c","token":"t"}}', SubRefresh(7, "c", "t")),
         (b'{"id":8,"presence":{"channel":"c"}}', Presence(8, "c")),

@@ -24,6 +24,7 @@ from gateway.protocols.base import Message
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
 from gateway.session.commands import handle
+from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
@@ -150,6 +151,7 @@ class World:
             node_name="node-name",
             clients=self.clients,
             messaging=self.messaging,
+            application=NoApplication(),
             channels=channels,
             verifier=self.verifier,
             limits=self.settings.limits,
