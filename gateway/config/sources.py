@@ -231,7 +231,7 @@ def _unknown_variable(schema: Schema, name: str, value: str) -> str:
         return f"{name} = {_show(value)}: unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"
     names = {"__".join(path).upper(): path for path in schema.paths()}
     close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), names, n=1)
-    hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see the settings in the README"
+    hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see docs/settings.md"
     shown = _show(value, secret=not close or bool(_SECRETIVE.search(name)) or schema.is_secret(names[close[0]]))
     return f"{_plain(name)} = {shown}: unknown variable{hint}"
 

@@ -162,7 +162,7 @@ def test_an_unknown_key_gets_the_likely_one(text: str, message: str) -> None:
         ("GATEWAY_REDIS__NOPE__X", "unknown variable"),
         ("GATEWAY_", "unknown variable"),
         ("GATEWAY___WORKERS", "unknown variable"),
-        ("GATEWAY_QQQQQQ", "GATEWAY_QQQQQQ = ***: unknown variable, see the settings in the README"),
+        ("GATEWAY_QQQQQQ", "GATEWAY_QQQQQQ = ***: unknown variable, see docs/settings.md"),
         ("GATEWAY_PORT", "GATEWAY_PORT = '1': unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"),
         ("GATEWAY_REDIS_PORT", "unknown variable"),
         ("GATEWAY_A\x1b", r"'GATEWAY_A\x1b'"),
