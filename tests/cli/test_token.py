@@ -110,7 +110,10 @@ def test_the_url_of_a_channel_is_quoted(run: Run, args: tuple[str, ...], environ
         ),
         (("news", "--url", "http://[::1"), "expected http://HOST:PORT"),
         (("news", "--url", "http://a\x1b.b"), "a character that URLs cannot have"),
-        (("news", "--url", "http://a.b:99999"), "a port after the host, a number from 1 to 65535; expected http://HOST:PORT"),
+        (
+            ("news", "--url", "http://a.b:99999"),
+            "a port after the host, a number from 1 to 65535; expected http://HOST:PORT",
+        ),
         (("news", "--url", f"http://{'a' * 64}.b"), "the host is not a name"),
     ],
 )
