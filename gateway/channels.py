@@ -1,12 +1,12 @@
 """What a channel name means, decided once for all protocols: namespace, options, protection.
 
-Names have 1 to 255 characters of printable ASCII, `!` to `~`: no white space, no control characters, and no other
-letters, since Unicode has several spellings of one visible name and their subscribers would never meet. Backends that
-want other letters in a name encode them (for example percent-encoding).
+Names have 1 to 255 characters of printable ASCII, `!` to `~`: no white space and no control characters. Other letters
+are not allowed, because in Unicode one visible name can have several spellings, whose subscribers would never meet.
+Backends that need other letters in a name encode them (for example with percent-encoding).
 
     chat:room       namespace `chat`, the part before the first `:`; `room` alone has the options of no namespace
-    $chat:room      private: a subscription token, or the server, has to let a client in; `$` counts at the start only
-    chat:room#17,42 user-limited: for the users listed after the last `#`
+    $chat:room      private: needs a subscription token, or the server subscribes the client; `$` only counts at the
+    start chat:room#17,42 user-limited: for the users listed after the last `#`
 
 A `:` after a `#` belongs to the name of a user, never to a namespace.
 """
@@ -23,10 +23,10 @@ NAME = re.compile(r"[!-~]{1,255}")
 
 DEMO = "demo"
 
-# Publications kept where delivery is recoverable and nothing else is said.
+# Publications kept with delivery = "recoverable" and no history_size.
 RECOVERABLE_SIZE = 1_000
 
-# Clients choose the names, so what is remembered of them is bounded: at most about 4 MB.
+# Resolved names that are cached: clients choose them, so this is bounded. At most about 4 MB.
 REMEMBERED = 4096
 
 
@@ -37,30 +37,30 @@ class ChannelSpec(NamedTuple):
     # Empty when the name has none.
     namespace: str
     options: NamespaceSettings
-    # Needs a subscription token.
+    # Whether it needs a subscription token.
     private: bool
     # Those listed after `#`; None when the channel is not limited to users.
     users: frozenset[str] | None
     # How the channel's stream is kept; None when it has none.
     history: Retention | None
-    # How its newest values are kept, where only those count.
+    # How its latest values are kept; None unless delivery is "latest".
     latest: Latest | None
     # How clients publish into it.
     publishing: PublishOptions
-    # Who is told of those who come and go; None when nobody keeps who is there.
+    # Who is told about joins and leaves; None without presence.
     presence: PresenceRules | None
 
 
 class Channels:
-    """All channels there can be."""
+    """Resolves channel names."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Namespaces as configured. Raises ConfigError for a personal namespace that does not exist.
 
-        With `no_auth`, clients and anonymous clients may subscribe, publish, read history and presence in the channels
-        without a namespace and in `demo:`, which exists even when it is not configured; with `demo`, in `demo:` only.
-        Both are recoverable, unless `delivery` is set. `$` and `#` keep their protection, and other namespaces stay
-        as they are configured.
+        With `no_auth`, all clients, also anonymous ones, may subscribe, publish, and read history and presence in
+        channels without a namespace and in `demo:`, which exists even if it is not configured; with `demo`, in `demo:`
+        only. These channels are recoverable, unless `delivery` is set. `$` and `#` stay protected, and other namespaces
+        stay as they are configured.
         """
         self._default = _opened(settings.channels) if settings.no_auth else settings.channels
         self._namespaces = dict(settings.namespaces)
@@ -77,7 +77,7 @@ class Channels:
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._resolve)
 
     def adopt(self, other: "Channels") -> None:
-        """Be as the other from now on."""
+        """Use the rules of the other from now on."""
         self._default = other._default
         self._namespaces = other._namespaces
         self._personal = other._personal
@@ -87,8 +87,8 @@ class Channels:
     def resolve(self, app: str, name: str) -> ChannelSpec:
         """What the name means in this app.
 
-        Raises RequestError with BAD_REQUEST for a name that breaks the rules above, and with UNKNOWN_CHANNEL for a
-        namespace that is not configured.
+        Raises RequestError: BAD_REQUEST for a name that breaks the rules above, UNKNOWN_CHANNEL for a namespace that is
+        not configured.
         """
         return self._remembered(app, name)
 
@@ -120,7 +120,7 @@ class Channels:
             raise RequestError(UNKNOWN_CHANNEL, f"namespace {namespace!r} is not configured ({setting})", setting)
         users = None
         if limited:
-            # Nobody may be meant by an empty id: that is what anonymous clients have.
+            # The id of anonymous clients is empty: it never counts as listed.
             users = frozenset(name.rpartition("#")[2].split(",")) - {""}
         history = _history(options)
         latest = _latest(options)
@@ -132,7 +132,7 @@ class Channels:
 
 
 def _opened(options: NamespaceSettings) -> NamespaceSettings:
-    """Open to everybody, and recoverable unless a setting says something else."""
+    """Open to everybody, and recoverable unless `delivery` is set."""
     everybody = ("client", "anonymous")
     delivery = options.delivery if "delivery" in options.model_fields_set else "recoverable"
     return options.model_copy(

@@ -1,4 +1,4 @@
-"""What nodes say to each other, and of themselves."""
+"""Control messages between nodes, and what nodes report about themselves."""
 
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple, NewType
@@ -12,10 +12,10 @@ NodeId = NewType("NodeId", str)
 
 # Unix time in seconds, 0 for never.
 UnixTime = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-# Of a WebSocket, above those of RFC 6455 and of transports (section 7.4.2).
+# Close codes above those of RFC 6455 and of frameworks (section 7.4.2).
 ClosesWith = Annotated[int, msgspec.Meta(ge=3000, le=4999)]
 
-# Control messages: from one node to all nodes. What is decoded was checked; `check` looks at what types cannot say.
+# Control messages: from one node to all nodes. Decoding checks the types; `check` checks the rest.
 
 
 class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
@@ -58,7 +58,7 @@ class RefreshUser(msgspec.Struct, frozen=True, tag="refresh"):
 
 
 class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
-    """Close what lives on the tokens of a user (issued until `issued_before`, Unix seconds), or on one token id."""
+    """Close what uses the tokens of a user (issued until `issued_before`, Unix seconds), or one token by its id."""
 
     app: str
     user: str = ""
@@ -81,7 +81,7 @@ class ReloadSettings(msgspec.Struct, frozen=True, tag="reload"):
 
 
 class LearnRevocations(msgspec.Struct, frozen=True, tag="learn"):
-    """Read the revocations again: the registry had forgotten some."""
+    """Read the revocations again: the registry had lost some."""
 
 
 Control = (
@@ -97,7 +97,7 @@ Control = (
 
 
 def check(message: Control) -> None:
-    """Raises ValueError for JSON that is none: it is spliced into what clients get, which are lines."""
+    """Raises ValueError for invalid JSON: it is spliced into lines that clients get."""
     if isinstance(message, SubscribeUser):
         for text in (message.info, message.data):
             if text:
@@ -107,23 +107,24 @@ def check(message: Control) -> None:
 
 
 class Reloaded(msgspec.Struct, frozen=True):
-    """What became of a reload on one node."""
+    """The outcome of a reload on one node."""
 
     uid: NodeId
-    # Why everything is as it was before, empty when it is not.
+    # Why nothing was changed; empty after a success.
     error: str = ""
-    # Dotted names of settings that are others now.
+    # Dotted names of settings that have new values now.
     changed: list[str] = []
-    # Of those that are others in the sources, and that a node takes only when it starts.
+    # Dotted names of settings that have new values in the sources and need a restart.
     needs_restart: list[str] = []
 
 
-# What a node answers to a control message: connections it acted on, or what became of a reload that it was meant for.
+# The answer of a node to a control message: the connections it acted on, or the outcome of a reload that it carried
+# out.
 Answer = int | Reloaded
 
 
 class ControlResult(NamedTuple):
-    """What became of a control message: nodes that were alive, nodes that answered, connections it acted on."""
+    """The outcome of a control message: nodes that were alive, nodes that answered, connections it acted on."""
 
     nodes: int
     replies: int
@@ -137,14 +138,14 @@ class ControlResult(NamedTuple):
 
 
 class NodeInfo(msgspec.Struct, frozen=True):
-    """What a node says of itself in its lease."""
+    """What a node reports about itself in its lease."""
 
     uid: NodeId
     name: str
     version: str
     # Unix time in seconds at which the node started.
     started_at: int
-    # Where clients reach this very node; empty when nobody said.
+    # Where clients reach this node directly; empty if not configured.
     url: str = ""
     # host:port of the node's internal listener; empty when it has none.
     internal_address: str = ""
@@ -152,19 +153,19 @@ class NodeInfo(msgspec.Struct, frozen=True):
     num_users: int = 0
     num_subs: int = 0
     num_channels: int = 0
-    # It sends its clients away.
+    # It sends its clients to other nodes.
     draining: bool = False
-    # Version of the messages on the bus; 0 when it does not say.
+    # Version of the messages on the bus; 0 if unknown.
     bus: int = 0
-    # Digests of the settings that all nodes have to agree in, by section.
+    # Digests of the settings that have to be equal on all nodes, by section.
     settings: dict[str, str] = {}
     # CPU time used since the start (s) and resident memory (bytes).
     cpu_seconds: float = 0.0
     rss: int = 0
 
 
-# Seconds for which a revocation is known beyond its `expire_at`: tokens are accepted for auth.leeway longer, what lives
-# on them for heartbeat.expired_grace, and clocks differ.
+# Seconds that a revocation is kept beyond its `expire_at`: tokens are accepted for auth.leeway longer, connections live
+# for heartbeat.expired_grace longer, and clocks differ.
 KEPT_BEYOND = 7_200
 
 
@@ -183,7 +184,7 @@ class Revocation(msgspec.Struct, frozen=True):
         return 0 < self.expire_at <= now - KEPT_BEYOND
 
     def joined(self, other: "Revocation") -> "Revocation":
-        """Of two about the same tokens, what both say: neither weakens the other."""
+        """The union of two revocations of the same tokens: neither weakens the other."""
         return Revocation(
             self.app,
             self.user,

@@ -1,11 +1,11 @@
 """Epochs: which life of a channel's stream a position belongs to.
 
-    GENERATION.TIME   a stream: what it was kept by (see generation.py), and when its first publication came
-    GENERATION-TIME   a channel that nothing was published to when somebody looked; nothing is kept of it
+    GENERATION.TIME   a stream: the generation of its server (see generation.py), and the time of its first publication
+    GENERATION-TIME   a channel that was never published to, and the time of the read; nothing of it is stored
 
-Times are Unix milliseconds of the server that keeps the streams. A subscriber that comes before the first publication
-gets an epoch of the second kind, and goes by it for as long as its subscription lives: many SDKs take an epoch only
-from the reply to a subscribe. So one has to tell whether a stream is what the channel that it knows has become.
+Times are Unix milliseconds of the server that keeps the streams. A client that subscribes before the first publication
+gets an epoch of the second kind and uses it as long as its subscription lives, because many SDKs take an epoch only
+from the reply to a subscribe. `continues` tells whether a stream is the continuation of such a channel.
 """
 
 import re
@@ -15,20 +15,20 @@ _ANY = re.compile(r"([^-.]{1,32})[-.]([0-9]{1,15})")
 
 
 def unused(generation: str, time: int) -> str:
-    """Of a channel that nothing was published to; `time` in Unix milliseconds."""
+    """The epoch of a channel that was never published to; `time` in Unix milliseconds."""
     return f"{generation}-{time}"
 
 
 def begun(generation: str, time: int) -> str:
-    """Of a stream whose first publication came at `time`, Unix milliseconds."""
+    """The epoch of a stream whose first publication came at `time`, Unix milliseconds."""
     return f"{generation}.{time}"
 
 
 def continues(older: str, newer: str, meta_ttl: int) -> bool:
-    """Whether positions of `older` are positions of `newer`. An empty epoch stands for any.
+    """Whether positions of `older` are also valid in `newer`. An empty epoch matches any.
 
-    Between an unused channel and a stream that began `meta_ttl` seconds later at most there was no other stream: its
-    position would still be known. epochs.lua says the same.
+    If a stream began at most `meta_ttl` seconds after the channel was seen unused, there was no other stream in
+    between: its position would still be known. epochs.lua has the same rule.
     """
     if older in ("", newer):
         return True

@@ -54,10 +54,10 @@ CONNECTION_LIMIT = CloseCode(3504, "connection limit")
 CHANNEL_LIMIT = CloseCode(3505, "channel limit")
 NOT_PERMITTED = CloseCode(3507, "permission denied")
 NO_HANDLER = CloseCode(3508, "not available")
-# The protocol's own code for a socket that never authenticates (3502) is terminal: a client that was merely
-# slow would stay away for good. This one is from the range of custom codes after which SDKs reconnect.
+# The protocol's own code for a connection that never authenticates (3502) is final: a client that was merely slow would
+# stay away for good. This one is from the range of custom codes after which SDKs reconnect.
 STALE = CloseCode(4000, "connect timeout")
-# For protocols without replies, instead of error 112: asking again with the same position is in vain.
+# For protocols without replies, instead of error 112: asking again with the same position would fail again.
 POSITION_GONE = CloseCode(4500, "unrecoverable position")
 
 
@@ -77,10 +77,10 @@ class GatewayError(Exception):
     """The root of everything the gateway raises on purpose."""
 
     def detach(self) -> Self:
-        """Itself, without the frames it was raised in: for whatever keeps or passes it on as a value.
+        """Itself, without the stack frames it was raised in: for code that keeps it or passes it on as a value.
 
-        The frames hold what they worked on (a token, a session), often the error as well, and such a circle stays in
-        memory until the garbage collector finds it.
+        The frames refer to their local variables (a token, a session) and often to the error itself. Such a cycle stays
+        in memory until the garbage collector finds it.
         """
         self.__traceback__ = self.__context__ = self.__cause__ = None
         return self
@@ -111,14 +111,14 @@ class Disconnect(GatewayError):
 
 
 class BrokerUnavailable(RequestError):
-    """The broker did not take the operation, and certainly will not: it may be repeated."""
+    """The broker did not take the operation, and will not do so later: it may be repeated."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(INTERNAL, detail)
 
 
 class OutcomeUnknown(RequestError):
-    """The link to the broker broke while the operation was under way: it may or may not have taken effect.
+    """The link to the broker broke while the operation was in flight: it may or may not have taken effect.
 
     Repeating a publish that carries an idempotency key is safe; without one it may arrive twice.
     """

@@ -1,7 +1,8 @@
-"""What keeps a fault where it happened.
+"""Keeps a fault where it happened.
 
-Timers, links, fan-outs and periodic work serve many clients, channels and messages. Whoever runs them catches what one
-of these makes fail, and goes on with the next. The fault is counted and logged here, so that it is seen all the same.
+Timers, links, fan-outs and periodic work serve many clients, channels and messages. If one of these makes the work
+fail, the code that runs it catches the exception and continues with the next. The fault is counted and logged here, so
+that it does not go unnoticed.
 """
 
 import logging
@@ -18,7 +19,7 @@ LOG_INTERVAL = 1.0
 
 
 class Guard:
-    """Counts and logs faults by the part they happened in: one of a fixed few, since it is a label of the metric."""
+    """Counts and logs faults by the part they happened in: one of a few fixed names, since it is a metric label."""
 
     __slots__ = ("_faults", "_lines")
 
@@ -27,10 +28,10 @@ class Guard:
         self._lines = LogLimit(LOG_INTERVAL, clock)
 
     def failed(self, part: str, met: object = "", error: BaseException | None = None) -> None:
-        """Count an exception (the one that is being handled, unless it is given), and log it with its traceback.
+        """Count an exception (by default the one that is being handled), and log it with its traceback.
 
-        `met` is what the part met: the channel, the client, the key. Above one line a second of a part, faults are
-        only counted; the next line says how many (`suppressed`).
+        `met` is the context: the channel, the client or the key. Each part logs at most one line per second; the next
+        line says how many faults came in between (`suppressed`).
         """
         self._faults.add(part)
         if (suppressed := self._lines.passes(part)) is None:
@@ -41,7 +42,7 @@ class Guard:
         logger.error("internal error; everything else goes on", exc_info=error or True, extra=extra)
 
     def call(self, part: str, met: object, callback: Callable[..., object], *arguments: object) -> bool:
-        """Call, and let no exception through. False when there was one."""
+        """Call, and catch any exception. False if there was one."""
         try:
             callback(*arguments)
         except Exception:

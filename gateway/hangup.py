@@ -1,4 +1,4 @@
-"""SIGHUP: the settings are to be read again, or the terminal was closed."""
+"""SIGHUP: either the settings should be read again, or the terminal was closed."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""JSON texts that are taken as they are and spliced into others: what they may hold, and how they are mended."""
+"""JSON texts that are spliced into others without being parsed: checks and repairs."""
 
 import re
 
@@ -11,7 +11,7 @@ TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 # Bytes of a text that has no room for more levels, since each takes two.
 _FLAT = 2 * MAX_DEPTH
-# Levels that are taken away from below before the rest is walked through: then a walk of n bytes has n / 16 steps.
+# Innermost levels that are removed before the rest is walked through: a walk of n bytes then has n / 16 steps.
 _SHALLOW = 8
 _RUN = re.compile(rb"\[+|\]+")
 _OPENING = ord("[")
@@ -27,7 +27,7 @@ _HEX = rb"[0-9a-fA-F]{2}"
 _HIGH = rb"\\u[dD][89abAB]" + _HEX
 _LOW = rb"\\u[dD][c-fC-F]" + _HEX
 _HALF = re.compile(rb"\\u[dD](?:[89abAB]%b(?!%b)|[c-fC-F]%b(?<!%b%b))" % (_HEX, _LOW, _HEX, _HIGH, _LOW))
-# What stands in for an escaped backslash meanwhile: it is as long, and no JSON holds it.
+# A stand-in for an escaped backslash: it has the same length and never occurs in JSON.
 _BACKSLASH = b"\0\0"
 
 
@@ -51,10 +51,10 @@ def mended(data: bytes) -> bytes:
 
 
 def is_too_deep(data: bytes) -> bool:
-    """Whether JSON nests deeper than MAX_DEPTH. Of what is not JSON it says nothing.
+    """Whether JSON nests deeper than MAX_DEPTH. `data` has to be JSON.
 
-    Nearly all texts are shorter, or have fewer brackets: to count them takes 0.3 us for 300 bytes. Others take linear
-    time, at most 2 ms for 64 KiB: strings are taken out, then the lowest levels, then the runs of brackets are counted.
+    Nearly all texts are short or have few brackets; counting them takes 0.3 us for 300 bytes. Others take linear time,
+    at most 2 ms for 64 KiB: strings are removed, then the innermost levels, then the runs of brackets are counted.
     """
     if len(data) <= _FLAT or data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
@@ -72,7 +72,7 @@ def is_too_deep(data: bytes) -> bool:
 
 
 def check_json(data: bytes) -> None:
-    """Let pass what is one JSON value that can be spliced into others. Raises ValueError with what is wrong."""
+    """Check that `data` is one JSON value that can be spliced into others. Raises ValueError with the reason."""
     if not data.isascii():
         data.decode()
     try:
@@ -85,7 +85,7 @@ def check_json(data: bytes) -> None:
 
 
 def check_line(data: bytes) -> None:
-    """As `check_json`, of one that came compact: nothing mends it any more. Raises ValueError."""
+    """As `check_json`, and without line breaks: for JSON that nothing repairs any more. Raises ValueError."""
     check_json(data)
     if b"\n" in data or b"\r" in data:
         raise ValueError("a line break in JSON")

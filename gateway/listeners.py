@@ -1,4 +1,4 @@
-"""Listening sockets: bound before anything else starts, so that a taken address is told at once."""
+"""Listening sockets: bound before anything else starts, so that an address in use is reported at once."""
 
 import errno
 import os
@@ -12,10 +12,10 @@ from gateway.config.addresses import ALL, ALL_IPV4, ALL_IPV6, Endpoint, joined, 
 from gateway.errors import ConfigError
 
 BACKLOG = 2048
-# Bytes that the kernel keeps for a client that does not read; it counts twice as many, for its own needs. Left to
-# itself it lets a buffer grow to 4 MiB. Enough for 20 Mbit/s over 100 ms.
+# Bytes that the kernel keeps for a client that does not read; it doubles the number for its own needs. By default it
+# lets a buffer grow to 4 MiB. This is enough for 20 Mbit/s over 100 ms.
 SEND_BUFFER = 128 * 1024
-# This machine does not have the address, or nothing of its family.
+# This machine does not have the address, or its address family.
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -24,7 +24,7 @@ class AddressInUse(ConfigError):
 
 
 def bind(addresses: Sequence[str], setting: str) -> list[socket.socket]:
-    """Sockets on all the addresses, bound and not listening yet. A name that stands for several has one for each.
+    """Sockets on all the addresses, bound and not listening yet. A name with several addresses has one for each.
 
     `setting` is named in errors. Raises AddressInUse, ConfigError; then none is bound.
     """
@@ -66,7 +66,7 @@ class Bound(NamedTuple):
 
 
 def refused(address: str, setting: str, error: OSError) -> ConfigError:
-    """What to tell the operator when an address cannot be had."""
+    """The error for an operator whose address cannot be listened on."""
     if error.errno == errno.EADDRINUSE:
         return AddressInUse(f"{address} is in use by another process (setting {setting})")
     return ConfigError(f"{address} cannot be listened on: {error.strerror or error} (setting {setting})")
@@ -79,7 +79,7 @@ def name(listener: socket.socket) -> str:
 
 
 def shown(listener: socket.socket, scheme: str) -> str:
-    """The address as an URL."""
+    """The address as a URL."""
     return name(listener) if listener.family == socket.AF_UNIX else f"{scheme}://{name(listener)}"
 
 
@@ -102,7 +102,7 @@ def _bind(endpoint: Endpoint, others: Sequence[Endpoint]) -> list[socket.socket]
 
 
 def _bind_name(endpoint: Endpoint) -> list[socket.socket]:
-    """All addresses that a name stands for and this machine has: localhost may be ::1 where there is no IPv6."""
+    """All addresses of a name that this machine has: localhost may be ::1 where there is no IPv6."""
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     bound: list[socket.socket] = []
     missing: OSError | None = None
@@ -130,7 +130,7 @@ def _bind_to(family: int, address: Any, *, reuse_port: bool = False, both: bool 
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
-        # What it accepts has the same.
+        # Accepted sockets inherit it.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind(address)
     except OSError:
@@ -145,7 +145,7 @@ def _bind_unix(path: str) -> socket.socket:
         _remove_stale(path)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind(path)
-        # A proxy runs as another user; what the socket gives access to has its own keys.
+        # A proxy runs as another user; access is controlled by tokens and keys.
         os.chmod(path, 0o666)  # noqa: S103
     except OSError:
         listener.close()

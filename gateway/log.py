@@ -1,4 +1,4 @@
-"""Logging: human lines on a terminal, one JSON object per line elsewhere; no secrets, no line that a client forged."""
+"""Logging: human-readable lines on a terminal, otherwise one JSON object per line; no secrets, no forged lines."""
 
 import json
 import logging
@@ -10,10 +10,10 @@ from typing import Any, Protocol, TextIO
 
 from gateway.errors import Disconnect
 
-# Lines about refusals per second: of a node, and of one client, so that one in a loop leaves room for the others.
+# Lines about refusals per second: of a node, and of one client, so that one that loops leaves room for the others.
 REFUSALS_PER_SECOND = 50
 REFUSALS_PER_CLIENT = 5
-# Characters of what a client chose, and of any field, message or line of a traceback: a line stays a line.
+# Longest text that a client chose, and longest field, message or line of a traceback, in characters.
 LONGEST_CHOSEN = 256
 LONGEST_FIELD = 1_024
 LONGEST_TEXT = 4_096
@@ -27,7 +27,7 @@ def _without_token(run: re.Match[str]) -> str:
     return run[0] if start < 0 else run[0][:start] + _HIDDEN
 
 
-# Each takes linear time: what one start runs over is not looked at again by the next.
+# Each takes linear time: no part of the text is looked at again from a later start.
 _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # JSON Web Tokens, wherever they stand in a run of such characters
     (re.compile(r"(?<![\w.-])[\w-]++\.[\w.-]*"), _without_token),
@@ -49,10 +49,10 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
 )
 _SECRET_FIELD = re.compile(rf"(?i)(?:{_SENSITIVE}|authorization|cookie)")
 
-# What the standard library puts into a record; the rest is what the caller gave as `extra`.
+# Fields of the standard library; all others come from the caller, as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
-# Loggers that write more than an operator wants below warning: httpx logs every URL it calls.
+# Loggers that write too much below warning: httpx logs every URL it calls.
 TALKATIVE = ("httpx", "httpcore", "asyncio", "websockets")
 
 
@@ -67,7 +67,7 @@ class LogOptions(Protocol):
 
 
 def configure(options: LogOptions, stream: TextIO, node: str = "") -> None:
-    """Send everything that is logged in this process to `stream`, under the given node name if any.
+    """Send all log records of this process to `stream`, with the name of the node if given.
 
     uvicorn has to be started with `log_config=None`. Safe to call again: the last call counts.
     """
@@ -107,33 +107,33 @@ def _cut_query(record: logging.LogRecord) -> bool:
 
 
 def scrub(text: str) -> str:
-    """The text without what looks like a secret. The last line of defence: nobody should log one."""
+    """The text with everything masked that looks like a secret. A last line of defence: no code should log one."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
 
 
 def cut(text: str, length: int) -> str:
-    """The text, or its first characters and how many it had."""
+    """The text, or its first characters and its length."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
 
 
 def escape(text: str) -> str:
-    """The text with everything that is not printable (line breaks, terminal control, bidi marks) as an escape."""
+    """The text with characters that are not printable (line breaks, terminal control, bidi marks) escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class _Formatter(logging.Formatter):
-    """What both formats have in common: the scrubbed parts of a record."""
+    """The common part of both formats: the scrubbed fields of a record."""
 
     def __init__(self, node: str) -> None:
         super().__init__()
         self.node = node
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What the caller gave as `extra`, and the name of the node."""
+        """The fields that the caller gave as `extra`, and the name of the node."""
         given = {name: _field(name, value) for name, value in vars(record).items() if name not in _STANDARD}
         return {"node": self.node, **given} if self.node else given
 
@@ -152,7 +152,7 @@ def _field(name: str, value: Any) -> Any:
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object per line, ASCII only, so that no character of it can end a line or drive a terminal."""
+    """One JSON object per line, in ASCII, so that no character can end the line or control a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -168,7 +168,7 @@ class JsonFormatter(_Formatter):
 
 
 class HumanFormatter(_Formatter):
-    """Time, level, message, fields; a traceback indented, so that nothing in it passes for another line."""
+    """Time, level, message, fields; a traceback is indented, so that none of its lines looks like another record."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -186,9 +186,9 @@ def _quoted(value: Any) -> str:
 
 
 class LogLimit:
-    """Lets one line an interval pass for each kind of thing: what others can cause, they can cause without end.
+    """Lets one line per interval and kind pass, for events that others can cause without limit.
 
-    `kind` is one of a fixed few.
+    `kind` is one of a few fixed names.
     """
 
     __slots__ = ("_clock", "_interval", "_passed_at", "_suppressed")
@@ -201,7 +201,7 @@ class LogLimit:
         self._suppressed: dict[str, int] = {}
 
     def passes(self, kind: str = "") -> dict[str, object] | None:
-        """None when the line is left out. Else what belongs to its `extra`: how many were before it (`suppressed`)."""
+        """None if the line has to be left out; otherwise its `extra`: the number of lines left out (`suppressed`)."""
         now = self._clock()
         if now - self._passed_at.get(kind, -self._interval) < self._interval:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
@@ -212,9 +212,9 @@ class LogLimit:
 
 
 class Refusals:
-    """One line for each thing a client was refused: who, what, by which rule, and the setting that would allow it.
+    """One line per refusal: who, what, by which rule, and the setting that would allow it.
 
-    Above the limits lines are counted instead of written; the next line says how many (`suppressed`).
+    Above the limits, lines are counted instead of written; the next line has the number (`suppressed`).
     """
 
     __slots__ = ("_by_client", "_clock", "_logger", "_second", "_suppressed", "_written")
@@ -235,7 +235,7 @@ class Refusals:
         self._write(f"{operation} refused", client or address, {**fields, "rule": rule, "setting": setting})
 
     def disconnected(self, *, client: str, user: str, error: Disconnect) -> None:
-        """A connection was closed for what its client did."""
+        """A connection was closed because of something its client did."""
         fields = {"client": client, "user": user, "code": error.code.code, "reason": error.code.reason}
         self._write("connection closed", client, {**fields, "detail": error.detail})
 

@@ -1,4 +1,4 @@
-"""What travels through the gateway, independent of any wire protocol: publications, requests, control messages."""
+"""Messages of the gateway, independent of any wire protocol: publications, joins and leaves, requests, replies."""
 
 import enum
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Channel(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """Those subscribers of a channel with latest values who get them at one pace."""
+    """The subscribers of a channel with latest values that share one interval."""
 
     app: str
     name: str
@@ -27,7 +27,7 @@ class Lane(NamedTuple):
     interval: float
 
 
-# What subscribers have joined.
+# What subscribers join in the hub.
 Destination = Channel | Lane
 
 
@@ -46,8 +46,7 @@ class Kind(enum.IntEnum):
     BINARY = 2
 
 
-# Tags by which a client tells what it gets of a channel with latest values: how old a value is (ms) when it comes with
-# the subscription, and that a key has none any more.
+# Tags of latest values: the age of a value (ms) in the reply to a subscribe, and the removal of a key.
 AGE = "age"
 REMOVED = "removed"
 
@@ -69,7 +68,7 @@ class ClientInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 def member_footprint(member: ClientInfo) -> int:
-    """Bytes of a member in an answer, but for the punctuation."""
+    """Bytes of a member in an answer, without the punctuation."""
     return 2 * len(member.client) + len(member.user) + len(member.conn_info) + len(member.chan_info)
 
 
@@ -81,7 +80,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     kind: Kind = Kind.JSON
     offset: int = 0
     epoch: str = ""
-    # Unix time in milliseconds at which the gateway took it; delivery latency is measured from it.
+    # When the gateway accepted it (Unix time in milliseconds); delivery latency is measured from here.
     time: int = 0
     # What it is, for protocols whose messages have a name.
     event: str = ""
@@ -93,36 +92,36 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
 
 class Membership(msgspec.Struct, frozen=True, gc=False):
-    """Somebody joined a channel, or left it. Travels like a publication, and has no position."""
+    """A join or leave. Travels like a publication, without a position."""
 
     channel: Channel
     info: ClientInfo
     joined: bool
     # Unix time in milliseconds.
     time: int = 0
-    # As of a publication: nothing is to be kept, and nobody left out.
+    # Fields that the hub reads from publications.
     data: bytes = b""
     offset: int = 0
     exclude_client: str = ""
 
 
-# What comes to the subscribers of a channel.
+# Delivered to the subscribers of a channel.
 Event = Publication | Membership
 
 
 class PresenceRules(msgspec.Struct, frozen=True, gc=False):
-    """Who learns that somebody came or went."""
+    """Which joins and leaves are sent to the subscribers."""
 
-    # "clients": of every connection. "users": of the first and the last connection of a user. "": of none.
+    # "clients": of every connection. "users": of the first and the last connection of a user. "": none.
     events: Literal["", "clients", "users"] = ""
-    # Members of the channel above which nothing is told: it would cost members squared.
+    # Members of the channel above which they are not sent, since the cost is quadratic.
     limit: int = 0
-    # Seconds a user has to come back before that is told ("users").
+    # Seconds in which a user may come back before its leave is sent ("users").
     grace: float = 0.0
 
 
 class MemberCounts(NamedTuple):
-    """How many connections and users are in a channel. Anonymous connections are one user."""
+    """How many connections and users are in a channel. Anonymous connections count as one user."""
 
     clients: int
     users: int
@@ -131,7 +130,7 @@ class MemberCounts(NamedTuple):
 class Retention(msgspec.Struct, frozen=True, gc=False):
     """How much of a channel's stream is kept: at most `size` publications, for `ttl` seconds after the newest.
 
-    The position outlives them by far (`meta_ttl`, seconds): while it is known, offsets go on and no epoch begins.
+    The position is kept much longer (`meta_ttl`, seconds): as long as it is known, offsets continue in the same epoch.
     """
 
     size: int
@@ -159,11 +158,11 @@ class PublishOptions(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str = ""
     # Seconds for which the result is remembered.
     idempotency_ttl: int = 300
-    # Into the channel's stream too, which gives the publication its position.
+    # Also append to the channel's stream, which gives the publication its position.
     history: Retention | None = None
     # As the newest value of its key.
     latest: Latest | None = None
-    # Versions of publications count within it: with another one they begin anew.
+    # The series that the version belongs to: another one begins anew.
     version_epoch: str = ""
 
 
@@ -171,19 +170,19 @@ NO_OPTIONS = PublishOptions()
 
 
 def latest_key(publication: Publication, latest: Latest) -> str:
-    """Of which key the publication is the newest value."""
+    """The key of a publication in a channel with latest values."""
     return (publication.tags or {}).get(latest.tag, "")
 
 
 def is_removal(publication: Publication) -> bool:
-    """Whether it ends the value of its key."""
+    """Whether it removes the value of its key."""
     return REMOVED in (publication.tags or {})
 
 
 class PublishResult(NamedTuple):
-    """Where the publication stands in the stream; zero and empty for a channel without history.
+    """The position of the publication in the stream; zero and empty for a channel without history.
 
-    Of one whose version is not newer than the newest known, which is not published: where the stream ends.
+    If its version was not newer than the newest known, it is not published, and this is the end of the stream.
     """
 
     offset: int = 0
@@ -200,12 +199,12 @@ class HistoryQuery(msgspec.Struct, frozen=True, gc=False):
     limit: int = 0
     since: Position | None = None
     reverse: bool = False
-    # Bytes as they are kept: reading ends before the publication that would exceed them.
+    # Bytes as stored: reading ends before the publication that would exceed them.
     max_bytes: int = 4 * 1024 * 1024
 
 
 class HistoryPage(NamedTuple):
-    """Publications in the order asked for (none since a position of another epoch), and the end of the stream."""
+    """Publications in the requested order (none after a position of another epoch), and the end of the stream."""
 
     publications: list[Publication]
     top: Position
@@ -214,14 +213,14 @@ class HistoryPage(NamedTuple):
 class Joined(NamedTuple):
     """Where a subscriber stands when it joins, and what it missed."""
 
-    # None on a channel with latest values, where `publications` are the newest: whoever comes back gets them again.
+    # None on a channel with latest values, where `publications` are the current values.
     position: Position | None
-    # None when it did not ask; else whether `publications` are all that it missed.
+    # Whether `publications` are all that it missed; None if it did not ask.
     recovered: bool | None = None
     publications: Sequence[Publication] = ()
 
 
-# Requests of clients. `id` is the client's number for the reply; 0 asks for none.
+# Requests of clients. `id` is the client's number for the reply; with 0 it wants none.
 
 
 class Connect(msgspec.Struct, frozen=True, gc=False):
@@ -237,11 +236,11 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     id: int
     channel: str
     token: str = ""
-    # The client has seen all until here and asks for what it missed. An empty epoch stands for any.
+    # The client has seen everything up to here and asks for what it missed. An empty epoch matches any.
     since: Position | None = None
-    # Refuse the subscribe (112) where that is gone.
+    # Refuse the subscribe (112) if the missed publications are gone.
     all_or_nothing: bool = False
-    # The client can put publications together from differences.
+    # The client understands deltas.
     delta: bool = False
 
 
@@ -282,7 +281,7 @@ class SubRefresh(msgspec.Struct, frozen=True, gc=False):
 class History(msgspec.Struct, frozen=True, gc=False):
     id: int
     channel: str
-    # 0: only the position; below 0: as many as there may be.
+    # 0: only the position; below 0: as many as allowed.
     limit: int = 0
     since: Position | None = None
     reverse: bool = False
@@ -335,10 +334,10 @@ class SubscribeResult(msgspec.Struct, frozen=True, gc=False):
     data: bytes = b""
     # On channels with history: where the subscriber stands before `publications`.
     position: Position | None = None
-    # Whether `publications` are all it missed; None when it did not ask.
+    # Whether `publications` are all it missed; None if it did not ask.
     recovered: bool | None = None
     publications: Sequence[Publication] = ()
-    # Publications are written as differences.
+    # Publications are sent as deltas.
     delta: bool = False
 
 

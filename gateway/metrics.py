@@ -1,6 +1,6 @@
-"""What is counted. Plain attributes without locks or label look-ups; a scrape turns them into Prometheus text.
+"""Metrics: plain attributes without locks or label look-ups; a scrape turns them into Prometheus text.
 
-A node runs on one thread, so an increment needs no lock; prometheus_client's own counters take one each.
+A node runs on one thread, so an increment needs no lock; each counter of prometheus_client would take one.
 """
 
 from bisect import bisect_left
@@ -34,7 +34,7 @@ class Counter:
 
 
 class LabelledCounter:
-    """Counters told apart by one label, whose values are few and never come from a client."""
+    """Counters with one label, whose values are few and never come from a client."""
 
     __slots__ = ("description", "label", "name", "values")
 
@@ -69,7 +69,7 @@ class Gauge:
 
 
 class Maximum:
-    """The largest value since the scrape before."""
+    """The largest value since the previous scrape."""
 
     __slots__ = ("description", "name", "value")
 
@@ -114,7 +114,7 @@ class Histogram:
 
 
 class Metrics:
-    """Everything one node counts. Parts get it by constructor and touch only what is theirs."""
+    """All metrics of a node. Parts get it by constructor and touch only their own."""
 
     def __init__(self) -> None:
         # transports
@@ -139,11 +139,11 @@ class Metrics:
             "gateway_connections_congested", "Clients that read more slowly than is written to them."
         )
         self.waiting_bytes = Gauge(
-            "gateway_waiting_bytes", "Bytes that wait for clients, for reads and for the rest of a message, altogether."
+            "gateway_waiting_bytes", "All bytes that wait on the node: for clients, for reads, as parts of messages."
         )
         self.waiting_limit = Gauge("gateway_waiting_limit_bytes", "The limit of these (limits.waiting).")
         self.shed = LabelledCounter(
-            "gateway_shed", "kind", "Who kept most of what waits, and had to let go of it since there was too much."
+            "gateway_shed", "kind", "Holders of waiting bytes that were dropped to stay below limits.waiting."
         )
         # hub
         self.subscriptions = Gauge("gateway_subscriptions", "Subscriptions of local clients.")
@@ -167,25 +167,26 @@ class Metrics:
         self.broker_messages = Counter("gateway_broker_messages", "Messages received from the broker.")
         self.broker_reconnects = LabelledCounter("gateway_broker_reconnects", "link", "Links to the broker that broke.")
         self.broker_invalid = Counter("gateway_broker_invalid", "Messages of the broker that could not be read.")
-        self.broker_pending = Gauge("gateway_broker_pending_bytes", "Bytes of publishes under way to the broker.")
+        self.broker_pending = Gauge("gateway_broker_pending_bytes", "Bytes of publishes in flight to the broker.")
         # streams
-        self.recoveries_asked = Counter("gateway_recoveries_asked", "Subscriptions that came back with a position.")
-        self.recoveries = Counter("gateway_recoveries_done", "Subscriptions that got all they had missed.")
+        self.recoveries_asked = Counter("gateway_recoveries_asked", "Subscribes that asked for recovery.")
+        self.recoveries = Counter("gateway_recoveries_done", "Subscriptions that got everything they had missed.")
         self.recovery_failures = LabelledCounter(
             "gateway_recoveries_failed",
             "reason",
-            "Subscriptions told that what they missed is gone: another epoch, out of the stream's range, a position "
-            "in the future.",
+            "Subscriptions that were told that something they missed is gone: another epoch, beyond the range of the "
+            "stream, or a position in the future.",
         )
         self.recovered_publications = Counter("gateway_recovered_publications", "Publications delivered by recovery.")
-        self.refills = Counter("gateway_refills", "Gaps of this node that it closed from a stream.")
-        self.refilled_publications = Counter("gateway_refilled_publications", "Publications that closed them.")
+        self.refills = Counter("gateway_refills", "Gaps that this node closed from a stream.")
+        self.refilled_publications = Counter("gateway_refilled_publications", "Publications that closed such gaps.")
         self.latest_skipped = Counter(
-            "gateway_latest_skipped", "Publications not delivered since a newer one of the same key came first."
+            "gateway_latest_skipped", "Latest values that a newer one of the same key replaced before delivery."
         )
         self.gaps = Counter("gateway_gaps_announced", "Subscriptions told that publications may be missing.")
         self.memberships_untold = Counter(
-            "gateway_memberships_untold", "Joins and leaves that were not told, since the channel has too many members."
+            "gateway_memberships_untold",
+            "Joins and leaves that were not sent because the channel has too many members.",
         )
         # node
         self.faults = LabelledCounter(
@@ -195,7 +196,7 @@ class Metrics:
             "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, measured every 100 ms.", LAG_BOUNDS
         )
         self.loop_lag_max = Maximum(
-            "gateway_event_loop_lag_max_seconds", "The largest such lag since the scrape before."
+            "gateway_event_loop_lag_max_seconds", "The largest event-loop lag since the previous scrape."
         )
         self.api_requests = LabelledCounter("gateway_api_requests", "method", "Requests of the HTTP API.")
         self.api_errors = LabelledCounter("gateway_api_errors", "code", "Requests of the HTTP API that failed.")

@@ -1,4 +1,4 @@
-"""Work that comes again and again while a node runs. What fails in one round does not end the next ones."""
+"""Periodic work of a node. A round that fails does not prevent the next ones."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class Repeating:
-    """Calls `step` every `interval` seconds, counted from the end of the call before."""
+    """Calls `step` every `interval` seconds, counted from the end of the previous call."""
 
     def __init__(self, guard: Guard, part: str, interval: float, step: Callable[[], Awaitable[object]]) -> None:
         """A RequestError of a step is a warning in the log, any other exception a fault of `part` (see Guard)."""
@@ -30,7 +30,7 @@ class Repeating:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """No call is under way afterwards. Safe to call twice, and before start."""
+        """Stop; no call is in progress afterwards. Safe to call twice, and before start."""
         # `asyncio.wait_for`, which redis-py waits with, loses cancellations before Python 3.12.
         self._stopping = True
         task, self._task = self._task, None

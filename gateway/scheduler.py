@@ -1,4 +1,4 @@
-"""Time, as a port: sessions and the hub get it from here and stay free of I/O."""
+"""Time, as a port that keeps sessions and the hub free of I/O."""
 
 from collections.abc import Callable
 from typing import Protocol

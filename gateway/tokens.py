@@ -1,13 +1,13 @@
-"""Tokens for clients, minted by backends.
+"""Tokens for clients, for backends to make.
 
     >>> from gateway.tokens import connection_token, subscription_token
     >>> secret = "a secret of at least 32 bytes, as in auth.hmac_secret"
     >>> token = connection_token(secret, "42", info={"name": "Ada"}, expires_in=600)
     >>> grant = subscription_token(secret, "42", "$chat:room", expires_in=600)
 
-The connection token tells who the client is; the subscription token lets that user into one channel. Both are JSON
-Web Tokens (RFC 7519). `secret` is what the gateway has as `auth.hmac_secret` or, for RS256, ES256 and EdDSA, the PEM
-text of the private key whose public key the gateway has.
+The connection token says who the client is; the subscription token opens one channel to that user. Both are JSON Web
+Tokens (RFC 7519). `secret` is the gateway's `auth.hmac_secret` or, for RS256, ES256 and EdDSA, the PEM text of the
+private key that belongs to the gateway's public key.
 """
 
 import operator
@@ -48,15 +48,15 @@ def connection_token(
     """A token to connect with. Raises ConfigError when `secret` does not fit `algorithm`.
 
     `user`: the user's id, empty for an anonymous client.
-    `expires_in`: seconds for which it is accepted, None for ever. The connection lives as long, unless `expire_at`
-    (Unix seconds, 0 for ever) says otherwise; a client that can fetch a fresh token goes on without a break.
-    `info`: a JSON value that others see with what the client publishes (`conn_info`).
+    `expires_in`: seconds for which it is accepted, None for ever. The connection lives equally long, unless `expire_at`
+    (Unix seconds, 0 for ever) is given; a client that can fetch a fresh token continues without a break.
+    `info`: a JSON value that others see with the publications of the client (`conn_info`).
     `channels`: channels that the server subscribes the connection to; `subs` is the same with options,
     `{"news": {"info": ..., "data": ...}}`: `info` is shown to others on that channel, `data` goes to the client.
     `jti`: an id by which this one token can be revoked.
     `audience`, `issuer`: as in the gateway's `auth.audience` and `auth.issuer`.
     `key_id`: the `kid` of the key, for a gateway that knows it from a key set (JWKS).
-    `now`: the time of issue in Unix seconds, when it is not the present.
+    `now`: the time of issue in Unix seconds; by default the current time.
 
     >>> token = connection_token("a secret of at least 32 bytes, as in auth.hmac_secret", "42")
     >>> token.count(".")
@@ -84,13 +84,13 @@ def subscription_token(
     key_id: str | None = None,
     now: float | None = None,
 ) -> str:
-    """A token that lets one user into one channel. Parameters and errors as for `connection_token`, and:
+    """A token that opens one channel to one user. Parameters and errors as for `connection_token`, and:
 
     `channel`: the whole name, with namespace and `$` if it has them.
     `client`: only for the connection with this id (which a client learns on connect).
-    `info`: a JSON value that others see with what the client publishes in the channel (`chan_info`).
-    `latest_interval`: seconds between two publications of a key, where only the newest counts; else as configured.
-    `expires_in`: seconds for which it is accepted; the subscription lives as long, unless `expire_at` is given.
+    `info`: a JSON value that others see with the publications of the client in the channel (`chan_info`).
+    `latest_interval`: with latest values, seconds between two publications of a key; by default as configured.
+    `expires_in`: seconds for which it is accepted; the subscription lives equally long, unless `expire_at` is given.
     """
     claims: dict[str, Any] = {
         "channel": channel,

@@ -1,4 +1,4 @@
-"""The README tells the truth: its table is fresh, and every command in it works as it stands there."""
+"""README and guide tell the truth: every command in them works as it is written. The table of settings is fresh."""
 
 import json
 import os
@@ -20,10 +20,12 @@ from cent import Client, PresenceStatsRequest, PublishRequest
 from tests.cluster.sdk import PATIENCE, SDK_FOLDER, need_node
 from tests.cluster.way import Way
 from tests.clusters import Cluster, running_cluster
-from tests.readme import README, with_table
 from tests.servers import free_port, valkey_server
+from tests.settings_table import PAGE, with_table
 
-REPOSITORY = README.parent
+REPOSITORY = Path(__file__).parents[1]
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "guide.md")
+LINKED = (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("deploy/*/*.md"))
 BIN = Path(sys.executable).parent
 ADDRESS = "127.0.0.1:8000"
 PLACEHOLDER = "<openssl rand -hex 32>"
@@ -36,7 +38,9 @@ class Block(NamedTuple):
     code: str
 
 
-BLOCKS = [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), re.M | re.S)]
+BLOCKS = [
+    Block(*found) for page in PAGES for found in re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.M | re.S)
+]
 
 
 def block(start: str) -> Block:
@@ -69,8 +73,8 @@ RUN_HERE = (
 
 
 def test_the_table_of_settings_is_fresh() -> None:
-    """`python -m tests.readme` writes it."""
-    assert README.read_text() == with_table(README.read_text())
+    """`python -m tests.settings_table` writes it."""
+    assert PAGE.read_text() == with_table(PAGE.read_text())
 
 
 def test_every_block_is_run_by_a_test() -> None:
@@ -80,10 +84,19 @@ def test_every_block_is_run_by_a_test() -> None:
         assert block(start)
 
 
-def test_links_lead_somewhere() -> None:
-    """To files of the repository."""
-    for target in re.findall(r"\]\((?!#|https?:)([^)#]+)", README.read_text()):
-        assert (REPOSITORY / target).exists(), target
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """To files of the repository, and to headings in them."""
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not heading or heading in anchors(file), f"{target}#{heading}"
+
+
+def anchors(page: Path) -> list[str]:
+    """As GitHub makes them of headings: small letters, hyphens for spaces, no other punctuation."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def environment(**more: str) -> dict[str, str]:

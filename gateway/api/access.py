@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# Seconds until a wrong key is answered, and how many of these answers wait at most: each holds a connection. Those
-# beyond are answered at once, with an error and the end of their connection, so that each guess costs a handshake.
+# Seconds before a wrong key is answered, and how many such answers may wait, since each holds a connection. Others are
+# answered at once with an error, and their connection is closed, so that each guess costs a handshake.
 REFUSAL_DELAY = 1.0
 MOST_DELAYED = 100
 # Seconds between two lines of the log about wrong keys.
@@ -26,17 +26,17 @@ _SCHEME = b"apikey "
 class Access:
     """Checks API keys: `X-API-Key: KEY`, or `Authorization: apikey KEY`.
 
-    There is no CORS: pages in browsers are not meant to call the API, and without a key they are refused.
+    There is no CORS: pages in browsers should not call the API, and are refused without a key.
     """
 
     def __init__(self, keys: Sequence[SecretStr], *, insecure: bool) -> None:
-        """`insecure` lets everybody in who sends no Origin."""
+        """`insecure` accepts all requests without an Origin header."""
         self.apply(keys, insecure=insecure)
         self._delayed = 0
         self._lines = LogLimit(LOG_INTERVAL)
 
     async def delay(self) -> bool:
-        """Let who has sent a wrong key wait for the answer; False where too many wait for one."""
+        """Delay the answer to a wrong key; False if too many such answers wait already."""
         if (suppressed := self._lines.passes()) is not None:
             logger.warning("API requests refused: no key, or a wrong one", extra=suppressed)
         if self._delayed >= MOST_DELAYED:
@@ -54,9 +54,9 @@ class Access:
         self._insecure = insecure
 
     def refuses(self, headers: Headers) -> str:
-        """Why a request is refused, empty when it is not. Header names are lower case (ASGI)."""
+        """Why a request is refused, empty if it is accepted. Header names are lower case (ASGI)."""
         sent = _sent(headers)
-        # All keys are compared, in constant time each, so that the time tells nothing about them.
+        # All keys are compared, each in constant time, so that the time reveals nothing about them.
         if sum(hmac.compare_digest(sent, key) for key in self._keys):
             return ""
         if not self._insecure:

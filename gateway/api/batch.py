@@ -27,8 +27,8 @@ NAMES = BatchCommand.__struct_fields__
 class Batches:
     """Carries out batches.
 
-    Publishes that follow each other are under way together; the broker keeps their order. Any other command waits for
-    those before it. (`parallel` allows any order, and this is one.)
+    Consecutive publishes are in flight together; the broker keeps their order. Any other command waits for those before
+    it. (`parallel` allows any order, and this is one.)
     """
 
     def __init__(self, publisher: Publisher, methods: Mapping[str, Method], max_batch: int) -> None:
@@ -38,7 +38,7 @@ class Batches:
         self._max_batch = max_batch
 
     async def run(self, request: BatchRequest) -> BatchResult:
-        """The replies in the order of the commands. Raises RequestError for a batch of a wrong shape."""
+        """The replies in the order of the commands. Raises RequestError for a malformed batch."""
         if len(request.commands) > self._max_batch:
             raise RequestError(BAD_REQUEST, f"more than {self._max_batch} commands (api.max_batch)")
         commands = [_only(index, command) for index, command in enumerate(request.commands)]
@@ -62,7 +62,7 @@ class Batches:
             replies[index] = await self._reply(name, command)
             worked += 1 + channels
             if worked >= SLICE:
-                # Others get their turns, also where nothing had to be waited for.
+                # Others get their turn, even if no command had to wait.
                 worked = 0
                 await asyncio.sleep(0)
         await self._publish(run, commands, replies)
@@ -88,7 +88,7 @@ class Batches:
 
 
 def _only(index: int, command: BatchCommand) -> tuple[str, ApiRequest]:
-    """Name and request of the one command there is."""
+    """Name and request of the only command in the entry."""
     given = astuple(command)
     absent = given.count(None)
     if len(given) - absent != 1:

@@ -1,4 +1,4 @@
-"""Channels and info: what is where in the cluster, from the state that the nodes keep in the registry."""
+"""Channels, nodes, drain and reload: the state of the cluster in the registry, and control of its nodes."""
 
 import hashlib
 import time
@@ -24,7 +24,7 @@ from gateway.errors import BAD_REQUEST, INTERNAL, RequestError
 from gateway.messages import DEFAULT_APP
 from gateway.node.administration import Administration
 
-# Channels that an answer without pages holds at most, about 1 MB of names.
+# Channels in an answer without pages at most, about 1 MB of names.
 UNPAGED = 10_000
 # Channels asked of the registry at once.
 PAGE = 1_000
@@ -37,7 +37,7 @@ class Cluster:
         self._administration = administration
 
     async def channels(self, request: ChannelsRequest) -> ChannelsResult:
-        """One page, or without `limit` all channels: clients that know no pages must not take a part for the whole."""
+        """One page, or without `limit` all channels: clients without paging must not mistake a part for the whole."""
         found: dict[str, ChannelInfo] = {}
         cursor = request.cursor
         while True:
@@ -61,20 +61,20 @@ class Cluster:
         result = await self._administration.control(
             DrainNode(_found(await self._administration.nodes(), request.node).uid)
         )
-        # The answers of the others do not matter, but without them nobody knows which one is missing.
+        # Only the answer of that node matters, but it is not known which one is missing.
         if result.replies < result.nodes:
             raise RequestError(INTERNAL, f"{result.replies} of {result.nodes} nodes answered; it may not drain")
         return DrainResult(result.affected)
 
     async def reload(self, request: ReloadRequest) -> ReloadResult:
-        """Every node that is meant is in the answer, those too that gave none."""
+        """The answer has every node that was asked, including those that did not answer."""
         meant = await self._administration.nodes()
         if request.node:
             meant = [_found(meant, request.node)]
         result = await self._administration.control(ReloadSettings(meant[0].uid if request.node else NodeId("")))
         answers = {each.uid: each for each in result.reloaded}
         names = {each.uid: each.name for each in meant}
-        # One that came meanwhile has read them anyway.
+        # A node that joined meanwhile has just read its settings.
         silent = {uid: Reloaded(uid, "it did not answer; its settings may be as they were") for uid in names}
         return ReloadResult(
             [
@@ -89,18 +89,18 @@ def _found(nodes: Sequence[NodeInfo], wanted: str) -> NodeInfo:
     found = [each for each in nodes if wanted in (each.uid, each.name)]
     if len(found) != 1:
         names = ", ".join(each.name for each in nodes)
-        what = "several nodes have this name, give the uid" if found else f"no such node; there are: {names}"
+        what = "several nodes have this name, give the uid" if found else f"no such node; the nodes are: {names}"
         raise RequestError(BAD_REQUEST, f"node {wanted!r}: {what}")
     return found[0]
 
 
 def _traits(info: NodeInfo) -> dict[str, str]:
-    """What nodes should have in common, as far as this one says."""
+    """The digests and the bus version that should be equal on all nodes, as far as this node reports them."""
     return {**info.settings, **({"bus": str(info.bus)} if info.bus else {})}
 
 
 def _usual(nodes: Sequence[NodeInfo]) -> dict[str, str]:
-    """What more than half of those nodes have that say anything; where there is no such thing, all of them differ."""
+    """For each trait, the value that more than half of the reporting nodes have; empty without such a majority."""
     usual = {}
     for name in {name for each in nodes for name in _traits(each)}:
         values = [traits[name] for each in nodes if name in (traits := _traits(each))]

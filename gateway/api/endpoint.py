@@ -25,8 +25,8 @@ from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-# With this header an error has an HTTP status of its own; without it, as clients of this API expect, every answer is a
-# 200, and `error` in its body tells.
+# With this header, errors have an HTTP status of their own. Without it, every answer is a 200 with `error` in its body,
+# as clients of this API expect.
 ERROR_MODE = (b"x-centrifugo-error-mode", b"transport")
 STATUS = {
     INTERNAL.code: 500,
@@ -52,7 +52,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Method(NamedTuple):
-    """A method of the API: the shapes of its request and its result, and what carries it out."""
+    """A method of the API: the shapes of its request and its result, and the function that carries it out."""
 
     request: type[Any]
     result: type[Any]
@@ -60,7 +60,7 @@ class Method(NamedTuple):
 
 
 class ApiEndpoint:
-    """`POST /api/{method}`, as an ASGI application: it goes without the wrappers that functions get as endpoints.
+    """`POST /api/{method}`, as an ASGI application, without the wrappers that Starlette puts around functions.
 
     Starlette puts the method into `scope["path_params"]`.
     """
@@ -83,7 +83,7 @@ class ApiEndpoint:
             if await self._access.delay():
                 await _respond(send, 401, _error(ApiError(401, reason)))
             else:
-                # A guess a connection.
+                # One guess per connection.
                 await _respond(send, 429, _error(ApiError(429, "too many requests without a valid API key")), CLOSE)
             return
         if (connection := scope.get("extensions", {}).get(AUTHENTICATED)) is not None:
@@ -101,11 +101,11 @@ class ApiEndpoint:
     async def _call(self, name: str, body: bytes) -> bytes:
         """The body of the answer. Raises RequestError."""
         if name not in self._methods:
-            raise RequestError(METHOD_NOT_FOUND, f"there is none of that name; see {DOCUMENT}")
+            raise RequestError(METHOD_NOT_FOUND, f"no such method; see {DOCUMENT}")
         self._metrics.api_requests.add(name)
         decoder, call = self._methods[name]
         try:
-            # The decoder takes embedded values as they are, valid UTF-8 or not.
+            # The decoder does not check embedded values, which may not be valid UTF-8.
             body.decode()
             request = _decoded(decoder, body)
         except RecursionError:
@@ -122,7 +122,8 @@ class ApiEndpoint:
             raise RequestError(INTERNAL) from error
         for failure in _failures(result):
             self._metrics.api_errors.add(str(failure.code))
-        # A batch answers at the top level. (Around other results nothing is put afterwards: that would copy 32 MiB.)
+        # A batch answers at the top level. (Others are encoded together with `result`: adding it later would copy 32
+        # MiB.)
         return _encode(result if isinstance(result, BatchResult) else {"result": result})
 
 
@@ -152,7 +153,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _failures(result: Any) -> Iterator[ApiError]:
-    """What went wrong inside a result that as a whole is none."""
+    """Errors inside a result that is not an error as a whole."""
     if isinstance(result, BroadcastResult):
         yield from (response.error for response in result.responses if response.error is not None)
     elif isinstance(result, BatchResult):

@@ -10,10 +10,10 @@ from gateway.node.node import Node
 def health_routes(node: Node, *, public: bool) -> list[BaseRoute]:
     """`/health/live`: the process answers. `/health/ready`: send clients here; 503 with the reason otherwise.
 
-    The public ones do not tell everybody where Redis is, and what it says.
+    The public routes do not reveal where Redis is, or its errors.
 
-    A node is not ready while it is deaf (it does not hear itself through the broker) and once it drains. Liveness
-    never depends on the broker: a restart would not bring Redis back.
+    A node is not ready while it does not hear itself through the broker, and after a drain has begun. Liveness never
+    depends on the broker: a restart of the node would not help Redis.
     """
 
     async def live(request: Request) -> Response:

@@ -28,7 +28,7 @@ from gateway.messages import (
 from gateway.node.messaging import Messaging
 from gateway.protocols.payload import as_json
 
-# Publications, and bytes of them, that are read and made ready for the answer at once, in 2 ms.
+# Publications, and their bytes, that are read and prepared for the answer at once, in 2 ms.
 PART = 1_000
 PART_BYTES = 1024 * 1024
 # Bytes of publications in one answer.
@@ -81,7 +81,7 @@ class Histories:
 
 
 def publication(stored: Publication) -> HistoryPublication:
-    """A publication as the API shows what is kept."""
+    """A stored publication as the API shows it."""
     return HistoryPublication(
         Raw(as_json(stored)),
         stored.offset,

@@ -1,4 +1,4 @@
-"""Waiting for what is told by a call when it is done."""
+"""Awaiting an operation that reports its outcome to a callback."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def outcome(start: Callable[[Callable[[T | RequestError], None]], None]) -> T:
-    """Start something that is told when it is done, and wait for it. Raises what it ends with."""
+    """Start an operation that calls a function with its outcome, and wait for that. Raises its RequestError."""
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
     def done(result: T | RequestError) -> None:

@@ -31,19 +31,19 @@ NO_POSITION = PublishResult()
 
 # Publishes of one request that are started in one turn of the event loop, about 2 ms.
 SLICE = 100
-# Bytes of one request under way to the broker, above which the rest waits: they share redis.pending_limit with others.
+# Bytes of one request in flight to the broker; above it the rest waits. They share redis.pending_limit with others.
 UNDER_WAY = 1024 * 1024
 
 Done = Callable[[PublishResult | ApiError], None]
 
 
 def api_error(error: RequestError) -> ApiError:
-    """The error as it is answered; backends get the details too."""
+    """The error in an answer, with its details: backends may see them."""
     return ApiError(error.error.code, str(error))
 
 
 class Publisher:
-    """Publishes for backends. They may publish to every channel there is."""
+    """Publishes for backends, which may publish to every channel."""
 
     def __init__(self, messaging: Messaging, channels: Channels, message_size: int, max_channels: int) -> None:
         """`message_size`: bytes of payload and tags at most."""
@@ -55,7 +55,7 @@ class Publisher:
     def start(self, request: PublishRequest, done: Done) -> int:
         """Publish; `done` gets the result once the broker has accepted it, or the error. Keeps the order of calls.
 
-        Returns the bytes that are under way.
+        Returns the bytes that are in flight.
         """
         try:
             kind, data = self._payload(request)
@@ -74,7 +74,7 @@ class Publisher:
         return _result(position)
 
     async def broadcast(self, request: BroadcastRequest) -> BroadcastResult:
-        """Publish the same to several channels. Raises RequestError for what is wrong with all of them."""
+        """Publish the same to several channels. Raises RequestError for an error that concerns all of them."""
         if len(request.channels) > self._max_channels:
             raise RequestError(BAD_REQUEST, f"more than {self._max_channels} channels (api.max_batch)")
         kind, data = self._payload(request)
@@ -108,7 +108,7 @@ class Publisher:
 
 
 class Outcomes:
-    """Collects the outcomes of publishes that are under way together."""
+    """Collects the outcomes of publishes that are in flight together."""
 
     def __init__(self, count: int) -> None:
         self._outcomes: list[PublishResult | ApiError | None] = [None] * count
@@ -129,7 +129,7 @@ class Outcomes:
         return done
 
     async def pace(self, index: int, size: int) -> None:
-        """To be awaited after each start, of `size` bytes: others get their turns, and the broker is not flooded."""
+        """Await this after each start, of `size` bytes: others get their turn, and the broker is not flooded."""
         self._bytes += size
         if self._bytes > UNDER_WAY:
             await self._settle()
@@ -164,7 +164,7 @@ def spliceable(data: bytes) -> bytes:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Raises RequestError for more bytes than a publication may have."""
+    """Raises RequestError if a publication is too large."""
     if size > limit:
         raise RequestError(BAD_REQUEST, f"{size} bytes to deliver, {limit} are allowed (limits.message_size)")
 

@@ -24,7 +24,7 @@ from gateway.node.messaging import Messaging
 
 
 class Api:
-    """`POST /api/{method}`, and what describes it; for any number of listeners."""
+    """`POST /api/{method}` and its OpenAPI document, for any number of listeners."""
 
     def __init__(
         self,

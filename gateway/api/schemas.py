@@ -1,6 +1,6 @@
 """Requests and results of the HTTP API; the shapes are those of the Centrifugo server API, so that its clients work.
 
-Fields that nobody knows are refused: a misspelt option would otherwise be lost silently.
+Unknown fields are refused: a misspelt option would otherwise be ignored silently.
 """
 
 from typing import Annotated
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 ChannelName = Annotated[str, Meta(min_length=1, description="Name of the channel, with its namespace.")]
-# Tokens allow no longer ids.
+# Tokens do not allow longer ids.
 UserId = Annotated[
     str, Meta(min_length=1, max_length=255, description="Id of the user. Anonymous clients cannot be addressed.")
 ]
@@ -19,7 +19,7 @@ Json = Annotated[Raw, Meta(description="Any JSON value.")]
 Base64 = Annotated[str, Meta(description="Bytes in base64 (RFC 4648 section 4).")]
 Tags = Annotated[dict[str, str], Meta(max_length=64, description="Delivered with the publication.")]
 UnixTime = Annotated[int, Meta(ge=0, le=2**53, description="Unix time in seconds; 0 for never.")]
-# Bounded because they are stored: with the message in the stream, and as part of a Redis key.
+# Bounded because they are stored: in the stream with the message, and as part of a Redis key.
 IdempotencyKey = Annotated[
     str, Meta(max_length=256, description="Publishing again with the same key within 5 minutes changes nothing.")
 ]
@@ -38,7 +38,7 @@ class PublicationRequest(ApiRequest, frozen=True):
     tags: Tags | None = None
     idempotency_key: IdempotencyKey = ""
     exclude_client: ExcludedClient = ""
-    skip_history: Annotated[bool, Meta(description="Deliver it now, and do not keep it.")] = False
+    skip_history: Annotated[bool, Meta(description="Deliver it now, without storing it.")] = False
     version: Annotated[
         int,
         Meta(ge=0, le=2**53, description="Not published when the channel has seen this version, or a newer one."),
@@ -121,7 +121,7 @@ class RefreshRequest(ApiRequest, frozen=True):
 
 
 class RevokeRequest(ApiRequest, frozen=True):
-    """Refuse tokens on every node from now on: all that a user has by now, or the one with this `jti`."""
+    """Refuse tokens on every node from now on: all that a user has so far, or the one with this `jti`."""
 
     user: Id = ""
     jti: Id = ""
@@ -174,18 +174,18 @@ class ChannelsRequest(ApiRequest, frozen=True):
     """List the channels that have subscribers."""
 
     pattern: Annotated[str, Meta(max_length=255, description="Glob: * and ? and [...]. Empty: all channels.")] = ""
-    limit: Annotated[int, Meta(ge=0, le=10_000, description="Channels of a page. 0: all there are, at once.")] = 0
-    cursor: Annotated[str, Meta(description="The cursor of the page before.")] = ""
+    limit: Annotated[int, Meta(ge=0, le=10_000, description="Channels per page. 0: all channels in one answer.")] = 0
+    cursor: Annotated[str, Meta(description="The cursor of the previous page.")] = ""
 
 
 class DrainRequest(ApiRequest, frozen=True):
-    """Send the clients of one node to the others; it stays up, not ready, until it is stopped."""
+    """Send the clients of one node to the others; it keeps running, unready, until it is stopped."""
 
     node: Annotated[str, Meta(min_length=1, description="Name or uid of the node.")]
 
 
 class ReloadRequest(ApiRequest, frozen=True):
-    """Let nodes read their settings again; no connection is closed. Settings that are wrong change nothing."""
+    """Make nodes read their settings again, without closing a connection. If they are wrong, nothing changes."""
 
     node: Annotated[str, Meta(description="Name or uid of the node. Empty: all of them.")] = ""
 
@@ -231,7 +231,7 @@ class HistoryPublication(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HistoryResult(msgspec.Struct, frozen=True):
-    """Publications in the order asked for, and the position of the newest one there ever was."""
+    """Publications in the requested order, and the position of the newest publication ever."""
 
     publications: list[HistoryPublication]
     epoch: str
@@ -258,7 +258,7 @@ class PresenceStatsResult(msgspec.Struct, frozen=True):
 
 
 class PublishResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one publication of a broadcast: `result` or `error`."""
+    """The outcome of one publication of a broadcast: `result` or `error`."""
 
     result: PublishResult | None = None
     error: ApiError | None = None
@@ -278,7 +278,7 @@ class ChannelsResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """Channels by name. A page may hold fewer channels than its limit, even none, and still have a cursor."""
 
     channels: dict[str, ChannelInfo]
-    cursor: Annotated[str, Meta(description="Ask for the next page with it. Absent: there is no more.")] = ""
+    cursor: Annotated[str, Meta(description="For the next page. Absent on the last page.")] = ""
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -292,17 +292,17 @@ class NodeResult(msgspec.Struct, frozen=True):
     uid: str
     name: str
     version: str
-    url: Annotated[str, Meta(description="Where clients reach this very node; empty when nobody said.")]
+    url: Annotated[str, Meta(description="Where clients reach this node directly; empty if not configured.")]
     num_clients: int
     num_users: int
     num_subs: int
     num_channels: int
-    draining: Annotated[bool, Meta(description="It sends its clients away.")]
-    bus: Annotated[int, Meta(description="Version of the messages between nodes; 0 when it does not say.")]
-    settings: Annotated[str, Meta(description="Digest of the settings that all nodes have to agree in.")]
+    draining: Annotated[bool, Meta(description="It sends its clients to other nodes.")]
+    bus: Annotated[int, Meta(description="Version of the messages between nodes; 0 if unknown.")]
+    settings: Annotated[str, Meta(description="Digest of the settings that have to be equal on all nodes.")]
     differs: Annotated[
         list[str],
-        Meta(description="Sections in which its settings are not those of most nodes; `bus` for the version."),
+        Meta(description="Sections in which its settings differ from the majority; `bus` for the version."),
     ]
     uptime: Annotated[int, Meta(description="Seconds.")]
     process: Process
@@ -313,13 +313,13 @@ class DrainResult(msgspec.Struct, frozen=True):
 
 
 class ReloadedNode(msgspec.Struct, frozen=True):
-    """What became of a reload on one node."""
+    """The outcome of a reload on one node."""
 
     name: str
     uid: str
-    error: Annotated[str, Meta(description="Why its settings are as they were; empty when they are not.")]
-    changed: Annotated[list[str], Meta(description="Settings that are others from now on.")]
-    needs_restart: Annotated[list[str], Meta(description="Settings that are others and need a restart to count.")]
+    error: Annotated[str, Meta(description="Why nothing was reloaded; empty after a success.")]
+    changed: Annotated[list[str], Meta(description="Settings that have new values from now on.")]
+    needs_restart: Annotated[list[str], Meta(description="Settings with new values that need a restart.")]
 
 
 class ReloadResult(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Subscribe, unsubscribe, disconnect, refresh, revoke: what acts on the connections of a user, on every node."""
+"""Subscribe, unsubscribe, disconnect, refresh, revoke: methods that act on the connections of a user, on every node."""
 
 import time
 
@@ -39,9 +39,9 @@ class Users:
 
     def apply(self, settings: ServerSettings) -> None:
         """These settings hold from now on."""
-        # Of what is delivered with a subscription.
+        # Of the JSON that is delivered with a subscription.
         self._message_size = settings.limits.message_size
-        # Seconds for which something lives beyond the end of its token.
+        # Seconds that a connection may outlive its token.
         self._outlives = settings.auth.leeway + settings.heartbeat.expired_grace
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
@@ -106,7 +106,7 @@ def _close_code(code: int, reason: str) -> CloseCode:
 
 
 def _checked(result: ControlResult) -> EmptyResult:
-    """Done is what every node has done."""
+    """Raises RequestError unless every node has acted."""
     if result.replies < result.nodes:
         raise RequestError(
             INTERNAL,

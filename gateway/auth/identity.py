@@ -1,4 +1,4 @@
-"""What a token proves: who a connection is, and what lets a user into a channel."""
+"""What a token proves: who a connection is (Identity), or that a user may enter a channel (Grant)."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -35,7 +35,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What lets a user into a channel."""
+    """Permission for a user to enter a channel."""
 
     app: str
     user: str
@@ -48,7 +48,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     expire_at: int = 0
     jti: str = ""
     issued_at: int = 0
-    # Seconds between two publications of a key, where only the newest counts; None: as configured.
+    # With latest values: seconds between two publications of a key; None: as configured.
     latest_interval: float | None = None
 
 

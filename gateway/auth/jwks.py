@@ -25,12 +25,12 @@ FETCH_INTERVAL = 5.0
 RETRY_INTERVAL = 30.0
 # Seconds for one fetch altogether.
 FETCH_TIMEOUT = 5.0
-# Tokens that wait for a fetch; those beyond are told to come again.
+# Tokens that may wait for a fetch; others get a temporary error.
 MAX_WAITING = 1024
 
 NO_KEY = "it holds no RSA, P-256 or Ed25519 key for signatures"
 
-# Called with "" after a successful fetch, else with the reason why it is not known whether the set has the key.
+# Called with "" after a successful fetch, otherwise with the reason why the fetch failed.
 Fetched = Callable[[str], None]
 
 
@@ -51,7 +51,7 @@ class FileKeys:
             raise ConfigError(f"auth.jwks_file: {path}: {error}") from None
 
     def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
-        """As KeySet.find. An unknown key is worth a look at the file at once; otherwise it is every two seconds."""
+        """As KeySet.find. The file is looked at every two seconds, and at once for an unknown key."""
         found = self._keys.find(key_id, algorithm)
         if not found or self._now() >= self._looked_at + FILE_INTERVAL:
             self._look()
@@ -69,9 +69,9 @@ class FileKeys:
             self._keys = self._read()
             logger.info("read the key set in %s again", self._path)
             if self._keys.is_empty:
-                logger.warning("the key set in %s: %s, and those before are withdrawn", self._path, NO_KEY)
+                logger.warning("the key set in %s: %s, and the previous keys are withdrawn", self._path, NO_KEY)
         except (OSError, ValueError) as error:
-            logger.error("the key set in %s cannot be used, the keys before stay in use: %s", self._path, error)
+            logger.error("the key set in %s cannot be used, the previous keys stay in use: %s", self._path, error)
 
     def _stat(self) -> tuple[int, int, int]:
         stat = os.stat(self._path)
@@ -88,8 +88,8 @@ class FileKeys:
 class UrlKeys:
     """A key set behind one fixed URL, fetched at start, every `ttl` seconds, and when a token names an unknown key.
 
-    While the endpoint fails, the keys fetched before stay in use. Redirects are not followed: another host is never
-    asked. The cache belongs to the URL, and in it a key is found by its id and algorithm.
+    While the endpoint fails, the keys fetched before stay in use. Redirects are not followed, so no other host is ever
+    asked. Keys are found by their id and algorithm.
     """
 
     def __init__(self, url: str, ttl: float) -> None:
@@ -109,7 +109,7 @@ class UrlKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     def is_like(self, other: "UrlKeys") -> bool:
-        """Whether the other fetches the same, as often."""
+        """Whether the other fetches the same URL equally often."""
         return (self._url, self._ttl) == (other._url, other._ttl)
 
     def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
@@ -117,7 +117,7 @@ class UrlKeys:
         return self._keys.find(key_id, algorithm) if self._keys is not None else ()
 
     async def start(self) -> None:
-        """Fetch the keys for the first time. An endpoint that fails is reported and tried again; it stops nothing."""
+        """Fetch the keys for the first time. If the endpoint fails, that is logged and the fetch is repeated later."""
         self._client = _client()
         succeeded = not await self._fetch(self._client)
         self._fetching = asyncio.create_task(self._fetch_forever(self._client, succeeded))
@@ -136,7 +136,7 @@ class UrlKeys:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
-        self._answer(len(self._waiting), "the key set is not fetched any more")
+        self._answer(len(self._waiting), "the key set is no longer fetched")
 
     def ask(self, fetched: Fetched) -> None:
         """Fetch soon, since a token names an unknown key; `fetched` is called when that is done."""
@@ -148,7 +148,7 @@ class UrlKeys:
 
     async def _fetch_from_now(self, client: httpx.AsyncClient) -> None:
         problem = await self._fetch(client)
-        # Also those who came meanwhile: the keys are there, or the next fetch is not soon.
+        # Also tokens that came meanwhile: the keys are there now, or the next fetch is not soon.
         self._answer(len(self._waiting), problem)
         await self._fetch_forever(client, not problem)
 
@@ -160,18 +160,18 @@ class UrlKeys:
                 async with asyncio.timeout(max(idle, 0.0)):
                     await self._wanted.wait()
             self._wanted.clear()
-            # Those who ask meanwhile need a fetch that begins after them.
+            # Tokens that ask during the fetch need one that begins after them.
             asked = len(self._waiting)
             problem = await self._fetch(client)
             succeeded = not problem
             self._answer(asked, problem)
 
     def _answer(self, asked: int, problem: str) -> None:
-        """Answer those who asked first."""
+        """Answer the first `asked` of the waiting callers."""
         waiting, self._waiting = self._waiting[:asked], self._waiting[asked:]
         loop = asyncio.get_running_loop()
         for fetched in waiting:
-            # Each by itself: one that fails must not end the fetching.
+            # In separate callbacks: a failing one must not end the fetching.
             loop.call_soon(fetched, problem)
 
     async def _fetch(self, client: httpx.AsyncClient) -> str:
@@ -179,14 +179,14 @@ class UrlKeys:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT):
                 self._keys = KeySet(await self._download(client))
-        # Whatever it is: fetching must go on.
+        # Any error: fetching must continue.
         except Exception as error:
             problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            kept = "the keys before stay in use" if self._keys is not None else "there are no keys yet"
+            kept = "the previous keys stay in use" if self._keys is not None else "there are no keys yet"
             logger.error("the key set of %s cannot be fetched, %s: %s", self._shown, kept, problem)
             return f"the key set cannot be fetched: {problem}"
         if self._keys.is_empty:
-            logger.warning("the key set of %s: %s, and those before are withdrawn", self._shown, NO_KEY)
+            logger.warning("the key set of %s: %s, and the previous keys are withdrawn", self._shown, NO_KEY)
         return ""
 
     async def _download(self, client: httpx.AsyncClient) -> bytes:
@@ -194,7 +194,7 @@ class UrlKeys:
             if response.status_code != 200:
                 raise ValueError(f"status {response.status_code}")
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                # We asked for none; unpacking could yield any size.
+                # We asked for no compression; unpacking could yield any size.
                 raise ValueError("the answer is compressed")
             document = bytearray()
             async for chunk in response.aiter_raw():

@@ -1,7 +1,7 @@
 """A signed token taken apart: RFC 7515 section 7.1, compact serialization.
 
-Not left to the JWT library: that one takes 29 us for a token of an ordinary size and 460 us for one of 10 KB, mostly
-in Python loops over characters, before anything is proved; this takes 3 and 44.
+The JWT library would take 29 us for a token of ordinary size and 460 us for one of 10 KB, mostly in Python loops over
+characters, before any signature is checked. This takes 3 and 44 us.
 """
 
 import re
@@ -13,14 +13,14 @@ import msgspec
 from gateway.errors import INVALID_TOKEN, Disconnect
 from gateway.json_text import check_json
 
-# Characters. Tokens travel in headers and URLs, where little more has room.
+# Characters. Headers and URLs, which carry tokens, have room for little more.
 MAX_LENGTH = 16_384
 
 COMPACT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """What of the header counts (RFC 7515 section 4). Keys are never taken from it."""
+    """The fields of the header that are used (RFC 7515 section 4). Keys are never taken from it."""
 
     alg: str
     kid: str = ""
@@ -28,7 +28,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 class SignedToken(NamedTuple):
-    """A token whose signature nobody has checked yet."""
+    """A token whose signature has not been checked yet."""
 
     algorithm: str
     # Empty when the token names no key.
@@ -42,7 +42,7 @@ HEADER = msgspec.json.Decoder(Header)
 
 
 def parse(token: str) -> SignedToken:
-    """Raises Disconnect (invalid token) for what is not a signed token."""
+    """Raises Disconnect (invalid token) if the text is not a signed token."""
     match = COMPACT.fullmatch(token) if len(token) <= MAX_LENGTH else None
     if match is None:
         raise Disconnect(INVALID_TOKEN, f"not a signed token (three base64url parts, {MAX_LENGTH} characters at most)")
@@ -57,7 +57,7 @@ def parse(token: str) -> SignedToken:
     except ValueError as error:
         raise Disconnect(INVALID_TOKEN, f"not a signed token: {error}") from None
     if header.crit is not msgspec.UNSET:
-        # RFC 7515 section 4.1.11: refuse what must be understood and is not.
+        # RFC 7515 section 4.1.11: a critical extension that is not understood has to be refused.
         raise Disconnect(INVALID_TOKEN, "the token's header has crit")
     return SignedToken(header.alg, header.kid, token[: match.end(2)].encode(), payload, signature)
 

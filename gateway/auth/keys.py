@@ -1,4 +1,4 @@
-"""Keys that tokens are verified with. A key knows its algorithms by itself; a token's header cannot choose others.
+"""Keys that tokens are verified with. A key determines its algorithms; the header of a token cannot choose others.
 
 | key         | algorithms          | refused                    |
 |-------------|---------------------|----------------------------|
@@ -25,11 +25,11 @@ from gateway.config.settings import AuthSettings
 from gateway.errors import ConfigError
 
 HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
-# What a key set can hold.
+# The algorithms of keys in a key set.
 PUBLIC_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 MIN_SECRET = 32  # bytes: the hash of HS256, RFC 7518 section 3.2
-RSA_BITS = range(2048, 8192 + 1)  # RFC 7518 section 3.3, and an end to the work per token
+RSA_BITS = range(2048, 8192 + 1)  # RFC 7518 section 3.3, and a bound on the work per token
 
 
 class Key:
@@ -38,7 +38,7 @@ class Key:
     __slots__ = ("_algorithms", "_material")
 
     def __init__(self, algorithms: Iterable[str], material: Any) -> None:
-        """`material` is what the algorithms take, prepared: bytes or a public key."""
+        """`material` is prepared for the algorithms: bytes or a public key."""
         self._algorithms: dict[str, Algorithm] = {name: jwt.get_algorithm_by_name(name) for name in algorithms}
         self._material = material
 
@@ -54,10 +54,10 @@ class KeySet:
     __slots__ = ("_keys",)
 
     def __init__(self, document: bytes) -> None:
-        """Raises ValueError for what is not a key set.
+        """Raises ValueError if the document is not a key set.
 
-        Keys that are not for us are skipped, as section 5 asks: of other types, for encryption, secret ones. A set
-        without a key for us is one all the same: those that were in it before are withdrawn.
+        Keys of other types, for encryption, and secret keys are skipped, as section 5 asks. A set in which no key is
+        left is valid: earlier keys are then withdrawn.
         """
         self._keys: dict[tuple[str, str], tuple[Key, ...]] = {}
         try:
@@ -76,7 +76,7 @@ class KeySet:
         return not self._keys
 
     def find(self, key_id: str, algorithm: str) -> tuple[Key, ...]:
-        """The keys with this id, which is empty for those without one, and algorithm."""
+        """The keys with this id (empty for keys without one) and algorithm."""
         return self._keys.get((key_id, algorithm), ())
 
 
@@ -135,16 +135,16 @@ def algorithm_of(material: object) -> str:
         case Ed25519PublicKey():
             return "EdDSA"
         case _:
-            raise ValueError("the type of the key is another one")
+            raise ValueError("the type of the key is not supported")
 
 
-# What says which key it is (RFC 7518 section 6, RFC 8037 section 2); private members are never looked at.
+# The members that define a public key (RFC 7518 section 6, RFC 8037 section 2). Private members are never read.
 PUBLIC_MEMBERS = ("kty", "n", "e", "crv", "x", "y")
 LOADERS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 
 def _public_jwk(jwk: Mapping[str, Any]) -> tuple[str, str, Key] | None:
-    """(key id, algorithm, key), or None for a key that is not for us."""
+    """(key id, algorithm, key), or None for a key that cannot verify tokens here."""
     key_id = jwk.get("kid", "")
     key_type = jwk.get("kty")
     loader = LOADERS.get(key_type) if isinstance(key_type, str) else None

@@ -25,8 +25,8 @@ class OriginOptions(Protocol):
 class OriginPolicy:
     """Browsers send the origin of the page with every handshake, and let any page open one (RFC 6455 section 10.2).
 
-    An origin that is sent must be allowed. One that is missing passes unless it is required: only browsers can be
-    tricked into connecting with somebody else's cookies, and they send it.
+    An Origin header must match an allowed origin. Without the header a client is accepted, unless it is required: only
+    browsers can be tricked into connecting with somebody else's cookies, and they always send it.
     """
 
     __slots__ = ("_everybody", "_exact", "_required", "_suffixes")
@@ -47,7 +47,8 @@ class OriginPolicy:
             origin = _parse(entry.replace("://*.", "://", 1))
             if origin is None:
                 raise ConfigError(
-                    f"origins.allowed: {entry!r} is no origin: expected https://example.com, https://*.example.com or *"
+                    f"origins.allowed: {entry!r} is not an origin: expected https://example.com, "
+                    "https://*.example.com or *"
                 )
             scheme, host, port = origin
             if "://*." in entry:
@@ -56,14 +57,14 @@ class OriginPolicy:
                 self._exact.add(origin)
 
     def adopt(self, other: "OriginPolicy") -> None:
-        """Be as the other from now on."""
+        """Use the rules of the other from now on."""
         self._required = other._required
         self._everybody = other._everybody
         self._exact = other._exact
         self._suffixes = other._suffixes
 
     def check(self, origin: str | None) -> str | None:
-        """Why the origin is refused, None when it is not. `origin` is the header as it was sent, None without one."""
+        """Why the origin is refused, None if it is allowed. `origin` is the header as it was sent, None without one."""
         if origin is None:
             return "origin required (origins.required)" if self._required else None
         if self._everybody:

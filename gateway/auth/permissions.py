@@ -1,4 +1,4 @@
-"""Who may do what on a channel. Every way in, whatever its protocol, asks here."""
+"""Who may do what on a channel, for every entrance and protocol."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -14,17 +14,17 @@ class Verdict(NamedTuple):
     """Whether something is allowed, and why."""
 
     allowed: bool
-    # A short sentence that names what decided.
+    # A short sentence that names the rule that decided.
     rule: str
-    # The setting (or what else) that would allow it; empty when allowed.
+    # The setting (or token, or subscription) that would allow it; empty when allowed.
     setting: str
 
 
 def may_subscribe(spec: ChannelSpec, user: str, granted: bool) -> Verdict:
     """Whether `user` (empty: anonymous) may subscribe; `granted` when a subscription token or the server says so.
 
-    The first that applies decides: a grant, `$`, `#`, allow_subscribe (the order of the Centrifuge protocol). So a
-    grant opens every channel, and `$` and `#` are never opened by allow_subscribe.
+    The first rule that applies decides: a grant, `$`, `#`, allow_subscribe (the order of the Centrifuge protocol). So a
+    grant opens every channel, and allow_subscribe never opens channels with `$` or `#`.
     """
     if granted:
         return Verdict(True, "a grant lets the client in", "")
@@ -45,7 +45,7 @@ def may_subscribe(spec: ChannelSpec, user: str, granted: bool) -> Verdict:
 def may_publish(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
     """Whether `user` (empty: anonymous) may publish; `subscribed` when its connection is subscribed to the channel.
 
-    `$` asks for a subscription and `#` for being listed, each in addition to allow_publish.
+    With `$` the client also has to be subscribed, and with `#` the user has to be listed.
     """
     if spec.private and not subscribed:
         return Verdict(False, "only subscribers publish into channels that start with $", SUBSCRIPTION)
@@ -57,7 +57,7 @@ def may_publish(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
 def may_read_history(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
     """Whether `user` (empty: anonymous) may read the history, if there is one; `subscribed` as for publishing.
 
-    `$` and `#` ask for a subscription in addition to allow_history.
+    With `$` or `#` the client also has to be subscribed.
     """
     if (spec.private or spec.users is not None) and not subscribed:
         return Verdict(False, "only subscribers read the history of channels with $ or #", SUBSCRIPTION)

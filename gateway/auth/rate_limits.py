@@ -1,14 +1,14 @@
 """How often a client may do something."""
 
-# Seconds. A thousand sums of fractions miss the exact second by less, on a machine that has been up for years too.
+# Seconds. The rounding error of a thousand additions is smaller, even on a machine that has been up for years.
 ROUNDING = 1e-4
 
 
 class TokenBucket:
     """Allows `rate` actions a second on average, and at most one second's worth at once.
 
-    Its state is one number, the time at which the bucket is full again, so that a connection that does nothing holds
-    next to nothing. Times are monotonic seconds; a bucket starts full.
+    Its state is one number, the time at which the bucket is full again, so it takes little memory per connection. Times
+    are monotonic seconds; a bucket starts full.
     """
 
     __slots__ = ("_full_at", "_rate")
@@ -23,7 +23,7 @@ class TokenBucket:
         return TokenBucket(rate) if rate else UNLIMITED
 
     def take(self, now: float, amount: int = 1) -> bool:
-        """Take `amount` if the bucket holds as much; False takes nothing."""
+        """Take `amount` and return True, or take nothing and return False if the bucket does not hold enough."""
         full_at = max(self._full_at, now) + amount / self._rate
         if full_at - now > 1.0 + ROUNDING:
             return False
@@ -31,11 +31,11 @@ class TokenBucket:
         return True
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as a new one."""
+        """Whether it equals a new bucket."""
         return self._full_at <= now
 
     def charge(self, now: float, amount: int) -> float:
-        """Take `amount` in any case. Returns the debt: seconds until the bucket holds nothing less than nothing."""
+        """Take `amount` in any case. Returns the debt: seconds until the bucket is no longer below zero."""
         self._full_at = max(self._full_at, now) + amount / self._rate
         debt = self._full_at - now - 1.0
         return debt if debt > ROUNDING else 0.0
@@ -55,18 +55,18 @@ UNLIMITED = _Unlimited(0)
 
 
 class Share:
-    """What the connections of one user may do together; of an anonymous client, what it may do by itself."""
+    """What the connections of one user may do together, or one anonymous connection alone."""
 
     __slots__ = ("_publishes", "_subscribes", "publishes", "rested_at", "subscribes")
 
     def __init__(self, subscribes: int, publishes: int) -> None:
-        """A second, 0 for any number."""
+        """Both per second, 0 for no limit."""
         self.limit(subscribes, publishes)
-        # Until when large answers are to rest after those that it got: monotonic seconds.
+        # When the next large answer is allowed, after the ones before: monotonic seconds.
         self.rested_at = 0.0
 
     def limit(self, subscribes: int, publishes: int) -> None:
-        """As in the beginning. What was taken is forgotten; not called unless the limits differ."""
+        """New limits; what was taken so far is forgotten. Only call it when the limits differ."""
         self._subscribes = subscribes
         self._publishes = publishes
         self.subscribes = TokenBucket.of(subscribes)
@@ -77,5 +77,5 @@ class Share:
         return (self._subscribes, self._publishes) == (subscribes, publishes)
 
     def is_whole(self, now: float) -> bool:
-        """Whether it is as a new one."""
+        """Whether it equals a new share."""
         return self.subscribes.is_full(now) and self.publishes.is_full(now) and self.rested_at <= now

@@ -1,4 +1,4 @@
-"""Tokens that are refused although they are genuine and have not expired."""
+"""Revocations: tokens that are refused although their signature is valid and they have not expired."""
 
 import time as clock
 from collections.abc import Callable, Iterable
@@ -8,16 +8,17 @@ from gateway.control import Revocation
 
 
 class Merged(NamedTuple):
-    """What two that know revocations have to tell each other."""
+    """The differences between the revocations of this node and those of the registry."""
 
-    # What this node did not know.
+    # Those that this node did not know.
     learned: list[Revocation]
-    # What the registry should have and has not: it may have lost its data.
+    # Those that the registry does not have: it may have lost its data.
     forgotten: list[Revocation]
 
 
 class Revocations:
-    """What this node knows to be revoked. Nothing is ever taken back; what is over is forgotten."""
+    """The revocations that this node knows. None is ever withdrawn; those whose tokens have all expired are
+    forgotten."""
 
     __slots__ = ("_time", "_tokens", "_users")
 
@@ -31,7 +32,7 @@ class Revocations:
         return len(self._users) + len(self._tokens)
 
     def add(self, revocation: Revocation) -> bool:
-        """Know one more, which weakens none of those known. False when nothing is new."""
+        """Add one, without weakening any other. False if it changes nothing."""
         table = self._tokens if revocation.jti else self._users
         if not revocation.jti and not revocation.user:
             return False
@@ -42,7 +43,7 @@ class Revocations:
         return stronger != known
 
     def merge(self, stored: Iterable[Revocation]) -> Merged:
-        """Know what the registry has stored too."""
+        """Add those that the registry has stored."""
         of_registry = set(stored)
         learned = [each for each in of_registry if self.add(each)]
         self._forget()
@@ -50,9 +51,9 @@ class Revocations:
         return Merged(learned, [each for each in known if each not in of_registry])
 
     def is_revoked(self, app: str, user: str, jti: str, issued_at: float) -> bool:
-        """Whether a token is revoked. `issued_at` in Unix seconds, 0 for a token that does not say.
+        """Whether a token is revoked. `issued_at` in Unix seconds, 0 for a token without `iat`.
 
-        A token that does not say is taken for older than any revocation of its user.
+        A token without `iat` counts as older than any revocation of its user.
         """
         if jti and (app, jti) in self._tokens:
             return True

@@ -1,8 +1,8 @@
-"""Tokens of clients: who a connection is (connection token), and what lets it into a channel (subscription token).
+"""Tokens of clients: a connection token says who a client is, a subscription token opens a channel.
 
 Claims are those of the Centrifuge protocol: sub, exp, nbf, iat, jti, aud, iss, info, b64info, expire_at, and channels
 and subs, or channel and client. Types are strict: ids are strings of at most 255 characters, times are seconds since
-1970. What is wrong is refused, never taken for absent.
+1970. A wrong claim is refused, never ignored.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXP
 from gateway.json_text import check_json, compact
 from gateway.messages import DEFAULT_APP
 
-# Up to the year 9999: what lies beyond are milliseconds, by mistake.
+# Up to the year 9999: larger numbers are milliseconds by mistake.
 Time = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 Id = Annotated[str, Meta(max_length=255)]
 
@@ -38,7 +38,7 @@ class _SubClaim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Claims(msgspec.Struct, frozen=True, gc=False):
-    """The payload of a token. An absent claim is UNSET where null must not pass for it."""
+    """The payload of a token. The default is UNSET for claims in which null must not count as absent."""
 
     sub: Id = ""
     exp: Time | UnsetType = UNSET
@@ -82,11 +82,11 @@ class TokenVerifier:
         self._file = FileKeys(settings.jwks_file) if settings.jwks_file is not None else None
         url = settings.jwks_url
         self._url = UrlKeys(url.get_secret_value(), settings.jwks_ttl) if url is not None else None
-        # The end of key sets that others took the place of.
+        # The end of key sets that were replaced.
         self._ending: asyncio.Future[list[object]] | None = None
 
     async def start(self) -> None:
-        """Fetch the key set for the first time, if there is a URL. An endpoint that fails is tried again later."""
+        """Fetch the key set for the first time, if there is a URL. If that fails, it is fetched again later."""
         if self._url is not None:
             await self._url.start()
 
@@ -98,11 +98,11 @@ class TokenVerifier:
             await self._ending
 
     def like(self, settings: AuthSettings) -> "TokenVerifier":
-        """One for the same tokens by other settings. Raises ConfigError."""
+        """A verifier with other settings and the same revocations. Raises ConfigError."""
         return TokenVerifier(settings, self._revocations, self._time, app=self._app)
 
     def adopt(self, other: "TokenVerifier") -> None:
-        """Check as the other, which was not started, from now on. A key set at the same URL is not fetched again."""
+        """Use the settings of the other, which was not started. A key set at the same URL is not fetched again."""
         self._settings = other._settings
         self._keys = other._keys
         self._file = other._file
@@ -114,17 +114,17 @@ class TokenVerifier:
         if self._url is not None:
             self._url.begin()
 
-    # `done` is called once: before the method returns, or later on the event loop when the key set has to be fetched.
-    # Besides what each method names, that can end in RequestError(INTERNAL), which is temporary.
+    # `done` is called once: before the method returns, or later on the event loop if the key set has to be fetched. In
+    # addition to the results that each method names, that can be RequestError(INTERNAL), which is temporary.
 
     def connection(self, token: str, done: TokenDone[Identity]) -> None:
-        """Who connects: Identity, RequestError(TOKEN_EXPIRED), or Disconnect(INVALID_TOKEN) with what is wrong."""
+        """Who connects: Identity, RequestError(TOKEN_EXPIRED), or Disconnect(INVALID_TOKEN) with the reason."""
         self._verify(token, self._identity, done)
 
     def subscription(self, token: str, done: TokenDone[Grant]) -> None:
-        """What it grants: Grant, RequestError(TOKEN_EXPIRED), or RequestError(PERMISSION_DENIED) with what is wrong.
+        """What it grants: Grant, RequestError(TOKEN_EXPIRED), or RequestError(PERMISSION_DENIED) with the reason.
 
-        Whether it is for this channel, user and client is for the caller to compare.
+        The caller has to check whether it is for this channel, user and client.
         """
 
         def refused(outcome: Grant | RequestError | Disconnect) -> None:
@@ -157,7 +157,7 @@ class TokenVerifier:
             else:
                 outcome = self._judge(signed, accept, genuine)
         except Exception:
-            # Nobody else would tell the one who waits.
+            # Otherwise the caller would wait for ever.
             done(RequestError(INTERNAL, "the token could not be checked"))
             raise
         done(outcome)
@@ -227,23 +227,26 @@ class TokenVerifier:
         return self._identity(claims) if claims.channel is UNSET else self._grant(claims)
 
     def _issued_at(self, claims: Claims) -> int:
-        """As of a connection or subscription: what a fast clock has dated ahead was issued by now."""
+        """The time of issue of a connection or subscription, at most now: the clock of the signer may be ahead."""
         return self._comparable(min(claims.iat, self._time()))
 
     def _comparable(self, issued_at: float) -> int:
-        """What revocations compare, Unix seconds, 0 for a token that does not say.
+        """The time that is compared with revocations, Unix seconds, 0 for a token without `iat`.
 
-        Whole ones, since revocations are: with a fraction a token of the same second would look newer. By the leeway
-        earlier, since a clock that is ahead dates old tokens behind the revocation.
+        In whole seconds, as revocations are: with a fraction, a token of the same second would look newer. Earlier by
+        the leeway: if the signer's clock is ahead, its old tokens are dated after the revocation.
         """
         return max(int(issued_at - self._settings.leeway), 0)
 
     def _check(self, claims: Claims) -> int:
-        """Whether the token is for us and its time is now. Returns when what it opens ends (Unix s, 0 for never)."""
+        """Check audience, issuer, times and revocation. Returns when the connection or subscription expires (Unix s).
+
+        0 stands for never.
+        """
         self._check_audience(claims)
         now, leeway = self._time(), self._settings.leeway
         if claims.nbf > now + leeway:
-            raise _invalid("not valid yet (nbf); auth.leeway forgives differences of clocks")
+            raise _invalid("not valid yet (nbf); auth.leeway tolerates differences of clocks")
         ends = claims.exp if claims.expire_at is UNSET else claims.expire_at or UNSET
         if any(time is not UNSET and time + leeway <= now for time in (claims.exp, ends)):
             raise RequestError(TOKEN_EXPIRED)
@@ -263,7 +266,7 @@ class TokenVerifier:
 
 
 def is_subscription_token(token: str) -> bool:
-    """What a token says it is. Proves nothing: for choosing how to verify it, where both kinds may come."""
+    """What a token claims to be, unverified: for choosing how to verify it where both kinds are accepted."""
     try:
         return _claims(jws.parse(token).payload).channel is not UNSET
     except Disconnect:
@@ -280,7 +283,7 @@ def _as_list(audience: str | list[str]) -> list[str]:
 
 def _claims(payload: bytes) -> Claims:
     try:
-        # The decoder leaves JSON members as they are, and they are sent on to others.
+        # The decoder does not check embedded JSON, which is sent on to others.
         check_json(payload)
         return CLAIMS.decode(payload)
     except ValueError as error:
@@ -288,7 +291,7 @@ def _claims(payload: bytes) -> Claims:
 
 
 def _json_text(claim: str, raw: msgspec.Raw, encoded: str) -> bytes:
-    """The JSON text of a claim that comes as it is or in base64; without line breaks, which would split frames.
+    """The JSON text of a claim that is given directly or in base64; without line breaks, which would split frames.
 
     Empty when the claim is absent or null.
     """

@@ -1,10 +1,10 @@
-"""What is between the nodes.
+"""Messages and state between the nodes.
 
     base      the ports: Broker, Presence, Registry, and the Receiver that they call
-    envelope  how a publication travels and is kept
-    refusals  what every engine answers in the same words
+    envelope  the format of a publication on the bus and in a stream
+    refusals  errors that all engines word alike
     memory    the engine of one process
     redis     the engine of any number of nodes
 
-Imports what all parts share (see docs/architecture.md), and no other part. Neither engine imports the other.
+Imports the shared parts (see docs/architecture.md), and no other part. Neither engine imports the other.
 """

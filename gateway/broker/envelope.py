@@ -1,14 +1,14 @@
-"""How a publication travels on the bus and lies in the stream.
+"""The format of a publication on the bus and in the stream.
 
     version (1 byte) | type (1 byte) | position (ASCII `offset:epoch`, empty without history) | `;` | body
 
-Joins and leaves have no position and no `;`. The body is a msgpack array. The position stands before it in plain
-text, so that the script that gives out offsets can put it there without reading the body. Another version means another
-body: a node that cannot read a message counts it and goes on, so that nodes of two versions can run side by side while
-one replaces the other. What stands before the body is the same in all versions.
+Joins and leaves have no position and no `;`. The body is a msgpack array. The position comes before it in plain text,
+so that the script that assigns offsets can add it without reading the body. Another version means another format of the
+body. A node that cannot read a message counts it and continues, so that nodes of two versions can run side by side
+during an update. The part before the body is the same in all versions.
 
-Whoever can write to Redis can write anything. What is decoded here is checked as far as other things depend on it: what
-is spliced into frames is one JSON value or one text, so that nobody forges a message of another channel.
+Anybody with access to Redis can write anything. Decoding therefore checks whatever other code depends on: data that is
+spliced into frames is one JSON value or one text, so that nobody can forge a message of another channel.
 """
 
 import msgspec
@@ -28,7 +28,7 @@ MAX_POSITION = 64
 
 
 class EnvelopeError(GatewayError):
-    """A message on the bus, or something that is kept in Redis, that this version cannot read."""
+    """A message on the bus, or data in Redis, that this version cannot read."""
 
 
 class _Member(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -53,7 +53,7 @@ _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
 def encode(publication: Publication) -> bytes:
-    """The body of a publication; channel and position travel outside of it."""
+    """The body of a publication, which does not contain its channel and position."""
     return _encode(
         _Body(
             publication.kind,
@@ -79,12 +79,12 @@ def encode_member(info: ClientInfo, time: int) -> bytes:
 
 
 def decode_member(body: bytes) -> ClientInfo:
-    """Who is meant. Raises EnvelopeError."""
+    """The member in the body of a join or leave. Raises EnvelopeError."""
     return _member(body).info
 
 
 def decode(channel: Channel, message: bytes) -> Event:
-    """What a message of the bus says. Raises EnvelopeError."""
+    """The event in a message of the bus. Raises EnvelopeError."""
     if message.startswith((JOIN, LEAVE)):
         member = _member(message[len(JOIN) :])
         return Membership(channel, member.info, message.startswith(JOIN), member.time)
@@ -101,7 +101,7 @@ def decode(channel: Channel, message: bytes) -> Event:
 
 
 def decode_position(offset: bytes, epoch: bytes) -> Position:
-    """A position in an answer of Redis, offset 0 for the one before the first publication. Raises EnvelopeError."""
+    """A position in an answer of Redis; offset 0 is before the first publication. Raises EnvelopeError."""
     if offset == b"0" and len(epoch) <= MAX_POSITION and epoch.isascii():
         return Position(0, epoch.decode())
     try:
@@ -154,7 +154,7 @@ def decode_body(channel: Channel, body: bytes, offset: int, epoch: str) -> Publi
 
 
 def lies_in_stream(message: bytes) -> bool:
-    """Whether a message, of whatever version, has a position."""
+    """Whether a message of any version has a position, and is therefore in a stream."""
     return message[1:2] == PUBLICATION and message[2:3].isdigit()
 
 

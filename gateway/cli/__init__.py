@@ -1,4 +1,4 @@
-"""The command line. Every command is a module of its own; what they share stands in `options` and `target`."""
+"""The command line. Every command is a module of its own; `options` and `target` have the shared parts."""
 
 import platform
 from pathlib import Path
@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """Ends every command with an exit code and at most a few plain lines, never with a traceback of ours."""
+    """Ends every command with an exit code and at most a few plain lines, never with a traceback of our own errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

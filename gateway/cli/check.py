@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @with_settings("listen", "internal_listen", "workers", "redis.url", "demo", "no_auth", "allow_open_network")
 def check(sources: Sources, file: Path | None) -> None:
-    """Check the settings of FILE (or --config), of the environment and of flags, as `gateway serve` would get them.
+    """Check the settings that `gateway serve` would get from FILE (or --config), from variables and from flags.
 
-    Prints the effective settings as TOML, with secrets masked and the origin of each value, and warns about what is
-    set by halves. Exit code 1 if a node would not start.
+    Prints the effective settings as TOML, with secrets masked and the origin of each value, and warns about
+    combinations that do not work together. Exit code 1 if a node would not start.
     """
     from gateway.config import checks
     from gateway.config.description import describe
@@ -42,7 +42,7 @@ def check(sources: Sources, file: Path | None) -> None:
 
 
 def _unusable(settings: "ServerSettings") -> list[str]:
-    """What the parts of a node refuse when they are made: keys, and names of namespaces that do not exist."""
+    """Errors that only the parts of a node find: keys that cannot be used, a personal namespace that does not exist."""
     from gateway.auth.revocations import Revocations
     from gateway.auth.tokens import TokenVerifier
     from gateway.channels import Channels

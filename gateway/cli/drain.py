@@ -11,8 +11,8 @@ from gateway.cli.http_api import Api, with_api
 def drain(api: Api, node: str) -> None:
     """Send the clients of the node NODE (its name or uid, see `gateway nodes`) to the others.
 
-    The node is not ready from now on, and closes its connections within drain.window seconds, with a code after which
-    clients come back, elsewhere. It stays up until it is stopped.
+    The node turns unready and closes its connections within drain.window seconds, with a code after which clients
+    reconnect to another node. It keeps running, without clients, until it is stopped.
     """
     result = api.call("drain", {"node": node})
     click.echo(f"node {node} drains: {result.get('num_clients', 0)} connections")

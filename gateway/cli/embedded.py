@@ -54,7 +54,7 @@ def command(directory: Path) -> list[str]:
         *("--unixsocket", str(_socket(directory)), "--unixsocketperm", "700"),
         *("--dir", str(directory), "--logfile", str(_log(directory))),
         *("--save", "", "--appendonly", "no"),
-        # As in docker-compose.yml: a node that does not read is cut off, it subscribes again and tells its clients.
+        # As in docker-compose.yml: a node that does not read is cut off; it subscribes again and tells its clients.
         *("--client-output-buffer-limit", "pubsub 64mb 16mb 60"),
     ]
 

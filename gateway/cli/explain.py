@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Client(NamedTuple):
-    """The client in question: who it is, by what, and whether it may connect."""
+    """The client in question: who it is, how that is known, and whether it may connect."""
 
     user: str
     source: str
     connect: "Verdict"
-    # Why it is let into the channel by a token, and what is wrong with a token that should do so.
+    # Why a token opens the channel to it, and what is wrong with a token that does not.
     granted: str = ""
     problem: str = ""
 
@@ -35,7 +35,7 @@ class Client(NamedTuple):
 def explain(sources: Sources, channel: str, user: str | None, token: str | None) -> None:
     """Why did my client not get it? Tell what a client may do on a channel, and by which rule.
 
-    Prints what the name of the channel means, the options of its namespace, and for each operation whether it is
+    Prints the meaning of the channel's name and the options of its namespace. For each operation it tells whether it is
     allowed, by which rule, and which setting would allow it.
     """
     from gateway.channels import Channels
@@ -63,7 +63,7 @@ def _print_channel(spec: "ChannelSpec") -> None:
     users = "no" if spec.users is None else f"to {', '.join(sorted(spec.users)) or 'nobody'}"
     click.echo(f"user-limited  {users}\n")
     click.echo(f"[{section}]")
-    # What the defaults of these two come to depends on other options.
+    # The defaults of these two depend on other options.
     effective = {
         "history_size": spec.history.size if spec.history is not None else 0,
         "presence": bool(spec.options.presence),
@@ -174,7 +174,7 @@ def _connecting(identity: "Identity", channel: str, user: str | None) -> Client:
 
 
 def _subscribing(settings: "ServerSettings", grant: "Grant", channel: str, user: str | None) -> Client:
-    """With a subscription token, which says nothing of connecting."""
+    """With a subscription token, which does not say whether the client may connect."""
     who = grant.user if user is None else user
     client = Client(who, "by the subscription token" if user is None else "as given", _may_connect(settings, who))
     if grant.channel != channel:

@@ -1,4 +1,4 @@
-"""A client of the native protocol that writes down what it receives (Centrifuge client protocol, JSON)."""
+"""A client of the native protocol that writes down the publications it receives (Centrifuge client protocol, JSON)."""
 
 import json
 import ssl
@@ -17,7 +17,7 @@ from gateway.log import escape
 
 # Seconds.
 OPEN_TIMEOUT = 10.0
-# The gateway pings every `ping` seconds; so long after that the connection is taken for dead, as SDKs do.
+# The gateway pings every `ping` seconds. So many seconds later the connection counts as dead, as in SDKs.
 PING_GRACE = 10.0
 # Id of the connect command; those of subscribe commands follow.
 CONNECT = 1
@@ -73,9 +73,9 @@ class Follower:
         write: Callable[[str], None],
         count: int | None = None,
     ) -> None:
-        """`token` is to connect with, `grant` gives one for a channel; an empty text is no token.
+        """`token` is the connection token, `grant` makes a subscription token for a channel; empty texts are no tokens.
 
-        `write` gets a line for each publication; after `count` of them it is over.
+        `write` gets a line for each publication; `follow` ends after `count` of them.
         """
         self._channels = list(dict.fromkeys(channels))
         self._token = token
@@ -97,7 +97,7 @@ class Follower:
                     while self._left is None or self._left > 0:
                         self._handle(connection, connection.recv(timeout=self._patience))
                 finally:
-                    # Left by an exception, such as Ctrl-C, the block would report an internal error (1011).
+                    # After an exception, such as Ctrl-C, the block would close with an internal error (1011).
                     connection.close()
         except ConnectionClosed as error:
             reason = f"{error.rcvd.code} {error.rcvd.reason}" if error.rcvd else "without a word"
@@ -133,7 +133,7 @@ class Follower:
             try:
                 reply = msgspec.json.decode(line, type=_Reply)
             except (msgspec.DecodeError, RecursionError) as error:
-                raise GatewayError("what came is not the native protocol: is this a gateway?") from error
+                raise GatewayError("the answer is not in the native protocol: is this a gateway?") from error
             if reply.push is not None:
                 self._handle_push(connection, reply.push)
             elif reply.id:
@@ -157,7 +157,7 @@ class Follower:
 
     def _handle_subscribed(self, channel: str, result: _Subscribed) -> None:
         if result.was_recovering and not result.recovered:
-            click.echo(f"publications of {channel} are missing here: the history does not hold them", err=True)
+            click.echo(f"publications of {channel} are missing here: they are no longer in the history", err=True)
         if result.recoverable:
             self._positions[channel] = (result.epoch, result.offset)
         for publication in result.publications:
@@ -188,7 +188,7 @@ class Follower:
 def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
     """Raises GatewayError, OSError, InvalidHandshake."""
     url = target.websocket("/connection/websocket")
-    # The gateway's own pings tell that the connection lives; one frame may join many publications.
+    # The gateway's own pings show that the connection is alive; one frame may hold many publications.
     options: dict[str, Any] = {
         "open_timeout": OPEN_TIMEOUT,
         "close_timeout": 1.0,
@@ -208,6 +208,6 @@ def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
 
 
 def _printable(publication: dict[str, Any]) -> str:
-    """JSON in one line without terminal control: what is not printable becomes an escape of JSON."""
+    """JSON in one line; characters that are not printable (terminal control) become JSON escapes."""
     text = json.dumps(publication, ensure_ascii=False)
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -36,8 +36,8 @@ def with_api(command: Callable[..., R]) -> Callable[..., R]:
     keyed = click.option(
         "--api-key",
         metavar="KEY",
-        help="Key of the HTTP API. [default: the first of api.keys in the settings; there other users of this machine "
-        "do not see it]",
+        help="Key of the HTTP API. Other users of this machine can see command lines. [default: the first of api.keys "
+        "in the settings]",
     )(wrapped)
     return with_settings()(url_option(keyed))
 
@@ -66,7 +66,7 @@ class Api:
             ) from error
         except httpx.TimeoutException as error:
             raise GatewayError(
-                f"{self.target.name} did not answer within {TIMEOUT:g} s; whether it did what was asked is not known"
+                f"{self.target.name} did not answer within {TIMEOUT:g} s; the request may have been carried out or not"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise GatewayError(f"{self.target.name}: {escape(str(error))}") from error
@@ -95,12 +95,12 @@ class Api:
         except (ValueError, RecursionError):
             body = None
         if response.status_code == 401:
-            wanted = "refused the API key" if self.key else "wants an API key"
+            wanted = "refused the API key" if self.key else "requires an API key"
             raise GatewayError(f"{self.target.name} {wanted}: give --api-key, or set api.keys in the settings")
         if isinstance(body, dict) and isinstance(error := body.get("error"), dict):
             raise GatewayError(f"refused: {error.get('code')} {escape(str(error.get('message')))}")
         if response.is_success and isinstance(body, dict) and isinstance(result := body.get("result"), dict):
             return result
         raise GatewayError(
-            f"{self.target.name} answered {response.status_code} to /api: it is no gateway, or api.public is off there"
+            f"{self.target.name} answered {response.status_code} to /api: it is not a gateway, or api.public is off"
         )

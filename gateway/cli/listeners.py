@@ -16,9 +16,9 @@ from gateway.listeners import BACKLOG, AddressInUse, Bound
 class SharedListener:
     """TCP addresses for the nodes of a machine.
 
-    On Linux every node gets sockets of its own, between which the kernel spreads the connections (SO_REUSEPORT).
-    The port of a dead node's socket goes to the others. Elsewhere all nodes accept from one socket, since there
-    SO_REUSEPORT gives every connection to the last node.
+    On Linux every node gets sockets of its own, and the kernel spreads the connections over them (SO_REUSEPORT). When a
+    node dies, the others get its share. On other systems SO_REUSEPORT gives every connection to the last node, so there
+    all nodes accept from one socket.
     """
 
     def __init__(self, addresses: Sequence[str], *, reuse_port: bool = sys.platform == "linux") -> None:
@@ -79,7 +79,7 @@ def _listen(addresses: Sequence[str]) -> list[socket.socket]:
 
 
 class Place(NamedTuple):
-    """Where one node of a cluster listens: the shared port, its own, and its internal one on loopback."""
+    """Where one node of a cluster listens: on the shared port, on its own, and on its internal one on loopback."""
 
     port: int
     internal_port: int
@@ -90,7 +90,7 @@ class Place(NamedTuple):
 class Block:
     """The ports of a cluster, all listened on from here.
 
-    One is for all nodes, the next ones are for a node each; internal listeners have any that are free.
+    The first port is for all nodes, each of the next ones for one node. Internal listeners get any free ports.
     """
 
     def __init__(self, host: str, port: int, nodes: int) -> None:
@@ -119,11 +119,11 @@ def _entered(stack: ExitStack, sockets: list[socket.socket]) -> list[socket.sock
 
 
 def free_block(host: str, nodes: int, ports: Iterable[int]) -> Block:
-    """The first block that is free, of those that start at the given ports. Raises AddressInUse, ConfigError."""
+    """The first free block among those that start at the given ports. Raises AddressInUse, ConfigError."""
     for port in ports:
         with suppress(AddressInUse):
             return Block(host, port, nodes)
-    raise AddressInUse(f"{host} has no {nodes + 1} free ports in a row where they were looked for")
+    raise AddressInUse(f"found no {nodes + 1} free ports in a row on {host}")
 
 
 def _port(listener: socket.socket) -> int:

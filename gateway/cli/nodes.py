@@ -17,10 +17,10 @@ _HEADER = ("NAME", "VERSION", "UPTIME", "CLIENTS", "USERS", "SUBS", "CHANNELS", 
 @click.option("--json", "as_json", is_flag=True, help="Print the answer of the API as it is.")
 @with_api
 def nodes(api: Api, as_json: bool) -> None:
-    """List the nodes of a running cluster, with what each of them carries.
+    """List the nodes of a running cluster with their connections, subscriptions and resources.
 
-    SETTINGS is a digest of those that all nodes have to agree in. Nodes that are not as most of them are say where they
-    differ; for the settings a `gateway reload` or a restart helps.
+    SETTINGS is a digest of the settings that have to be the same on all nodes. For a node that differs from the
+    majority, the last column says in which sections; `gateway reload` or a restart of that node helps.
     """
     result = api.call("info", {})
     listed = result.get("nodes")

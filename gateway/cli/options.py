@@ -17,34 +17,34 @@ Command = Callable[..., R]
 
 
 def _joined(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """What was given several times, as lists are written in variables; None when it was not given."""
+    """An option that was given several times, written as a list in a variable; None when it was not given."""
     return ",".join(values) if values else None
 
 
-# Flags for settings, by dotted name. Their values are checked with the other settings, so that a bad one is named
-# in the same words; there are none for secrets, which other users of the machine would see in the list of processes.
+# Flags for settings, by dotted name. Their values are checked with the other settings, so that errors are worded alike.
+# There are no flags for secrets, which other users of the machine would see in the list of processes.
 _FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
     "listen": click.option(
         "--listen",
         metavar="ADDRESS",
         multiple=True,
         callback=_joined,
-        help="Public listener: HOST:PORT, *:PORT or unix:PATH; several times for several. [default: 127.0.0.1:8000]",
+        help="Public listener: HOST:PORT, *:PORT or unix:PATH; may be repeated. [default: 127.0.0.1:8000]",
     ),
     "internal_listen": click.option(
         "--internal-listen",
         metavar="ADDRESS",
         multiple=True,
         callback=_joined,
-        help="Internal listener for metrics, health and the API, as --listen; '' switches it off. "
+        help="Internal listener for metrics, health and the API, as for --listen; '' for none. "
         "[default: 127.0.0.1:9000]",
     ),
     "workers": click.option("--workers", metavar="N", help="Nodes (processes) that share the listener. [default: 1]"),
     "redis.url": click.option(
         "--redis-url",
         metavar="URL",
-        help="redis://, rediss:// or unix:// URL of Redis or Valkey. With a password in it, better set "
-        "GATEWAY_REDIS__URL: others see command lines.",
+        help="redis://, rediss:// or unix:// URL of Redis or Valkey. If it has a password, set GATEWAY_REDIS__URL "
+        "instead: other users can see command lines.",
     ),
     "demo": click.option(
         "--demo", is_flag=True, default=None, help="Serve the demo chat at / and open the namespace demo."
@@ -59,7 +59,7 @@ _FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
         "--allow-open-network",
         is_flag=True,
         default=None,
-        help="Let --no-auth and --demo listen on other addresses than loopback, open to that whole network.",
+        help="Allow --no-auth and --demo on addresses other than loopback, open to that whole network.",
     ),
     "log.level": click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [default: info]"),
     "log.format": click.option(
@@ -80,13 +80,13 @@ class Sources(NamedTuple):
         return self.read().settings
 
     def found(self) -> "Sources":
-        """With the file that is read now by its name: were it to vanish, reading again must not mean no file."""
+        """With the name of the file that is read now: if it vanishes, a reload must fail and not read no file."""
         from gateway.config.sources import settings_file
 
         return self._replace(config_file=settings_file(self.config_file, os.environ))
 
     def given(self, overrides: Mapping[str, Any]) -> "Sources":
-        """With these, by dotted name, which beat every source."""
+        """With these values, by dotted name, which override every source."""
         return self._replace(flags={**self.flags, **overrides})
 
     def read(self) -> "Loaded":

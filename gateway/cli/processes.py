@@ -33,8 +33,8 @@ class Interrupted(Exception):
 class Child:
     """A process of the family.
 
-    Its standard output is a pipe to the parent: whatever it writes there says that it is `ready`, and the end of the
-    pipe is its own end.
+    Its standard output is a pipe to the parent: anything it writes there means that it is `ready`, and the end of the
+    pipe means that it has ended.
     """
 
     __slots__ = ("_process", "code", "name", "ready")
@@ -79,7 +79,7 @@ class Child:
         self._process.stdout.close()
 
     def ending(self) -> str:
-        """In words how it ended."""
+        """How it ended, in words."""
         assert self.code is not None
         if self.code >= 0:
             return f"ended with exit code {self.code}"
@@ -91,10 +91,10 @@ class Child:
 class Family:
     """This process and its children, who die with it.
 
-    They share a process group. Its leader is a shell that reads from a pipe of which this process alone holds the
-    other end: when this process ends, however it ends, the shell kills the group, stopped processes too. (Linux's
-    PR_SET_PDEATHSIG does not exist on macOS and needs a wrapper for programs that are not ours.) As a group of their
-    own the children do not get the terminal's Ctrl-C, so that this process decides how they end.
+    They share a process group. Its leader is a shell that reads from a pipe whose other end only this process holds.
+    However this process ends, the shell then kills the group, including stopped processes. (PR_SET_PDEATHSIG of Linux
+    does not exist on macOS and needs a wrapper for programs that are not ours.) As a group of their own, the children
+    do not get Ctrl-C from the terminal, so this process decides how they end.
 
     As a context it also takes over the signals of ENDING: `wait` raises them as Interrupted. Main thread only.
     """
@@ -102,7 +102,7 @@ class Family:
     def __init__(self, make_directory: Callable[[], Path] | None = None) -> None:
         """The `directory` that is made is removed when the family ends, however it ends."""
         self.directory: Path | None = None
-        # What SIGHUP asks for while there is a terminal, or there never was one. None: it ends the family all the same.
+        # Called on SIGHUP, unless the terminal was closed. None: SIGHUP ends the family.
         self.on_hangup: Callable[[], None] | None = None
         self._terminal = Terminal()
         self._make_directory = make_directory
@@ -176,7 +176,7 @@ class Family:
         child = Child(name, process)
         self._children.append(child)
         assert process.stdin is not None
-        # One that died at once is found by `wait`.
+        # `wait` finds a child that died at once.
         with suppress(BrokenPipeError), process.stdin:
             process.stdin.write(orders)
         return child
@@ -225,4 +225,4 @@ class Family:
 
 
 def _leave_to_wakeup(number: int, frame: FrameType | None) -> None:
-    """The byte that Python writes to the wake-up descriptor says it all."""
+    """The byte that Python writes to the wake-up descriptor is enough."""

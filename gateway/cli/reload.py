@@ -9,18 +9,18 @@ from gateway.errors import GatewayError
 from gateway.log import escape
 
 
-@click.command(short_help="Let running nodes read their settings again.")
+@click.command(short_help="Make running nodes read their settings again.")
 @click.argument("node", metavar="[NODE]", required=False, default="")
 @with_api
 def reload(api: Api, node: str) -> None:
-    """Let the node NODE (its name or uid, see `gateway nodes`), or all nodes, read their settings again.
+    """Make the node NODE (its name or uid, see `gateway nodes`), or all nodes, read their settings again.
 
-    Each reads the file that it was started with; variables and flags stay as they are. Namespaces, keys, origins and
-    limits change without closing a connection. Other settings need a restart, and are named. Settings that are wrong
-    change nothing, and exit code 1 says that there was such a node. SIGHUP does the same to one process.
+    A node reads the file that it was started with; variables and flags keep their values. Namespaces, keys, origins
+    and limits change without closing a connection. The answer names changed settings that need a restart. If the
+    settings of a node are wrong, nothing changes there, and the exit code is 1. SIGHUP does the same for one process.
 
-    The API is called with the first key of api.keys in the settings here: when that is not known to the nodes yet,
-    give one with --api-key that is.
+    The API is called with the first key of api.keys in the settings here. If the nodes do not know that key yet, give
+    one that they know with --api-key.
     """
     nodes = api.call("reload", {"node": node} if node else {}).get("nodes")
     if not isinstance(nodes, list) or not nodes or not all(isinstance(each, dict) for each in nodes):

@@ -6,17 +6,17 @@ from gateway.cli.http_api import Api, with_api
 
 
 @click.command(short_help="Revoke tokens of a user, or one token.")
-@click.option("--user", metavar="ID", help="Revoke all tokens this user has by now.")
+@click.option("--user", metavar="ID", help="Revoke all tokens that this user has so far.")
 @click.option("--jti", metavar="ID", help="Revoke the token with this jti claim.")
 @click.option(
     "--expire-at", metavar="UNIX_SECONDS", type=int, default=0, help="When the last of these tokens has expired."
 )
 @with_api
 def revoke(api: Api, user: str | None, jti: str | None, expire_at: int) -> None:
-    """Revoke tokens: connections that live on them close, and every node refuses them.
+    """Revoke tokens: connections that use them are closed, and every node refuses them.
 
-    Tokens that a user gets later are accepted again. A revocation is kept for ever, unless --expire-at says when it
-    is not needed any more.
+    Tokens that a user gets later are accepted again. A revocation is kept for ever, unless --expire-at says when the
+    tokens have expired by themselves.
     """
     if bool(user) == bool(jti):
         raise click.UsageError("give one of --user and --jti")

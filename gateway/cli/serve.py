@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from gateway.config.reloading import Reloads
     from gateway.config.settings import ServerSettings
 
-# Seconds before a worker that died is started again; doubled each time it dies soon after, up to the most.
+# Seconds before a worker that died is started again: doubled each time it dies soon after, up to the maximum.
 RESTART_FIRST, RESTART_MOST = 0.5, 30.0
 # Seconds after which a worker counts as healthy.
 HEALTHY = 60.0
-# Seconds a worker may take to end, beyond those of its drain.
+# Seconds that a worker may take to end, after its drain.
 STOP_GRACE = 10.0
 
 _logger = logging.getLogger("gateway.serve")
@@ -45,9 +45,9 @@ _logger = logging.getLogger("gateway.serve")
 def serve(context: click.Context, sources: Sources) -> None:
     """Run a node for production, or with --workers N that many nodes on one port.
 
-    One node without a Redis URL stands alone; several need a Redis or Valkey between them. With workers, this process
-    serves nobody itself: it starts them, starts those again that die, and passes on the request to end. Each worker
-    has an internal listener of its own, on the port of --internal-listen and the ones after it.
+    A single node works without Redis; several need a Redis or Valkey between them. With workers, this process serves no
+    clients itself: it starts the workers, restarts those that die, and passes signals on. Each worker has an internal
+    listener of its own, on the port of --internal-listen and the ones after it.
 
     SIGTERM or Ctrl-C drains: the node turns unready, then closes its connections over the seconds of drain.window,
     and ends. A second signal ends it at once. SIGHUP reads the settings again, see `gateway reload`.
@@ -72,10 +72,10 @@ def serve(context: click.Context, sources: Sources) -> None:
 
 @dataclass(slots=True)
 class _Worker:
-    """A place for a process."""
+    """A worker, whose process may be replaced."""
 
     name: str
-    # Of what it is started with.
+    # The settings it is started with.
     reloads: "Reloads"
     delay: float = RESTART_FIRST
     child: Child | None = None
@@ -118,7 +118,7 @@ def _of_worker(settings: "ServerSettings", index: int) -> "ServerSettings":
 
 
 def _internal_address(first: str, index: int, workers: int) -> str:
-    """The one of a worker, on the port that many after the first; port 0 is any for each."""
+    """The address of a worker: the first one's port plus its index; port 0 stays 0."""
     from gateway.config.addresses import joined, parse
     from gateway.config.hosts import HIGHEST_PORT
 
@@ -151,7 +151,7 @@ class _Supervisor:
         self._source = source
 
     def start(self) -> None:
-        """Start all; what a worker dies of before it ever served would kill it again, so that one ends the start."""
+        """Start all. A worker that dies before it served would do so again, so that ends the start."""
         for worker in self._workers:
             self._start(worker)
         while not all(worker.child is not None and worker.child.ready for worker in self._workers):
@@ -161,7 +161,7 @@ class _Supervisor:
         _logger.info("%d workers serve", len(self._workers))
 
     def keep(self) -> NoReturn:
-        """Start again those that die, until Interrupted."""
+        """Restart workers that die, until Interrupted."""
         while True:
             dead = [worker for worker in self._workers if worker.child is None]
             pause = min((worker.due for worker in dead), default=None)
@@ -174,7 +174,7 @@ class _Supervisor:
                     self._restart(worker)
 
     def reload(self) -> None:
-        """Let all read their settings again; one that is starting does so as soon as it can."""
+        """Make all read their settings again; a worker that is starting does so as soon as it can."""
         _logger.info("the workers read their settings again")
         for worker in self._workers:
             if worker.child is not None:
@@ -206,10 +206,10 @@ class _Supervisor:
 
     def _restart(self, worker: _Worker) -> None:
         try:
-            # As the others would if they were asked to: it must not come back with keys that they have dropped.
+            # As in a reload: it must not come back with keys that the others have dropped.
             worker.reloads.take(worker.reloads.merged(self._source.sources.load()))
         except ConfigError as error:
-            _logger.error("the settings cannot be used, %s starts with those before: %s", worker.name, error)
+            _logger.error("the settings cannot be used, %s starts with the previous ones: %s", worker.name, error)
         try:
             self._start(worker)
         except GatewayError as error:

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 # Opens a channel; an empty text opens nothing.
 Grant = Callable[[str], str]
 
-# Seconds for which the command's own tokens are accepted. What they open stays open.
+# Seconds for which the command's own tokens are accepted. Connections and subscriptions outlive them.
 TOKEN_LIFE = 60
 
 
-@click.command(short_help="Print what is published to channels as it comes.")
+@click.command(short_help="Print publications of channels as they come.")
 @click.argument("channels", nargs=-1, required=True, metavar="CHANNEL...")
 @url_option
-@click.option("--token", metavar="TOKEN", help="The connection token of a client, to see what that client gets.")
+@click.option("--token", metavar="TOKEN", help="Connect with this connection token, to see what its client gets.")
 @click.option("--user", metavar="ID", help="Connect as this user, with tokens made from auth.hmac_secret.")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many publications.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N publications.")
 @with_settings()
 def subscribe(
     sources: Sources, channels: Sequence[str], url: str | None, token: str | None, user: str | None, count: int | None
 ) -> None:
-    """Print what is published to channels as it comes, one JSON object per line, until Ctrl-C.
+    """Print publications of channels as they come, one JSON object per line, until Ctrl-C.
 
-    Without --token the command makes itself tokens for all the channels if the settings hold auth.hmac_secret, and
-    else connects as an anonymous client.
+    Without --token, the command makes its own tokens for all the channels if the settings have auth.hmac_secret, and
+    otherwise connects as an anonymous client.
 
     \b
     gateway subscribe news '$chat:room'
@@ -53,7 +53,7 @@ def subscribe(
 
 
 def _own_tokens(auth: "AuthSettings", user: str | None) -> tuple[str, Grant]:
-    """The token to connect with, and what makes one for a channel."""
+    """The token to connect with, and a function that makes one for a channel."""
     from gateway.tokens import connection_token, subscription_token
 
     if auth.hmac_secret is None:

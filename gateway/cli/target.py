@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-# Without the URL, in which a login may stand.
+# Without the URL, which may contain a login.
 BAD_PROXY = "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: expected its URL"
 
 url_option = click.option(
@@ -30,7 +30,7 @@ class Target(NamedTuple):
     """A running gateway. `socket` is the path of a Unix socket; `host` then only fills the Host header."""
 
     secure: bool
-    # with port and without brackets removed, as it stands in a URL
+    # With its port, and with the brackets of IPv6, as in a URL.
     host: str
     prefix: str = ""
     socket: str = ""
@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether a proxy for the outside world has no business in between."""
+        """Whether it is on this machine, so that proxies are not used."""
         return bool(self.socket) or urlsplit(self.http("")).hostname in _LOOPBACK
 
 
@@ -61,7 +61,7 @@ def target_of(url: str) -> Target:
         if parts.scheme not in ("http", "https", "ws", "wss") or parts.login is not None or parts.query is not None:
             raise ValueError("it has another scheme, a login or a query")
     except ValueError as error:
-        # Without the URL itself, in which a secret may stand.
+        # Without the URL itself, which may contain a secret.
         raise ConfigError(
             f"--url or GATEWAY_URL: {error}; expected http://HOST:PORT, https://HOST:PORT or unix:PATH"
         ) from None
@@ -79,7 +79,7 @@ def target_of_api(settings: "ServerSettings") -> Target:
     if settings.api.public:
         return target_of_clients(settings)
     if not settings.internal_listen:
-        raise ConfigError("api.public is off and internal_listen is empty: the API is nowhere; --url names a gateway")
+        raise ConfigError("api.public is off and internal_listen is empty: there is no API; name a gateway with --url")
     return _listener("internal_listen", settings.internal_listen[0], secure=False)
 
 

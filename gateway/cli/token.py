@@ -21,7 +21,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
         return None
     match = _DURATION.fullmatch(value)
     if match is None or int(match[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no duration: expected seconds, 90s, 15m, 24h, 7d or never")
+        raise click.BadParameter(f"{value!r} is not a duration: expected seconds, 90s, 15m, 24h, 7d or never")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -49,8 +49,8 @@ def token(
 ) -> None:
     """Print a token for a client, signed with the secret of the gateway (HS256).
 
-    Without --channel it is a connection token, which tells who the client is. Backends make tokens with
-    gateway.tokens, or with any JWT library.
+    Without --channel it is a connection token, which says who the client is. Backends make tokens with gateway.tokens,
+    or with any JWT library.
 
     \b
     gateway token --user 42
@@ -79,7 +79,7 @@ def _configured(auth: "AuthSettings") -> str:
     if auth.hmac_secret is None:
         raise ConfigError(
             "no secret to sign with: set auth.hmac_secret (GATEWAY_AUTH__HMAC_SECRET), or give --secret. "
-            "With a public key or a key set only its owner can sign."
+            "With a public key or a key set, only the owner of the private key can sign."
         )
     return auth.hmac_secret.get_secret_value()
 

@@ -15,10 +15,10 @@ from gateway.errors import ConfigError
 @click.option("--token", metavar="TOKEN", help="Append this token as ?token=, for clients that cannot set headers.")
 @with_settings("listen")
 def url(sources: Sources, channel: str, url: str | None, token: str | None) -> None:
-    """Print the URL at which CHANNEL is reached over the plain protocol, correctly quoted.
+    """Print the URL of CHANNEL for the plain protocol, correctly quoted.
 
-    A # in a URL starts a fragment, which never reaches a server, and a shell replaces $NAME: quote such a channel here
-    with single quotes.
+    In a URL, # would start a fragment, which never reaches the server. In a shell, $NAME would be replaced: put such a
+    channel in single quotes.
 
     \b
     wscat --connect "$(gateway url '$chat:room#17')"
@@ -26,10 +26,10 @@ def url(sources: Sources, channel: str, url: str | None, token: str | None) -> N
     from gateway.channels import NAME
 
     if not NAME.fullmatch(channel):
-        raise ConfigError(f"{channel!r} is no channel: expected 1 to 255 characters of printable ASCII without spaces")
+        raise ConfigError(f"{channel!r} is not a channel: expected 1 to 255 characters of printable ASCII, no spaces")
     target = target_of(url) if url is not None else target_of_clients(sources.load())
     if target.socket:
-        raise ConfigError(f"{target.name} is a Unix socket, which WebSocket URLs cannot name; --url names another one")
+        raise ConfigError(f"{target.name} is a Unix socket, which WebSocket URLs cannot name: give --url")
     query = f"?token={quote(token, safe='')}" if token is not None else ""
     # RFC 3986 section 3.3: ":" and "," are allowed in a segment of a path.
     click.echo(target.websocket(f"/ws/{quote(channel, safe=':,')}") + query)

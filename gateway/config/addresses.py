@@ -8,7 +8,7 @@ from gateway.config.hosts import HIGHEST_PORT
 
 ALL = "*"
 ALL_IPV4, ALL_IPV6 = "0.0.0.0", "::"  # noqa: S104  # told apart; who listens there was told to
-# Where this machine itself reaches them.
+# The address at which this machine reaches a listener on all addresses.
 _REACHED = {ALL: "127.0.0.1", ALL_IPV4: "127.0.0.1", ALL_IPV6: "::1"}
 _EXPECTED = "expected HOST:PORT, for example 127.0.0.1:8000, [::1]:8000 or *:8000, or unix:PATH"
 
@@ -22,7 +22,7 @@ class Endpoint(NamedTuple):
 
 
 def parse(address: str) -> Endpoint:
-    """Take a valid address apart (the settings hold no other)."""
+    """Take a valid address apart (addresses in the settings are valid)."""
     if address.startswith("unix:"):
         return Endpoint(path=address.removeprefix("unix:"))
     host, _, port = address.rpartition(":")
@@ -49,9 +49,9 @@ def checked(address: str) -> str:
 
 
 def overlap(one: Endpoint, other: Endpoint) -> bool:
-    """Whether no two sockets can listen on both. 0.0.0.0 and [::] go together: then each is for its own family."""
+    """Whether two sockets cannot listen on both. 0.0.0.0 and [::] can: each is then for its own address family."""
     if one == other:
-        # Every port 0 is another one.
+        # Port 0 is a different port each time.
         return bool(one.path or one.port)
     if one.path or other.path or not one.port or one.port != other.port:
         return False
@@ -69,12 +69,12 @@ def joined(host: str, port: int) -> str:
 
 
 def reached(host: str) -> str:
-    """The host at which this machine reaches those who listen on `host`."""
+    """The host at which this machine reaches a listener on `host`."""
     return _REACHED.get(host, host)
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine reaches the address. Of host names this is known of localhost alone."""
+    """Whether only this machine reaches the address. Among host names, only localhost is known to be local."""
     endpoint = parse(address)
     if endpoint.path or endpoint.host == "localhost":
         return True

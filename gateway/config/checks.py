@@ -1,4 +1,4 @@
-"""Settings that are right one by one and wrong together."""
+"""Settings that are valid individually but not in combination."""
 
 import re
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
 SECRET_BYTES = 32
-# Of 64 random hexadecimal digits fewer than 8 are different less than once in 10^18.
+# The chance that 64 random hexadecimal digits have fewer than 8 different ones is below 10^-18.
 LEAST_CHARACTERS = 8
-# Variables that nobody has replaced, and what templates tell to change.
+# Template variables that were not replaced, and texts that ask to be changed.
 _PLACEHOLDER = re.compile(r"^\$?\{.*\}$|change[ _-]?(me|this|it)|replace[ _-]?(me|this|with)", re.IGNORECASE)
-# Kubernetes kills after 30 s, of which a stop takes some itself.
+# Kubernetes kills a pod after 30 s; stopping takes some seconds besides the drain.
 KILL_SECONDS = 25
-# The least idle timeout that load balancers commonly ship with (nginx, AWS ALB, HAProxy examples).
+# The shortest common default of load balancers' idle timeouts (nginx, AWS ALB, HAProxy examples).
 IDLE_SECONDS = 60
 # SDKs of the native protocol give up waiting for a reply after 5 s.
 REPLY_SECONDS = 5
@@ -36,7 +36,7 @@ def errors(settings: ServerSettings) -> list[str]:
 
 
 def warnings(settings: ServerSettings) -> list[str]:
-    """What probably does not do what was meant; each text names the settings."""
+    """Settings that probably do not do what was intended; each text names them."""
     return [
         *_open_modes(settings),
         *_authentication(settings),
@@ -68,7 +68,7 @@ def _read_problem(path: Path) -> str:
 
 
 def _open_network(settings: ServerSettings) -> Iterator[str]:
-    """`no_auth` and `demo` on a network only in so many words."""
+    """`no_auth` and `demo` are allowed on a network only if a setting says so explicitly."""
     opened = [name for name in ("no_auth", "demo") if getattr(settings, name)]
     if not opened or settings.allow_open_network:
         return
@@ -77,7 +77,7 @@ def _open_network(settings: ServerSettings) -> Iterator[str]:
             if not is_local(address):
                 yield (
                     f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that "
-                    "network; listen on 127.0.0.1, or set allow_open_network if that is what you want"
+                    "network; listen on 127.0.0.1, or set allow_open_network if you want that"
                 )
 
 
@@ -94,7 +94,7 @@ def _secrets(settings: ServerSettings) -> Iterator[str]:
 
 
 def weakness(secret: str) -> str:
-    """Why a secret is none, empty for nothing."""
+    """Why a secret is refused; empty if it is fine."""
     if secret.startswith("<") and secret.endswith(">"):
         return "a placeholder in angle brackets; `openssl rand -hex 32` makes a secret"
     if _PLACEHOLDER.search(secret):
@@ -116,7 +116,7 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
     if settings.workers > 1 and settings.redis.url is None:
         yield (
             f"redis.url: not set, but workers = {settings.workers}; several nodes need a Redis between them, "
-            "without one messages stay on the node they came to"
+            "otherwise messages stay on the node that received them"
         )
 
 
@@ -124,7 +124,7 @@ def _listeners(settings: ServerSettings) -> Iterator[str]:
     named = [(name, address) for name in ("listen", "internal_listen") for address in getattr(settings, name)]
     for (name, address), (later, other) in combinations(named, 2):
         if overlap(parse(address), parse(other)):
-            yield f"{later} = {other!r}: taken by {name} = {address!r} already"
+            yield f"{later} = {other!r}: already taken by {name} = {address!r}"
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _open_modes(settings: ServerSettings) -> Iterator[str]:
             f"no_auth: everybody who reaches the listeners may connect, subscribe, publish{api}; for development only"
         )
     if settings.demo:
-        yield f"demo: everybody who reaches the listeners may connect, chat in the channels demo:*{api}"
+        yield f"demo: everybody who reaches the listeners may connect and use the channels demo:*{api}"
 
 
 def _authentication(settings: ServerSettings) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
         if getattr(auth, f"{name}_previous") and not getattr(auth, name):
             yield f"auth.{name}_previous is set, but auth.{name} is not"
     if auth.jwks_url and auth.jwks_url.get_secret_value().startswith("http://"):
-        yield "auth.jwks_url is not https: whoever can change the answer on its way can sign tokens"
+        yield "auth.jwks_url is not https: anybody who can change the answer on its way can sign tokens"
 
 
 def _api(settings: ServerSettings) -> Iterator[str]:
@@ -173,11 +173,11 @@ def _browsers(settings: ServerSettings) -> Iterator[str]:
     if settings.auth.cookie and not settings.origins.allowed:
         yield "auth.cookie is set, but origins.allowed is empty: no page may connect"
     if settings.auth.cookie and "*" in settings.origins.allowed:
-        yield "auth.cookie with origins.allowed = *: any page on the web can connect as its visitor"
+        yield "auth.cookie with origins.allowed = *: any page on the web can connect as the user who visits it"
     if settings.auth.cookie and settings.origins.required is False:
-        yield "auth.cookie with origins.required = false: clients without an Origin pass with a cookie"
+        yield "auth.cookie with origins.required = false: clients without an Origin may connect with a cookie"
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
-        yield "trusted_proxies holds every address: any client may say which address it comes from"
+        yield "trusted_proxies contains every address: any client can claim any address"
 
 
 def _channels(settings: ServerSettings) -> Iterator[str]:
@@ -187,13 +187,13 @@ def _channels(settings: ServerSettings) -> Iterator[str]:
         if options.delivery == "latest" and options.history_size:
             yield f"{name}.history_size has no effect with delivery = 'latest'"
         if options.history_meta_ttl < options.history_ttl:
-            yield f"{name}.history_meta_ttl is less than history_ttl, which counts for both"
+            yield f"{name}.history_meta_ttl is less than history_ttl, which is used for both"
         if options.join_leave != "off" and options.presence is False:
-            yield f"{name}.join_leave keeps who is there, and {name}.presence = false lets nobody read it"
+            yield f"{name}.join_leave keeps track of members, but {name}.presence = false lets nobody read them"
         if options.delivery == "latest" and options.latest_size > settings.limits.outbox:
             yield (
-                f"{name}.latest_size is more than limits.outbox: the values in one reply close a client that is slow "
-                "for a moment"
+                f"{name}.latest_size is more than limits.outbox: one reply with all values closes a client that is "
+                "slow for a moment"
             )
     if settings.personal.namespace and not settings.personal.enabled:
         yield "personal.namespace is set, but personal.enabled is off"
@@ -209,41 +209,41 @@ def _timing(settings: ServerSettings) -> Iterator[str]:
         yield f"heartbeat.ping_interval is more than {IDLE_SECONDS} s: many balancers close such idle connections"
     if settings.limits.keep_alive < IDLE_SECONDS:
         yield (
-            f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and client pools that keep connections longer "
-            "lose requests"
+            f"limits.keep_alive is less than {IDLE_SECONDS} s: proxies and connection pools that keep connections "
+            "longer lose requests"
         )
     if settings.auth.leeway > settings.heartbeat.expired_grace:
         yield (
-            "auth.leeway is more than heartbeat.expired_grace: with a token in between clients are let in, closed at "
-            "once (3005) and come again"
+            "auth.leeway is more than heartbeat.expired_grace: clients with a token that expired in between connect, "
+            "are closed at once (3005), and reconnect"
         )
     if settings.redis.publish_timeout > REPLY_SECONDS:
-        yield f"redis.publish_timeout is more than {REPLY_SECONDS} s: client libraries give up before"
+        yield f"redis.publish_timeout is more than {REPLY_SECONDS} s: client libraries give up earlier"
 
 
 def _limits(settings: ServerSettings) -> Iterator[str]:
     limits = settings.limits
-    # A client that comes back connects and subscribes to all its channels at once.
+    # A returning client connects and subscribes to all its channels at once.
     at_once = limits.channels + 1
     if limits.commands_per_second and limits.commands_per_second < at_once:
         yield (
-            f"limits.commands_per_second is less than limits.channels allows at once ({at_once}): a client that comes "
-            "back with all its channels has to wait"
+            f"limits.commands_per_second is less than limits.channels allows at once ({at_once}): a client that "
+            "reconnects with all its channels has to wait"
         )
     if limits.subscribes_per_second and limits.subscribes_per_second < limits.channels:
         yield (
-            "limits.subscribes_per_second is less than limits.channels: a client that comes back with all its channels "
+            "limits.subscribes_per_second is less than limits.channels: a client that reconnects with all its channels "
             "is refused some of them"
         )
     if limits.channels_per_user and limits.channels_per_user < limits.channels:
-        yield "limits.channels_per_user is less than limits.channels: no connection can have as many"
+        yield "limits.channels_per_user is less than limits.channels: no connection can reach limits.channels"
     if limits.unauthenticated_per_address > limits.unauthenticated:
-        yield "limits.unauthenticated_per_address is more than limits.unauthenticated, so that it has no effect"
+        yield "limits.unauthenticated_per_address is more than limits.unauthenticated and has no effect"
     if limits.message_size < SUBSCRIBE_BYTES:
         yield f"limits.message_size is less than {SUBSCRIBE_BYTES}: a command with a token may not fit"
     if limits.message_size > limits.outbox:
         yield "limits.message_size is more than limits.outbox: one message closes a client that is slow for a moment"
     if limits.outbox > limits.waiting:
-        yield "limits.outbox is more than limits.waiting: one slow client has to go before it reaches its own limit"
+        yield "limits.outbox is more than limits.waiting: a slow client is closed before it reaches its own limit"
     if limits.message_size > settings.api.max_body:
         yield "limits.message_size is more than api.max_body: backends cannot publish messages of that size"

@@ -1,4 +1,4 @@
-"""The effective settings as TOML, with secrets masked and the origin of everything that was given."""
+"""The effective settings as TOML, with secrets masked and the origin of each value that was given."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
 
 
 def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None) -> str:
-    """TOML 1.0 that loads again, but for the masked secrets. `origins` is that of `sources.Loaded`."""
+    """TOML 1.0 that loads again, except for the masked secrets. `origins` is that of `sources.Loaded`."""
     return "\n".join(_section(settings, (), origins or {})) + "\n"
 
 
@@ -57,12 +57,12 @@ def _value(value: Any) -> str:
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password and its query string, which may hold one, masked."""
+    """The URL with its password masked, and its query string, which may contain one."""
     match = _URL.match(url)
     if match is None:
         return _HIDDEN
     scheme, user, password, rest = match.groups()
-    # redis-py and others take a login without a colon as a user name, servers of keys take it as a secret.
+    # redis-py and others take a login without a colon as a user name; servers of key sets take it as a secret.
     login = "" if user is None else f"{user}:{_HIDDEN}@" if password else f"{_HIDDEN}@"
     return scheme + login + rest + (f"?{_HIDDEN}" if match.end() < len(url) else "")
 

@@ -17,7 +17,7 @@ class Target(NamedTuple):
 
     host: str
     port: int
-    # Path of a Unix socket; then host and port do not count.
+    # Path of a Unix socket; host and port are then unused.
     path: str
     username: str
     password: str
@@ -33,7 +33,7 @@ class Target(NamedTuple):
     def of(url: str) -> "Target":
         """redis://[[user]:password@]host[:port][/db or ?db=N], rediss://..., unix://[[user]:password@]/path[?db=N].
 
-        Raises ValueError, whose text holds nothing of the URL.
+        Raises ValueError, whose text does not quote the URL.
         """
         if url.startswith("unix://"):
             return _unix(url)
@@ -74,11 +74,11 @@ def _database(query: str | None) -> int:
         return 0
     name, _, number = query.partition("=")
     if name != "db":
-        raise ValueError("only db=N may follow the ?; TLS is rediss://, all else has settings of its own (redis.*)")
+        raise ValueError("only db=N may follow the ?; TLS is rediss://, everything else is a setting (redis.*)")
     return _number(number)
 
 
 def _number(text: str) -> int:
     if not _DATABASE.fullmatch(text) or int(text) > _LAST_DATABASE:
-        raise ValueError(f"the database is no number from 0 to {_LAST_DATABASE}")
+        raise ValueError(f"the database is not a number from 0 to {_LAST_DATABASE}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Settings that are read again while a node runs: which may change then, and what nodes have to agree in."""
+"""Settings that are read again while a node runs: which of them may change, and which have to be equal on all nodes."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ from pydantic import SecretStr
 from gateway.config.settings import NamespaceSettings, Section, ServerSettings
 from gateway.errors import ConfigError
 
-# Everything else is part of listeners, links and timers that exist since the start.
+# All other settings belong to listeners, links and timers that exist since the start.
 SECTIONS = ("auth", "origins", "limits", "channels", "namespaces", "personal")
 API = ("keys", "insecure")
 
-# How a channel is delivered. Subscribers count on it: of those that joined a stream, none can stay where there is no
-# stream any more.
+# How a channel is delivered. Its subscribers depend on it: after they joined a stream, they could not stay if the
+# channel lost its stream.
 DELIVERY = ("delivery", "history_size", "latest_key")
-# What differs between machines of different sizes.
+# These differ between machines of different sizes.
 OF_ONE_NODE = {
     "waiting",
     "connections",
@@ -27,7 +27,8 @@ OF_ONE_NODE = {
     "connections_per_address",
 }
 
-# Characters of a digest: enough to tell settings apart. Guesses at a secret can be tried at it, as they can at a token.
+# Characters of a digest: enough to tell settings apart. Guesses of a secret can be tested against it, as against a
+# token.
 DIGEST = 8
 DEMO = "demo"
 
@@ -49,14 +50,14 @@ def changes(old: Section, new: Section, prefix: str = "") -> Iterator[str]:
 
 
 class Reloads:
-    """Takes of fresh settings what may change while a node runs."""
+    """Takes over those of fresh settings that may change while a node runs."""
 
     __slots__ = ("_known", "_opened", "settings")
 
     def __init__(self, settings: ServerSettings) -> None:
         """`settings`: those that the node was started with, and after each `take` those in force."""
         self.settings = settings
-        # By name, empty for channels without one. Also those that are gone: they may still have subscribers.
+        # Namespaces by name (empty for channels without one), including removed ones: they may still have subscribers.
         self._known = {"": settings.channels, **settings.namespaces}
         opened = settings.no_auth or settings.demo
         self._opened = {"": settings.no_auth, DEMO: opened}
@@ -65,12 +66,12 @@ class Reloads:
             self._known.setdefault(DEMO, NamespaceSettings())
 
     def merged(self, fresh: ServerSettings) -> ServerSettings:
-        """The settings in force, with what may change as it is in `fresh`."""
+        """The settings in force, with those that may change taken from `fresh`."""
         update: dict[str, Any] = {name: getattr(fresh, name) for name in SECTIONS}
         update["channels"] = self._delivered_as_before("", fresh.channels)
         named = dict(fresh.namespaces)
         if self._opened[DEMO]:
-            # Where nobody names it any more, it is still there.
+            # It exists even if the settings no longer name it.
             unnamed = NamespaceSettings()
             if self._delivered_as_before(DEMO, unnamed) is not unnamed:
                 named.setdefault(DEMO, unnamed)
@@ -89,7 +90,7 @@ class Reloads:
         if known is None or _delivery(known, opened=opened) == _delivery(fresh, opened=opened):
             return fresh
         kept: dict[str, Any] = {option: getattr(known, option) for option in DELIVERY}
-        # In so many words, since what nobody set is another one where channels are opened.
+        # Explicitly, since the default differs where channels are opened.
         kept["delivery"] = _delivered(known, opened=opened)
         return fresh.model_copy(update=kept)
 
@@ -99,7 +100,7 @@ def _delivered(options: NamespaceSettings, *, opened: bool) -> str:
 
 
 def _delivery(options: NamespaceSettings, *, opened: bool) -> tuple[str, str]:
-    """What must stay as it is: whether there is a stream, and by which key the newest values are told apart."""
+    """The part that must not change: whether there is a stream, and which tag holds the key of latest values."""
     delivered = _delivered(options, opened=opened)
     if delivered == "latest":
         return delivered, options.latest_key
@@ -108,7 +109,7 @@ def _delivery(options: NamespaceSettings, *, opened: bool) -> tuple[str, str]:
 
 
 def digests(settings: ServerSettings) -> dict[str, str]:
-    """What all nodes of a cluster have to agree in, by section: short digests, the same for the same settings."""
+    """Short digests, by section, of the settings that have to be equal on all nodes of a cluster."""
     sections: dict[str, Any] = {name: getattr(settings, name).model_dump() for name in SECTIONS if name != "namespaces"}
     sections["limits"] = {name: value for name, value in sections["limits"].items() if name not in OF_ONE_NODE}
     sections["namespaces"] = {name: options.model_dump() for name, options in settings.namespaces.items()}
@@ -135,12 +136,12 @@ class Source(NamedTuple):
     read: Callable[[], ServerSettings]
     # What `read` would have returned when the node was started.
     first: ServerSettings
-    # What the one who started it has added: keys and origins of a cluster that is started without any.
+    # Adds what the parent process added: keys and origins of a cluster that was started without any.
     complete: Callable[[ServerSettings], ServerSettings] = lambda settings: settings
 
 
 class Change(NamedTuple):
-    """Settings that are to be in force, with the dotted names of those that changed and those that cannot."""
+    """Settings to put in force, with the dotted names of those that change and of those that need a restart."""
 
     settings: ServerSettings
     changed: list[str]
@@ -156,7 +157,8 @@ class Reloading:
         """`settings`: those that the node is started with."""
         self._source = source
         self._running = Reloads(settings)
-        # Compared with each other, since a node of several has a few of its own that the sources do not know.
+        # Fresh sources are compared with earlier ones and not with the settings in force: a node that is one of several
+        # has a few settings of its own, which the sources do not have.
         self._sources = Reloads(settings if source is None else source.first)
 
     def read(self) -> Change:
@@ -171,5 +173,5 @@ class Reloading:
     def take(self, change: Change) -> None:
         """The change is in force from now on."""
         self._running.take(change.settings)
-        # Of what may change the sources only keep how channels were delivered.
+        # The sources only need to remember how channels were delivered.
         self._sources.take(self._sources.merged(change.settings))

@@ -1,4 +1,4 @@
-"""What is allowed where, read from the JSON schema of the settings, so that nothing has to be said twice."""
+"""Which values settings allow, in words, read from their JSON schema, so that nothing has to be said twice."""
 
 import difflib
 from collections.abc import Iterator
@@ -70,14 +70,14 @@ class Schema:
         return node.get("format") == "password" or any(self._holds_secret(self._resolve(each)) for each in below)
 
     def paths(self, node: Node | None = None, prefix: Path = ()) -> Iterator[Path]:
-        """All settings and sections; of a table only itself."""
+        """All settings and sections; a table is one entry."""
         for key in (node or self.root).get("properties", ()):
             path = (*prefix, key)
             yield path
             yield from self.paths(self.find(path), path)
 
     def nearest(self, path: Path) -> Path | None:
-        """The setting that was probably meant by an unknown path: a neighbour, the same name elsewhere, or similar."""
+        """The setting that an unknown path probably means: a similar name, or the same name in another section."""
         parent = self.find(path[:-1]) or {}
         names = difflib.get_close_matches(path[-1].lower(), parent.get("properties", ()), n=1)
         if names:
@@ -90,7 +90,7 @@ class Schema:
         return tuple(dotted[0].split(".")) if dotted else None
 
     def allowed(self, path: Path) -> str:
-        """In words what a setting takes, for example "a whole number from 1 to 256"."""
+        """The values that a setting takes, in words, for example "a whole number from 1 to 256"."""
         node = self.find(path)
         return "another type" if node is None else self._words(node)
 

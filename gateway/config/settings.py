@@ -107,19 +107,19 @@ class RedisSettings(Section):
     url: RedisUrl | None = Field(
         None,
         description="redis://, rediss:// (TLS) or unix:// URL of Redis or Valkey, with user, percent-encoded password "
-        "and database. Without it a node stands alone.",
+        "and database. Without it, the node is alone.",
     )
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
         "gw", description="Start of every key and bus channel; separates environments that share a server."
     )
     partitions: Annotated[int, Field(ge=1, le=4096)] = Field(
-        256, description="Partitions of the key space. The first node writes it to Redis, others must agree."
+        256, description="Partitions of the key space. The first node writes the number to Redis; others must agree."
     )
     tls_ca_file: File | None = Field(None, description="Certificates to trust instead of the system's.")
     connect_timeout: PositiveSeconds = Field(2.0, description="Seconds to connect and log in.")
     publish_timeout: PositiveSeconds = Field(3.0, description="Seconds after which a publish without an answer fails.")
     pending_limit: Bytes = Field(
-        16 * 1024 * 1024, description="Bytes of publishes under way at most; above it they fail."
+        16 * 1024 * 1024, description="Bytes of publishes in flight at most; publishes above it fail."
     )
     heartbeat_interval: PositiveSeconds = Field(1.0, description="Seconds between the heartbeats a node sends itself.")
     unsubscribe_linger: Seconds = Field(
@@ -127,30 +127,28 @@ class RedisSettings(Section):
     )
     durable: bool = Field(
         False,
-        description="This server loses nothing when it restarts (appendfsync always) and has no replicas that take "
-        "over: positions outlive its restarts.",
+        description="The server loses nothing when it restarts (appendfsync always), and no replica ever takes over: "
+        "positions stay valid after a restart.",
     )
 
 
 class AuthSettings(Section):
     anonymous: bool = Field(False, description="Let clients connect without a token.")
     hmac_secret: Secret | None = Field(None, description="Key of HS256, HS384 and HS512 tokens, 32 bytes or more.")
-    hmac_secret_previous: Secret | None = Field(None, description="The key before, still accepted while you rotate.")
+    hmac_secret_previous: Secret | None = Field(None, description="The previous key, accepted while you rotate.")
     public_key: Text | None = Field(
         None, description="PEM public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
     )
-    public_key_previous: Text | None = Field(None, description="The key before, still accepted while you rotate.")
+    public_key_previous: Text | None = Field(None, description="The previous key, accepted while you rotate.")
     jwks_file: File | None = Field(None, description="File with a JSON Web Key Set.")
     jwks_url: JwksUrl | None = Field(None, description="Fixed URL of a JSON Web Key Set. Never built from claims.")
-    jwks_ttl: PositiveSeconds = Field(
-        300.0, description="Seconds a fetched key set is used before it is fetched again."
-    )
+    jwks_ttl: PositiveSeconds = Field(300.0, description="Seconds after which the key set is fetched again.")
     audience: Text | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
     issuer: Text | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
     leeway: Annotated[float, Field(ge=0, le=300)] = Field(
-        0.0, description="Seconds of clock difference forgiven in exp, nbf and iat."
+        0.0, description="Seconds of clock difference that are tolerated in exp, nbf and iat."
     )
-    cookie: str = Field("", description="Name of a cookie that may carry the token. Switches origins.required on.")
+    cookie: str = Field("", description="Name of a cookie that may carry the token. Turns origins.required on.")
 
     @property
     def has_key(self) -> bool:
@@ -162,12 +160,12 @@ class ApiSettings(Section):
     keys: tuple[Secret, ...] = Field((), description="Keys that backends send as X-API-Key, 32 bytes or more.")
     insecure: bool = Field(
         False,
-        description="Answer without a key. Requests that carry an Origin (browsers) are refused all the same.",
+        description="Answer without a key. Requests with an Origin header (browsers) are still refused.",
     )
     public: bool = Field(True, description="Serve /api on the public listener too, not only on the internal one.")
-    max_body: Bytes = Field(4 * 1024 * 1024, description="Bytes of a request at most.")
+    max_body: Bytes = Field(4 * 1024 * 1024, description="Largest request body, in bytes.")
     max_batch: Annotated[int, Field(ge=1)] = Field(
-        10_000, description="Commands of a batch, channels of a broadcast and of all in a batch, at most."
+        10_000, description="At most so many commands in a batch, and channels in a broadcast or in all of a batch."
     )
 
 
@@ -178,11 +176,11 @@ class OriginSettings(Section):
     )
     required: bool | None = Field(
         None,
-        description="Refuse connections without an Origin. Default: only when a cookie carries the token.",
+        description="Refuse connections without an Origin header. Default: only if auth.cookie is set.",
     )
 
 
-# Of a subscribe command: a channel's name has up to 255, a token mostly 300 to 1,000.
+# Of a subscribe command: the name of a channel has up to 255 bytes, a token mostly 300 to 1,000.
 SUBSCRIBE_BYTES = 2_048
 
 
@@ -190,64 +188,61 @@ class LimitSettings(Section):
     """Zero switches a limit off, where zero is allowed."""
 
     message_size: Annotated[int, Field(ge=1, le=16 * 1024 * 1024)] = Field(
-        65_536, description="Bytes of one command or message of a client, or of one publication from a backend."
+        65_536, description="Largest command or message of a client, or publication of a backend, in bytes."
     )
-    outbox: Bytes = Field(1_048_576, description="Bytes waiting for a slow client before it is closed (3008).")
+    outbox: Bytes = Field(1_048_576, description="Bytes that may wait for a slow client before it is closed (3008).")
     waiting: Annotated[int, Field(ge=16 * 1024 * 1024)] = Field(
         256 * 1024 * 1024,
         description="Bytes that may wait in the memory of one node: for slow clients, for fan-out, for reads, as "
-        "requests that have to wait, and for the rest of messages. Above it the users who keep most are closed, or "
-        "channels told of a gap.",
+        "requests, and as parts of messages. Above it, the users who hold most are closed, or channels are told of a "
+        "gap.",
     )
-    channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels of one connection.")
+    channels: Annotated[int, Field(ge=1)] = Field(128, description="Channels per connection.")
     history: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1_000, description="Publications in one answer to a client: of its history, or recovered."
+        1_000, description="Publications in one answer to a client: a page of history, or a recovery."
     )
     presence: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000,
-        description="Members in one answer to a client, which has half of limits.outbox at most; a channel with more "
-        "answers 106.",
+        description="Members in one answer to a client, which takes at most half of limits.outbox. In a larger channel "
+        "the answer is error 106.",
     )
-    connections: Count = Field(0, description="Connections of one node. 0: the descriptor limit less 256.")
+    connections: Count = Field(0, description="Connections per node. 0: the descriptor limit less 256.")
     unauthenticated: Annotated[int, Field(ge=1)] = Field(
         4_096,
-        description="Connections of one node that have not authenticated yet; at the limit the oldest is dropped.",
+        description="Connections per node that have not authenticated yet; at the limit the oldest is dropped.",
     )
     unauthenticated_per_address: Count = Field(
         1_024,
-        description="Of these, connections of one address (of an IPv6 /64); proxies of trusted_proxies are exempt. "
-        "0: any number.",
+        description="The same per address (per IPv6 /64), except for addresses in trusted_proxies. 0: no limit.",
     )
-    connections_per_user: Count = Field(0, description="Connections of one user on one node. 0: any number.")
-    connections_per_address: Count = Field(
-        0, description="Connections of one client address on one node. 0: any number."
-    )
+    connections_per_user: Count = Field(0, description="Connections per user and node. 0: no limit.")
+    connections_per_address: Count = Field(0, description="Connections per client address and node. 0: no limit.")
     commands_per_second: Count = Field(
         1_000,
-        description="Commands of one connection per second; above it the node stops reading. 0: any number.",
+        description="Commands per second and connection; above it the node stops reading. 0: no limit.",
     )
     subscribes_per_second: Count = Field(
         500,
-        description="Subscribes of one user per second on one node, of one connection where it is anonymous; above it "
-        "they are refused (111). 0: any number.",
+        description="Subscribes per second, user and node (per connection for anonymous clients); above it they are "
+        "refused (111). 0: no limit.",
     )
     channels_per_user: Count = Field(
         0,
-        description="Channels up to which the connections of one user may subscribe on one node, together with those "
-        "that tokens and the backend opened. 0: any number.",
+        description="Channels per user and node, over all its connections. Channels that tokens and the backend opened "
+        "count, but are never refused. 0: no limit.",
     )
     publishes_per_second: Count = Field(
         200,
-        description="Publishes of one user per second on one node, of one connection where it is anonymous; above it "
-        "they are refused (111). 0: any number.",
+        description="Publishes per second, user and node (per connection for anonymous clients); above it they are "
+        "refused (111). 0: no limit.",
     )
     header_bytes: Bytes = Field(16_384, description="Bytes of request line and headers.")
     header_count: Annotated[int, Field(ge=1)] = Field(100, description="Headers of a request.")
     header_timeout: PositiveSeconds = Field(10.0, description="Seconds to send a complete request head.")
     keep_alive: PositiveSeconds = Field(
         75.0,
-        description="Seconds an HTTP connection stays open without a request; more than a proxy in front keeps it "
-        "(nginx and AWS ALB: 60).",
+        description="Seconds that an HTTP connection stays open without a request. Set it longer than the proxy in "
+        "front does (nginx and AWS ALB: 60).",
     )
     fragments: Annotated[int, Field(ge=1)] = Field(1_024, description="Fragments of one WebSocket message.")
 
@@ -260,11 +255,11 @@ class LimitSettings(Section):
 class HeartbeatSettings(Section):
     ping_interval: PositiveSeconds = Field(25.0, description="Seconds between pings to a client.")
     pong_timeout: PositiveSeconds = Field(
-        8.0, description="Seconds to answer a ping, else the connection closes (3012)."
+        8.0, description="Seconds to answer a ping; after that the connection is closed (3012)."
     )
     connect_timeout: PositiveSeconds = Field(25.0, description="Seconds to authenticate after the socket opened.")
     expired_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
-        25.0, description="Seconds after a token expired to send a fresh one."
+        25.0, description="Seconds to send a fresh token after one has expired."
     )
 
     @model_validator(mode="after")
@@ -294,8 +289,8 @@ class NamespaceSettings(Section):
 
     delivery: Literal["live", "recoverable", "latest"] = Field(
         "live",
-        description="What subscribers get: what comes (live); all of it, also after an interruption (recoverable); "
-        "the newest value of each key (latest).",
+        description="live: publications as they come. recoverable: also those missed during an interruption. latest: "
+        "the newest value of each key.",
     )
     allow_subscribe: tuple[Literal["client", "anonymous"], ...] = Field(
         (), description="Who may subscribe without a subscription token: client (with a user id), anonymous."
@@ -310,40 +305,43 @@ class NamespaceSettings(Section):
         ("subscriber",), description="Who may read the history: client (with a user id), subscriber, anonymous."
     )
     latest_key: Text = Field(
-        "key", description="With latest: the tag of a publication that names its key; without it, one value a channel."
+        "key", description="With latest: the tag that holds the key of a publication; without it, the key is empty."
     )
     latest_interval: Annotated[float, Field(ge=0, le=3600)] = Field(
-        0.5, description="With latest: seconds between two publications of a key to a subscriber; its token may differ."
+        0.5,
+        description="With latest: seconds between two publications of a key to a subscriber, unless its token says "
+        "otherwise.",
     )
     latest_ttl: Annotated[int, Field(ge=1, le=31_536_000)] = Field(
         3_600, description="With latest: seconds after which a value is forgotten."
     )
     latest_keys: Annotated[int, Field(ge=1, le=5_000)] = Field(
-        1_000, description="With latest: keys of one channel at most."
+        1_000, description="With latest: keys per channel at most."
     )
     latest_size: Annotated[int, Field(ge=1, le=1_048_576)] = Field(
-        524_288, description="With latest: bytes that the values of a channel take, with 128 and the key for each."
+        524_288, description="With latest: bytes of all values of a channel, plus 128 and the key for each value."
     )
     delta: bool = Field(
         False,
-        description="Write publications as differences (Fossil) from the one before, for subscribers that ask for it.",
+        description="Send publications as Fossil deltas from the previous one, to subscribers that ask for it.",
     )
     presence: bool | None = Field(
-        None, description="Keep who is in a channel. Default: off, except in what no_auth and demo open."
+        None,
+        description="Keep track of who is in a channel. Default: off, except where no_auth and demo open channels.",
     )
     allow_presence: tuple[Who, ...] = Field(
         (), description="Who may read the presence: client (with a user id), subscriber, anonymous."
     )
     join_leave: Literal["off", "clients", "users"] = Field(
         "off",
-        description="Tell subscribers who comes and goes: every connection (clients), or the first and the last of "
-        "each user (users).",
+        description="Tell subscribers who joins and leaves: every connection (clients), or the first and the last one "
+        "of each user (users).",
     )
     join_leave_limit: Annotated[int, Field(ge=1)] = Field(
-        100, description="Members of a channel above which joins and leaves are not told (they cost members squared)."
+        100, description="Members of a channel above which joins and leaves are not sent (the cost is quadratic)."
     )
     leave_grace: Annotated[float, Field(ge=0, le=3600)] = Field(
-        10.0, description="Seconds in which a user may come back before it is told that it left (join_leave = users)."
+        10.0, description="With join_leave = users: seconds in which a user may come back before its leave is sent."
     )
     announce_gaps: bool = Field(
         True, description="Without history: tell subscribers (2500) when publications may have been missed."
@@ -352,13 +350,14 @@ class NamespaceSettings(Section):
         None, description="Publications kept, 0 for none. Default: 1000 where delivery is recoverable, 0 elsewhere."
     )
     history_ttl: Annotated[int, Field(ge=1, le=31_536_000)] = Field(
-        300, description="Seconds for which they are kept after the newest."
+        300, description="Seconds that the history is kept after the newest publication."
     )
     history_meta_ttl: Annotated[int, Field(ge=1, le=315_360_000)] = Field(
-        2_592_000, description="Seconds for which the position is kept after the newest; not below history_ttl."
+        2_592_000, description="Seconds that the position is kept after the newest publication; at least history_ttl."
     )
     recovery: Literal["stream", "cache"] = Field(
-        "stream", description="A returning subscriber gets all it missed (stream), or the newest one (cache)."
+        "stream",
+        description="A returning subscriber gets all it missed (stream), or only the newest publication (cache).",
     )
 
 
@@ -372,27 +371,27 @@ class ServerSettings(Section):
 
     listen: Annotated[Addresses, Field(min_length=1)] = Field(
         ("127.0.0.1:8000",),
-        description="Public listener: clients, /health and /api. HOST:PORT, *:PORT (IPv4 and IPv6), unix:PATH, or "
-        "several of them.",
+        description="Public listener: clients, /health and /api. One or more of HOST:PORT, *:PORT (IPv4 and IPv6) and "
+        "unix:PATH.",
     )
     internal_listen: Addresses = Field(
         ("127.0.0.1:9000",),
-        description="Internal listener: /api, /metrics, /health. Addresses as in listen; empty switches it off.",
+        description="Internal listener: /api, /metrics and /health. Addresses as for listen; empty for none.",
     )
     node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = Field(
         "", description="Name of this node in logs and answers. Default: host name and process id."
     )
     node_url: NodeUrl = Field(
-        "", description="URL at which clients reach this very node, not its balancer; shown by the demo page."
+        "", description="URL at which clients reach this node directly, without the balancer; shown by the demo page."
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Nodes (processes) that share the listener.")
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="Networks of proxies whose forwarding headers tell the client's address."
+        (), description="Networks of the proxies whose forwarding headers are trusted for the client's address."
     )
     demo: bool = Field(False, description="Serve the demo page and open the namespace demo.")
     no_auth: bool = Field(False, description="Development: everybody may connect, subscribe, publish, call the API.")
     allow_open_network: bool = Field(
-        False, description="Let no_auth and demo listen on other addresses than loopback: open to that whole network."
+        False, description="Allow no_auth and demo on addresses other than loopback, open to that whole network."
     )
     redis: RedisSettings = RedisSettings()
     auth: AuthSettings = AuthSettings()

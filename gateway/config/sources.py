@@ -1,6 +1,6 @@
 """Where the settings come from: a TOML file, the environment and flags, in rising precedence.
 
-Whatever is unknown or wrong in any of them stops the start, all of it named at once.
+Anything unknown or wrong in them stops the start. All problems are named at once.
 """
 
 import difflib
@@ -25,8 +25,8 @@ DEFAULT_FILE = FilePath("gateway.toml")
 # Variables of the commands, which are not settings: the file to read, and the gateway that client commands talk to.
 RESERVED = frozenset({"GATEWAY_CONFIG", "GATEWAY_URL"})
 
-# What Kubernetes injects for every Service of the name space, here those named gateway or gateway-SOMETHING
-# (kubernetes.io: "Accessing the Service", environment variables).
+# Variables that Kubernetes injects for every Service of the Kubernetes namespace, here for Services named gateway or
+# gateway-SOMETHING (kubernetes.io: "Accessing the Service", environment variables).
 _SERVICE_LINK = re.compile(r"GATEWAY_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)")
 _SERVICE_PORT = re.compile(r"GATEWAY_([A-Z0-9_]+_)?PORT")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
@@ -37,7 +37,7 @@ _SHOWN = 80
 
 
 class Loaded(NamedTuple):
-    """The settings, and for each setting that was given (dotted name) where: a variable, a flag or the file."""
+    """The settings, and the origin of each setting that was given (by dotted name): a variable, a flag or the file."""
 
     settings: ServerSettings
     origins: dict[str, str]
@@ -45,7 +45,7 @@ class Loaded(NamedTuple):
 
 @dataclass(slots=True)
 class _Source:
-    """What one source gives. `labels` names the origin of a path and of all paths below it."""
+    """The values of one source. `labels` names the origin of a path and of all paths below it."""
 
     values: dict[str, Any] = field(default_factory=dict)
     labels: dict[Path, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def _listed(problems: list[str]) -> str:
 
 
 def _lay(values: dict[str, Any], over: dict[str, Any]) -> None:
-    """Put these values over others. Of what is a section in both, setting by setting."""
+    """Override values with these. Sections that both have are merged setting by setting."""
     for key, value in values.items():
         below = over.get(key)
         if isinstance(value, dict):
@@ -147,7 +147,7 @@ def settings_file(given: FilePath | None, environ: Mapping[str, str]) -> FilePat
 
 
 def _file(path: FilePath | None) -> _Source:
-    """The TOML file. What cannot be read or parsed ends the load here: nothing else could be said of it."""
+    """The TOML file. A file that cannot be read or parsed ends the load here, since nothing in it can be checked."""
     if path is None:
         return _Source()
     try:
@@ -169,7 +169,7 @@ def _is_service_link(name: str, value: str) -> bool:
 
 def _environment(schema: Schema, environ: Mapping[str, str]) -> _Source:
     source = _Source()
-    # Sorted: GATEWAY_REDIS (a whole section as JSON) comes before GATEWAY_REDIS__URL, which overrides it.
+    # Sorted, so that GATEWAY_REDIS (a whole section as JSON) comes before GATEWAY_REDIS__URL, which overrides it.
     for name, value in sorted(environ.items()):
         if not name.startswith(PREFIX) or name in RESERVED or _is_service_link(name, value):
             continue
@@ -178,7 +178,7 @@ def _environment(schema: Schema, environ: Mapping[str, str]) -> _Source:
         if path is None or node is None:
             source.problems.append(_unknown_variable(schema, name, value))
         elif path in source.labels:
-            source.problems.append(f"{name}: sets the same as {source.labels[path]}")
+            source.problems.append(f"{name}: sets the same setting as {source.labels[path]}")
         else:
             try:
                 source.assign(path, _parse(node, value), name)
@@ -190,7 +190,7 @@ def _environment(schema: Schema, environ: Mapping[str, str]) -> _Source:
 
 
 def _path_of(schema: Schema, name: str) -> Path | None:
-    """The path that a variable names, without regard to case; the names of namespaces are taken as they are."""
+    """The path that a variable names, ignoring case except in the names of namespaces."""
     path: Path = ()
     node: Node | None = schema.root
     keys = name.split("__")
@@ -200,7 +200,7 @@ def _path_of(schema: Schema, name: str) -> Path | None:
         if "properties" in node:
             key = keys.pop(0).lower()
         else:
-            # The name of a namespace may hold two underscores, the option after it never does.
+            # The name of a namespace may contain two underscores, the option after it never does.
             names, keys = (keys[:-1], keys[-1:]) if len(keys) > 1 else (keys, [])
             key = "__".join(names)
         path = (*path, key)
@@ -231,7 +231,7 @@ def _unknown_variable(schema: Schema, name: str, value: str) -> str:
         return f"{name} = {_show(value)}: unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"
     names = {"__".join(path).upper(): path for path in schema.paths()}
     close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), names, n=1)
-    hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see the settings in the README"
+    hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see docs/settings.md"
     shown = _show(value, secret=not close or bool(_SECRETIVE.search(name)) or schema.is_secret(names[close[0]]))
     return f"{_plain(name)} = {shown}: unknown variable{hint}"
 
@@ -278,23 +278,23 @@ class _Explanation:
 
     def _unknown(self, path: Path, name: str, value: Any, origin: str) -> str:
         nearest = self.schema.nearest(path)
-        # What is unknown may be a secret under a misspelt name; it is shown only when nothing points to that.
+        # An unknown value may be a secret under a misspelt name; it is shown only if nothing suggests that.
         secret = nearest is None or self.schema.is_secret(nearest) or bool(_SECRETIVE.search(name))
         hint = "" if nearest is None else f", did you mean {_plain('.'.join(nearest))}?"
         return f"{name} = {_show(value, secret=secret)}{origin}: unknown setting{hint}"
 
 
 def _show(value: Any, *, secret: bool = False) -> str:
-    """A value for a message: short, without control characters, and not at all when it may be a secret."""
+    """A value for a message: short, without control characters, and masked if it may be a secret."""
     if isinstance(value, dict | list):
         return "a section" if isinstance(value, dict) else "a list" if value else "nothing"
     text = repr(value)
-    # An URL with a login, or what was meant for one.
+    # A URL with a login, or an attempt at one.
     if secret or ("://" in text and "@" in text):
         return "***"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _plain(name: str) -> str:
-    """A key or file name as it is, or quoted when it holds what does not belong on a terminal."""
+    """A key or file name, quoted if it contains characters that do not belong on a terminal."""
     return name if name.isprintable() else repr(name)

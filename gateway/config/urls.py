@@ -1,6 +1,6 @@
 """URLs, read in one way, so that no two libraries find different hosts in them.
 
-Errors hold nothing of the URL: what stands in the wrong place may be a piece of a password.
+Errors do not quote the URL: a misplaced part of it may be a piece of a password.
 """
 
 import re
@@ -16,7 +16,7 @@ _ENCODE = "percent-encode it (space is %20, # is %23, % is %25, / is %2F, ? is %
 
 
 class Url(NamedTuple):
-    """An URL taken apart. `login` is what stands before the @, `query` what follows the ?; None without one."""
+    """The parts of a URL. `login` is the part before the @, `query` the part after the ?; None if missing."""
 
     scheme: str
     login: str | None
@@ -36,20 +36,20 @@ def split(url: str) -> Url:
 
 
 def cut(url: str) -> tuple[str, str | None, str]:
-    """Scheme, login and the rest of an URL of any kind. Raises ValueError."""
+    """Scheme, login and the rest of a URL of any kind. Raises ValueError."""
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(f"there is a character in it that URLs do not hold; {_ENCODE}")
+        raise ValueError(f"it has a character that URLs cannot have; {_ENCODE}")
     if _STRAY_PERCENT.search(url):
-        raise ValueError(f"there is a % in it without two hexadecimal digits behind it; {_ENCODE}")
+        raise ValueError(f"it has a % without two hexadecimal digits after it; {_ENCODE}")
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise ValueError("there is no :// in it")
+        raise ValueError("it has no ://")
     login, at, rest = rest.rpartition("@")
     for character in "#/?@":
         if character in login:
             raise ValueError(f"there is a {character} before an @; {_ENCODE}")
     if "#" in rest:
-        raise ValueError(f"there is a # in it; {_ENCODE}")
+        raise ValueError(f"it has a #; {_ENCODE}")
     return scheme, login if at else None, rest
 
 
@@ -58,7 +58,7 @@ def decoded(text: str) -> str:
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
-        raise ValueError("what is percent-encoded in it is not UTF-8") from None
+        raise ValueError("its percent-encoded part is not UTF-8") from None
 
 
 def _authority(text: str) -> tuple[str, int | None]:
@@ -66,7 +66,7 @@ def _authority(text: str) -> tuple[str, int | None]:
     if not colon or port.endswith("]"):
         host, port = text, ""
     elif not _PORT.fullmatch(port) or not 1 <= int(port) <= HIGHEST_PORT:
-        raise ValueError(f"what follows the host is no port, a number from 1 to {HIGHEST_PORT}")
+        raise ValueError(f"expected a port after the host, a number from 1 to {HIGHEST_PORT}")
     if "%" in host:
-        raise ValueError("the host is no name and no address; it is never percent-encoded")
+        raise ValueError("the host is neither a name nor an address; it is never percent-encoded")
     return hosts.bare(host), int(port) if port else None

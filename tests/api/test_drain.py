@@ -49,6 +49,6 @@ def test_a_node_that_is_not_there_is_said() -> None:
     with running(settings_of(node_name="one")) as site, Api(site) as api:
         code, message = api.error("drain", node="two")
         assert code == 107
-        assert message == "bad request: node 'two': no such node; there are: one"
+        assert message == "bad request: node 'two': no such node; the nodes are: one"
         with native(site) as client:
             assert client.command(subscribe={"channel": "news"})["subscribe"] == {}

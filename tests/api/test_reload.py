@@ -298,7 +298,7 @@ def test_one_node_can_be_named(site: Site, api: Api, again: Again) -> None:
     again.set(limits={"channels": 7})
     assert reloaded(api, node="one")["changed"] == ["limits.channels"]
     assert reloaded(api, node=site.gateway.administration.profile.uid)["changed"] == []
-    assert api.error("reload", node="two") == (107, "bad request: node 'two': no such node; there are: one")
+    assert api.error("reload", node="two") == (107, "bad request: node 'two': no such node; the nodes are: one")
 
 
 def test_a_command_of_a_batch(api: Api) -> None:

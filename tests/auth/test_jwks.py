@@ -193,7 +193,7 @@ def test_fetches_keep_their_distance() -> None:
         assert len(server.requests) == 1
         assert not any(task.done() for task in waiting)
         await keys.stop()
-        assert set(await asyncio.gather(*waiting)) == {"the key set is not fetched any more"}
+        assert set(await asyncio.gather(*waiting)) == {"the key set is no longer fetched"}
 
     with_server(test, interval=NEVER)
 
@@ -290,7 +290,7 @@ def test_a_key_that_is_withdrawn_is_not_accepted_any_more(caplog: pytest.LogCapt
             server.answer = answer(left)
             assert await asked(keys) == ""
             assert not keys.find("first", "ES256")
-            assert "those before are withdrawn" in caplog.text
+            assert "the previous keys are withdrawn" in caplog.text
 
     with_server(test)
 
@@ -306,7 +306,7 @@ def test_a_key_that_is_withdrawn_from_the_file_is_not_accepted_any_more(
     # One that is unknown is worth a look at once.
     assert not keys.find("second", "ES256")
     assert not keys.find("first", "ES256")
-    assert "those before are withdrawn" in caplog.text
+    assert "the previous keys are withdrawn" in caplog.text
 
 
 def test_an_endpoint_that_fails_at_the_start(caplog: pytest.LogCaptureFixture) -> None:

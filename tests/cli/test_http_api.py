@@ -87,7 +87,7 @@ def api() -> Iterator[Double]:
         (404, b'{"error":{"code":102,"message":"unknown channel"}}', "refused: 102 unknown channel"),
         (200, b'{"error":{"code":107,"message":"bad\\n\\u001b[31m"}}', r"refused: 107 bad\n\x1b[31m"),
         (200, b'{"error":{}}', "refused: None None"),
-        (404, b"Not Found", "answered 404 to /api: it is no gateway, or api.public is off there"),
+        (404, b"Not Found", "answered 404 to /api: it is not a gateway, or api.public is off"),
         (502, b"<html>", "answered 502 to /api"),
         (200, b"[]", "answered 200 to /api"),
         (200, b'{"result":5}', "answered 200 to /api"),
@@ -111,7 +111,7 @@ def test_without_a_key_the_gateway_says_that_it_wants_one(run: Run, api: Double)
     """None is sent then."""
     api.answer = (401, b"")
     result = run("nodes", "--url", api.url)
-    assert "wants an API key" in result.stderr
+    assert "requires an API key" in result.stderr
     assert api.requests[0].key is None
 
 
@@ -146,7 +146,7 @@ def test_a_connection_that_breaks_or_says_nothing_is_said(run: Run, monkeypatch:
         closing.start()
         broken = run("publish", "news", "1", "--url", url)
         closing.join()
-    assert "did not answer within 0.05 s; whether it did what was asked is not known" in silent.stderr
+    assert "did not answer within 0.05 s; the request may have been carried out or not" in silent.stderr
     assert (silent.exit_code, broken.exit_code) == (1, 1)
     assert broken.stderr.startswith(f"Error: {url}: ")
 
@@ -305,7 +305,7 @@ def test_an_api_that_is_nowhere_is_said(run: Run) -> None:
     """Switched off on both listeners."""
     result = run("nodes", GATEWAY_API__PUBLIC="false", GATEWAY_INTERNAL_LISTEN="")
     assert result.exit_code == 1
-    assert "the API is nowhere" in result.stderr
+    assert "there is no API" in result.stderr
 
 
 def test_broken_settings_do_not_matter_where_none_are_needed(run: Run, api: Double) -> None:

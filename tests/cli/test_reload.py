@@ -131,7 +131,7 @@ def test_the_command_reaches_a_node(tmp_path: Path, run: Run) -> None:
         assert (result.exit_code, result.stdout) == (1, "")
         assert "node one: nothing was changed: auth.hmac_secret" in result.stderr
         assert "short" not in result.stderr
-        assert "no such node; there are: one" in run(*arguments, "two").stderr
+        assert "no such node; the nodes are: one" in run(*arguments, "two").stderr
         assert is_admitted(port, NEW)
         early.works()
 
@@ -219,7 +219,7 @@ def test_all_workers_read_their_settings_again(tmp_path: Path, run: Run) -> None
             each.works()
         assert "differ" not in run("nodes", *api).stdout
         # One that dies comes back as the others are, or, when the file is wrong, as it was started.
-        for text, said in ((None, "w-1"), ("[auth", "worker 1 starts with those before: gateway.toml: not TOML")):
+        for text, said in ((None, "w-1"), ("[auth", "worker 1 starts with the previous ones: gateway.toml: not TOML")):
             write(tmp_path, NEW, f"redis.url = '{valkey.unix_url}'")
             if text is None:
                 run("reload", *api)

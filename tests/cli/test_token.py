@@ -52,9 +52,9 @@ def test_a_token_may_last_for_ever_and_have_another_secret(run: Run) -> None:
     ("args", "code", "text"),
     [
         ((), 2, "Missing option '--user'"),
-        (("--user", "1", "--expires-in", "0"), 2, "'0' is no duration"),
-        (("--user", "1", "--expires-in", "1w"), 2, "'1w' is no duration"),
-        (("--user", "1", "--expires-in", "-5"), 2, "'-5' is no duration"),
+        (("--user", "1", "--expires-in", "0"), 2, "'0' is not a duration"),
+        (("--user", "1", "--expires-in", "1w"), 2, "'1w' is not a duration"),
+        (("--user", "1", "--expires-in", "-5"), 2, "'-5' is not a duration"),
         (("--user", "1", "--claims", "{"), 2, "not a JSON object of claims"),
         (("--user", "1", "--claims", "[]"), 2, "not a JSON object of claims"),
         (("--user", "1", "--claims", "[" * 10_000), 2, "not a JSON object of claims"),
@@ -99,9 +99,9 @@ def test_the_url_of_a_channel_is_quoted(run: Run, args: tuple[str, ...], environ
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("",), "'' is no channel"),
-        (("a b",), "'a b' is no channel"),
-        (("é" * 3,), "is no channel"),
+        (("",), "'' is not a channel"),
+        (("a b",), "'a b' is not a channel"),
+        (("é" * 3,), "is not a channel"),
         (("news", "--listen", "unix:/run/a.sock"), "unix:/run/a.sock is a Unix socket"),
         (("news", "--listen", "127.0.0.1:0"), "no fixed port: give --url"),
         *(
@@ -109,9 +109,12 @@ def test_the_url_of_a_channel_is_quoted(run: Run, args: tuple[str, ...], environ
             for url in ("", "a.b:80", "ftp://a.b", "http://", "http://a.b?x", "http://u:p@a.b", "http://a:x", "unix:")
         ),
         (("news", "--url", "http://[::1"), "expected http://HOST:PORT"),
-        (("news", "--url", "http://a\x1b.b"), "a character in it that URLs do not hold"),
-        (("news", "--url", "http://a.b:99999"), "no port, a number from 1 to 65535; expected http://HOST:PORT"),
-        (("news", "--url", f"http://{'a' * 64}.b"), "the host is no name"),
+        (("news", "--url", "http://a\x1b.b"), "a character that URLs cannot have"),
+        (
+            ("news", "--url", "http://a.b:99999"),
+            "a port after the host, a number from 1 to 65535; expected http://HOST:PORT",
+        ),
+        (("news", "--url", f"http://{'a' * 64}.b"), "the host is not a name"),
     ],
 )
 def test_a_url_that_cannot_be_is_an_error(run: Run, args: tuple[str, ...], text: str) -> None:

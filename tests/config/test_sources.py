@@ -56,8 +56,8 @@ def refusal(text: str = "", flags: Mapping[str, Any] | None = None, /, **environ
         ("GATEWAY_LISTEN", "[::1]", "expected HOST:PORT"),
         ("GATEWAY_LISTEN", "*", "expected HOST:PORT"),
         ("GATEWAY_LISTEN", "*:1,", "listen[1] = ''"),
-        ("GATEWAY_LISTEN", f"{'a' * 64}.example:1", "1 to 63 of them between dots"),
-        ("GATEWAY_LISTEN", "10.0.0.256:1", "no IPv4 address"),
+        ("GATEWAY_LISTEN", f"{'a' * 64}.example:1", "1 to 63 between dots"),
+        ("GATEWAY_LISTEN", "10.0.0.256:1", "not an IPv4 address"),
         ("GATEWAY_LISTEN", "[]", "expected one or more"),
         ("GATEWAY_INTERNAL_LISTEN", ":9000", "expected HOST:PORT"),
         ("GATEWAY_LOG__LEVEL", "loud", "expected one of debug, info, warning, error"),
@@ -162,7 +162,7 @@ def test_an_unknown_key_gets_the_likely_one(text: str, message: str) -> None:
         ("GATEWAY_REDIS__NOPE__X", "unknown variable"),
         ("GATEWAY_", "unknown variable"),
         ("GATEWAY___WORKERS", "unknown variable"),
-        ("GATEWAY_QQQQQQ", "GATEWAY_QQQQQQ = ***: unknown variable, see the settings in the README"),
+        ("GATEWAY_QQQQQQ", "GATEWAY_QQQQQQ = ***: unknown variable, see docs/settings.md"),
         ("GATEWAY_PORT", "GATEWAY_PORT = '1': unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"),
         ("GATEWAY_REDIS_PORT", "unknown variable"),
         ("GATEWAY_A\x1b", r"'GATEWAY_A\x1b'"),
@@ -175,7 +175,9 @@ def test_an_unknown_variable_stops_the_start(variable: str, message: str) -> Non
 
 def test_one_setting_under_two_spellings_of_a_variable_is_refused() -> None:
     """Which of the two counts would be chance."""
-    assert refusal(GATEWAY_WORKERS="1", GATEWAY_workers="2") == "GATEWAY_workers: sets the same as GATEWAY_WORKERS"
+    assert (
+        refusal(GATEWAY_WORKERS="1", GATEWAY_workers="2") == "GATEWAY_workers: sets the same setting as GATEWAY_WORKERS"
+    )
 
 
 def test_variables_that_kubernetes_injects_are_ignored() -> None:

@@ -27,7 +27,7 @@ def with_settings(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(node: Any) -> Any:
-    """Titles repeat the names; defaults are in the table of the README, and Helm fills none in."""
+    """Titles repeat the names; defaults are in docs/settings.md, and Helm fills none in."""
     if isinstance(node, list):
         return [_plain(each) for each in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""The broker in the memory of one process: what one publishes, its own subscribers get."""
+"""The broker in the memory of one process: it delivers publications to the subscribers of this node."""
 
 import asyncio
 import time
@@ -24,12 +24,12 @@ from gateway.messages import (
 )
 from gateway.metrics import Metrics
 
-# Results of idempotent publishes that are remembered at most; the oldest go first.
+# Results of idempotent publishes that are kept; beyond that the oldest are dropped.
 REMEMBERED = 100_000
 
 
 class MemoryBroker:
-    """Delivers on the next turn of the loop, all that was published in one turn together."""
+    """Delivers on the next turn of the loop, together with everything else that was published in the same turn."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
@@ -41,7 +41,7 @@ class MemoryBroker:
         self._streams = MemoryStreams(clock)
         self.presence = MemoryPresence(self._send, metrics)
         self._unanswered: deque[tuple[PublishDone, PublishResult | RequestError]] = deque()
-        # (channel, idempotency key) -> when it is forgotten, and its result; in the order of publishing.
+        # (channel, idempotency key) -> when it expires, and its result; in the order of publishing.
         self._seen: OrderedDict[tuple[Channel, str], tuple[float, PublishResult]] = OrderedDict()
         metrics.broker_up.read = lambda: float(self._receiver is not None)
 
@@ -53,7 +53,7 @@ class MemoryBroker:
         self._receiver = None
         self.presence.stop()
         self._waiting.clear()
-        # Some of these keys belong to what is not delivered any more.
+        # Some of these keys belong to publications that are no longer delivered.
         self._seen.clear()
         while self._unanswered:
             self._unanswered.popleft()[0](BrokerUnavailable("the broker is stopped"))
@@ -82,7 +82,7 @@ class MemoryBroker:
     def compare(self, standings: Sequence[Standing], elsewhere: Callable[[Standing], None]) -> None:
         for standing in standings:
             top = self._streams.read(standing.channel, standing.history, HistoryQuery()).top
-            # Both 0: nothing was published, whenever that was seen.
+            # Both 0: nothing was published, so the epochs do not matter.
             if top != standing.position and (top.offset or standing.position.offset):
                 elsewhere(standing)
 
@@ -121,13 +121,13 @@ class MemoryBroker:
                 self._guard.call("bus", channel.name, self._receiver.on_events, channel, events)
 
     def _answer(self) -> None:
-        """One completion a callback, so that the fault of one caller does not harm the others."""
+        """One completion per callback, so that a fault of one caller does not affect the others."""
         if self._unanswered:
             done, result = self._unanswered.popleft()
             done(result)
 
     def _accept(self, publication: Publication, options: PublishOptions) -> PublishResult | RequestError:
-        """Into the stream, and on its way to the subscribers."""
+        """Store the publication in the stream, and send it to the subscribers."""
         result = PUBLISHED
         if options.latest is not None:
             try:
@@ -150,7 +150,7 @@ class MemoryBroker:
         self._waiting.setdefault(channel, []).append(event)
 
     def _known(self, key: tuple[Channel, str]) -> PublishResult | None:
-        """The result under a key that was used within its time."""
+        """The result of an earlier publish with this key, unless it has expired."""
         until, result = self._seen.get(key, (0.0, PUBLISHED))
         return result if until > self._clock() else None
 

@@ -30,7 +30,7 @@ class MemoryPresence:
         self._metrics = metrics
         self._members: dict[Channel, dict[ClientId, tuple[ClientInfo, PresenceRules]]] = {}
         self._users: dict[tuple[Channel, str], int] = {}
-        # Users who have left and may come back -> the timer that tells it.
+        # Users who have left and may come back -> the timer that sends their leave.
         self._leaving: dict[tuple[Channel, str], asyncio.TimerHandle] = {}
 
     def enter(self, channel: Channel, member: ClientInfo, rules: PresenceRules) -> None:
@@ -82,7 +82,7 @@ class MemoryPresence:
         done(MemberCounts(len(members), len({member.user for member, _ in members.values()})))
 
     def stop(self) -> None:
-        """No timer is left behind."""
+        """Cancel all timers."""
         for handle in self._leaving.values():
             handle.cancel()
         self._leaving.clear()
@@ -92,7 +92,7 @@ class MemoryPresence:
         self._tell(channel, member, rules, joined=False, members=len(self._members.get(channel, {})))
 
     def _tell(self, channel: Channel, member: ClientInfo, rules: PresenceRules, *, joined: bool, members: int) -> None:
-        """Unless it would be told to more `members` than the limit."""
+        """Send a join or leave, unless the channel has more `members` than the limit."""
         if members > rules.limit:
             self._metrics.memberships_untold.add()
         else:

@@ -38,7 +38,7 @@ class MemoryRegistry:
             self._occupied.pop(channel, None)
 
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
-        """The cursor is the last name of the page before."""
+        """The cursor is the last name of the previous page."""
         matches = compile_pattern(translate(pattern)).match if pattern else bool
         names = sorted(channel.name for channel in self._occupied if channel.app == app and channel.name > cursor)
         page = [name for name in names if matches(name)][:limit]

@@ -23,14 +23,14 @@ from gateway.messages import (
     latest_key,
 )
 
-# What a value takes besides its bytes and those of its key, as in values.lua.
+# Bytes that a value counts besides its own and those of its key, as in values.lua.
 VALUE_OVERHEAD = 128
-# Streams that have expired are looked for after so many accesses.
+# Expired streams are removed after so many accesses.
 SWEEP_EVERY = 1_000
 
 
 class _Value(NamedTuple):
-    """The newest of a key."""
+    """The newest value of a key."""
 
     publication: Publication
     time: float
@@ -43,17 +43,17 @@ class _Stream:
     def __init__(self, epoch: str) -> None:
         self.top = Position(0, epoch)
         self.publications: deque[Publication] = deque()
-        # By key, where only the newest count; the oldest first. What they take is bounded.
+        # Latest values by key, the oldest first, and the bytes they count.
         self.values: OrderedDict[str, _Value] = OrderedDict()
         self.taken = 0
-        # When the publications end, and when the position does.
+        # When the publications expire, and when the position does.
         self.expire_at = 0.0
         self.forget_at = 0.0
         self.version = 0
         self.version_epoch = ""
 
     def check_room(self, key: str, taken: int, latest: Latest) -> None:
-        """Raises RequestError when a value that takes so many bytes does not fit."""
+        """Raises RequestError if a value of `taken` bytes does not fit."""
         before = self.values.get(key)
         if before is None and len(self.values) >= latest.keys:
             raise too_many_values()
@@ -70,7 +70,7 @@ class _Stream:
             self.taken -= self.values.pop(key).taken
 
     def forget(self, latest: Latest, now: float) -> None:
-        """Values that are too old."""
+        """Remove values that are too old."""
         while self.values:
             oldest = next(iter(self.values))
             if self.values[oldest].time >= now - latest.ttl:
@@ -79,7 +79,7 @@ class _Stream:
 
 
 def _taken(key: str, publication: Publication) -> int:
-    """What a value takes: its tags count too, as they do in Redis."""
+    """Bytes that a value counts, including its tags, as in Redis."""
     return len(envelope.encode(publication)) + len(key.encode()) + VALUE_OVERHEAD
 
 
@@ -93,7 +93,7 @@ class MemoryStreams:
         self._accesses = 0
 
     def append(self, publication: Publication, history: Retention, version_epoch: str) -> Publication | None:
-        """The publication with its position; None for one whose version is not newer than the newest."""
+        """The publication with its position; None if its version is not newer than the newest."""
         stream = self._begun(publication.channel)
         if publication.version:
             if version_epoch == stream.version_epoch and publication.version <= stream.version:
@@ -110,7 +110,7 @@ class MemoryStreams:
         return publication
 
     def top(self, channel: Channel) -> Position:
-        """Of a channel that nothing was published to nothing is kept."""
+        """The end of a stream. Nothing is stored of a channel that was never published to."""
         stream = self._known(channel)
         return stream.top if stream is not None else Position(0, unused(self._generation, self._milliseconds()))
 
@@ -136,7 +136,10 @@ class MemoryStreams:
         return HistoryPage(chosen, stream.top)
 
     def set_value(self, publication: Publication, latest: Latest) -> Publication:
-        """The publication with its position, as the value of its key. Raises RequestError when there is no room."""
+        """Store the publication as the value of its key; returns it with its position.
+
+        Raises RequestError if there is no room.
+        """
         stream, now = self._begun(publication.channel), self._clock()
         stream.forget(latest, now)
         stream.forget_at = now + latest.ttl
@@ -165,7 +168,7 @@ class MemoryStreams:
             stream.publications.clear()
 
     def _known(self, channel: Channel) -> _Stream | None:
-        """The stream as it is now, if something was published to the channel."""
+        """The stream of a channel, without expired publications; None if the channel was not published to."""
         now = self._clock()
         self._accesses += 1
         if self._accesses % SWEEP_EVERY == 0:
@@ -179,7 +182,7 @@ class MemoryStreams:
         return stream
 
     def _begun(self, channel: Channel) -> _Stream:
-        """The stream, which begins now when there is none. Who publishes says how long it is known."""
+        """The stream of a channel; a new one if there is none. The caller sets how long it is kept."""
         stream = self._known(channel)
         if stream is None:
             stream = self._streams[channel] = _Stream(begun(self._generation, self._milliseconds()))

@@ -1,4 +1,4 @@
-"""Control messages: from one node to all, answered by each."""
+"""Control messages: from one node to all nodes, each of which answers."""
 
 import asyncio
 import logging
@@ -13,8 +13,8 @@ from gateway.control import Answer, Control, ControlResult, NodeId, check
 
 logger = logging.getLogger(__name__)
 
-# Seconds to wait for the answers of all live nodes. A node answers in milliseconds; a dead one, or one that is cut off,
-# counts until its lease ends, and an operator who revokes a token should not wait for that.
+# Seconds to wait for the answers of all live nodes. A node answers in milliseconds. A node that is dead or cut off
+# counts as live until its lease ends, which is too long for an operator who revokes a token.
 TIME_LIMIT = 2.0
 
 REQUEST = VERSION + b"c"
@@ -98,7 +98,7 @@ T = TypeVar("T")
 
 
 def without_head(payload: bytes, head: bytes) -> bytes:
-    """What stands behind a head. Raises EnvelopeError for another one."""
+    """The payload after its head. Raises EnvelopeError for another head."""
     if not payload.startswith(head):
         raise EnvelopeError(f"version or type {payload[:2]!r} instead of {head!r}")
     return payload[len(head) :]

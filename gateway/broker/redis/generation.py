@@ -1,12 +1,12 @@
-"""The generation of a server: as long as it stays the same, nothing that was written has been lost.
+"""The generation of a server: as long as it stays the same, no write has been lost.
 
 An epoch begins with the generation of its server (epochs.py). Otherwise a replica that took over without the newest
-writes, or a server that came back from an old snapshot, would give their offsets out again, and nobody would notice.
+writes, or a server restored from an old snapshot, would assign offsets a second time, and nobody would notice.
 
-A generation ends when the server is another process (its run id), or was promoted again in between: then `INFO
-replication` tells another `master_replid2`. Neither id of the replication would do alone: `master_replid` also changes
-when the first replica is attached, and `master_replid2` is forgotten after an hour without replicas. So the server
-itself keeps the name of its generation (generation.lua), and all nodes agree on it.
+A generation ends when the server is another process (another run id), or was promoted in between (`INFO replication`
+then has another `master_replid2`). The ids of the replication alone are not enough: `master_replid` also changes when
+the first replica is attached, and `master_replid2` is forgotten after an hour without replicas. So the name of the
+generation is stored in the server itself (generation.lua), and all nodes agree on it.
 """
 
 import secrets
@@ -20,18 +20,18 @@ from gateway.broker.redis.link import Link, pack
 from gateway.broker.redis.lua import GENERATION
 from gateway.errors import BrokerUnavailable
 
-# Stands for every generation of a server that loses nothing. Others are hexadecimal.
+# The generation of a server that loses nothing. Others are hexadecimal.
 DURABLE = "_"
-# Stands for every promotion of such a server.
+# The promotion of such a server.
 UNWATCHED = "-"
-# Characters of a name: enough that no two of one installation are equal.
+# Characters of a name: enough to be unique in an installation.
 LENGTH = 12
 
 REPLICATION = pack("INFO", "replication")
 
 
 async def learn(link: Link, key: bytes, *, durable: bool) -> None:
-    """Let the link know the generation of its server. Raises BrokerUnavailable or OutcomeUnknown."""
+    """Read the generation of the server into the link. Raises BrokerUnavailable or OutcomeUnknown."""
     if durable:
         link.generation, link.promotion = DURABLE, UNWATCHED
         return
@@ -39,17 +39,17 @@ async def learn(link: Link, key: bytes, *, durable: bool) -> None:
         run = _fields(await link.ask("INFO", "server")).get("run_id")
         latest = promotion(await link.ask_packed(REPLICATION))
         if run is None:
-            raise BrokerUnavailable("INFO server says no run_id; redis.durable would do without")
-        # Another one each time, so that it also ends when the server loses all that it had (FLUSHALL).
+            raise BrokerUnavailable("INFO server has no run_id; redis.durable would not need it")
+        # A new name each time, so that the generation also ends when the server loses all its data (FLUSHALL).
         name = secrets.token_hex(LENGTH // 2)
         answer: bytes = await link.ask("EVAL", GENERATION.text, 1, key, run, latest, name)
     except hiredis.ReplyError as error:
-        raise BrokerUnavailable(f"the server's generation (INFO, or redis.durable) is not to be had: {error}") from None
+        raise BrokerUnavailable(f"the generation of the server (INFO) is unknown, see redis.durable: {error}") from None
     link.generation, link.promotion = answer.decode(), latest
 
 
 def promotion(reply: Any) -> str:
-    """What tells one promotion from another, in an answer to `INFO replication`; empty when there is none.
+    """The id of the latest promotion in an answer to `INFO replication`; empty if there was none.
 
     Raises BrokerUnavailable for a server that is not the primary.
     """
@@ -61,7 +61,7 @@ def promotion(reply: Any) -> str:
 
 
 class GenerationWatch:
-    """Notices that a server is not what it was: one that stops being the primary keeps its connections."""
+    """Detects that a server is no longer the primary, which it does not tell on its open connections."""
 
     def __init__(self, links: Sequence[KeptLink], key: bytes, changed: Callable[[str], None]) -> None:
         """Asks over the first of the links, all of which know their generation. `changed` gets the reason."""
@@ -89,7 +89,7 @@ class GenerationWatch:
             self._changed("the server was not the primary for a while")
 
     def _named(self, reply: Any) -> None:
-        """Another node has found another generation, or the server lost all that it had."""
+        """The name differs if another node has started a new generation, or if the server lost all its data."""
         if isinstance(reply, Exception):
             return
         name = reply.decode(errors="replace") if reply is not None else ""

@@ -1,4 +1,4 @@
-"""Whether this node hears itself through Redis: an open socket says nothing about that."""
+"""Whether this node hears itself through Redis, which an open socket does not guarantee."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from gateway.broker import envelope
 from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.link import pack
 
-# A node is deaf when it does not hear itself for so many heartbeats, and at least for so many seconds.
+# A node counts as deaf when it does not hear itself for so many heartbeats, and at least so many seconds.
 DEAF_HEARTBEATS = 3
 DEAF_SECONDS = 3.0
 
@@ -16,10 +16,9 @@ HEARTBEAT = envelope.VERSION + b"h"
 
 
 class Heartbeat:
-    """Publishes heartbeats to ourselves, and counts those that do not come back.
+    """Publishes heartbeats to this node, and counts those that do not come back.
 
-    They are counted rather than timed: neither a publish link that was away nor a process that was held up says
-    anything about the subscribe link.
+    They are counted and not timed: a broken publish link or a suspended process says nothing about the subscribe link.
     """
 
     def __init__(self, link: KeptLink, bus: bytes, interval: float, deaf: Callable[[], None]) -> None:
@@ -30,12 +29,12 @@ class Heartbeat:
         self._patience = max(DEAF_HEARTBEATS * interval, DEAF_SECONDS)
         self._deaf = deaf
         self._heard_at = 0.0
-        # Heartbeats that Redis took, and that have not come back.
+        # Heartbeats that Redis accepted and that have not come back.
         self._unheard = 0
 
     @property
     def silence(self) -> float:
-        """Seconds for which nothing has come back, when that is too long; else 0."""
+        """Seconds since a heartbeat came back, if that is too long; otherwise 0."""
         silence = asyncio.get_running_loop().time() - self._heard_at
         return silence if silence > self._patience else 0.0
 

@@ -13,7 +13,7 @@ from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-# Seconds between attempts to connect: the first comes soon, all are jittered so that nodes do not come in step.
+# Seconds between attempts to connect: the first is soon; all are jittered so that nodes do not reconnect in step.
 FIRST_DELAY = 0.1
 LAST_DELAY = 1.0
 
@@ -30,7 +30,7 @@ class KeptLink:
         metrics: Metrics,
         guard: Guard,
     ) -> None:
-        """`name` and `target` are for the log. `lost` is told, with the reason, that there is no link any more."""
+        """`name` and `target` are for the log. `lost` is called with the reason when the link is gone."""
         self._name = name
         self._target = target
         self._open = open_link
@@ -89,7 +89,7 @@ class KeptLink:
         self.current = None
 
     def abort(self, reason: str) -> None:
-        """Give up the link there is; another one takes its place."""
+        """Drop the current link; another one takes its place."""
         if self.current is not None:
             self.current.abort(reason)
 
@@ -112,7 +112,7 @@ class KeptLink:
             except BrokerUnavailable as error:
                 self.reason = error.detail
             except Exception:
-                # Without another attempt there would never be a link again.
+                # Without another attempt the link would stay down for ever.
                 self._guard.failed("link", self._name)
                 self.reason = "internal error"
             delay = min(delay * 2, LAST_DELAY)

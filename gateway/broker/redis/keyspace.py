@@ -2,11 +2,11 @@
 
     {prefix}:{{tag}}:{kind}:{length of app}:{app}:{rest}
 
-The tag in braces is the hash tag of Redis Cluster. It stands for a partition: what belongs to one channel lies in one
-slot, and the number of partitions bounds the number of slots that a node talks to. What there is one of per cluster has
-the tag `home`, whatever the number of partitions. `rest` is the channel's name or a node's id and stands last, so that
-with the length before `app` no two keys are equal; it may hold braces, since only the first pair counts. The prefix may
-not (settings).
+The tag in braces is the hash tag of Redis Cluster and stands for a partition: all keys of a channel are in one slot,
+and a node uses at most as many slots as there are partitions. Keys that exist once per cluster have the tag `home`,
+whatever the number of partitions. `rest` is the name of a channel or the id of a node. It comes last, so that with the
+length before `app` all keys are different. It may contain braces, since only the first pair counts; the prefix may not
+(settings).
 """
 
 from binascii import crc_hqx
@@ -17,14 +17,14 @@ from typing import NewType
 from gateway.control import NodeId
 from gateway.messages import Channel
 
-# What the entries of a node count under: its id and a generation, which grows when its lease has run out.
+# The id of a lease: that of its node and a generation, which grows when a lease of the node has expired.
 LeaseId = NewType("LeaseId", str)
 
-# Channels whose bus channel and partition are remembered: those of a busy channel are found out once.
+# Channels whose bus channel and partition are cached, so that those of a busy channel are computed once.
 REMEMBERED = 16_384
 # Hash slots of Redis Cluster.
 SLOTS = 16_384
-# The tag of what there is one of per cluster.
+# The tag of keys that exist once per cluster.
 HOME = "home"
 
 
@@ -36,15 +36,15 @@ def slot(tag: str) -> int:
 def partition_tags(partitions: int) -> list[str]:
     """The tag of each partition: a short number whose slot lies well inside the partition's own share of all slots.
 
-    Where servers divide the slots evenly, no server has more than two partitions more than another, and none has more
-    where the number of servers divides that of partitions. `partitions`: half of SLOTS at most.
+    If servers divide the slots evenly, they differ by at most two partitions; they do not differ at all if the number
+    of servers divides the number of partitions. `partitions`: at most half of SLOTS.
     """
     tags = [""] * partitions
     missing = partitions
     for number in count():
         tag = str(number)
         partition, inside = divmod(slot(tag) * partitions, SLOTS)
-        # The middle half: the shares of servers and of partitions do not end at the same slots.
+        # The middle half, since the shares of servers and of partitions end at different slots.
         if not tags[partition] and SLOTS <= 4 * inside < 3 * SLOTS:
             tags[partition] = tag
             missing -= 1
@@ -58,7 +58,7 @@ class Keys:
 
     def __init__(self, prefix: str, partitions: int, database: int = 0) -> None:
         self.prefix = prefix
-        # Keys of different databases are different keys; bus channels belong to the server.
+        # Databases separate keys, but not bus channels, which belong to the server.
         self._database = f"@{database}" if database else ""
         self.partitions = partitions
         self._tags = partition_tags(partitions)
@@ -66,11 +66,11 @@ class Keys:
         self.partition = lru_cache(maxsize=REMEMBERED)(self._partition)
 
     def _partition(self, channel: Channel) -> int:
-        """The number of a channel's partition, from 0. `partition` remembers it."""
+        """The number of a channel's partition, from 0. `partition` caches it."""
         return crc_hqx(f"{len(channel.app)}:{channel.app}:{channel.name}".encode(), 0) % self.partitions
 
     def _bus(self, channel: Channel) -> bytes:
-        """The bus channel of a channel's publications. `bus` remembers it."""
+        """The bus channel of a channel's publications. `bus` caches it."""
         return self._of_channel(f"bus{self._database}", channel)
 
     def result(self, channel: Channel, idempotency_key: str) -> bytes:
@@ -87,7 +87,7 @@ class Keys:
         return self._of_channel("stream", channel)
 
     def presence(self, channel: Channel) -> bytes:
-        """A hash: client id -> its node, and who it is."""
+        """A hash: client id -> the lease of its node, and its info."""
         return self._of_channel("presence", channel)
 
     def users(self, channel: Channel) -> bytes:
@@ -99,11 +99,11 @@ class Keys:
         return self._of_partition(partition, "held", app, lease)
 
     def leaving(self, partition: int, app: str) -> bytes:
-        """A sorted set: users who have left a channel and may come back -> until when (Unix ms)."""
+        """A sorted set: users who have left a channel and may come back -> deadline (Unix ms)."""
         return self._of_partition(partition, "leaving", app, "")
 
     def farewells(self, partition: int, app: str) -> bytes:
-        """A hash: the same users -> what is told when they do not."""
+        """A hash: the same users -> the leave that is sent if they do not."""
         return self._of_partition(partition, "farewells", app, "")
 
     def reaper(self) -> bytes:
@@ -127,15 +127,15 @@ class Keys:
         return self._of_partition(partition, "occupied", app, "")
 
     def lease(self, lease: LeaseId) -> bytes:
-        """What a node says of itself; lives as long as its lease."""
+        """The description of a node, which expires with its lease."""
         return self._key(HOME, "lease", "", lease)
 
     def leases(self) -> bytes:
-        """A set: leases that live, or that nobody has cleaned up after."""
+        """A set: leases that live, or that have not been cleaned up yet."""
         return self._key(HOME, "leases", "", "")
 
     def revoked(self) -> bytes:
-        """A hash: what is revoked."""
+        """A hash: revocations."""
         return self._key(HOME, "revoked", "", "")
 
     def control(self) -> bytes:
@@ -151,11 +151,11 @@ class Keys:
         return self._key(HOME, f"node{self._database}", "", uid)
 
     def generation(self) -> bytes:
-        """A hash: which generation of the server this is."""
+        """A hash: the generation of this server."""
         return self._key(HOME, "generation", "", "")
 
     def partition_count(self) -> bytes:
-        """The number of partitions that this installation has; does not depend on it."""
+        """The number of partitions of this installation. The key itself does not depend on that number."""
         return self._key(HOME, "partitions", "", "")
 
     def _of_channel(self, kind: str, channel: Channel) -> bytes:

@@ -1,4 +1,4 @@
-"""One connection to Redis for the messages themselves: commands out, replies and messages in, nothing in between.
+"""One connection to Redis for messages: commands out, replies and messages in.
 
 Measured per message, CPU: a redis-py pipeline 9.5 us and its `listen()` 6.2 us, against 0.5 and 0.6 us for packing and
 parsing with hiredis and writing once per turn of the loop.
@@ -28,12 +28,12 @@ OnMessages = Callable[[list[tuple[bytes, bytes]]], None]
 
 # Bytes of commands in the socket's buffer above which the others wait in front of it.
 HIGH_WATER = 1024 * 1024
-# Seconds for which nothing goes on, while others wait, until Redis is taken for one that does not read.
+# Seconds without progress, while commands wait, after which Redis counts as not reading.
 PATIENCE = 1.0
 # How often a link looks at its oldest unanswered command, and pings when there is none. Seconds.
 CHECK_INTERVAL = 0.25
 PING_INTERVAL = 1.0
-# SO_LINGER: on, for no time.
+# SO_LINGER: on, for zero seconds.
 AT_ONCE = struct.pack("ii", 1, 0)
 
 
@@ -49,7 +49,7 @@ PING = pack("PING")
 class _Command(NamedTuple):
     done: Done
     size: int
-    # For being sent, and then for the reply.
+    # First for sending, then for the reply.
     deadline: float
 
 
@@ -63,9 +63,9 @@ class Link(asyncio.Protocol):
         on_messages: OnMessages | None = None,
         on_subscribed: Callable[[bytes], None] | None = None,
     ) -> None:
-        """`timeout`: seconds for a reply; when one takes longer the whole link is given up.
+        """`timeout`: seconds for a reply; if one takes longer, the whole link is dropped.
 
-        A link that subscribes has the two callbacks: `on_subscribed` is told each bus channel that Redis confirmed.
+        A link that subscribes has the two callbacks; `on_subscribed` gets each bus channel that Redis has confirmed.
         """
         self.loop = asyncio.get_running_loop()
         self._timeout = timeout
@@ -82,24 +82,24 @@ class Link(asyncio.Protocol):
         self._went_on_at = 0.0
         self._check: asyncio.TimerHandle | None = None
         self._look_at = 0.0
-        # A command whose reply was overdue when this process had been held up.
+        # A command whose reply was overdue because this process had been suspended.
         self._excused: _Command | None = None
         self._ping_at = 0.0
         self.pending_bytes = 0
-        # Of the server behind it, as far as somebody has asked for it (generation.py).
+        # Of the server behind it; set by generation.learn.
         self.generation = ""
         self.promotion = ""
-        # Done when the link is over; the reason.
+        # Set to the reason when the link is gone.
         self.lost: asyncio.Future[str] = self.loop.create_future()
 
     @property
     def writable(self) -> bool:
-        """Whether a command would be on its way now."""
+        """Whether a command would be sent now."""
         return self._transport is not None and not self._paused and not self.lost.done()
 
     @property
     def usable(self) -> bool:
-        """Whether a command would be on its way now or soon."""
+        """Whether a command would be sent now or soon."""
         if not self._paused:
             return self.writable
         return not self.lost.done() and self.loop.time() - self._went_on_at <= PATIENCE
@@ -146,7 +146,7 @@ class Link(asyncio.Protocol):
         future: asyncio.Future[None] = self.loop.create_future()
         replies: dict[int, Any] = {}
 
-        # By number: what is given up unsent is answered before what was sent earlier.
+        # By number: commands that are dropped unsent are answered before commands that were sent earlier.
         def done(number: int, reply: Any) -> None:
             replies[number] = reply
             if len(replies) == len(commands) and not future.done():
@@ -159,7 +159,7 @@ class Link(asyncio.Protocol):
         return [replies[number] for number in range(len(commands))]
 
     def abort(self, reason: str) -> None:
-        """Give the link up; what is under way completes with an error."""
+        """Drop the link; commands in flight complete with an error."""
         if self.lost.done():
             return
         self.lost.set_result(reason)
@@ -199,12 +199,12 @@ class Link(asyncio.Protocol):
                 elif reply[0] == b"message":
                     messages.append((reply[1], reply[2]))
                 else:
-                    # What came before a confirmation belongs to before.
+                    # Messages that came before a confirmation are delivered before it.
                     self._hand_over(messages)
                     messages = []
                     self._confirm(reply)
         except hiredis.ProtocolError as error:
-            self.abort(f"Redis sent what nobody can read: {error}")
+            self.abort(f"Redis sent invalid data: {error}")
         self._hand_over(messages)
 
     def pause_writing(self) -> None:
@@ -242,7 +242,7 @@ class Link(asyncio.Protocol):
         self._unsent.append((packed, command))
 
     def _flush(self) -> None:
-        """Write what waits, as far as the socket takes it: of what waits here it is known that it was never sent."""
+        """Write waiting commands as far as the socket takes them: those that stay here were certainly never sent."""
         while self._transport is not None and self._unsent and not self._paused:
             deadline = self.loop.time() + self._timeout
             written: list[bytes] = []
@@ -252,7 +252,7 @@ class Link(asyncio.Protocol):
                 written.append(packed)
                 size += len(packed)
                 if command is not None:
-                    # (That of one that has hardly waited is near enough.)
+                    # (For a command that has hardly waited, the old deadline is close enough.)
                     if deadline - command.deadline > CHECK_INTERVAL:
                         command = command._replace(deadline=deadline)
                     self._unanswered.append(command)
@@ -295,7 +295,7 @@ class Link(asyncio.Protocol):
             first = self._unanswered[0]
             if now <= first.deadline:
                 return
-            # A process that was held up reads first what Redis has answered meanwhile.
+            # After a suspension, the process first has to read answers that arrived meanwhile.
             if was_held_up and first is not self._excused:
                 self._excused = first
             else:
@@ -305,7 +305,7 @@ class Link(asyncio.Protocol):
             self.send(PING, _ignore)
 
     def _give_up_unsent(self, now: float) -> None:
-        """Redis reads, but too slowly: nobody waits for longer than the timeout until something is sent."""
+        """Redis reads, but too slowly: no command waits longer than the timeout before it is sent."""
         while self._paused and self._unsent and (command := self._unsent[0][1]) is not None and now > command.deadline:
             self._unsent.popleft()
             self.pending_bytes -= command.size

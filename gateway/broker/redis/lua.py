@@ -15,7 +15,7 @@ class Script(NamedTuple):
 
 
 def _script(*names: str) -> Script:
-    """A script of one or more files, one behind the other."""
+    """A script made of one or more files, concatenated."""
     folder = files("gateway.broker.redis").joinpath("scripts")
     text = "".join(folder.joinpath(f"{name}.lua").read_text() for name in names)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -1,7 +1,7 @@
 """Publishes to one server.
 
-A publish is answered once. What it is answered with says whether it was taken, was refused, or may have been taken; it
-is never sent again. Bytes under way are bounded, and no user has more than a share of them.
+A publish completes once: accepted, refused, or with an unknown outcome. It is never sent again. Bytes in flight are
+bounded, and no user has more than a share of them.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.messages import PUBLISHED, Channel, Publication, PublishOptions, PublishResult, User
 from gateway.metrics import Metrics
 
-# What one user may have under way, of what is left for all. Alone it gets a fifth of the limit, for which the others
-# wait; two get a sixth each.
+# The share that one user may have in flight, of the bytes left for all. A single user gets a fifth of the limit, two
+# get a sixth each.
 SHARE = 0.25
 
 
@@ -35,14 +35,14 @@ class Publisher:
         refused: Callable[[KeptLink, str], None],
         unreadable: Callable[[Channel, EnvelopeError], None],
     ) -> None:
-        """`pending_limit`: bytes under way. `refused` is told what Redis says instead of an answer."""
+        """`pending_limit`: bytes in flight. `refused` gets error replies of Redis."""
         self._link = link
         self._pending_limit = pending_limit
         self._keys = keys
         self._metrics = metrics
         self._refused = refused
         self._unreadable = unreadable
-        # Bytes of publishes by whose they are.
+        # Bytes in flight by user.
         self._under_way: dict[User | None, int] = {}
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
@@ -53,7 +53,7 @@ class Publisher:
             return
         payer = _payer(publication)
         if self._under_way.get(payer, 0) > SHARE * (self._pending_limit - link.pending_bytes):
-            self._refuse("overload", "too many publishes under way (redis.pending_limit)", done)
+            self._refuse("overload", "too many publishes in flight (redis.pending_limit)", done)
             return
         metrics = self._metrics
         loop = link.loop
@@ -107,7 +107,7 @@ class Publisher:
         done(BrokerUnavailable(text))
 
     def _failure(self, reply: Exception) -> RequestError:
-        """What an error means for the publish it answers."""
+        """The error of a publish, from an error reply."""
         if isinstance(reply, BrokerUnavailable):
             self._metrics.publish_errors.add("unavailable")
             return reply
@@ -117,7 +117,7 @@ class Publisher:
         text = str(reply)
         if text.startswith("UNSENT"):
             self._metrics.publish_errors.add("unknown outcome")
-            return OutcomeUnknown(f"stored, and not sent to the subscribers: {text}")
+            return OutcomeUnknown(f"stored, but not sent to the subscribers: {text}")
         # An error of Redis itself (out of memory, read only, loading): the command was not carried out.
         self._metrics.publish_errors.add("refused by redis")
         self._refused(self._link, text)
@@ -125,9 +125,9 @@ class Publisher:
 
 
 def _payer(publication: Publication) -> User | None:
-    """Whose publishes under way count together; None for a backend's, which count for nobody.
+    """The user that a publish in flight counts for; None for publishes of backends, which do not count.
 
-    Connections without a user count one by one.
+    Anonymous connections count separately.
     """
     info = publication.info
     return User(publication.channel.app, info.user or info.client) if info is not None else None

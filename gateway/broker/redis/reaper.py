@@ -1,4 +1,4 @@
-"""Cleans up after leases that have ended, and tells that users have left for good. One node at a time does it."""
+"""Cleans up after expired leases, and sends leaves of users who did not come back. One node at a time does it."""
 
 import logging
 import time
@@ -23,14 +23,14 @@ from gateway.repeating import Repeating
 logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between rounds
-# Seconds for which a node that did a round does the next one too.
+# Seconds for which a node stays elected after a round.
 TERM = 5
-# Users told of in one round, per partition.
+# Leaves sent in one round, per partition.
 FAREWELLS = 500
 
 
 class Reaper:
-    """Part of every node; acts on the one that is elected. Whatever two of them do at once happens once."""
+    """Every node has one; the one of the elected node acts. If two act at once, everything still happens only once."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class Reaper:
         await self._tell_farewells()
 
     async def _by_itself(self, met: object, work: Awaitable[object]) -> bool:
-        """What is wrong with one of them in Redis keeps nobody from the others. False where something was.
+        """Handle one entry, so that bad data in it does not prevent the others. False if there was an error.
 
-        Raises what says that Redis itself is not to be had.
+        Raises errors that mean that Redis itself is not available.
         """
         try:
             await work
@@ -94,23 +94,23 @@ class Reaper:
         return True
 
     async def _reap(self, lease: LeaseId) -> None:
-        """Everything under one ended lease, which stays for the next round where that was not possible."""
+        """Clean up after one expired lease. If that fails, the lease stays for the next round."""
         is_clean = True
         for held in await self._held(lease):
             for name in await self._client.smembers(held):
                 try:
                     channel = Channel(DEFAULT_APP, name.decode())
                 except UnicodeDecodeError:
-                    # No channel's name.
+                    # Not the name of a channel.
                     await self._client.srem(held, name)
                 else:
                     is_clean &= await self._by_itself(name, self._empty(channel, lease))
         if is_clean:
-            logger.info("cleaned up after the ended lease %s", lease)
+            logger.info("cleaned up after the expired lease %s", lease)
             await self._client.srem(self._keys.leases(), lease)
 
     async def _held(self, lease: LeaseId) -> list[bytes]:
-        """The keys, of all partitions, under which the lease may hold channels."""
+        """The keys, in all partitions, under which the lease may have channels."""
         found = []
         for shard in self._topology.all:
             keys = [self._keys.held(each, DEFAULT_APP, lease) for each in self._topology.partitions_of(shard)]
@@ -119,7 +119,7 @@ class Reaper:
         return found
 
     async def _empty(self, channel: Channel, lease: LeaseId) -> None:
-        """Take those under the lease out of the channel."""
+        """Remove the members of the lease from the channel."""
         batch: list[tuple[ClientId, ClientInfo]] = []
         head, rules = (lease + END).encode(), self._rules(channel)
         presence = self._topology.shard_of(channel).presence
@@ -136,7 +136,7 @@ class Reaper:
         await presence.leave_of(lease, channel, batch, rules, last=True)
 
     async def _remove(self, channel: Channel, lease: LeaseId, client: bytes, entry: bytes) -> None:
-        """A member of a version that is not known here: it goes, and nobody can be told who it was."""
+        """Remove a member that another version wrote. Its leave cannot be sent, since its info cannot be read."""
         try:
             name = ClientId(client.decode())
             members = [(name, ClientInfo(user_of(entry), name))]
@@ -152,7 +152,7 @@ class Reaper:
             partitions = self._topology.partitions_of(shard)
             keys = [self._keys.leaving(each, DEFAULT_APP) for each in partitions]
             commands = [pack("ZRANGEBYSCORE", key, "-inf", now, "LIMIT", 0, FAREWELLS) for key in keys]
-            # Not by redis-py, to which so many commands are milliseconds of the loop.
+            # Without redis-py, which would take milliseconds of the loop for so many commands.
             replies = await shard.read_link.ask_all(commands)
             for partition, reply in zip(partitions, replies, strict=True):
                 if reply:
@@ -170,7 +170,7 @@ class Reaper:
             length, _, rest = entry.decode().partition(":")
             channel, user = Channel(DEFAULT_APP, rest[: int(length)]), rest[int(length) + 1 :]
         except ValueError:
-            # Nobody can tell whose it is: it would stand here for ever, in the place of others.
+            # It cannot be read and would stay for ever, in the way of others.
             await self._client.zrem(leaving, entry)
             raise
         names = [

@@ -1,4 +1,4 @@
-"""The broker over Redis: what concerns a channel is done by its shard, and what concerns all nodes by one of them."""
+"""The broker over Redis: each channel is handled by its shard, control messages by the home shard."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def _no_rules(channel: Channel) -> PresenceRules:
 
 
 class RedisBroker:
-    """The port over the shards; there is one."""
+    """Implements the Broker port over the shards; today there is one."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class RedisBroker:
         # While one version replaces another, there may be thousands a second.
         if (suppressed := self._unreadable_lines.passes()) is not None:
             where = {"channel": channel.name} if channel is not None else {}
-            logger.warning("what another one wrote to Redis could not be read: %s", error, extra=suppressed | where)
+            logger.warning("data in Redis could not be read: %s", error, extra=suppressed | where)
 
     # Control messages, through the home shard
 
@@ -172,7 +172,7 @@ class RedisBroker:
             link.send(pack(b"PUBLISH", self._keys.node(node), payload), _ignore)
 
     async def _catch_up(self) -> None:
-        """Learn who may not be here any more before anything is delivered."""
+        """Learn about revocations and disconnects before anything is delivered."""
         assert self._receiver is not None
         await self._receiver.catch_up()
         if not await self._log.catch_up():

@@ -1,6 +1,6 @@
 """Presence in one server: entries under the lease of their node.
 
-A node says what changes, in the order of the calls, and repeats it only where it may not have got through.
+A node sends changes in the order of the calls, and repeats them only if they may not have reached Redis.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, MemberCounts, PresenceRules
 from gateway.metrics import Metrics
 
-# Stands behind the lease, with which every entry begins.
+# Ends the lease, with which every entry begins.
 END = "\0"
-# What presence_read answers in place of members.
+# The answer of presence_read if there are too many members.
 TOO_MANY = -1
-# Leaves that wait to be confirmed at most: some minutes of many connections that come and go while Redis is away.
+# Unconfirmed leaves that are kept: enough for some minutes of many connections while Redis is away.
 MAX_UNCONFIRMED = 100_000
-# Members per command, and commands per turn of the loop, when a node enters all that it has again.
+# Members per command, and commands per turn of the loop, when a node enters all its members again.
 BATCH = 200
 REPEAT_BATCHES = 5
-# Channels of which is said in one turn of the loop who comes and goes: a command costs 15 us to write and to read its
-# reply. Connections with many subscriptions may end together.
+# Channels whose changes are sent in one turn of the loop: writing a command and reading its reply takes 15 us, and many
+# connections with many subscriptions may end together.
 TURN_CHANNELS = 100
-# Seconds to wait for a Redis that does not read as fast.
+# Seconds to wait when Redis does not read fast enough.
 PAUSE = 0.01
 
 
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A member comes or goes."""
+    """A join or leave of a member."""
 
     entered: bool
     client: ClientId
@@ -58,23 +58,23 @@ class Change(NamedTuple):
 
 
 class RedisPresence:
-    """Who is in the channels of the cluster. Over the link that reads: in the order of the calls."""
+    """Presence in the channels of one shard, over its read link, in the order of the calls."""
 
     def __init__(self, link: KeptLink, lease: Callable[[], LeaseId], keys: Keys, metrics: Metrics) -> None:
-        """`lease` tells the one that this node has now."""
+        """`lease` returns the current lease of this node."""
         self._link = link
         self._lease = lease
         self._keys = keys
         self._metrics = metrics
         self._guard = Guard(metrics.faults)
         self._members: dict[Channel, dict[ClientId, Entry]] = {}
-        # What is yet to be said, by channel, in order. (Ordered: a dict looks for its first entry behind all that were
-        # removed, which many thousands may have been.)
+        # Changes that wait to be sent, by channel, in order. (An OrderedDict, because a dict finds its first entry
+        # slowly after many thousands were removed.)
         self._waiting: OrderedDict[Channel, list[Change]] = OrderedDict()
         self._saying = False
-        # Leaves that Redis has not confirmed: to be repeated after an interruption.
+        # Leaves that Redis has not confirmed; repeated after an interruption.
         self._left: dict[tuple[Channel, ClientId], Entry] = {}
-        # Something that was said may not have reached Redis.
+        # Some change may not have reached Redis.
         self._is_behind = False
         self._repeating: Iterator[None] | None = None
 
@@ -110,7 +110,7 @@ class RedisPresence:
         self._ask(pack("EVALSHA", lua.PRESENCE_READ.sha, 1, self._keys.presence(channel), limit, room), replied)
 
     def _readable(self, entries: list[bytes]) -> Iterator[ClientInfo]:
-        """Without those of another version: for as long as nodes of two versions run, they are not seen everywhere."""
+        """The members that this version can read: during an update, not all nodes can read all members."""
         for entry in entries:
             try:
                 yield decoded(entry)
@@ -124,7 +124,7 @@ class RedisPresence:
         def replied(reply: Any) -> None:
             error = self._error(reply)
             if len(found) < 2 and error is not None:
-                # Once: the second reply finds the list full.
+                # Report one error only: the second reply finds the list full.
                 found.extend((0, 0))
                 done(error)
             elif error is None:
@@ -136,9 +136,9 @@ class RedisPresence:
         self._ask(pack("HLEN", self._keys.users(channel)), replied)
 
     def repeat(self) -> None:
-        """Say again all that this node knows: its lease had run out, or Redis was away.
+        """Send all members of this node again: its lease had expired, or Redis was away.
 
-        From the beginning, also when that is under way: what was said before may be under the lease that has ended.
+        Starts from the beginning even if a repetition is running: what that has sent may belong to the expired lease.
         """
         self._is_behind = False
         is_idle = self._repeating is None
@@ -147,16 +147,16 @@ class RedisPresence:
             self._repeat_some()
 
     def repeat_if_behind(self) -> None:
-        """Called every second or so: the link may be there again.
+        """Repeat if a change may not have reached Redis and the link is up. Called about every second.
 
-        What is under way ends first, so that it comes to what stands behind something that Redis refuses.
+        A repetition that is running ends first, so that it also reaches the members after one that Redis refuses.
         """
         link = self._link.current
         if self._is_behind and self._repeating is None and link is not None and link.writable:
             self.repeat()
 
     def flush(self) -> None:
-        """Say at once what waits for its turn: the node ends."""
+        """Send all waiting changes at once, because the node ends."""
         for channel in list(self._waiting):
             self._say(channel)
 
@@ -169,7 +169,7 @@ class RedisPresence:
         *,
         last: bool,
     ) -> None:
-        """Take members under another lease out of a channel; `last` when it has no others there.
+        """Remove members of another lease from a channel; `last` if that lease has no others there.
 
         Raises BrokerUnavailable or OutcomeUnknown.
         """
@@ -184,14 +184,14 @@ class RedisPresence:
     # Commands
 
     def _say_soon(self, channel: Channel, change: Change) -> None:
-        """What changes in one turn of the loop goes out together, by channel."""
+        """Changes of one turn of the loop are sent together, by channel."""
         self._waiting.setdefault(channel, []).append(change)
         if not self._saying:
             self._saying = True
             asyncio.get_running_loop().call_soon(self._say_some)
 
     def _say_some(self) -> None:
-        """What one turn has room for, while Redis reads it. (Without a link it is said again later: `_is_behind`.)"""
+        """Send as much as one turn has room for, while Redis reads. (Without a link it is repeated: `_is_behind`.)"""
         loop = asyncio.get_running_loop()
         for _ in range(TURN_CHANNELS):
             link = self._link.current
@@ -208,7 +208,7 @@ class RedisPresence:
         loop.call_soon(self._say_some)
 
     def _say(self, channel: Channel) -> None:
-        """All that waits of one channel."""
+        """Send all waiting changes of one channel."""
         changes = self._waiting.pop(channel, ())
         # Each command has the rules of its members, which a reload may have changed in between.
         for (entered, rules), group in groupby(changes, key=lambda change: (change.entered, change.entry.rules)):
@@ -293,7 +293,7 @@ class RedisPresence:
             link.send(command, done)
 
     def _said(self, reply: Any) -> None:
-        """Redis has taken it, or not."""
+        """The reply to a change."""
         if isinstance(reply, Exception):
             self._is_behind = True
             self._remind(reply)
@@ -301,27 +301,27 @@ class RedisPresence:
             self.count_untold(reply)
 
     def count_untold(self, number: int) -> None:
-        """So many joins or leaves were not told since the channel has more members than the limit."""
+        """Count joins and leaves that were not sent because the channel has more members than the limit."""
         self._metrics.memberships_untold.add(number)
 
     def _error(self, reply: Any) -> RequestError | None:
-        """What kept Redis from answering."""
+        """The error in a reply, if there is one."""
         if isinstance(reply, RequestError):
             return BrokerUnavailable(reply.detail)
         if isinstance(reply, hiredis.ReplyError):
             self._remind(reply)
-            return BrokerUnavailable(f"Redis refused to say who is there: {reply}")
+            return BrokerUnavailable(f"Redis refused to read presence: {reply}")
         return None
 
     def _remind(self, reply: Exception) -> None:
-        """Of the scripts, if that is what Redis misses."""
+        """Load the scripts again if Redis has lost them."""
         if str(reply).startswith("NOSCRIPT") and self._link.current is not None:
             lua.reload(self._link.current)
 
     # Repeating
 
     def _all_again(self) -> Iterator[None]:
-        """A batch a step."""
+        """One batch per step."""
         for (channel, client), entry in list(self._left.items()):
             self._send_leave(channel, [(client, entry)], entry.rules)
             yield
@@ -336,7 +336,7 @@ class RedisPresence:
 
     def _repeat_some(self) -> None:
         if not self._guard.call("presence", "", self._go_on_repeating):
-            # From the beginning, with the next look.
+            # Begin again with the next `repeat_if_behind`.
             self._is_behind, self._repeating = True, None
 
     def _go_on_repeating(self) -> None:
@@ -345,7 +345,7 @@ class RedisPresence:
         for _ in range(REPEAT_BATCHES):
             link = self._link.current
             if link is None:
-                # The others would not reach Redis either: all begins anew.
+                # The rest would not reach Redis either: begin again later.
                 self._is_behind, self._repeating = True, None
                 return
             if not link.writable:
@@ -366,12 +366,12 @@ def _arguments(channel: Channel, entries: Iterable[tuple[ClientId, Entry]]) -> I
 
 
 def decoded(entry: bytes) -> ClientInfo:
-    """Who an entry stands for. Raises EnvelopeError."""
+    """The member in an entry. Raises EnvelopeError."""
     return envelope.decode_member(_user_and_message(entry)[1])
 
 
 def user_of(entry: bytes) -> str:
-    """Whose it is, whatever version wrote it. Raises EnvelopeError."""
+    """The user in an entry of any version. Raises EnvelopeError."""
     return _user_and_message(entry)[0]
 
 
@@ -381,9 +381,9 @@ def _user_and_message(entry: bytes) -> tuple[str, bytes]:
         end = int(length)
         return rest[:end].decode(), rest[end:]
     except ValueError:
-        raise EnvelopeError("no entry of a member") from None
+        raise EnvelopeError("not an entry of a member") from None
 
 
 def leaving_entry(channel: Channel, user: str) -> str:
-    """What stands for a user of a channel among those who may come back."""
+    """The entry of a user of a channel in `leaving` and `farewells`."""
     return f"{len(channel.name)}:{channel.name}:{user}"

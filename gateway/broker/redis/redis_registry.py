@@ -1,4 +1,4 @@
-"""What the cluster knows of itself, in Redis. Everything here is rare next to messages, so redis-py does it."""
+"""The state of the cluster in Redis. All this is rare compared to messages, so it uses redis-py."""
 
 import logging
 import time
@@ -33,8 +33,8 @@ FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 BATCH = 100  # commands in one pipeline: redis-py takes up to 60 us of the loop for each
 MOST_DIGITS = 10  # of subscriptions of one node
 
-# As many digits as numbers of partitions have (settings), and a name: JSON can spell half a surrogate pair, which is in
-# no name since UTF-8 cannot.
+# At most as many digits as the number of partitions (settings), and a name. JSON can contain half a surrogate pair,
+# which no name has, since UTF-8 cannot encode it.
 _CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
 
 
@@ -50,18 +50,18 @@ class RedisRegistry:
         self._occupy = self.client.register_script(OCCUPY.text)
         self._revoke = self.client.register_script(REVOKE.text)
         self._forget = self.client.register_script(FORGET.text)
-        # What this node has, and what of it Redis does not know yet.
+        # Occupancy of this node, and the changes that were not written to Redis yet.
         self._occupied: dict[Channel, int] = {}
         self._changed: dict[Channel, int] = {}
         self._generation = 0
         self._has_lease = False
-        # When the last renewal that was answered was sent (monotonic, seconds).
+        # When the last successful renewal was sent (monotonic seconds).
         self._renewed_at = 0.0
         self._server = ""
-        # What counts under the lease may not be what this node has said.
+        # The entries under the lease may not be those that this node has written.
         self._is_doubtful = False
         self._flushing = Repeating(guard, "registry", FLUSH_INTERVAL, self.flush)
-        # Called when the lease had run out: what counted under it is to be said again.
+        # Called after the lease had expired: all entries under it have to be written again.
         self.on_lapse: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
@@ -84,25 +84,25 @@ class RedisRegistry:
 
     @property
     def lease(self) -> LeaseId:
-        """The one of this node."""
+        """The current lease of this node."""
         return LeaseId(f"{self._uid}{self._generation:04x}")
 
     def server_is(self, generation: str) -> None:
-        """Of which generation Redis is. Another one may have lost what was said last: all is said again."""
+        """Note the generation of Redis. A new one may have lost the latest writes, so everything is written again."""
         self._is_doubtful |= self._server not in ("", generation)
         self._server = generation
 
     async def announce(self, info: NodeInfo) -> bool:
         sent_at = time.monotonic()
         was_there = await self._renew(info)
-        # What is there may be a renewal that was given up and arrived late, when the lease had run out before.
+        # The lease that was found may be a late renewal that was given up, after the lease had expired.
         has_lasted = was_there and time.monotonic() - self._renewed_at < LEASE
         self._renewed_at = sent_at
         if not self._has_lease or (has_lasted and not self._is_doubtful):
             self._has_lease = True
             return True
-        # The lease had run out meanwhile (this process was stopped, or Redis lost data). Others are cleaning up after
-        # it, so everything is said again, under another one.
+        # The lease had expired (this process was suspended, or Redis lost data). Others are cleaning up after it, so
+        # everything is written again under a new lease.
         self._is_doubtful = True
         ended = self.lease
         self._generation += 1
@@ -125,7 +125,7 @@ class RedisRegistry:
         return before is not None
 
     async def withdraw(self) -> None:
-        # It stays in the set: whoever cleans up looks whether it has left something.
+        # It stays in the set, so that the reaper cleans up after it.
         async with failing("the lease was not ended"):
             await self.client.delete(self._keys.lease(self.lease))
         self._has_lease = False
@@ -135,7 +135,7 @@ class RedisRegistry:
         return sorted(nodes.values(), key=lambda info: (info.name, info.uid))
 
     async def _leases(self) -> dict[LeaseId, NodeInfo]:
-        """What lives."""
+        """The live leases."""
         async with failing("the nodes could not be read"):
             leases = await self.all_leases()
             if not leases:
@@ -145,8 +145,8 @@ class RedisRegistry:
         return {lease: info for lease, info in infos.items() if info is not None}
 
     async def all_leases(self) -> list[LeaseId]:
-        """Those that live, and those that nobody has cleaned up after. Raises redis-py's errors."""
-        # Without those that no node has written.
+        """The leases that live, and those that were not cleaned up yet. Raises errors of redis-py."""
+        # Without entries that no node has written.
         leases = [lease for lease in await self.client.smembers(self._keys.leases()) if lease.isascii()]
         return [LeaseId(lease.decode()) for lease in leases]
 
@@ -160,7 +160,7 @@ class RedisRegistry:
         self._changed[channel] = subscriptions
 
     async def flush(self) -> None:
-        """Write what has changed. Raises BrokerUnavailable; what was not written stays to be written."""
+        """Write changed occupancies. Raises BrokerUnavailable; those that were not written are kept for later."""
         while self._changed:
             batch = dict(islice(self._changed.items(), BATCH))
             for channel in batch:
@@ -193,9 +193,9 @@ class RedisRegistry:
         return ChannelPage(counts, following)
 
     async def _names(self, app: str, partition: int, after: str, limit: int) -> tuple[list[str], str]:
-        """Up to `limit` names that come after one of a partition, and the cursor behind them."""
+        """Up to `limit` names after `after` in a partition, going on to the next partitions, and the next cursor."""
         names: list[str] = []
-        # Twice as many partitions each time: as they hold about as many channels, little is read that has no place.
+        # Twice as many partitions each time. They hold about equally many channels, so little is read in vain.
         at_once = 1
         while partition < self._keys.partitions:
             some = range(partition, min(partition + at_once, self._keys.partitions))
@@ -213,7 +213,7 @@ class RedisRegistry:
         return names, ""
 
     async def _counts(self, channels: list[Channel]) -> list[ChannelCount]:
-        """Subscriptions on living nodes; what dead nodes left is removed."""
+        """Subscriptions on live nodes; entries of dead nodes are removed."""
         if not channels:
             return []
         async with self.client.pipeline(transaction=False) as pipe:
@@ -268,7 +268,7 @@ class RedisRegistry:
 
 @asynccontextmanager
 async def failing(what: str) -> AsyncIterator[None]:
-    """redis-py's errors as ours."""
+    """Turns errors of redis-py into BrokerUnavailable."""
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
@@ -276,12 +276,12 @@ async def failing(what: str) -> AsyncIterator[None]:
 
 
 def _count(text: bytes) -> int:
-    """What a node wrote as a number of subscriptions; of anybody else 0."""
+    """A number of subscriptions as nodes write it; 0 for anything else."""
     return int(text) if text.isdigit() and len(text) < MOST_DIGITS else 0
 
 
 def _info(value: bytes) -> NodeInfo | None:
-    """What a lease says; None when a node of another version wrote what this one cannot read."""
+    """The description of a node in its lease; None if another version wrote it and it cannot be read."""
     try:
         return msgspec.msgpack.decode(value, type=NodeInfo)
     except (ValueError, RecursionError):
@@ -289,7 +289,7 @@ def _info(value: bytes) -> NodeInfo | None:
 
 
 def _revocation(field: bytes, value: bytes) -> Revocation | None:
-    """A stored revocation; None for one that this version cannot read, which is therefore not in force here."""
+    """A stored revocation; None if this version cannot read it, so that it is not in force here."""
     try:
         app, user, jti = msgspec.msgpack.decode(field, type=tuple[str, str, str])
         issued_before, expire_at = map(int, value.split())
@@ -307,7 +307,7 @@ def _position(cursor: str, partitions: int) -> tuple[int, str]:
         return 0, ""
     found = _CURSOR.fullmatch(cursor)
     if found is None or int(found[1]) >= partitions:
-        raise RequestError(BAD_REQUEST, "cursor: not one that an answer contained")
+        raise RequestError(BAD_REQUEST, "cursor: not from an earlier answer")
     return int(found[1]), found[2]
 
 
@@ -323,7 +323,7 @@ def _client(target: Target, settings: RedisSettings, name: str) -> Any:
         ssl_ca_certs=str(settings.tls_ca_file) if settings.tls_ca_file is not None else None,
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.publish_timeout,
-        # Once more, for a pooled connection that a restarted Redis has closed; then the caller's next round.
+        # One retry, for a pooled connection that a restarted Redis has closed; after that the caller tries again later.
         retry=Retry(NoBackoff(), 1),
         client_name=name,
     )

@@ -1,9 +1,9 @@
-"""One Redis server, as one node uses it: the links to it, what is subscribed there, and whether it can be relied upon.
+"""One Redis server, as one node uses it: the links to it, the subscriptions, the heartbeat and the generation.
 
-What befalls the server befalls its channels and no others. While a link is away, what would go over it is refused with
-the reason. When the subscribe link is back, everything is subscribed again; nothing is delivered before this node has
-caught up and the subscribers of the shard's channels have been told of the gap. A server that is not the one it was
-(another process, a promoted replica) is found out, and everything is done anew on what is behind its address now.
+A failure of the server affects only its own channels. While a link is down, operations over it are refused with the
+reason. When the subscribe link is back, everything is subscribed again. Nothing is delivered before this node has
+caught up and the subscribers of the shard's channels have been told about the gap. If the server was replaced (another
+process, a promoted replica), all links are opened anew to whatever is behind the address now.
 """
 
 import asyncio
@@ -52,12 +52,12 @@ class Shard:
         cut: Callable[[], None],
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
-        """`lease` tells the one that this node has now.
+        """`lease` returns the current lease of this node.
 
-        `own`: bus channels that stay subscribed, and what gets their messages; it may raise EnvelopeError.
-        `unreadable` is told what could not be read, `learned` the generation of the server with each connection.
-        `cut` is called when the subscribe link is gone. `catch_up` runs when it is subscribed again and nothing is
-        delivered yet; when that raises a RequestError, the link is given up.
+        `own`: bus channels that stay subscribed, with functions for their messages, which may raise EnvelopeError.
+        `unreadable` gets data that cannot be read, `learned` the generation of the server with each connection.
+        `cut` is called when the subscribe link is gone. `catch_up` runs when everything is subscribed again and before
+        anything is delivered; if it raises a RequestError, the link is dropped.
         """
         assert settings.url is not None
         self._target = Target.of(settings.url.get_secret_value())
@@ -95,14 +95,14 @@ class Shard:
     # Life
 
     async def connect(self, receiver: Receiver) -> None:
-        """Make the server answer commands. Raises BrokerUnavailable."""
+        """Open the links for commands. Raises BrokerUnavailable."""
         self._receiver = receiver
         self._subscriptions = Subscriptions(self._settings.unsubscribe_linger, self._guard)
         await self.publish_link.start()
         await self.read_link.start()
 
     async def listen(self) -> None:
-        """Be subscribed, from now on and whenever the server is back. Raises BrokerUnavailable."""
+        """Open the subscribe link, and keep it open. Raises BrokerUnavailable."""
         self._limit: float | None = self._settings.connect_timeout
         await self._subscribe_link.start()
         self._limit = None
@@ -143,7 +143,7 @@ class Shard:
         self._subscriptions.remove(self._keys.bus(channel))
 
     def _on_messages(self, messages: list[tuple[bytes, bytes]]) -> None:
-        """All messages of one read: publications are grouped, so that a channel's subscribers are written to once."""
+        """All messages of one read. Publications are grouped, so that the subscribers of a channel get one write."""
         self._metrics.broker_messages.add(len(messages))
         receiver = self._receiver
         assert receiver is not None
@@ -156,7 +156,7 @@ class Shard:
                     self._on_own(bus, payload)
                     continue
                 if not self._is_subscribed:
-                    # Behind a gap that nobody has been told of yet.
+                    # After a gap that the subscribers do not know of yet.
                     continue
                 event = envelope.decode(channel, payload)
             except EnvelopeError as error:
@@ -202,7 +202,7 @@ class Shard:
             f"gateway-{self._uid}-{name}",
         )
         try:
-            # Before anything else is sent: no command may meet a server that does not know its script.
+            # Before anything else is sent: no command may reach a server that does not have its script.
             await lua.load(link, *scripts)
             await generation.learn(link, self._keys.generation(), durable=self._settings.durable)
         except (hiredis.ReplyError, RequestError) as error:
@@ -215,7 +215,7 @@ class Shard:
         return link
 
     async def _open_subscribe_link(self) -> Link:
-        """Returns when every channel is subscribed (again); the first time there is a limit."""
+        """Returns when every channel is subscribed (again); the first time within connect_timeout."""
         link = await connect(
             self._target,
             self._settings,
@@ -240,7 +240,7 @@ class Shard:
             raise BrokerUnavailable(f"Redis at {self._target.name}: {link.lost.result()}")
         self._is_subscribed = True
         self._heartbeat.heard()
-        # Before a publication is delivered: those that came meanwhile were not.
+        # Before the next publication is delivered: those that came meanwhile were dropped.
         if channels := self._subscriptions.channels():
             assert self._receiver is not None
             self._receiver.on_gap(channels)
@@ -268,7 +268,7 @@ class Shard:
         self.presence.repeat_if_behind()
 
     def _refused(self, link: KeptLink, text: str) -> None:
-        """What an error of Redis says of the server behind the link."""
+        """React to an error reply that says something about the server."""
         if text.startswith(("READONLY", "STALE")):
             self._server_changed(text)
         elif text.startswith("NOSCRIPT") and link.current is not None:
@@ -276,6 +276,6 @@ class Shard:
             lua.reload(link.current)
 
     def _server_changed(self, reason: str) -> None:
-        """The server is not the one it was: everything is done anew, on whatever is behind the address now."""
+        """The server was replaced: open all links anew, to whatever is behind the address now."""
         for link in (self.publish_link, self.read_link, self._subscribe_link):
             link.abort(reason)

@@ -1,4 +1,4 @@
-"""The presence port over all shards: each keeps the members of its own channels, and repeats them when it was away."""
+"""The Presence port over all shards: each keeps the members of its own channels."""
 
 from gateway.broker.base import CountsDone, MembersDone
 from gateway.broker.redis.topology import Topology
@@ -24,6 +24,6 @@ class ShardedPresence:
         self._topology.shard_of(channel).presence.counts(channel, done)
 
     def repeat(self) -> None:
-        """Say again all that this node knows: its lease had run out."""
+        """Send all members of this node again: its lease had expired."""
         for shard in self._topology.all:
             shard.presence.repeat()

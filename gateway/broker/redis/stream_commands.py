@@ -1,4 +1,4 @@
-"""The commands of the stream scripts, and what their answers mean. Pure: a command goes in and out as bytes."""
+"""The commands of the stream scripts, and the meaning of their answers. Pure functions over bytes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ def publish_command(
 def _publish(
     script: Script, keys: Keys, places: list[bytes], publication: Publication, options: PublishOptions
 ) -> list[str | bytes | int]:
-    """What both scripts begin with; the publication is kept at `places`."""
+    """The common beginning of both publish commands; `places` are the keys that store the publication."""
     channel = publication.channel
     names = [keys.meta(channel), *places]
     if options.idempotency_key:
@@ -74,7 +74,7 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
 
 
 def compare_command(keys: Keys, standings: Sequence[Standing], server: Link) -> bytes:
-    """For streams of one partition."""
+    """All streams have to be of one partition."""
     arguments: list[str | int] = []
     for _, history, (offset, epoch) in standings:
         arguments += (epoch, offset, history.meta_ttl)
@@ -116,7 +116,7 @@ def values_command(keys: Keys, channel: Channel, latest: Latest, server: Link) -
 
 
 def obstacle(reply: Any) -> RequestError | None:
-    """What kept a latest value out, in an answer to latest_publish."""
+    """Why latest_publish refused a value, from its answer; None if it accepted it."""
     offset, epoch = reply
     if epoch and offset in (b"0", b"-1"):
         return too_many_values() if offset == b"0" else too_large_values()
@@ -129,7 +129,10 @@ def position(reply: Any) -> Position:
 
 
 def page(channel: Channel, reply: Any, unreadable: Callable[[EnvelopeError], object]) -> HistoryPage:
-    """What was read, without the entries that are told to `unreadable`. Raises EnvelopeError."""
+    """The page in an answer. Entries that cannot be read are left out and passed to `unreadable`.
+
+    Raises EnvelopeError.
+    """
     top = position(reply)
     entries = reply[2]
     publications = []

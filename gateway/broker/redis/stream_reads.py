@@ -17,7 +17,7 @@ from gateway.messages import Channel, HistoryPage, HistoryQuery, Latest, Retenti
 
 
 class StreamReads:
-    """The reading part of a broker; its methods as in the port."""
+    """The reading part of a shard; methods as in the port."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class StreamReads:
         refused: Callable[[KeptLink, str], None],
         unreadable: Callable[[Channel, EnvelopeError], None],
     ) -> None:
-        """`refused` is told what Redis says instead of an answer, `unreadable` what is left out of one."""
+        """`refused` gets error replies of Redis, `unreadable` entries that are left out of a page."""
         self._link = link
         self._keys = keys
         self._refused = refused
@@ -50,7 +50,7 @@ class StreamReads:
                 self._refused(self._link, str(reply))
                 done(BrokerUnavailable(f"Redis refused to read: {reply}"))
             elif isinstance(reply, RequestError):
-                # Reading changes nothing: it may be repeated, whatever became of it.
+                # Reading changes nothing, so it may be repeated even if its outcome is unknown.
                 done(BrokerUnavailable(reply.detail))
             else:
                 done(self._page(channel, reply))

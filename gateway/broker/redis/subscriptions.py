@@ -1,4 +1,4 @@
-"""What this node is subscribed to in Redis: batched, lingering, and subscribed again after every cut."""
+"""The subscriptions of this node in Redis: batched, lingering, and made again after every cut."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ LINGER_INTERVAL = 0.25  # seconds between looks at what lingers
 
 
 class _Entry:
-    """One channel. It waits while Redis has not confirmed it, and lingers while nobody wants it any more."""
+    """One channel. It has waiters until Redis confirms it, and lingers after its last subscriber has left."""
 
     __slots__ = ("channel", "confirmed", "linger_until", "waiters")
 
@@ -65,7 +65,7 @@ class Subscriptions:
         entry.waiters.append(done)
 
     def remove(self, bus: bytes) -> None:
-        """Nobody wants the channel any more; it lingers for a while."""
+        """The channel has no subscribers any more; it lingers for a while."""
         entry = self._entries.get(bus)
         if entry is None:
             return
@@ -74,7 +74,7 @@ class Subscriptions:
             self._sweep = self._loop.call_later(LINGER_INTERVAL, self._unsubscribe)
 
     def restore(self, link: Link, own: Iterable[bytes], complete: Callable[[], object]) -> None:
-        """Subscribe the bus channels `own` and all that was subscribed on a new link; `complete` when confirmed."""
+        """Subscribe `own` and all earlier bus channels on a new link; `complete` is called when all are confirmed."""
         self._link = link
         self._asked.clear()
         self._complete = complete
@@ -97,7 +97,7 @@ class Subscriptions:
                 complete()
 
     def cut(self, reason: str) -> None:
-        """The link is gone: who waits is told, what was subscribed is kept for the next one."""
+        """The link is gone: waiters get an error; confirmed channels are kept for the next link."""
         self._link = None
         self._missing = None
         self._complete = None
@@ -110,17 +110,17 @@ class Subscriptions:
             entry.confirmed = False
 
     def _answer(self, entry: _Entry, error: BrokerUnavailable | None) -> None:
-        """One waiter's fault must not keep the others waiting."""
+        """A fault of one waiter must not keep the others waiting."""
         waiters, entry.waiters = entry.waiters, []
         for done in waiters:
             self._guard.call("completion", entry.channel.name, done, error)
 
     def channels(self) -> list[Channel]:
-        """All that somebody wants."""
+        """All channels with subscribers."""
         return [entry.channel for entry in self._entries.values() if not entry.linger_until]
 
     def stop(self) -> None:
-        """No timer is left behind."""
+        """Cancel the timer."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None

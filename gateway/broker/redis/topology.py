@@ -1,4 +1,4 @@
-"""Which server has what. Nothing above the broker knows whether there is one or many."""
+"""Which server has which partition. Nothing above the broker knows whether there is one server or many."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,17 +12,17 @@ class Topology:
     """Shards by partition."""
 
     def __init__(self, keys: Keys, shards: Sequence[Shard]) -> None:
-        """`shards`: of each partition its own."""
+        """`shards`: one per partition; a shard may have many partitions."""
         self._keys = keys
         self._shards = shards
         # Different ones, in the order of their first partitions.
         self.all = list(dict.fromkeys(shards))
-        # Has what there is one of per cluster: control messages and their log, the registry, the reaper's lease.
+        # Has everything that exists once per cluster: control messages and their log, the registry, the reaper's lease.
         self.home = shards[0]
         self.shard_of = lru_cache(maxsize=REMEMBERED)(self._shard_of)
 
     def _shard_of(self, channel: Channel) -> Shard:
-        """The server that has all of a channel. `shard_of` remembers it."""
+        """The server of a channel. `shard_of` caches it."""
         return self._shards[self._keys.partition(channel)]
 
     def partitions_of(self, shard: Shard) -> list[int]:

@@ -206,7 +206,7 @@ def test_what_is_stored_and_not_sent_is_an_unknown_outcome(server: ValkeyServer)
             async with redis_member(settings(url), "a") as member:
                 await publish(member, "1")
                 client.execute_command("ACL SETUSER ada resetchannels &gw:{home}:node* &gw:{home}:control*")
-                with pytest.raises(OutcomeUnknown, match="stored, and not sent"):
+                with pytest.raises(OutcomeUnknown, match="stored, but not sent"):
                     await publish(member, "2", idempotency_key="k")
                 client.execute_command("ACL SETUSER ada allchannels")
                 assert (await publish(member, "2", idempotency_key="k")).offset == 2

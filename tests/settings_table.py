@@ -1,4 +1,4 @@
-"""The README's table of settings, made from the settings themselves: `python -m tests.readme` writes it."""
+"""The table in docs/settings.md, made from the settings themselves: `python -m tests.settings_table` writes it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +7,11 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.config.settings import NamespaceSettings, Section, ServerSettings
 
-README = Path(__file__).parents[1] / "README.md"
-START = "<!-- settings: written by `python -m tests.readme` -->\n"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+START = "<!-- settings: written by `python -m tests.settings_table` -->\n"
 END = "<!-- /settings -->\n"
 
-# Options of namespaces[NAME] are those of `channels`, and stand there.
+# `channels` and namespaces.NAME have the same options: one row shows both names.
 _NAMES = {"channels": "channels.{0}`, `namespaces.NAME.{0}"}
 
 
@@ -49,13 +49,13 @@ def _text(description: str | None) -> str:
     return description.replace("|", "\\|").replace("<", "&lt;")
 
 
-def with_table(readme: str) -> str:
-    """The README with a fresh table."""
-    before, _, rest = readme.partition(START)
+def with_table(page: str) -> str:
+    """The page with a fresh table."""
+    before, _, rest = page.partition(START)
     _, end, after = rest.partition(END)
-    assert end, "the README has lost the place of the table"
+    assert end, "the page has no place for the table"
     return before + START + settings_table() + END + after
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    PAGE.write_text(with_table(PAGE.read_text()))
