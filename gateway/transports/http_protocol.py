@@ -12,11 +12,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.errors import GatewayError
+from gateway.extensions import AUTHENTICATED, DETACH
 from gateway.metrics import Metrics
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Place, Refusal
 from gateway.transports.drain import Drain
-from gateway.transports.extensions import AUTHENTICATED, DETACH
 from gateway.transports.flow import BoundedFlowControl
 from gateway.transports.http_stream.stream_transport import StreamTransport
 from gateway.transports.responses import error_response, header_lines, refusal_headers

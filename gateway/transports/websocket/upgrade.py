@@ -10,10 +10,10 @@ from typing import Any
 from uvicorn.protocols.utils import ClientDisconnected
 
 from gateway.errors import SLOW, CloseCode
+from gateway.extensions import DETACH
 from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
-from gateway.transports.extensions import DETACH
 from gateway.transports.responses import error_response, header_lines, response
 from gateway.transports.socket_transport import ABNORMAL, SocketOptions
 from gateway.transports.websocket.frames import FrameParser, close_frame, frame
