@@ -23,6 +23,7 @@ LAYERS = [
     {"transports", "api", "demo"},
     {"entrances"},
     {"app"},
+    {"running"},
     {"cli"},
     {"__main__"},
 ]
