@@ -51,7 +51,7 @@ from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from gateway.transports.scheduler import LoopScheduler
 
 logger = logging.getLogger(__name__)

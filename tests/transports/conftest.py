@@ -26,7 +26,7 @@ from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Refusal
 from gateway.transports.drain import Drain
 from gateway.transports.handshake import Handshake, HandshakeRefused
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from gateway.transports.lifespan import Lifespan

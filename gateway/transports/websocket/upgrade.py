@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-from uvicorn.protocols.utils import ClientDisconnected
-
 from gateway.errors import SLOW, CloseCode
 from gateway.extensions import DETACH
 from gateway.protocols.base import Message
@@ -29,6 +27,10 @@ MOST_EARLY = 65_536
 SERVICE_RESTART = CloseCode(1012, "service restart")
 INTERNAL_ERROR = CloseCode(1011, "internal error")
 NORMAL_CLOSURE = CloseCode(1000, "")
+
+
+class ClientDisconnected(OSError):
+    """What `send` raises once the client is gone (ASGI, "Disconnected Client")."""
 
 
 class _State(Enum):
