@@ -4,15 +4,12 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Any
 
-import uvloop
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -41,7 +38,6 @@ from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
 from gateway.errors import GatewayError, RequestError
 from gateway.guard import Guard
-from gateway.hangup import Terminal
 from gateway.hub.budget import Budget, Holder
 from gateway.messages import DEFAULT_APP, Channel, PresenceRules
 from gateway.metrics import Metrics
@@ -56,9 +52,8 @@ from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from gateway.transports.scheduler import LoopScheduler
-from gateway.transports.server import serve
 
 logger = logging.getLogger(__name__)
 
@@ -294,59 +289,3 @@ def engine(
     registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
     return broker, registry, broker.presence
-
-
-def run_node(
-    settings: ServerSettings,
-    *,
-    sockets: Sequence[socket.socket] | None = None,
-    internal_sockets: Sequence[socket.socket] | None = None,
-    on_ready: Callable[[], object] | None = None,
-    source: Source | None = None,
-) -> int:
-    """Run one node until a signal ends it; the exit code. Raises GatewayError when it cannot start.
-
-    `sockets`: listening sockets to serve clients on, in place of `listen`; `internal_sockets` in place of
-    `internal_listen`. `on_ready` is called once the node accepts. `source`: where the settings are read again, then
-    also on SIGHUP.
-    """
-    log.configure(settings.log, sys.stderr, settings.node_name)
-    if source is not None:
-        # One that comes before the node can read them waits until then.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-
-    async def main() -> None:
-        gateway = Gateway(settings, source)
-        asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
-        if source is not None:
-            await_hangups(gateway.administration)
-        await serve(
-            gateway.public,
-            gateway.internal,
-            gateway.settings,
-            public_sockets=sockets,
-            internal_sockets=internal_sockets,
-            options=gateway.options,
-            internal_options=gateway.internal_options,
-            on_started=on_ready or (lambda: None),
-            on_draining=gateway.start_draining,
-        )
-
-    uvloop.run(main())
-    return 0
-
-
-def await_hangups(administration: Administration) -> None:
-    """Reload on SIGHUP, which was blocked until now; it ends the node when it says that its terminal was closed."""
-    terminal = Terminal()
-
-    def hung_up() -> None:
-        if terminal.is_closed:
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            administration.reload()
-
-    # nohup ignores it on purpose.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])

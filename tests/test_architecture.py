@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 
 # Lowest layer first. A module may import from its own part and from lower layers only.
 LAYERS = [
-    {"errors", "json_text", "epochs"},
+    {"errors", "extensions", "json_text", "epochs"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
     {"control", "guard"},
     {"repeating"},
@@ -23,6 +23,7 @@ LAYERS = [
     {"transports", "api", "demo"},
     {"entrances"},
     {"app"},
+    {"running"},
     {"cli"},
     {"__main__"},
 ]
@@ -31,6 +32,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # Parts, and modules of others, that must stay testable without a socket, a loop or Redis: with all that they import.
 SANS_IO = [
     "errors",
+    "extensions",
     "json_text",
     "epochs",
     "messages",

@@ -20,6 +20,7 @@ from gateway.errors import (
     UNRECOVERABLE,
     RequestError,
 )
+from gateway.extensions import AUTHENTICATED
 from gateway.json_text import TOO_DEEP, mended
 from gateway.metrics import Metrics
 
@@ -38,9 +39,6 @@ STATUS = {
     EXPIRED.code: 400,
     UNRECOVERABLE.code: 416,
 }
-
-# The extension of the scope by which our HTTP class hears that a connection has proved who it is (http_protocol.py).
-AUTHENTICATED = "gateway.authenticated"
 
 CLOSE = (b"connection", b"close")
 

@@ -119,7 +119,6 @@ def _numbers(sockets: Sequence[socket.socket]) -> list[int]:
 
 def main(name: str) -> int:
     """Serve as the parent orders on standard input; the exit code. `name` is what the parent calls this node."""
-    from gateway.app import run_node
     from gateway.config.settings import ServerSettings
     from gateway.errors import GatewayError
 
@@ -129,6 +128,8 @@ def main(name: str) -> int:
     orders = json.load(sys.stdin)
     given = orders["internal_sockets"]
     try:
+        from gateway.running import run_node
+
         return run_node(
             ServerSettings.model_validate(orders["settings"]),
             sockets=_sockets(orders["sockets"]),

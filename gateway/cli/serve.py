@@ -56,9 +56,9 @@ def serve(context: click.Context, sources: Sources) -> None:
     Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
     """
     from gateway import log
-    from gateway.app import run_node
     from gateway.config.checks import warnings
     from gateway.config.reloading import Source
+    from gateway.running import run_node
 
     sources = sources.found()
     settings = sources.load()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from gateway.transports.admission import Place
-from gateway.transports.http_protocol import GatewayHttpProtocol, HttpOptions
+from gateway.transports.http_options import HttpOptions
+from gateway.transports.http_protocol import GatewayHttpProtocol
 
 # Connections accepted in one turn of the loop at most.
 BATCH = 64

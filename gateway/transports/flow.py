@@ -2,7 +2,7 @@
 
 import asyncio
 
-from uvicorn.protocols.http.flow_control import FlowControl
+from gateway.transports.uvicorn_internals import FlowControl
 
 # Seconds. The kernel says that a socket takes more once about a third of its buffer is free, and a buffer grows to
 # 4 MiB: that is the pace of a mobile phone at the edge of its network.

@@ -8,21 +8,23 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.requests import ClientDisconnect
-from uvicorn.server import ServerState
 
 from gateway import listeners
 from gateway.config.settings import DrainSettings, ServerSettings
 from gateway.listeners import BACKLOG
 from gateway.transports.acceptor import Acceptor
 from gateway.transports.admission import raise_descriptor_limit
-from gateway.transports.http_protocol import HttpOptions, http_protocol
+from gateway.transports.http_options import HttpOptions
+from gateway.transports.http_protocol import GatewayHttpProtocol
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.tls import tls_context
+from gateway.transports.uvicorn_internals import ServerState
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +52,16 @@ class Listener:
     ) -> None:
         """`setting` is named when an address is refused. TLS needs options with an admission."""
         self.state = ServerState()
+        http_class: Any = partial(GatewayHttpProtocol, options)
         self.config = uvicorn.Config(
             _quiet(app),
-            http=http_protocol(options),
+            http=http_class,
             ws="none",
             lifespan="off",
             proxy_headers=False,
             log_config=None,
             server_header=False,
+            workers=1,
         )
         self._sockets = sockets
         self._setting = setting

@@ -19,14 +19,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ApiSettings, DrainSettings, LimitSettings, OriginSettings, ServerSettings
+from gateway.extensions import AUTHENTICATED
 from gateway.metrics import Metrics
 from gateway.protocols.base import Message
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Refusal
 from gateway.transports.drain import Drain
-from gateway.transports.extensions import AUTHENTICATED
 from gateway.transports.handshake import Handshake, HandshakeRefused
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from gateway.transports.lifespan import Lifespan

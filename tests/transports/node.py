@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from gateway.config.settings import ServerSettings
 from gateway.errors import GatewayError
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from gateway.transports.server import serve
 from tests.transports.conftest import Site
 

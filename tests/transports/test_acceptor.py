@@ -14,7 +14,7 @@ from gateway.transports import admission
 from gateway.transports.acceptor import BATCH, Acceptor
 from gateway.transports.admission import OVERFLOW, Admission, Place
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from tests.fakes import GUARD
 from tests.transports.conftest import fast_site, settings_of
 from tests.transports.raw import RawClient

@@ -30,7 +30,8 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.metrics import Metrics
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import HttpOptions, http_protocol
+from gateway.transports.embedding import http_protocol
+from gateway.transports.http_options import HttpOptions
 from gateway.transports.server import serve
 from gateway.transports.tls import tls_context
 from tests.fakes import GUARD

@@ -19,7 +19,7 @@ from gateway.metrics import Metrics
 from gateway.transports.acceptor import Acceptor
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
-from gateway.transports.http_protocol import HttpOptions
+from gateway.transports.http_options import HttpOptions
 from tests.fakes import GUARD
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-from uvicorn.protocols.utils import ClientDisconnected
-
 from gateway.errors import SLOW, CloseCode
+from gateway.extensions import DETACH
 from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
-from gateway.transports.extensions import DETACH
 from gateway.transports.responses import error_response, header_lines, response
 from gateway.transports.socket_transport import ABNORMAL, SocketOptions
 from gateway.transports.websocket.frames import FrameParser, close_frame, frame
@@ -29,6 +27,10 @@ MOST_EARLY = 65_536
 SERVICE_RESTART = CloseCode(1012, "service restart")
 INTERNAL_ERROR = CloseCode(1011, "internal error")
 NORMAL_CLOSURE = CloseCode(1000, "")
+
+
+class ClientDisconnected(OSError):
+    """What `send` raises once the client is gone (ASGI, "Disconnected Client")."""
 
 
 class _State(Enum):

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from gateway.extensions import DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
 from gateway.transports.endpoint import Endpoint
-from gateway.transports.extensions import DETACH
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
 

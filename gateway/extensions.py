@@ -1,4 +1,4 @@
-"""What our HTTP class offers to the applications behind it, beyond ASGI: extensions of the scope, by their names."""
+"""Extensions of the ASGI scope by which our HTTP class offers more than ASGI to the applications behind it."""
 
 # An application may say that a connection has proved who it is: idle between its requests it does not count as one that
 # has not. {"authenticated": Callable[[], None]}

@@ -1,0 +1,73 @@
+"""Runs a node in a process of its own: an event loop, the server, and the signals."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+import uvloop
+
+from gateway import log
+from gateway.app import Gateway
+from gateway.config.reloading import Source
+from gateway.config.settings import ServerSettings
+from gateway.hangup import Terminal
+from gateway.node.administration import Administration
+from gateway.transports.server import serve
+
+
+def run_node(
+    settings: ServerSettings,
+    *,
+    sockets: Sequence[socket.socket] | None = None,
+    internal_sockets: Sequence[socket.socket] | None = None,
+    on_ready: Callable[[], object] | None = None,
+    source: Source | None = None,
+) -> int:
+    """Run one node until a signal ends it; the exit code. Raises GatewayError when it cannot start.
+
+    `sockets`: listening sockets to serve clients on, in place of `listen`; `internal_sockets` in place of
+    `internal_listen`. `on_ready` is called once the node accepts. `source`: where the settings are read again, then
+    also on SIGHUP.
+    """
+    log.configure(settings.log, sys.stderr, settings.node_name)
+    if source is not None:
+        # One that comes before the node can read them waits until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
+    async def main() -> None:
+        gateway = Gateway(settings, source)
+        asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
+        if source is not None:
+            await_hangups(gateway.administration)
+        await serve(
+            gateway.public,
+            gateway.internal,
+            gateway.settings,
+            public_sockets=sockets,
+            internal_sockets=internal_sockets,
+            options=gateway.options,
+            internal_options=gateway.internal_options,
+            on_started=on_ready or (lambda: None),
+            on_draining=gateway.start_draining,
+        )
+
+    uvloop.run(main())
+    return 0
+
+
+def await_hangups(administration: Administration) -> None:
+    """Reload on SIGHUP, which was blocked until now; it ends the node when it says that its terminal was closed."""
+    terminal = Terminal()
+
+    def hung_up() -> None:
+        if terminal.is_closed:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            administration.reload()
+
+    # nohup ignores it on purpose.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
