@@ -6,6 +6,8 @@ PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 # The Autobahn suite runs on nothing newer.
 PYTHON2 ?= python2.7
 CONFORMANCE := $(CURDIR)/.conformance
+# Files side by side, one process a core: a file keeps the servers that its tests share.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
 .PHONY: always install check test test-all conformance faults bench attack demo clean
@@ -31,12 +33,12 @@ check: install
 
 # What needs only Python; what also needs Node, Chromium or gcc runs where they are.
 test: install
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
 # Everything; a skip counts as a failure. Coverage is gated here.
 test-all: install tests/sdk/node_modules
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --no-skips
+	$(BIN)/coverage run -m pytest $(PARALLEL) --no-skips
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -1,6 +1,8 @@
 """Options of the whole test run."""
 
+import os
 import signal
+import sys
 from collections.abc import Generator
 
 import hypothesis
@@ -11,6 +13,11 @@ import pytest
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Where bytecode is not to be kept, each of the hundreds of processes that the tests start would compile all of gateway
+# again, which is most of what its start takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Hypothesis fails an example that takes longer than 200 ms, which on a busy machine any of them does.
 hypothesis.settings.register_profile("gateway", deadline=None)
 hypothesis.settings.load_profile("gateway")
@@ -18,6 +25,12 @@ hypothesis.settings.load_profile("gateway")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="A skipped test fails: for machines that have everything.")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, or at the end one of the processes would wait for the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(wrapper=True)

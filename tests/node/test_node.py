@@ -16,6 +16,12 @@ from gateway.node import announcements
 from tests.node.site import Site
 
 
+@pytest.fixture
+def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease is renewed all the time. The node is to be made behind it, since it takes its interval then."""
+    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
+
+
 def test_a_reload_is_announced_at_once(site: Site) -> None:
     """Others compare the settings of all nodes."""
 
@@ -32,9 +38,9 @@ def test_a_reload_is_announced_at_once(site: Site) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_brisk")
 def test_a_node_joins_and_leaves(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """It learns what is revoked, tells what it is, renews that, and is gone after its stop."""
-    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
     monkeypatch.setattr(announcements, "REVOCATIONS_EVERY", 2)
 
     async def scenario() -> None:
@@ -85,9 +91,9 @@ def test_a_node_that_cannot_join_does_so_later(monkeypatch: pytest.MonkeyPatch, 
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_brisk")
 def test_what_the_registry_has_lost_is_stored_again_at_once(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """When the lease is gone, when the link is back, and when the node leaves; others are told to read it again."""
-    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
     monkeypatch.setattr(announcements, "REVOCATIONS_EVERY", 10**9)
     old = Revocation("default", jti="old")
 
@@ -123,9 +129,9 @@ def test_what_the_registry_has_lost_is_stored_again_at_once(monkeypatch: pytest.
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_brisk")
 def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """Neither while it runs nor when it leaves."""
-    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
 
     async def scenario() -> None:
         await site.node.start()
@@ -147,9 +153,9 @@ def test_a_registry_that_fails_does_not_end_the_node(monkeypatch: pytest.MonkeyP
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_brisk")
 def test_a_lost_cancellation_does_not_keep_a_node_from_stopping(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
     """What the registry uses may lose it (`asyncio.wait_for` before Python 3.12 does)."""
-    monkeypatch.setattr(announcements, "INTERVAL", 0.01)
 
     async def scenario() -> None:
         await site.node.start()

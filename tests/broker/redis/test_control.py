@@ -194,8 +194,9 @@ def test_who_was_cut_off_for_too_long_is_told(server: ValkeyServer) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("entry", [{}, {"m": b"nonsense"}, {"m": b""}, {"other": b"1"}])
-def test_what_is_wrong_in_the_log_is_left_out(server: ValkeyServer, entry: dict[str, bytes]) -> None:
+def test_what_is_wrong_in_the_log_is_left_out(server: ValkeyServer) -> None:
+    wrong = [{"": b""}, {"m": b"nonsense"}, {"m": b""}, {"other": b"1"}]
+
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             proxy = await stack.enter_async_context(proxied(server.port))
@@ -206,11 +207,12 @@ def test_what_is_wrong_in_the_log_is_left_out(server: ValkeyServer, entry: dict[
             proxy.cut()
             await until_health(here, False)
             with redis.Redis.from_url(server.url) as client:
-                client.xadd(KEYS.control_log(), entry or {"": b""})
+                for entry in wrong:
+                    client.xadd(KEYS.control_log(), entry)
             await there.broker.control(MESSAGE)
             proxy.forward()
             await here.inbox.until(lambda: here.inbox.controls == [MESSAGE])
-            assert here.metrics.broker_invalid.value == 1
+            assert here.metrics.broker_invalid.value == len(wrong)
             await until_health(here, True)
 
     asyncio.run(scenario())
