@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tests.test_architecture import PACKAGE
+from tests.test_architecture import GRAPH, PACKAGE, reached
 
 TESTS = Path(__file__).parent
 
@@ -14,18 +14,24 @@ TESTED_BY = {
     "api/presence.py": "api/test_history.py",
     "api/routes.py": "api/test_endpoint.py",
     "api/schemas.py": "api/test_endpoint.py",
+    "auth/identity.py": "auth/test_tokens.py",
     "broker/base.py": "broker/test_contract.py",
-    "broker/presence.py": "broker/test_presence_contract.py",
-    "broker/redis/broker.py": "broker/test_contract.py",
-    "broker/redis/control_log.py": "broker/redis/test_control.py",
+    "broker/memory/memory_presence.py": "broker/test_presence_contract.py",
+    "broker/memory/memory_registry.py": "broker/test_registry_contract.py",
+    "broker/memory/memory_streams.py": "broker/test_stream_contract.py",
+    "broker/redis/control_log.py": "broker/redis/test_control_messages.py",
     "broker/redis/generation.py": "broker/redis/test_generations.py",
     "broker/redis/heartbeat.py": "broker/redis/test_links.py",
+    "broker/redis/kept_link.py": "broker/redis/test_links.py",
     "broker/redis/lua.py": "broker/redis/test_presence_turns.py",
-    "broker/redis/reads.py": "broker/test_stream_contract.py",
-    "broker/redis/reaper.py": "broker/redis/test_presence.py",
-    "broker/redis/streams.py": "broker/test_stream_contract.py",
-    "broker/redis/upkeep.py": "broker/redis/test_links.py",
-    "broker/streams.py": "broker/test_stream_contract.py",
+    "broker/redis/publisher.py": "broker/redis/test_room.py",
+    "broker/redis/reaper.py": "broker/redis/test_redis_presence.py",
+    "broker/redis/redis_broker.py": "broker/test_contract.py",
+    "broker/redis/sharded_presence.py": "broker/redis/test_shard.py",
+    "broker/redis/stream_commands.py": "broker/test_stream_contract.py",
+    "broker/redis/stream_reads.py": "broker/test_stream_contract.py",
+    "broker/redis/topology.py": "broker/redis/test_shard.py",
+    "broker/refusals.py": "broker/test_presence_contract.py",
     "cli/child.py": "cli/test_workers.py",
     "cli/drain.py": "cli/test_http_api.py",
     "cli/follower.py": "cli/test_subscribe.py",
@@ -38,7 +44,11 @@ TESTED_BY = {
     "config/hosts.py": "config/test_urls.py",
     "config/redis_url.py": "config/test_urls.py",
     "config/settings.py": "config/test_sources.py",
-    "control.py": "broker/redis/test_control.py",
+    "control.py": "broker/redis/test_control_messages.py",
+    "entrances/centrifuge_websocket.py": "entrances/test_lines_stream.py",
+    "entrances/doors.py": "entrances/test_lines_stream.py",
+    "entrances/entrance.py": "entrances/test_lines_stream.py",
+    "entrances/one_channel.py": "entrances/test_lines_stream.py",
     "extensions.py": "transports/test_contract.py",
     "hangup.py": "cli/test_processes.py",
     "hub/encoder.py": "hub/test_deltas.py",
@@ -46,14 +56,19 @@ TESTED_BY = {
     "listeners.py": "cli/test_listeners.py",
     "messages.py": "broker/test_envelope.py",
     "node/announcements.py": "node/test_node.py",
-    "node/joiner.py": "node/test_streams.py",
-    "node/stream.py": "node/test_streams.py",
+    "node/joiner.py": "node/test_stream.py",
+    "node/slices.py": "node/test_gaps.py",
+    "node/tracked.py": "node/test_stream.py",
     "protocols/base.py": "protocols/test_centrifuge.py",
     "protocols/centrifuge_commands.py": "protocols/test_centrifuge.py",
+    "protocols/one_channel.py": "protocols/test_plain.py",
     "scheduler.py": "transports/test_scheduler.py",
     "session/commands.py": "session/test_publish.py",
     "session/connecting.py": "session/test_connect.py",
     "session/inbox.py": "session/test_turns.py",
+    "session/no_application.py": "session/test_refusals.py",
+    "session/outgoing.py": "session/test_corking.py",
+    "session/ports.py": "session/test_connect.py",
     "session/reading.py": "session/test_pace.py",
     "session/services.py": "session/test_connect.py",
     "session/session.py": "session/test_connect.py",
@@ -62,14 +77,22 @@ TESTED_BY = {
     "session/subscription.py": "session/test_subscribe.py",
     "session/transport.py": "transports/test_contract.py",
     "session/wheel.py": "session/test_heartbeat.py",
-    "transports/embedding.py": "transports/test_uvicorn_internals.py",
+    "transports/asgi_transport.py": "transports/websocket/test_asgi_websocket.py",
+    "transports/embedding.py": "test_app.py",
+    "transports/endpoint.py": "transports/test_contract.py",
+    "transports/handshake.py": "transports/test_contract.py",
     "transports/http_options.py": "transports/test_http.py",
     "transports/http_protocol.py": "transports/test_http.py",
+    "transports/http_stream/asgi_stream.py": "transports/http_stream/test_stream_contract.py",
+    "transports/http_stream/stream_endpoint.py": "transports/http_stream/test_stream_contract.py",
+    "transports/http_stream/stream_framing.py": "transports/http_stream/test_stream_contract.py",
+    "transports/http_stream/stream_transport.py": "transports/http_stream/test_stream_contract.py",
     "transports/lifespan.py": "test_app.py",
     "transports/responses.py": "transports/test_http.py",
-    "transports/websocket/endpoint.py": "transports/test_contract.py",
-    "transports/websocket/handshake.py": "transports/test_upgrades.py",
+    "transports/socket_transport.py": "transports/http_stream/test_stream_contract.py",
+    "transports/websocket/opening.py": "transports/test_upgrades.py",
     "transports/websocket/upgrade.py": "transports/test_upgrades.py",
+    "transports/websocket/websocket_endpoint.py": "transports/test_contract.py",
 }
 
 
@@ -106,10 +129,8 @@ def known_to(test: Path) -> frozenset[str]:
 
 
 def is_known(module: str, test: Path) -> bool:
-    """Whether a test file imports a module, or one that imports it. Commands are run by the package that has them."""
-    known = known_to(test)
-    users = (file_of(name) for name in known if name.startswith("gateway"))
-    return module in known or any(path.exists() and module in imported(path) for path in users)
+    """Whether a test file imports a module, or one that imports it in turn."""
+    return any(module in reached(name) for name in known_to(test) & GRAPH.keys())
 
 
 def unnamed() -> dict[str, str]:

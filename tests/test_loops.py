@@ -33,15 +33,15 @@ LOOPS = {
     "LatestChannel._flush": "while the fan-out of the channel is busy; called under the guard",
     "Link._look_again": "ends with its link, and is scheduled before it looks",
     "LoopLag._tick": "measures how late the loop runs a timer: a task would add its own turns",
-    "Node._go_on": "the rest of one announcement, in slices",
     "RedisPresence._go_on_repeating": "the rest of all members, in slices",
     "RedisPresence._say_some": "while something waits to be said; each channel is guarded",
-    "Streams._hand_over": "while answers wait for their turn; each is guarded",
-    "Streams._look_later": "while a stream waits for the broker; each is guarded",
-    "Streams._tick_later": "while there are streams to compare; node has the scheduler's time, not the loop's",
+    "Tracker._hand_over": "while answers wait for their turn; each is guarded",
+    "Tracker._look_later": "while a stream waits for the broker; each is guarded",
+    "Tracker._tick_later": "while there are streams to compare; node has the scheduler's time, not the loop's",
     "Subscriptions._unsubscribe": "while a channel lingers",
     "TimingWheel._call_some": "while deadlines are due; each is guarded",
     "TimingWheel._tick": "while there is a deadline",
+    "in_slices": "the rest of one announcement",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

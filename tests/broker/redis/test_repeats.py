@@ -18,8 +18,8 @@ from gateway.metrics import Metrics
 from tests.broker.members import PATIENCE, redis_member
 from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.redis.proxy import proxied
-from tests.broker.redis.test_presence import RULES, are, client, node, until
-from tests.broker.redis.test_registry import occupied
+from tests.broker.redis.test_redis_presence import RULES, are, client, node, until
+from tests.broker.redis.test_redis_registry import occupied
 from tests.broker.test_presence_contract import OTHER, ROOM
 from tests.servers import ValkeyServer, valkey_server
 
