@@ -237,7 +237,7 @@ def test_a_port_that_is_taken_is_refused(run: Run) -> None:
             result = run("cluster", "--listen", f"127.0.0.1:{first}")
             assert (result.exit_code, result.stdout) == (1, "")
             assert f"127.0.0.1:{port} is in use by another process" in result.stderr
-            assert f"3 nodes need the ports {first} to {first + 3}, and port 0 takes free ones" in result.stderr
+            assert f"3 nodes need the ports {first} to {first + 3}; use port 0 for any free ones" in result.stderr
 
 
 def test_the_default_port_gives_way(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_block_with_a_port_of_somebody_else_is_given_up(taken: int) -> None:
         connect_refused(*(port + each for each in range(3) if each != taken))
         with closing(free_block(HOST, 2, (port, port + 4))) as block:
             assert block.port == port + 4
-        with pytest.raises(AddressInUse, match="has no 3 free ports in a row"):
+        with pytest.raises(AddressInUse, match="found no 3 free ports in a row"):
             free_block(HOST, 2, (port,))
 
 

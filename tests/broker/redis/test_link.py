@@ -432,7 +432,7 @@ async def scripted(answer: bytes) -> AsyncIterator[Target]:
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "nobody can read"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "invalid data"),
         (b"", "closed the connection"),
         (b"-ERR max number of clients reached\r\n", "max number of clients"),
         (b"-WRONGPASS invalid username-password pair\r\n", "WRONGPASS"),
