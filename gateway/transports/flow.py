@@ -57,7 +57,7 @@ class BoundedFlowControl(FlowControl):
         """It read."""
         super().resume_writing()
         if not self._transport.is_closing():
-            self.stop()
+            self._stop_waiting()
 
     def closing(self) -> None:
         """The transport may have been closed: it ends once its buffer is empty."""
@@ -65,11 +65,23 @@ class BoundedFlowControl(FlowControl):
             self._expect_progress()
 
     def stop(self) -> None:
-        """The transport is somebody else's now, or gone."""
-        for timer in (self._timer, self._rest):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._rest = None
+        """The transport is gone, or somebody else's."""
+        self._stop_waiting()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+
+    def let_go(self) -> None:
+        """The transport is somebody else's now, and reads, unless it is closed."""
+        is_paused = self.read_paused or self._rest is not None
+        self.stop()
+        if is_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _expect_progress(self) -> None:
         if self._timer is None:

@@ -150,6 +150,13 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             # Chunk extensions and trailers (RFC 9112 section 7.1): nothing reads them.
             raise _Violation(400, "body framing too big")
 
+    # Called by the server
+
+    def shutdown(self) -> None:
+        """The server ends. What a request under way detaches from now on is to end as well."""
+        self._options.drain.start()
+        super().shutdown()
+
     def abort(self) -> None:
         """Drop the socket at once."""
         self.transport.abort()
@@ -272,7 +279,15 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def _hand_over(self, accept_key: bytes, scope: dict[str, Any], rest: bytes) -> None:
         self._let_go()
         sockets = self._options.sockets(self.connections)
-        upgrade = Upgrade(sockets, self.transport, self.place, accept_key, self._default_headers, rest)
+        upgrade = Upgrade(
+            sockets,
+            self.transport,
+            self.place,
+            accept_key,
+            self._default_headers,
+            rest,
+            congested=self.flow.write_paused,
+        )
         task = self.loop.create_task(upgrade.run(self.app, scope))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -281,7 +296,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         """The socket is somebody else's from now on."""
         self.connections.discard(self)
         self._clear_deadline()
-        self.flow.stop()
+        self.flow.let_go()
         # Parser and protocol refer to each other: without this they would wait for the garbage collector.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
 
@@ -308,26 +323,27 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def _detach(self, headers: Sequence[tuple[bytes, bytes]], connection: Connection, place: Place) -> None:
         """Let the connection have the socket for a response that does not end, and with which the socket does.
 
-        Requests behind this one get no answer.
+        Requests behind this one get no answer. Where the socket is closed already, the connection hears nothing.
         """
         cycle = self._served
         if cycle is None or cycle.response_started or cycle.more_body:
             raise RuntimeError("only a whole request that nobody has answered can be detached")
-        if cycle.disconnected or self.transport.is_closing():
-            return
-        # As of a request whose client is gone, and which uvicorn therefore leaves alone.
-        cycle.response_started = cycle.response_complete = cycle.disconnected = True
-        self.pipeline.clear()
-        transport, is_paused = self.transport, self.flow.read_paused
-        self._let_go()
-        self._withdraw()
         framed = [(b"transfer-encoding", b"chunked")] if cycle.scope["http_version"] == "1.1" else []
         lines = header_lines([*self._default_headers, *headers, *framed, (b"connection", b"close")])
-        stream = StreamTransport(self._options.sockets(self.connections), transport, connection, place)
+        is_gone = cycle.disconnected or self.transport.is_closing()
+        # As of a request whose client is gone, and which uvicorn therefore leaves alone.
+        cycle.response_started = cycle.response_complete = cycle.disconnected = True
+        if is_gone:
+            return
+        self.pipeline.clear()
+        # It may find the socket congested by answers before, and say so to this protocol.
+        stream = StreamTransport(self._options.sockets(self.connections), self.transport, connection, place)
+        self._let_go()
+        self._withdraw()
         stream.write(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"\r\n"]))
-        if is_paused:
-            transport.resume_reading()
         connection.opened(stream)
+        if self.flow.write_paused:
+            stream.pause_writing()
 
     def _websocket_scope(self) -> dict[str, Any]:
         url = httptools.parse_url(self.url)

@@ -327,8 +327,8 @@ def test_nodes_run_the_package_that_their_parent_runs(tmp_path: Path) -> None:
     """A checkout that is run where it stands, beside an installed gateway."""
     copy = tmp_path / "gateway"
     shutil.copytree(Path(gateway.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    with (copy / "app.py").open("a") as app:
-        app.write("\nprint('this is the copy', file=sys.stderr)\n")
+    with (copy / "running.py").open("a") as module:
+        module.write("\nprint('this is the copy', file=sys.stderr)\n")
     with command(*ANYWHERE, "--nodes", "1", cwd=tmp_path) as cluster:
         cluster.ready()
         assert cluster.expect("this is the copy")

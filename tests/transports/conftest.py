@@ -4,7 +4,8 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +51,8 @@ class Site:
         self.origins = OriginPolicy(settings.origins, settings.auth.cookie)
         self.address = ("", 0)
         self.loop: asyncio.AbstractEventLoop | None = None
+        # Those of the server that it would ask to end.
+        self.sockets: set[Any] = set()
 
     @property
     def last(self) -> RecordingConnection:
@@ -71,6 +74,7 @@ class Site:
             WebSocketRoute("/echo", _echo),
             Route("/hello", lambda request: PlainTextResponse("hello")),
             Route("/known", _known),
+            Route("/bytes/{count:int}", _bytes),
             Route("/size", _size, methods=["POST"]),
         ]
         return Starlette(routes=routes)
@@ -119,6 +123,33 @@ class Site:
         assert self.loop is not None
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
 
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """The server's loop does nothing meanwhile: all that is sent comes to it at once."""
+        assert self.loop is not None
+        stands, goes_on = threading.Event(), threading.Event()
+
+        def block() -> None:
+            stands.set()
+            goes_on.wait(10)
+
+        self.loop.call_soon_threadsafe(block)
+        assert stands.wait(10)
+        try:
+            yield
+        finally:
+            goes_on.set()
+
+    def wait_until_empty(self) -> None:
+        """Until no connection is left, and none is counted."""
+        until = time.monotonic() + 10
+        while self.call(lambda: self.admission.total) and time.monotonic() < until:
+            pass
+        counted = self.admission
+        assert (
+            self.call(lambda: (counted.total, counted.unauthenticated, counted.clients, len(self.sockets))) == (0,) * 4
+        )
+
     # Clients
 
     def connect(self) -> socket.socket:
@@ -138,6 +169,10 @@ async def _known(request: Request) -> Response:
     """Says that the connection has proved who it is."""
     request.scope["extensions"][AUTHENTICATED]["authenticated"]()
     return PlainTextResponse("hello")
+
+
+async def _bytes(request: Request) -> Response:
+    return Response(b"x" * request.path_params["count"])
 
 
 async def _echo(websocket: WebSocket) -> None:
@@ -178,8 +213,13 @@ def settings_of(**limits: Any) -> ServerSettings:
 
 
 @contextmanager
-def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None, app: Any = None) -> Iterator[Site]:
-    """Our server, on uvloop in a thread; with another application than the recording one if need be."""
+def fast_site(
+    settings: ServerSettings,
+    tls: ssl.SSLContext | None = None,
+    app: Any = None,
+    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run,
+) -> Iterator[Site]:
+    """Our server in a thread, on uvloop or another loop; with another application than the recording one if need be."""
     site = Site(settings)
     starlette = site.app()
     app = app or starlette
@@ -195,6 +235,7 @@ def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None, app: 
         max_body=settings.api.max_body,
     )
     public = Listener(app, options, [listener], "listen", tls)
+    site.sockets = public.state.connections
     operators = HttpOptions(settings.limits, drain=site.drain, metrics=site.metrics)
     server = GatewayServer(
         public,
@@ -209,7 +250,7 @@ def fast_site(settings: ServerSettings, tls: ssl.SSLContext | None = None, app: 
         site.loop = asyncio.get_running_loop()
         await server.serve()
 
-    thread = threading.Thread(target=lambda: uvloop.run(main()))
+    thread = threading.Thread(target=lambda: run(main()))
     thread.start()
     assert started.wait(10)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.transports.flow import BoundedFlowControl
+from gateway.transports.flow import TURN_BYTES, BoundedFlowControl
 from tests.transports.conftest import Site, fast_site, settings_of
 from tests.transports.raw import RawClient
 
@@ -33,6 +33,16 @@ def get(size: int, connection: str) -> bytes:
     return f"GET /{size} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n".encode()
 
 
+def read_away(client: RawClient) -> None:
+    """The body of an answer of SIZE, behind which nothing comes yet."""
+    left = SIZE - len(client._buffer)
+    client._buffer = b""
+    while left:
+        piece = client.socket.recv(min(left, 65_536))
+        assert piece, "cut off"
+        left -= len(piece)
+
+
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
 def test_an_answer_that_nobody_reads_ends_its_connection(site: Site, connection: str) -> None:
     """The answer is cut off, and its place is free."""
@@ -49,12 +59,7 @@ def test_an_answer_that_is_read_slowly_arrives(site: Site) -> None:
     with RawClient(site.address, receive_buffer=4096) as client:
         client.send(get(SIZE, "keep-alive"))
         assert client.status() == 200
-        left = SIZE - len(client._buffer)
-        while left:
-            piece = client.socket.recv(min(left, 65_536))
-            assert piece, "cut off"
-            left -= len(piece)
-        client._buffer = b""
+        read_away(client)
         client.send(get(10, "close"))
         assert client.status() == 200
         assert client.rest() == b"x" * 10
@@ -111,3 +116,17 @@ def test_a_closed_connection_with_a_few_unread_bytes_ends(monkeypatch: pytest.Mo
         assert not empty.aborted.is_set()
 
     asyncio.run(run())
+
+
+def test_a_client_that_rests_is_read_again_after_it_has_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends the deadline of one direction leaves the rest of the other: a further request is answered."""
+    monkeypatch.setattr("gateway.transports.flow.BYTES_PER_SECOND", TURN_BYTES)
+    monkeypatch.setattr("gateway.transports.flow.UNREAD_TIMEOUT", 10.0)
+    with RawClient(site.address) as client:
+        with site.blocked():
+            client.send(f"POST /{SIZE} HTTP/1.1\r\nHost: test\r\nContent-Length: 65530\r\n\r\n".encode(), b"x" * 65_530)
+        assert client.status() == 200
+        read_away(client)
+        client.send(get(10, "close"))
+        assert client.status() == 200
+        assert client.rest() == b"x" * 10

@@ -13,7 +13,7 @@ from gateway.protocols.base import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
 from gateway.transports.responses import error_response, header_lines, response
-from gateway.transports.socket_transport import ABNORMAL, SocketOptions
+from gateway.transports.socket_transport import ABNORMAL, CLOSE_TIMEOUT, SocketOptions
 from gateway.transports.websocket.frames import FrameParser, close_frame, frame
 from gateway.transports.websocket.websocket_transport import WebSocketTransport
 
@@ -49,6 +49,7 @@ class Upgrade(asyncio.Protocol):
 
     __slots__ = (
         "_accept_key",
+        "_congested",
         "_early",
         "_headers",
         "_options",
@@ -69,14 +70,20 @@ class Upgrade(asyncio.Protocol):
         accept_key: bytes,
         default_headers: Iterable[tuple[bytes, bytes]],
         early: bytes,
+        *,
+        congested: bool = False,
     ) -> None:
-        """`early`: what the client sent behind its handshake. `default_headers` go into every answer."""
+        """`early`: what the client sent behind its handshake. `default_headers` go into every answer.
+
+        `congested`: the client has not read what it was answered before.
+        """
         self._options = options
         self._transport = transport
         self._place = place
         self._accept_key = accept_key
         self._headers = default_headers
         self._early = early
+        self._congested = congested
         self._state = _State.CONNECTING
         self._reading = True
         self._refusal: tuple[int, list[tuple[bytes, bytes]], bytes] = (0, [], b"")
@@ -146,6 +153,8 @@ class Upgrade(asyncio.Protocol):
         parser = FrameParser(self._options.message_size, self._options.fragments, self._early)
         self._socket = WebSocketTransport(self._options, self._transport, parser, self._queue, self._place)
         self._queue.opened(self._socket)
+        if self._congested:
+            self._socket.pause_writing()
         if self._early:
             self._early = b""
             # Not at once: an endpoint that detaches does so before the next turn of the loop.
@@ -158,6 +167,9 @@ class Upgrade(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(answer)
             self._transport.close()
+            if self._transport.get_write_buffer_size():
+                # Of a client that does not read, it would never be empty.
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def _end(self, code: CloseCode) -> None:
         """The application is done."""
@@ -175,6 +187,14 @@ class Upgrade(asyncio.Protocol):
         if len(self._early) > MOST_EARLY and self._reading:
             self._reading = False
             self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        """It read."""
+        self._congested = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left before it was answered, or after it was refused."""

@@ -193,7 +193,7 @@ def test_authenticated_frees_the_place(site: Site) -> None:
         site.call(connection.transport.authenticated)
         assert (site.admission.clients, site.admission.unauthenticated) == (1, 0)
     connection.wait_for("closed", 1006, "")
-    assert site.call(lambda: site.admission.clients) == 0
+    site.wait_until_empty()
 
 
 @VERSIONS
