@@ -78,7 +78,7 @@ TESTED_BY = {
     "session/transport.py": "transports/test_contract.py",
     "session/wheel.py": "session/test_heartbeat.py",
     "transports/asgi_transport.py": "transports/websocket/test_asgi_websocket.py",
-    "transports/embedding.py": "test_app.py",
+    "transports/embedding.py": "transports/test_server.py",
     "transports/endpoint.py": "transports/test_contract.py",
     "transports/handshake.py": "transports/test_contract.py",
     "transports/http_options.py": "transports/test_http.py",
