@@ -1,12 +1,12 @@
 """The composition root: the only module that knows all parts. Makes a node of them, starts and stops it in order."""
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -27,18 +27,18 @@ from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.redis_broker import RedisBroker
 from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.channels import Channels
-from gateway.config.checks import warnings
 from gateway.config.redis_url import Target
-from gateway.config.reloading import Reloading, Source, digests
+from gateway.config.reloading import Source
 from gateway.config.settings import LimitSettings, ServerSettings
 from gateway.control import NodeId, Reloaded
 from gateway.demo.routes import demo_routes
 from gateway.entrances import ENTRANCES
 from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
-from gateway.errors import GatewayError, RequestError
+from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.hub.budget import Budget, Holder
+from gateway.in_force import SettingsInForce
 from gateway.messages import DEFAULT_APP, Channel, PresenceRules
 from gateway.metrics import Metrics
 from gateway.node.administration import Administration, Profile
@@ -55,8 +55,6 @@ from gateway.transports.drain import Drain
 from gateway.transports.http_options import HttpOptions
 from gateway.transports.scheduler import LoopScheduler
 
-logger = logging.getLogger(__name__)
-
 
 class Gateway:
     """One node with its two applications: `public` for clients, `internal` for operators. The Host of its node."""
@@ -65,9 +63,8 @@ class Gateway:
         self, settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
     ) -> None:
         """Needs a running event loop. `source`: where the settings are read again. Raises ConfigError."""
-        self._reloading = Reloading(settings, source)
-        settings = opened(settings)
-        self.settings = settings
+        self._in_force = SettingsInForce(settings, source)
+        settings = self._in_force.settings
         self.metrics = Metrics()
         self.admission = Admission(settings.limits, self.metrics, trusted_proxies=settings.trusted_proxies)
         guard = Guard(self.metrics.faults)
@@ -84,7 +81,6 @@ class Gateway:
         uid = NodeId(secrets.token_hex(8))
         broker, registry, presence = engine(settings, uid, self.metrics, channels)
         self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
-        self.digests = digests(settings)
         self.clients = Clients(scheduler.now)
         self.messaging = Messaging(
             broker=broker,
@@ -143,6 +139,7 @@ class Gateway:
             admission=self.admission,
             metrics=self.metrics,
         )
+        self._watch_settings()
         self.public = Starlette(routes=self._public_routes(), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
 
@@ -175,49 +172,37 @@ class Gateway:
         asyncio.get_running_loop().call_later(self.settings.drain.delay, close)
 
     def reload(self) -> Reloaded:
-        """Read the settings again; takes 20 ms, most of it to check them. Closes nothing, and raises nothing."""
-        try:
-            change = self._reloading.read()
-            settings = opened(change.settings)
-            self._apply(settings)
-        except GatewayError as error:
-            logger.error("the settings cannot be used, those before stay in force: %s", error)
-            return Reloaded(self.administration.profile.uid, str(error))
-        except Exception:
-            logger.exception("the settings could not be read again, those before stay in force")
-            return Reloaded(self.administration.profile.uid, "internal error; the log of the node has it")
-        self._reloading.take(change)
-        known = warnings(self.settings)
-        for warning in warnings(settings):
-            if warning not in known:
-                logger.warning("%s", warning)
-        self.settings = settings
-        self.digests = digests(settings)
-        logger.info("read the settings again", extra={"changed": ", ".join(change.changed) or "nothing"})
-        if change.needs_restart:
-            logger.warning(
-                "settings have changed that need a restart", extra={"settings": ", ".join(change.needs_restart)}
-            )
-        return Reloaded(self.administration.profile.uid, changed=change.changed, needs_restart=change.needs_restart)
+        """Read the settings again. Raises nothing."""
+        return self._in_force.reload(self.administration.profile.uid)
 
-    def _apply(self, settings: ServerSettings) -> None:
-        """Let these hold, in one step: before it all is made that can fail. Raises ConfigError."""
-        channels = Channels(settings)
-        verifier = self.verifier.like(settings.auth)
-        origins = OriginPolicy(settings.origins, settings.auth.cookie)
-        self._channels.adopt(channels)
-        self.verifier.adopt(verifier)
-        self._origins.adopt(origins)
-        limits = settings.limits
-        self.admission.apply(limits)
-        for options in (self.options, self.internal_options):
-            options.apply(limits)
-        self._doors.apply(settings)
-        self._services.limits = limits
-        self._budget.limit = limits.waiting
-        self._services.anonymous = settings.auth.anonymous
-        self.messaging.limit_reads(limits.history, recovered_bytes(limits))
-        self._api.apply(settings)
+    @property
+    def settings(self) -> ServerSettings:
+        """Those in force."""
+        return self._in_force.settings
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What of the settings all nodes have to agree in."""
+        return self._in_force.digests
+
+    def _watch_settings(self) -> None:
+        """What a reload replaces. Sessions ask these parts with every request, so that none of them is told."""
+        services = self._services
+        self._in_force.watch(
+            lambda settings: partial(self._channels.adopt, Channels(settings)),
+            lambda settings: partial(self.verifier.adopt, self.verifier.like(settings.auth)),
+            lambda settings: partial(self._origins.adopt, OriginPolicy(settings.origins, settings.auth.cookie)),
+            lambda settings: partial(self.admission.apply, settings.limits),
+            lambda settings: partial(self.options.apply, settings.limits),
+            lambda settings: partial(self.internal_options.apply, settings.limits),
+            lambda settings: partial(self._doors.apply, settings),
+            lambda settings: partial(services.apply, settings.limits, anonymous=settings.auth.anonymous),
+            lambda settings: partial(self._budget.apply, settings.limits.waiting),
+            lambda settings: partial(
+                self.messaging.limit_reads, settings.limits.history, recovered_bytes(settings.limits)
+            ),
+            lambda settings: partial(self._api.apply, settings),
+        )
 
     def _public_routes(self) -> list[BaseRoute]:
         settings = self.settings
@@ -243,18 +228,6 @@ class Gateway:
             await self.node.stop()
         finally:
             await self.verifier.stop()
-
-
-def opened(settings: ServerSettings) -> ServerSettings:
-    """`no_auth` and `demo` spelled out: anonymous clients, and an API without a key (but never for browsers)."""
-    if not (settings.no_auth or settings.demo):
-        return settings
-    return settings.model_copy(
-        update={
-            "auth": settings.auth.model_copy(update={"anonymous": True}),
-            "api": settings.api.model_copy(update={"insecure": settings.api.insecure or not settings.api.keys}),
-        }
-    )
 
 
 def profile(settings: ServerSettings, uid: NodeId) -> Profile:

@@ -15,7 +15,7 @@ import uvloop
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from gateway.app import Gateway, engine, opened
+from gateway.app import Gateway, engine
 from gateway.broker.memory.memory_broker import MemoryBroker
 from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.broker.memory.memory_registry import MemoryRegistry
@@ -25,6 +25,7 @@ from gateway.broker.redis.sharded_presence import ShardedPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
+from gateway.in_force import opened
 from gateway.metrics import Metrics
 from gateway.transports.lifespan import Lifespan
 from tests.api.clients import close_of, native, plain, settled

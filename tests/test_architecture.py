@@ -22,6 +22,7 @@ LAYERS = [
     {"node", "session"},
     {"transports", "api", "demo"},
     {"entrances"},
+    {"in_force"},
     {"app"},
     {"running"},
     {"cli"},

@@ -53,6 +53,7 @@ TESTED_BY = {
     "hangup.py": "cli/test_processes.py",
     "hub/encoder.py": "hub/test_deltas.py",
     "hub/fanout.py": "hub/test_hub.py",
+    "in_force.py": "api/test_reload.py",
     "listeners.py": "cli/test_listeners.py",
     "messages.py": "broker/test_envelope.py",
     "node/announcements.py": "node/test_node.py",

@@ -53,6 +53,10 @@ class Budget:
         self._holders[kind] = holders
         self._held.append(held or (lambda: sum(holder.held for holder in holders())))
 
+    def apply(self, limit: int) -> None:
+        """This limit (bytes) holds from now on."""
+        self.limit = limit
+
     def start(self) -> None:
         """Look from now on."""
         self._running = True

@@ -62,6 +62,11 @@ class SessionServices(Generic[S]):
         self.metrics.outbox_bytes.read = lambda: sum(outbox.size for outbox in self.outboxes)
         self.metrics.congested.read = lambda: len(self.outboxes)
 
+    def apply(self, limits: LimitSettings, *, anonymous: bool) -> None:
+        """These rules hold from now on."""
+        self.limits = limits
+        self.anonymous = anonymous
+
     def expiry(self, expire_at: int) -> tuple[bool, int]:
         """(expires, ttl in seconds) of replies. A ttl of zero would read as "never", so the least is one."""
         if not expire_at:
