@@ -15,11 +15,11 @@ from starlette.routing import BaseRoute
 
 from gateway import log
 from gateway.api.health import health_routes
-from gateway.api.metrics import metrics_route
+from gateway.api.metrics_route import metrics_route
 from gateway.api.routes import Api
 from gateway.auth.origins import OriginPolicy
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import TokenVerifier
+from gateway.auth.token_verifier import TokenVerifier
 from gateway.broker.base import Broker, Presence, Registry
 from gateway.broker.memory.memory_broker import MemoryBroker
 from gateway.broker.memory.memory_registry import MemoryRegistry
@@ -31,7 +31,7 @@ from gateway.config.redis_url import Target
 from gateway.config.reloading import Source
 from gateway.config.settings import LimitSettings, ServerSettings
 from gateway.control import NodeId, Reloaded
-from gateway.demo.routes import demo_routes
+from gateway.demo.demo_routes import demo_routes
 from gateway.entrances import ENTRANCES
 from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
@@ -53,7 +53,7 @@ from gateway.session.wheel import TimingWheel
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.http_options import HttpOptions
-from gateway.transports.scheduler import LoopScheduler
+from gateway.transports.loop_scheduler import LoopScheduler
 
 
 class Gateway:

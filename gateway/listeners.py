@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
-from gateway.config.addresses import ALL, ALL_IPV4, ALL_IPV6, Endpoint, joined, parse
+from gateway.config.listen_addresses import ALL, ALL_IPV4, ALL_IPV6, Endpoint, joined, parse
 from gateway.errors import ConfigError
 
 BACKLOG = 2048

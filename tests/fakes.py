@@ -37,7 +37,7 @@ from gateway.node.administration import Administration, Profile
 from gateway.node.clients import Clients
 from gateway.node.messaging import Messaging
 from gateway.node.node import Node
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.scheduler import Scheduler
 from gateway.session.transport import Connection, Write
 

@@ -9,7 +9,7 @@ import pytest
 import gateway.tokens
 from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import TokenVerifier
+from gateway.auth.token_verifier import TokenVerifier
 from gateway.config.settings import AuthSettings
 from gateway.errors import TOKEN_EXPIRED, ConfigError, RequestError
 from gateway.tokens import Algorithm, connection_token, subscription_token

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway import __version__
-from gateway.api.endpoint import Method
+from gateway.api.api_endpoint import Method
 from gateway.api.schemas import ApiError, BatchRequest
 
 _REFERENCE = "#/components/schemas/{name}"

@@ -7,9 +7,9 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.api import schemas
 from gateway.api.access import Access
+from gateway.api.api_endpoint import DOCUMENT, ApiEndpoint, Method
 from gateway.api.batch import Batches
-from gateway.api.cluster import Cluster
-from gateway.api.endpoint import DOCUMENT, ApiEndpoint, Method
+from gateway.api.cluster_methods import Cluster
 from gateway.api.history import Histories
 from gateway.api.latest import LatestValues
 from gateway.api.openapi import document

@@ -44,7 +44,7 @@ def check(sources: Sources, file: Path | None) -> None:
 def _unusable(settings: "ServerSettings") -> list[str]:
     """Errors that only the parts of a node find: keys that cannot be used, a personal namespace that does not exist."""
     from gateway.auth.revocations import Revocations
-    from gateway.auth.tokens import TokenVerifier
+    from gateway.auth.token_verifier import TokenVerifier
     from gateway.channels import Channels
 
     problems = []

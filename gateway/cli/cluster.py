@@ -12,10 +12,10 @@ import click
 
 from gateway.cli import embedded
 from gateway.cli.child import ChildSource, needs_api_key, needs_secret, start_node
-from gateway.cli.listeners import Block, Place, free_block
+from gateway.cli.node_listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
-from gateway.config.addresses import joined, parse, reached
+from gateway.config.listen_addresses import joined, parse, reached
 from gateway.errors import ConfigError, GatewayError
 from gateway.listeners import AddressInUse
 

@@ -149,7 +149,7 @@ async def _verify(settings: "ServerSettings", token: str) -> "Identity | Grant |
 
     from gateway.auth.identity import Grant, Identity
     from gateway.auth.revocations import Revocations
-    from gateway.auth.tokens import TokenVerifier
+    from gateway.auth.token_verifier import TokenVerifier
 
     verifier = TokenVerifier(settings.auth, Revocations(), time.time)
     outcome: asyncio.Future[Identity | Grant | RequestError | Disconnect] = asyncio.get_running_loop().create_future()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from gateway.cli.child import ChildSource, start_node
-from gateway.cli.listeners import SharedListener
+from gateway.cli.node_listeners import SharedListener
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
 from gateway.errors import ConfigError, GatewayError
@@ -119,8 +119,8 @@ def _of_worker(settings: "ServerSettings", index: int) -> "ServerSettings":
 
 def _internal_address(first: str, index: int, workers: int) -> str:
     """The address of a worker: the first one's port plus its index; port 0 stays 0."""
-    from gateway.config.addresses import joined, parse
     from gateway.config.hosts import HIGHEST_PORT
+    from gateway.config.listen_addresses import joined, parse
 
     host, port, path = parse(first)
     if path:
@@ -133,7 +133,7 @@ def _internal_address(first: str, index: int, workers: int) -> str:
 
 
 def _listener(settings: "ServerSettings") -> SharedListener:
-    from gateway.config.addresses import parse
+    from gateway.config.listen_addresses import parse
 
     for address in settings.listen:
         if parse(address).path:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.config import hosts, urls
-from gateway.config.addresses import joined, parse, reached
+from gateway.config.listen_addresses import joined, parse, reached
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ def _claims(text: str, channel: str | None) -> dict[str, Any]:
     """The further claims, under the names that `gateway.tokens` has for them."""
     import msgspec
 
-    from gateway.auth.tokens import CLAIMS
+    from gateway.auth.token_verifier import CLAIMS
 
     allowed = _CONNECTION if channel is None else _SUBSCRIPTION
     try:

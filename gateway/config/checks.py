@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.config.addresses import is_local, overlap, parse
+from gateway.config.listen_addresses import is_local, overlap, parse
 from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config import addresses, urls
+from gateway.config import listen_addresses, urls
 from gateway.config.redis_url import Target
 
 
@@ -80,7 +80,7 @@ def _origin(value: str) -> str:
 
 _ADDRESS: dict[str, Any] = {"type": "string", "format": "address"}
 
-Address = Annotated[str, AfterValidator(addresses.checked)]
+Address = Annotated[str, AfterValidator(listen_addresses.checked)]
 Addresses = Annotated[
     tuple[Address, ...],
     BeforeValidator(listed),

@@ -15,7 +15,7 @@ from gateway.metrics import Metrics
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.transports.admission import Admission
-from gateway.transports.endpoint import Endpoint
+from gateway.transports.client_endpoint import Endpoint
 from gateway.transports.handshake import Handshake
 from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.messages import Request
-from gateway.protocols.base import WireProtocol
+from gateway.protocols.wire_protocol import WireProtocol
 from gateway.transports.handshake import Handshake
 from gateway.transports.http_stream.stream_framing import Delimit
 

@@ -1,8 +1,8 @@
 """One channel over a plain WebSocket: messages with nothing around them."""
 
+from gateway.entrances.channel_url import one_channel
 from gateway.entrances.credentials import token_of
 from gateway.entrances.entrance import Entrance, OverWebSocket, Welcome
-from gateway.entrances.one_channel import one_channel
 from gateway.protocols.plain import PlainProtocol
 from gateway.transports.handshake import Handshake
 

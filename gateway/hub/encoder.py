@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
-from gateway.protocols.base import DIFFERENCE_BYTES, DeltaProtocol, Message, WireProtocol
+from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, DeltaProtocol, Message, WireProtocol
 
 # What may be encoded in the time of one write, a few microseconds: events as they are, and bytes of differences.
 EVENTS_PER_WRITE = 4

@@ -23,11 +23,11 @@ from gateway.messages import (
     Request,
     SubscribeResult,
 )
-from gateway.protocols.base import DIFFERENCE_BYTES, Message
 from gateway.protocols.centrifuge_commands import cut, decode
 from gateway.protocols.fossil import LIMIT as DELTA_LIMIT
 from gateway.protocols.fossil import create_delta
 from gateway.protocols.payload import as_json
+from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Message
 
 # A frame of many publications ends here and the next one begins: clients bound the size of one message
 # (python-websockets at 1 MiB), and a publication alone may have 64 KiB.

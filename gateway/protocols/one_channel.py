@@ -15,7 +15,7 @@ from gateway.messages import (
     Request,
     SubscribeResult,
 )
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 
 # What closes the connection in place of an error reply. Clients reconnect on codes below 3500.
 CLOSE_CODES: dict[ErrorCode, CloseCode] = {

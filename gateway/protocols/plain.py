@@ -7,8 +7,8 @@ connection closes with the code that says why something could not be done.
 from collections.abc import Sequence
 
 from gateway.messages import Event, Kind, Publication, Publish, Request
-from gateway.protocols.base import Message
 from gateway.protocols.one_channel import OneChannel
+from gateway.protocols.wire_protocol import Message
 
 
 class PlainProtocol(OneChannel):

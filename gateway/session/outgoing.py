@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from gateway.errors import CloseCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.session.services import SessionServices
 from gateway.session.transport import Transport, Write
 

@@ -14,8 +14,8 @@ from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import ClientId, ClientInfo, Request, User
-from gateway.session.heartbeat import Heartbeat
 from gateway.session.inbox import Frame, Inbox, Work
+from gateway.session.liveness import Liveness
 from gateway.session.outgoing import Outgoing
 from gateway.session.services import SessionServices
 from gateway.session.state import State
@@ -41,10 +41,10 @@ class Session:
         "client",
         "codec",
         "due",
-        "heartbeat",
         "home",
         "identity",
         "inbox",
+        "liveness",
         "out",
         "services",
         "share",
@@ -71,7 +71,7 @@ class Session:
         self._initial = initial
         # Where it moves to as soon as the client has read what waits.
         self._next: tuple[Transport, Encoder] | None = None
-        self.heartbeat = Heartbeat()
+        self.liveness = Liveness()
 
     @property
     def num_channels(self) -> int:
@@ -115,7 +115,7 @@ class Session:
 
     def ponged(self) -> None:
         # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
-        if self.heartbeat.is_asking and self.out.encoder.pinged_by_transport:
+        if self.liveness.is_asking and self.out.encoder.pinged_by_transport:
             self.pong()
 
     def pause_writing(self) -> None:
@@ -351,12 +351,12 @@ class Session:
     def connected(self) -> None:
         """The connect is answered: pings from now on, the first at a random time so that herds spread."""
         self.state = State.CONNECTED
-        self.heartbeat.start(self.services.scheduler.now(), self.services.heartbeat.ping_interval)
+        self.liveness.start(self.services.scheduler.now(), self.services.heartbeat.ping_interval)
         self.reschedule()
 
     def pong(self) -> None:
         """The client answered the ping. Raises Disconnect when there was none."""
-        self.heartbeat.answered()
+        self.liveness.answered()
         self.reschedule()
 
     def renew(self, identity: Identity) -> None:
@@ -449,7 +449,7 @@ class Session:
             return
         services = self.services
         try:
-            self.heartbeat.look(services.scheduler.now(), services.heartbeat, self.out, self.inbox)
+            self.liveness.look(services.scheduler.now(), services.heartbeat, self.out, self.inbox)
         except Disconnect as error:
             if error.code == errors.NO_PONG:
                 self.disconnect(error.code)
@@ -474,7 +474,7 @@ class Session:
     def reschedule(self) -> None:
         """Set the next deadline: the earliest of pong, ping and the expiries."""
         services = self.services
-        due = self.heartbeat.due
+        due = self.liveness.due
         delay = due - services.scheduler.now() if due else 3600.0
         expiries = [sub.expire_at for sub in self.subs.values() if sub.joined and sub.expire_at]
         if self.identity is not None and self.identity.expire_at:

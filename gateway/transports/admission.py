@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.log import LogLimit
 from gateway.metrics import Metrics
-from gateway.transports.addresses import Network, counted_as, is_trusted
+from gateway.transports.client_addresses import Network, counted_as, is_trusted
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from gateway.errors import GatewayError
-from gateway.transports.addresses import Network, client_address
 from gateway.transports.admission import Refusal
+from gateway.transports.client_addresses import Network, client_address
 
 Scope = dict[str, Any]
 

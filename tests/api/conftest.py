@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import requests
 
-from gateway.api.endpoint import DOCUMENT
+from gateway.api.api_endpoint import DOCUMENT
 from gateway.errors import BAD_REQUEST
 from tests.api.site import KEY, Site, running, settings_of
 from tests.servers import ValkeyServer, valkey_server

@@ -4,7 +4,7 @@ import httpx
 
 from tests.api.clients import settled
 from tests.api.site import Site, running, settings_of
-from tests.api.test_cluster import eventually
+from tests.api.test_cluster_methods import eventually
 from tests.servers import ValkeyServer
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.api.clients import settled
 from tests.api.conftest import TRANSPORT, Api
 from tests.api.site import Site, running, settings_of
-from tests.api.test_cluster import eventually
+from tests.api.test_cluster_methods import eventually
 from tests.servers import ValkeyServer
 
 REQUESTS: dict[str, dict[str, Any]] = {

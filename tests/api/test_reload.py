@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.api.cluster import Cluster
+from gateway.api.cluster_methods import Cluster
 from gateway.api.schemas import InfoRequest, ReloadRequest
 from gateway.config import sources
 from gateway.config.reloading import Source
@@ -20,7 +20,7 @@ from gateway.tokens import connection_token
 from tests.api.clients import Native, close_of, native, plain, settled
 from tests.api.conftest import Api
 from tests.api.site import KEY, OPEN, SECRET, Site, running, settings_of
-from tests.api.test_cluster import eventually
+from tests.api.test_cluster_methods import eventually
 
 FRESH = "another secret of the tests, longer than 32 bytes"
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
-from gateway.protocols.base import Message
 from gateway.protocols.one_channel import OneChannel
 from gateway.protocols.payload import as_json
+from gateway.protocols.wire_protocol import Message
 
 
 class LinesProtocol(OneChannel):

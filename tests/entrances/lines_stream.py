@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from gateway.entrances.channel_url import one_channel
 from gateway.entrances.credentials import token_of
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
-from gateway.entrances.one_channel import one_channel
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.transports.handshake import Handshake
 from tests.entrances.lines_protocol import LinesProtocol
 

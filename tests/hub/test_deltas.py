@@ -12,9 +12,9 @@ from gateway.hub.hub import TURN_WRITES, Hub
 from gateway.messages import Channel, ClientInfo, Kind, Membership, Publication
 from gateway.metrics import Metrics
 from gateway.protocols import centrifuge
-from gateway.protocols.base import DIFFERENCE_BYTES
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.fossil import LIMIT, create_delta
+from gateway.protocols.wire_protocol import DIFFERENCE_BYTES
 from tests.fakes import Faultless, ManualScheduler, PlainFraming
 
 ROOM = Channel("default", "room")

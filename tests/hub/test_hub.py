@@ -12,8 +12,8 @@ from gateway.hub.fanout import OVERHEAD, SLICE, footprint
 from gateway.hub.hub import TURN_WRITES, WAITING_LIMIT, Hub
 from gateway.messages import Channel, ClientInfo, Event, Membership, Publication
 from gateway.metrics import Metrics
-from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message
 from tests.fakes import Faultless, ManualScheduler, PlainFraming
 
 NEWS = Channel("default", "news")

@@ -13,8 +13,8 @@ from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, ClientId, ClientInfo, User
 from gateway.metrics import Metrics
 from gateway.node.administration import Profile
-from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message
 from tests.fakes import Assembly, DictRegistry, Faultless, ManualBroker, ManualScheduler, PlainFraming
 
 QUIET = "quiet"

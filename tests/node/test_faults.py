@@ -14,8 +14,8 @@ from gateway.hub.hub import TURN_WRITES
 from gateway.messages import Channel, Event, Latest, Publication
 from gateway.node.latest_channel import LatestChannel
 from gateway.node.slices import SLICE
-from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message
 from tests.fakes import PlainFraming
 from tests.node.site import FakeClient, Site
 

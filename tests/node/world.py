@@ -11,8 +11,8 @@ from gateway.errors import UNSUBSCRIBED_INSUFFICIENT, BrokerUnavailable, Request
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, HistoryQuery, Joined, Position, Publication, Retention
 from gateway.node.tracked import Joiner
-from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message
 from tests.fakes import PlainFraming
 from tests.node.site import FakeClient, Site
 

@@ -40,8 +40,8 @@ from gateway.messages import (
     Unsubscribe,
     Unsupported,
 )
-from gateway.protocols.base import Message
 from gateway.protocols.centrifuge import FRAME_LIMIT, CentrifugeProtocol
+from gateway.protocols.wire_protocol import Message
 
 PROTOCOL = CentrifugeProtocol()
 CHANNEL = Channel("default", 'a"b')

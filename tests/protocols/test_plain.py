@@ -12,8 +12,8 @@ from gateway.messages import (
     RefreshResult,
     SubscribeResult,
 )
-from gateway.protocols.base import Message
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message
 from tests.reconnection import reconnects
 
 PROTOCOL = PlainProtocol()

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.auth.identity import Grant, Identity, TokenDone
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import TokenVerifier
+from gateway.auth.token_verifier import TokenVerifier
 from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
@@ -20,9 +20,9 @@ from gateway.log import Refusals
 from gateway.messages import DEFAULT_APP, Channel, Publication, Request
 from gateway.metrics import Metrics
 from gateway.node.administration import Profile
-from gateway.protocols.base import Message
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message
 from gateway.session.commands import handle
 from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import FORCE_DISCONNECT, SERVER_ERROR
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from tests.session.conftest import Client, World
 
 

@@ -9,9 +9,9 @@ from gateway.control import RevokeTokens
 from gateway.entrances.credentials import position
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, Connect, Publication, Subscribe
-from gateway.protocols.base import Message, WireProtocol
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import Message, WireProtocol
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from tests.entrances.lines_protocol import LinesProtocol
 from tests.fakes import PlainFraming

@@ -22,7 +22,7 @@ from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ApiSettings, DrainSettings, LimitSettings, OriginSettings, ServerSettings
 from gateway.extensions import AUTHENTICATED
 from gateway.metrics import Metrics
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Refusal
 from gateway.transports.drain import Drain

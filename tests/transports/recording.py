@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.errors import SLOW, CloseCode
 from gateway.hub.encoder import Framing
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Transport
 from gateway.transports.websocket.frames import WebSocketFraming
 

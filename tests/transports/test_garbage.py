@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import BAD_COMMAND, CloseCode, Disconnect
 from gateway.messages import Call, Channel, Kind, Publication, Publish
-from gateway.protocols.base import WireProtocol
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.wire_protocol import WireProtocol
 from gateway.transports.websocket.frames import FrameError, FrameParser
 from tests.transports.raw import masked
 

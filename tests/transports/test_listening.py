@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway import listeners
-from gateway.cli.listeners import SharedListener
+from gateway.cli.node_listeners import SharedListener
 from gateway.errors import ConfigError
 from tests.servers import free_port
 

@@ -6,7 +6,7 @@ from typing import Any
 from gateway.extensions import DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
-from gateway.transports.endpoint import Endpoint
+from gateway.transports.client_endpoint import Endpoint
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_stream.asgi_stream import AsgiStream
 from gateway.transports.responses import error_body

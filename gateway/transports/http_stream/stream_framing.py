@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from gateway.errors import CloseCode
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 
 # Messages to bytes in which the client can tell where one ends and the next begins: lines, or server-sent events.
 Delimit = Callable[[Sequence[Message]], bytes]

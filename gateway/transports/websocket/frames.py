@@ -10,7 +10,7 @@ from typing import Protocol
 from websockets.speedups import apply_mask
 
 from gateway.errors import CloseCode, GatewayError
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.errors import SLOW, CloseCode
 from gateway.extensions import DETACH
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
 from gateway.transports.responses import error_response, header_lines, response

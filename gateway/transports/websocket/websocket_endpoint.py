@@ -6,7 +6,7 @@ from typing import Any
 from gateway.extensions import DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
-from gateway.transports.endpoint import Endpoint
+from gateway.transports.client_endpoint import Endpoint
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
 

@@ -9,7 +9,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import OriginSettings, ServerSettings
 from gateway.metrics import Metrics
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Admission
 from gateway.transports.handshake import Handshake

@@ -9,7 +9,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from gateway.errors import CloseCode
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.transports.admission import Admission
 from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
 from gateway.transports.websocket.frames import PING_FRAME, close_frame, frame

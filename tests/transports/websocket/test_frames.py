@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.speedups import apply_mask
 
-from gateway.protocols.base import Message
+from gateway.protocols.wire_protocol import Message
 from gateway.transports.websocket.frames import (
     BINARY,
     CLOSE,

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from gateway.cli.listeners import Block, SharedListener, free_block
+from gateway.cli.node_listeners import Block, SharedListener, free_block
 from gateway.config.hosts import HIGHEST_PORT
 from gateway.errors import ConfigError
 from gateway.listeners import AddressInUse

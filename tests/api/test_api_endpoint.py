@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from gateway.api.access import Access
-from gateway.api.endpoint import ApiEndpoint, Method
+from gateway.api.api_endpoint import ApiEndpoint, Method
 from gateway.api.schemas import InfoRequest, InfoResult
 from gateway.metrics import Metrics
 from tests.api.clients import settled

@@ -9,7 +9,7 @@ from gateway.session.inbox import Inbox
 from gateway.session.outgoing import Outgoing
 
 
-class Heartbeat:
+class Liveness:
     """Pings and pongs of one connection. Times are monotonic seconds."""
 
     __slots__ = ("_ping_at", "_pong_by")

@@ -1,6 +1,6 @@
 """Addresses of listeners, taken apart."""
 
-from gateway.config.addresses import Endpoint, is_local, parse
+from gateway.config.listen_addresses import Endpoint, is_local, parse
 
 
 def test_addresses_come_apart() -> None:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from gateway.auth.identity import Grant, Identity, ServerSub, is_meant
 from gateway.auth.revocations import Revocations
-from gateway.auth.tokens import TokenVerifier, is_subscription_token
+from gateway.auth.token_verifier import TokenVerifier, is_subscription_token
 from gateway.config.settings import AuthSettings
 from gateway.control import Revocation, RevokeTokens
 from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway import __version__
-from gateway.api.cluster import PAGE, UNPAGED
+from gateway.api.cluster_methods import PAGE, UNPAGED
 from gateway.messages import Channel
 from tests.api.clients import native, settled
 from tests.api.conftest import Api

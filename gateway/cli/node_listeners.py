@@ -7,8 +7,8 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from gateway import listeners
-from gateway.config.addresses import joined
 from gateway.config.hosts import HIGHEST_PORT
+from gateway.config.listen_addresses import joined
 from gateway.errors import ConfigError
 from gateway.listeners import BACKLOG, AddressInUse, Bound
 

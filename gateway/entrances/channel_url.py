@@ -1,6 +1,6 @@
 """Clients whose request names their only channel, and which send neither connect nor subscribe."""
 
-from gateway.auth.tokens import is_subscription_token
+from gateway.auth.token_verifier import is_subscription_token
 from gateway.entrances.credentials import position
 from gateway.entrances.entrance import Welcome
 from gateway.messages import Connect, Subscribe

@@ -7,9 +7,9 @@ from typing import Any
 from gateway.auth.origins import OriginPolicy
 from gateway.extensions import DETACH
 from gateway.metrics import Metrics
-from gateway.transports.addresses import Network
 from gateway.transports.admission import Admission, Place, Refusal
 from gateway.transports.asgi_transport import AsgiTransport
+from gateway.transports.client_addresses import Network
 from gateway.transports.handshake import Handshake, HandshakeRefused, Scope, peer_of
 from gateway.transports.responses import error_body, refusal_headers
 

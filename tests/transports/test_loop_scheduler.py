@@ -6,7 +6,7 @@ import time
 import uvloop
 
 from gateway.scheduler import Scheduler
-from gateway.transports.scheduler import LoopScheduler
+from gateway.transports.loop_scheduler import LoopScheduler
 
 
 def test_callbacks_run_in_order_and_time_is_the_loops() -> None:
