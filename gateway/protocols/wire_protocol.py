@@ -38,7 +38,10 @@ class Codec(Protocol):
     """
 
     def count(self, data: bytes) -> int:
-        """How many commands one message may hold: what it costs to read it, told at next to no cost."""
+        """How many commands one message may hold: what it costs to read it, told at next to no cost.
+
+        1 only for a message that is one command as a whole. Raises Disconnect, as `cut` may.
+        """
 
     def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
         """The command that begins at `start` of a message, and where the next one begins.

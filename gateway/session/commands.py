@@ -12,6 +12,7 @@ from gateway.messages import (
     Call,
     Connect,
     History,
+    Kind,
     Pong,
     Presence,
     PresenceStats,
@@ -72,7 +73,7 @@ def handle_publish(session: Session, request: Publish) -> None:
     name = request.channel or session.home
     if not name:
         raise Disconnect(errors.BAD_COMMAND, "publish without a channel")
-    if not request.data and request.id:
+    if not request.data and request.kind is Kind.JSON:
         raise RequestError(errors.BAD_REQUEST, "publish without data")
     if not session.share.publishes.take(services.scheduler.now()):
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many publishes", "limits.publishes_per_second")

@@ -200,6 +200,8 @@ class Inbox:
         try:
             work = owner.decode(data, binary=binary)
             ran = work is not None and self._run(owner, work, len(data))
+            if work is None:
+                self._count()
         finally:
             self._running = False
         if ran and self._queue:

@@ -127,7 +127,13 @@ class Outgoing:
 
     def close(self, code: CloseCode) -> None:
         """Say goodbye behind all that was written."""
-        self.transport.close(code, self.encoder.goodbye(code))
+        try:
+            goodbye = self.encoder.goodbye(code)
+        except Exception:
+            # The connection must not stay open for want of words.
+            self._services.guard.failed("write")
+            goodbye = b""
+        self.transport.close(code, goodbye)
 
     def _redirect(self, owner: Owner, write: Write) -> None:
         self.write = write

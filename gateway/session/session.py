@@ -107,11 +107,16 @@ class Session:
             return
         self.services.metrics.messages_in.add()
         self.services.metrics.bytes_in.add(len(data))
-        commands = self.codec.count(data)
-        if not self.inbox.charge(commands):
-            self.refuse(Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second"))
-            return
-        self.inbox.receive(data, binary=binary, commands=commands)
+        try:
+            commands = self.codec.count(data)
+            if not self.inbox.charge(commands):
+                raise Disconnect(errors.TOO_MANY_COMMANDS, "limits.commands_per_second")
+        except Disconnect as error:
+            self.refuse(error)
+        except Exception:
+            self.fail("decode")
+        else:
+            self.inbox.receive(data, binary=binary, commands=commands)
 
     def ponged(self) -> None:
         # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
@@ -124,7 +129,8 @@ class Session:
     def resume_writing(self) -> None:
         is_clear = self.out.resume()
         if is_clear and self._next is not None:
-            self.move(*self._next)
+            waiting, self._next = self._next, None
+            self.move(*waiting)
         if not self.out.is_congested:
             self.inbox.go_on()
 
@@ -133,15 +139,14 @@ class Session:
 
         Nothing is lost, doubled or out of order: where the client has something to read yet, it moves when it has.
         """
-        if self.state is State.CLOSED:
-            transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED))
-            return
+        self._forget_move()
         # Pauses the session where the socket cannot take it.
         self.out.uncork()
-        if self.out.is_congested:
+        if self.out.is_congested or self.state is State.CLOSED:
             self._next = transport, encoder
+            if self.state is State.CLOSED:
+                self._forget_move()
             return
-        self._next = None
         formers = [(each, self._encoder_of(each)) for each in self.subs.values() if each.joined]
         before, parting = self.out.exchange(transport, encoder)
         for subscription, former in formers:
@@ -152,6 +157,12 @@ class Session:
             transport.authenticated()
         self.inbox.move(transport)
         transport.drive(self)
+
+    def _forget_move(self) -> None:
+        """Close the transport that waits for the client to read what the one before still has."""
+        if self._next is not None:
+            (transport, encoder), self._next = self._next, None
+            transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED))
 
     def closed(self, code: int, reason: str) -> None:
         if self.state is not State.CLOSED:
@@ -381,11 +392,15 @@ class Session:
         return self.user if self.user.name else None
 
     def read(self, frame: Frame) -> Work | None:
-        if frame.binary:
-            command, frame.at = frame.data, len(frame.data)
-        else:
+        try:
             command, frame.at = self.codec.cut(frame.data, frame.at)
-        return self.decode(command, binary=frame.binary)
+        except Disconnect as error:
+            self.refuse(error)
+        except Exception:
+            self.fail("decode")
+        else:
+            return self.decode(command, binary=frame.binary)
+        return None
 
     def decode(self, command: bytes, *, binary: bool) -> Work | None:
         try:
@@ -494,3 +509,4 @@ class Session:
             self.services.guard.call("leave", name, self.leave, subscription)
         self.out.drop()
         self.inbox.close()
+        self.services.guard.call("leave", "", self._forget_move)

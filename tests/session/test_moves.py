@@ -150,3 +150,30 @@ def test_nothing_is_lost_doubled_or_out_of_order(world: World, seed: int) -> Non
     moved.client.session.resume_writing()
     assert data(moved.got()) == list(range(200))
     assert data(crowd[0].got()) == list(range(200))
+
+
+def test_a_session_that_ends_before_it_moved_closes_the_new_transport(world: World, moved: Moved) -> None:
+    """By its own decision."""
+    moved.client.session.pause_writing()
+    new = moved.move()
+    moved.client.session.disconnect(FORCE_DISCONNECT)
+    assert new.close_code is not None
+
+
+def test_a_client_that_leaves_before_it_moved_loses_the_new_transport(world: World, moved: Moved) -> None:
+    """Nobody else would ever close it."""
+    moved.client.session.pause_writing()
+    new = moved.move()
+    moved.client.session.closed(1006, "")
+    assert new.close_code is not None
+
+
+def test_another_move_takes_the_place_of_one_that_waits(world: World, moved: Moved) -> None:
+    session = moved.client.session
+    session.pause_writing()
+    first, second = moved.move(), moved.move()
+    assert (first.close_code is not None, second.close_code) == (True, None)
+    session.resume_writing()
+    world.publish("news", 1)
+    assert data(moved.got()) == [1]
+    assert second.connection is session

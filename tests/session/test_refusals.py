@@ -8,10 +8,13 @@ import pytest
 
 from gateway import errors
 from gateway.control import DisconnectUser, SubscribeUser
-from gateway.errors import CloseCode
+from gateway.errors import CloseCode, Disconnect
+from gateway.hub.encoder import Encoder
 from gateway.messages import Connect, Subscribe
+from gateway.protocols.centrifuge import CentrifugeProtocol
+from tests.fakes import PlainFraming
 from tests.reconnection import reconnects
-from tests.session.conftest import World
+from tests.session.conftest import Client, World, lines
 
 MakeWorld = Callable[..., World]
 
@@ -235,3 +238,34 @@ def test_a_closed_session_keeps_nothing_and_is_kept_by_nothing(world: World) -> 
     references = sys.getrefcount(request), sys.getrefcount(client.session)
     # Of this test, or of its client, and of the call.
     assert references == (2, 2)
+
+
+@pytest.mark.parametrize("part", ["count", "cut"])
+@pytest.mark.parametrize("error", [Disconnect(errors.BAD_COMMAND), ZeroDivisionError()], ids=["refusal", "fault"])
+def test_a_message_that_cannot_be_taken_apart_closes_the_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+) -> None:
+    """The transport, which does not expect exceptions, hears of none."""
+
+    class Broken(CentrifugeProtocol):
+        pass
+
+    def fail(self: object, *arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr(Broken, part, fail)
+    client = Client(world, Encoder(Broken(), PlainFraming(lines)))
+    client.raw(b'{"id":1,"connect":{}}\n{"id":2,"ping":{}}')
+    expected = errors.BAD_COMMAND if isinstance(error, Disconnect) else errors.SERVER_ERROR
+    assert client.closed_with() == expected
+
+
+def test_a_goodbye_that_cannot_be_said_keeps_nothing_open(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = world.connect()
+
+    def fail(code: CloseCode) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Encoder, "goodbye", lambda self, code: fail(code))
+    client.session.disconnect(errors.FORCE_DISCONNECT)
+    assert client.closed_with() == errors.FORCE_DISCONNECT
