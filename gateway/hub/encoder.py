@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
-from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, DeltaProtocol, Message, WireProtocol
+from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Codec, DeltaProtocol, Message, WireProtocol
 
 # What may be encoded in the time of one write, a few microseconds: events as they are, and bytes of differences.
 EVENTS_PER_WRITE = 4
@@ -58,10 +58,10 @@ class Encoder:
             encoder.delta = DeltaEncoder(protocol, framing)
         return encoder
 
-    def goodbye(self, code: CloseCode) -> bytes:
-        """What the connection ends with."""
-        told = b"" if self._framing.tells_codes else self.frame(self.protocol.push_disconnect(code))
-        return told + self._framing.close(code)
+    def goodbye(self, code: CloseCode, codec: Codec) -> bytes:
+        """What the connection with this codec ends with."""
+        last = codec.goodbye(code, is_told=self._framing.tells_codes)
+        return self.frame(last) + self._framing.close(code)
 
     def parting(self) -> bytes:
         """What a transport ends with whose connection goes on over another one."""

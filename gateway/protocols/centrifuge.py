@@ -42,12 +42,12 @@ class CentrifugeProtocol:
     def open(self) -> "CentrifugeProtocol":
         return self
 
-    def decode(self, command: bytes, *, binary: bool) -> Request:
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Request]:
         """Raises Disconnect(3501) for anything but one command."""
         if binary:
             # The binary encoding of this protocol is Protobuf, which is not offered.
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
-        return decode(command)
+        return (decode(command),)
 
     def count(self, data: bytes) -> int:
         # Empty lines too; a line break at the end begins none.
@@ -151,7 +151,9 @@ class CentrifugeProtocol:
         expiry = b'"expires":true,"ttl":%d' % ttl if ttl else b""
         return (Message(b'{"push":{"refresh":{%b}}}' % expiry),)
 
-    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+    def goodbye(self, code: CloseCode, *, is_told: bool) -> Sequence[Message]:
+        if is_told:
+            return ()
         push = b'{"push":{"disconnect":{"code":%d,"reason":%b}}}'
         return (Message(push % (code.code, _quote(code.reason))),)
 

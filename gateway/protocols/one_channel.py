@@ -43,7 +43,7 @@ class OneChannel:
     def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
         return data, len(data)
 
-    def decode(self, command: bytes, *, binary: bool) -> Request | None:
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Request]:
         """Raises Disconnect."""
         raise Disconnect(errors.BAD_COMMAND, "this client can only listen")
 
@@ -103,7 +103,7 @@ class OneChannel:
     def push_refresh(self, ttl: int) -> Sequence[Message]:
         return ()
 
-    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+    def goodbye(self, code: CloseCode, *, is_told: bool) -> Sequence[Message]:
         return ()
 
     def ping(self) -> Sequence[Message]:

@@ -14,8 +14,8 @@ from gateway.protocols.wire_protocol import Message
 class PlainProtocol(OneChannel):
     """Publishes carry no channel name: the session knows its one channel."""
 
-    def decode(self, command: bytes, *, binary: bool) -> Request:
-        return Publish(0, "", command, Kind.BINARY if binary else Kind.TEXT)
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Request]:
+        return (Publish(0, "", command, Kind.BINARY if binary else Kind.TEXT),)
 
     def events(self, events: Sequence[Event]) -> Sequence[Message]:
         """Publications; who comes and goes is not told, since it could not be told from a message."""

@@ -50,8 +50,8 @@ class Codec(Protocol):
         message once.
         """
 
-    def decode(self, command: bytes, *, binary: bool) -> Request | None:
-        """The request in one command; None where parts of it are still to come in other messages.
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Request]:
+        """The requests in one command, nearly always one; none where parts are still to come in other messages.
 
         Raises Disconnect for anything that is not of the protocol.
         """
@@ -89,6 +89,9 @@ class Codec(Protocol):
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         """The reply to any request that was refused. Raises Disconnect where the protocol has no such reply."""
 
+    def goodbye(self, code: CloseCode, *, is_told: bool) -> Sequence[Message]:
+        """The last message, before the gateway closes the connection. `is_told`: the transport tells the code."""
+
 
 class WireProtocol(Protocol):
     """What all connections of a kind have in common: one instance serves them all, and holds no state of any.
@@ -110,9 +113,6 @@ class WireProtocol(Protocol):
 
     def push_refresh(self, ttl: int) -> Sequence[Message]:
         """The server changed when the connection expires: in `ttl` seconds, 0 for never."""
-
-    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
-        """The server ends the connection; for transports that cannot tell a code by themselves."""
 
     def ping(self) -> Sequence[Message]:
         """The server's ping."""

@@ -1,7 +1,7 @@
 """Requests on their way in: strictly in order, and no faster than allowed."""
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -74,11 +74,11 @@ class Owner(Protocol):
     def payer(self) -> Hashable:
         """Who answers for what waits, as in Holder."""
 
-    def read(self, frame: Frame) -> Work | None:
-        """The next request of a frame; None when it closed the connection, or when others have the rest of it."""
+    def read(self, frame: Frame) -> Sequence[Work]:
+        """The requests of the next command of a frame; none when it closed the connection, or is not complete."""
 
-    def decode(self, command: bytes, *, binary: bool) -> Work | None:
-        """The request in one command; None as in `read`."""
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Work]:
+        """The requests of one command; none as in `read`."""
 
     def run(self, work: Work) -> bool:
         """Carry a request out; False to get it again after the next `unblock` or `go_on`."""
@@ -198,14 +198,14 @@ class Inbox:
         """As `_work`, for one command before which nothing waits: most come so."""
         self._running = True
         try:
-            work = owner.decode(data, binary=binary)
+            work = self._first(owner.decode(data, binary=binary))
             ran = work is not None and self._run(owner, work, len(data))
             if work is None:
                 self._count()
         finally:
             self._running = False
         if ran and self._queue:
-            # The server's, which came meanwhile.
+            # The others of the command, and the server's, which came meanwhile.
             self._work()
         elif self._queue or self.held:
             self._settle(ran)
@@ -375,16 +375,26 @@ class Inbox:
         return done
 
     def _next(self, owner: Owner) -> tuple[Work | None, int]:
-        """The next request, and the bytes that go with it; None as in `read`."""
+        """The next request, and the bytes that go with it; None where `read` finds none."""
         work, size = self._queue[0]
         if not isinstance(work, Frame):
             self._queue.popleft()
             return work, size
-        request = owner.read(work)
-        if self._owner is None or work.at < len(work.data):
-            return request, 0
-        self._queue.popleft()
-        return request, size
+        requests = owner.read(work)
+        if self._owner is None:
+            return None, 0
+        if work.at < len(work.data):
+            size = 0
+        else:
+            self._queue.popleft()
+        return self._first(requests), size
+
+    def _first(self, requests: Sequence[Work]) -> Work | None:
+        """The first of a command; the others stand before all that waits. They are charged too: one is paid for."""
+        if len(requests) > 1 and self._owner is not None:
+            self._queue.extendleft((request, 0) for request in reversed(requests[1:]))
+            self.charge(len(requests) - 1)
+        return requests[0] if requests else None
 
     def _hold(self, hold: int) -> None:
         if not self._holds:

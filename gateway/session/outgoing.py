@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from gateway.errors import CloseCode
 from gateway.hub.encoder import Encoder
 from gateway.hub.outbox import Outbox
-from gateway.protocols.wire_protocol import Message
+from gateway.protocols.wire_protocol import Codec, Message
 from gateway.session.services import SessionServices
 from gateway.session.transport import Transport, Write
 
@@ -125,10 +125,10 @@ class Outgoing:
         self._corked = None
         self._drop_outbox()
 
-    def close(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode, codec: Codec) -> None:
         """Say goodbye behind all that was written."""
         try:
-            goodbye = self.encoder.goodbye(code)
+            goodbye = self.encoder.goodbye(code, codec)
         except Exception:
             # The connection must not stay open for want of words.
             self._services.guard.failed("write")

@@ -162,7 +162,7 @@ class Session:
         """Close the transport that waits for the client to read what the one before still has."""
         if self._next is not None:
             (transport, encoder), self._next = self._next, None
-            transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED))
+            transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED, self.codec))
 
     def closed(self, code: int, reason: str) -> None:
         if self.state is not State.CLOSED:
@@ -182,7 +182,7 @@ class Session:
             return
         self.services.count_close(code)
         self._end()
-        self.out.close(code)
+        self.out.close(code, self.codec)
 
     def subscribe_by_server(self, message: SubscribeUser) -> None:
         self.inbox.put((message,))
@@ -391,7 +391,7 @@ class Session:
     def payer(self) -> User | None:
         return self.user if self.user.name else None
 
-    def read(self, frame: Frame) -> Work | None:
+    def read(self, frame: Frame) -> Sequence[Work]:
         try:
             command, frame.at = self.codec.cut(frame.data, frame.at)
         except Disconnect as error:
@@ -400,9 +400,9 @@ class Session:
             self.fail("decode")
         else:
             return self.decode(command, binary=frame.binary)
-        return None
+        return ()
 
-    def decode(self, command: bytes, *, binary: bool) -> Work | None:
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Work]:
         try:
             if len(command) > self.services.limits.message_size:
                 raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
@@ -411,7 +411,7 @@ class Session:
             self.refuse(error)
         except Exception:
             self.fail("decode")
-        return None
+        return ()
 
     def run(self, work: Work) -> bool:
         try:

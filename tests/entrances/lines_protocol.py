@@ -17,6 +17,6 @@ class LinesProtocol(OneChannel):
         found = [event for event in events if type(event) is Publication]
         return [Message(b"%b %b" % ((each.event or "message").encode(), as_json(each))) for each in found]
 
-    def push_disconnect(self, code: CloseCode) -> Sequence[Message]:
+    def goodbye(self, code: CloseCode, *, is_told: bool) -> Sequence[Message]:
         """The last line."""
         return (Message(f"! {code.code} {code.reason}".encode()),)

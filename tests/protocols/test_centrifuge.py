@@ -56,10 +56,11 @@ def only(messages: Any) -> Any:
 
 def requests_of(frame: bytes) -> list[Request]:
     """All commands of a frame, as sessions take them."""
-    requests, start = [], 0
+    requests: list[Request] = []
+    start = 0
     while start < len(frame):
         command, start = PROTOCOL.cut(frame, start)
-        requests.append(PROTOCOL.decode(command, binary=False))
+        requests += PROTOCOL.decode(command, binary=False)
     return requests
 
 
@@ -107,7 +108,7 @@ def requests_of(frame: bytes) -> list[Request]:
 )
 def test_commands(frame: bytes, request_: object) -> None:
     """Each command becomes its request; unknown fields are ignored (client protocol, 2.1)."""
-    assert PROTOCOL.decode(frame, binary=False) == request_
+    assert list(PROTOCOL.decode(frame, binary=False)) == [request_]
 
 
 def test_several_commands_in_one_frame_keep_their_order() -> None:
@@ -182,7 +183,7 @@ def test_payloads_come_out_as_they_went_in(value: object, indent: int | None, ch
     """Any JSON value, also when written over several lines, reaches the other side equal and on one line."""
     data = json.dumps(value, indent=indent).encode()
     frame = b'{"id":1,"publish":{"channel":"c","data":' + data.replace(b"\n", b"\r\n") + b"}}"
-    publish = PROTOCOL.decode(frame, binary=False)
+    (publish,) = PROTOCOL.decode(frame, binary=False)
     assert isinstance(publish, Publish)
     (message,) = PROTOCOL.events([Publication(Channel("default", channel), publish.data)])
     assert b"\n" not in message.data

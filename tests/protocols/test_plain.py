@@ -21,9 +21,9 @@ CHANNEL = Channel("default", "c")
 
 
 def test_every_message_is_a_publish() -> None:
-    assert PROTOCOL.decode(b"hi", binary=False) == Publish(0, "", b"hi", Kind.TEXT)
-    assert PROTOCOL.decode(b"\x00", binary=True) == Publish(0, "", b"\x00", Kind.BINARY)
-    assert PROTOCOL.decode(b"", binary=False) == Publish(0, "", b"", Kind.TEXT)
+    assert PROTOCOL.decode(b"hi", binary=False) == (Publish(0, "", b"hi", Kind.TEXT),)
+    assert PROTOCOL.decode(b"\x00", binary=True) == (Publish(0, "", b"\x00", Kind.BINARY),)
+    assert PROTOCOL.decode(b"", binary=False) == (Publish(0, "", b"", Kind.TEXT),)
 
 
 def test_every_publication_is_a_message_with_nothing_around_it() -> None:

@@ -104,7 +104,7 @@ def test_a_closed_connection_gets_its_goodbye_and_nothing_more(world: World, kin
     client.transport.take()
     client.session.disconnect(errors.FORCE_DISCONNECT)
     publish(world, "late")
-    assert client.transport.take() == kind.encoder.goodbye(errors.FORCE_DISCONNECT)
+    assert client.transport.take() == kind.encoder.goodbye(errors.FORCE_DISCONNECT, kind.protocol.open())
     assert client.closed_with() == errors.FORCE_DISCONNECT
 
 
@@ -127,7 +127,7 @@ def test_a_client_that_is_too_slow_is_closed(world: World, kind: Kind) -> None:
     publish(world, *["x" * 1000] * 6)
     world.scheduler.run()
     assert client.closed_with() == errors.SLOW
-    assert client.transport.take() == kind.encoder.goodbye(errors.SLOW)
+    assert client.transport.take() == kind.encoder.goodbye(errors.SLOW, kind.protocol.open())
 
 
 def test_a_connection_ends_with_its_token(world: World, kind: Kind) -> None:

@@ -1,6 +1,7 @@
 """One client's requests have their share of a turn of the loop."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ class Counting(CentrifugeProtocol):
     def open(self) -> "Counting":
         return self
 
-    def decode(self, command: bytes, *, binary: bool) -> Request:
+    def decode(self, command: bytes, *, binary: bool) -> Sequence[Request]:
         self.decoded += 1
         return super().decode(command, binary=binary)
 
