@@ -10,7 +10,8 @@ from gateway.transports.handshake import Handshake
 from gateway.transports.http_stream.stream_framing import Delimit
 
 
-class OverWebSocket(NamedTuple):
+@dataclass(frozen=True)
+class OverWebSocket:
     """Messages are those of a WebSocket (RFC 6455), in both directions."""
 
 

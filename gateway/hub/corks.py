@@ -1,5 +1,6 @@
 """What connections are told in one turn of the event loop, gathered into one write each."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,7 +25,7 @@ class Corks:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._corked: list[Callable[[], None]] = []
+        self._corked: deque[Callable[[], None]] = deque()
         self._scheduled = False
 
     def add(self, corked: Corked) -> None:
@@ -36,10 +37,8 @@ class Corks:
 
     def pull(self) -> None:
         """Let all of them write."""
-        if self._corked:
-            corked, self._corked = self._corked, []
-            for uncork in corked:
-                uncork()
+        while self._corked:
+            self._corked.popleft()()
 
     def _end_turn(self) -> None:
         self._scheduled = False

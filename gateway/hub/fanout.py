@@ -152,13 +152,12 @@ class Fanout(Generic[S]):
         self.size -= 1
         if self._backlog is not None:
             self._backlog.starts.pop(subscriber, None)
-        if self._fresh.get(encoder, {}).pop(subscriber, None) is not None:
-            return
         writes = self._groups[encoder]
-        del writes[subscriber]
-        for run in self._runs:
-            if run.writes is writes:
-                run.left.add(subscriber)
+        if self._fresh.get(encoder, {}).pop(subscriber, None) is None:
+            del writes[subscriber]
+            for run in self._runs:
+                if run.writes is writes:
+                    run.left.add(subscriber)
         if not writes and not self._fresh.get(encoder):
             del self._groups[encoder]
             self._fresh.pop(encoder, None)

@@ -122,9 +122,10 @@ class Hub(Generic[S]):
         self._schedule_turn()
         cost = fanout.cost(events)
         if fanout.busy or cost > self._budget:
-            if not fanout.busy:
-                self._queue.append(fanout)
+            was_busy = fanout.busy
             dropped = fanout.wait(events, WAITING_LIMIT)
+            if fanout.busy and not was_busy:
+                self._queue.append(fanout)
             self._metrics.fanout_dropped.add(dropped)
             return dropped
         self._budget -= cost

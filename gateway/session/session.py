@@ -137,7 +137,8 @@ class Session:
     def move(self, transport: Transport, encoder: Encoder) -> None:
         """Go on over another transport, in another framing of the protocol; the one before is released.
 
-        Nothing is lost, doubled or out of order: where the client has something to read yet, it moves when it has.
+        Nothing that goes out is lost, doubled or out of order: where the client has something to read yet, it moves
+        when it has. What it sent over the transport before has to be taken by then.
         """
         self._forget_move()
         # Pauses the session where the socket cannot take it.

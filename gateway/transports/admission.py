@@ -265,7 +265,7 @@ class Place:
                 self._admission.wait_at(self, counted_as(address))
             refusal = self._admission.check_share(self)
         address = counted_as(address)
-        if refusal is not None or not self._admission.limits_addresses or not address or self._address:
+        if refusal is not None or not self._admission.limits_addresses or not address or self._address or self._left:
             return refusal
         if not self._admission.count_address(address):
             return ADDRESS

@@ -118,7 +118,8 @@ class AsgiTransport(ABC):
     def release(self, goodbye: bytes) -> None:
         """The connection goes on elsewhere."""
         self._connection = None
-        self.close(CloseCode(ABNORMAL, ""), goodbye)
+        # Servers write a close frame of their own, in which 1006 must not stand (RFC 6455 section 7.4.1).
+        self.close(CloseCode(1000, "moved"), goodbye)
 
     def abort(self) -> None:
         """Leave the application, at which the server drops the socket."""

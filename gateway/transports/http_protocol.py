@@ -28,7 +28,7 @@ ANY_CHUNKS = 512
 MEAN_CHUNK = 128
 # Bytes around a chunk: its size in up to eight digits, two line ends.
 CHUNK_OVERHEAD = 12
-# Escapes (%41) in a request target; a channel's name has 255 characters. 5,000 take ten times as long as a opening.
+# Escapes (%41) in a request target; a channel's name has 255 characters. 5,000 take ten times as long as an opening.
 MOST_ESCAPES = 1_024
 # Requests of one connection that wait for the one before them.
 MOST_PIPELINED = 16
@@ -334,13 +334,14 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         # As of a request whose client is gone, and which uvicorn therefore leaves alone.
         cycle.response_started = cycle.response_complete = cycle.disconnected = True
         if is_gone:
+            place.leave()
             return
         self.pipeline.clear()
         # It may find the socket congested by answers before, and say so to this protocol.
+        self.transport.write(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"\r\n"]))
         stream = StreamTransport(self._options.sockets(self.connections), self.transport, connection, place)
         self._let_go()
         self._withdraw()
-        stream.write(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"\r\n"]))
         connection.opened(stream)
         if self.flow.write_paused:
             stream.pause_writing()

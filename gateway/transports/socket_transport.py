@@ -98,7 +98,7 @@ class SocketTransport(asyncio.Protocol):
         self._open = False
         self._closed_with = code
         self.write(goodbye)
-        self.write = _write_nowhere
+        self.write = write_nowhere
         self._linger()
         self._await_end()
 
@@ -123,6 +123,7 @@ class SocketTransport(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the socket and what waits in it at once."""
         self._open = False
+        self.write = write_nowhere
         self._transport.abort()
 
     def authenticated(self) -> None:
@@ -135,14 +136,15 @@ class SocketTransport(asyncio.Protocol):
     def eof_received(self) -> None:
         """The client sends nothing more, and said no goodbye; returning None closes our side too."""
         self._open = False
+        self.write = write_nowhere
         self._linger()
         self._finish(ABNORMAL, "")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """The connection is over."""
         self._open = False
         self._options.keeping.discard(self)
-        self.write = _write_nowhere
+        self.write = write_nowhere
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -220,5 +222,5 @@ def counted_unread(unread: int, congested_at: float) -> int:
     return max(unread - HIGH_WATER, 0) if lasts else 0
 
 
-def _write_nowhere(data: bytes) -> None:
-    """The socket is gone."""
+def write_nowhere(data: bytes) -> None:
+    """The connection is over."""

@@ -57,3 +57,19 @@ def test_a_delivery_in_slices_pulls_before_each_of_them() -> None:
     Corked(hub.corks, last.blocks, b"before\n")
     scheduler.run()
     assert last.got() == [b"before", b"event"]
+
+
+def test_a_delivery_that_a_cork_leads_to_stands_behind_the_others() -> None:
+    """Of a connection that could not be written to, and leaves its channels by that."""
+    scheduler = ManualScheduler()
+    hub: Hub[Reader] = Hub(scheduler, Metrics())
+    (reader,) = readers(hub, Encoder(PlainProtocol(), PlainFraming(lines)), 1)
+
+    class Leaving:
+        def uncork(self) -> None:
+            hub.deliver(NEWS, [publication("left")])
+
+    hub.corks.add(Leaving())
+    Corked(hub.corks, reader.blocks, b"reply\n")
+    scheduler.run()
+    assert reader.got() == [b"reply", b"left"]

@@ -8,6 +8,7 @@ import pytest
 from centrifuge.fossil import apply_delta
 
 from gateway.hub.encoder import DIFFERENCE_PER_WRITE, DeltaEncoder, Encoder
+from gateway.hub.fanout import Fanout
 from gateway.hub.hub import TURN_WRITES, Hub
 from gateway.messages import Channel, ClientInfo, Kind, Membership, Publication
 from gateway.metrics import Metrics
@@ -222,3 +223,18 @@ def test_whatever_happens_everybody_can_read_everything(seed: int) -> None:
     for reader, since, until in gone:
         # What was still waiting for its slice is not written to who has left.
         assert reader.got == [version(number) for number in range(since, until)][: len(reader.got)]
+
+
+def test_a_member_that_leaves_before_it_got_anything_leaves_no_group(room: Room) -> None:
+    """An empty one would be paid for with every delivery, and keep the last publication."""
+    fanout: Fanout[Reader] = Fanout(ROOM)
+    plain = Encoder(CentrifugeProtocol(), PlainFraming(lines))
+    stays, leaves = Reader("a"), Reader("b")
+    fanout.add(stays, plain, stays.write)
+    events = [publication("x" * 10_000)]
+    before = fanout.cost(events)
+    fanout.add(leaves, room.encoder, leaves.write)
+    fanout.remove(leaves, room.encoder)
+    fanout.write_all(events)
+    assert fanout.cost(events) == before
+    assert list(fanout.subscribers()) == [stays]

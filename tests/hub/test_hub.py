@@ -423,3 +423,13 @@ def test_those_whose_writes_fail_are_told(hub: Hub[Reader], exclude: str) -> Non
     told = [member.client != exclude and number % 2 for number, member in enumerate(members)]
     assert [member.failed for member in members] == told
     assert [bool(member.blocks) for member in members] == [number % 2 == 0 for number in range(6)]
+
+
+def test_an_event_that_is_too_large_to_wait_is_dropped_and_no_fault(
+    hub: Hub[Reader], scheduler: ManualScheduler, metrics: Metrics
+) -> None:
+    readers(hub, plain_encoder(), TURN_WRITES + 1)
+    assert hub.deliver(NEWS, [publication("x" * (WAITING_LIMIT + 1))]) == 1
+    scheduler.run()
+    assert b'gateway_faults_total{part="fan-out"}' not in metrics.render()
+    assert not hub.is_busy(NEWS)

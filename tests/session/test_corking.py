@@ -23,7 +23,6 @@ def publishes(count: int) -> bytes:
 
 
 def test_replies_to_one_frame_are_one_frame(world: World) -> None:
-    """With a pushed publication of another session between them: it stands where it came."""
     client = world.connect()
     client.raw(publishes(5))
     world.scheduler.run()

@@ -293,3 +293,12 @@ def test_limits_can_change() -> None:
     one.leave()
     other.leave()
     assert counted.total == 3
+
+
+def test_a_place_that_was_dropped_counts_nowhere_any_more() -> None:
+    """Its handshake may have been read in the same turn of the loop, and comes too late."""
+    counted = admission(per_address=1)
+    place = counted.enter("192.0.2.1")
+    place.leave()
+    place.check("192.0.2.1")
+    assert counted.enter("192.0.2.1").check("192.0.2.1") is None

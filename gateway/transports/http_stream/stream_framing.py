@@ -33,6 +33,9 @@ class ChunkedFraming(BodyFraming):
     """The same for a body in chunks (RFC 9112 section 7.1): one for all that is framed together."""
 
     def __init__(self, delimit: Delimit, keep_alive: bytes) -> None:
+        """Raises ValueError without a `keep_alive`: an empty chunk ends the body."""
+        if not keep_alive:
+            raise ValueError("keep_alive must not be empty")
         super().__init__(delimit, _chunk(keep_alive))
 
     def frame(self, messages: Sequence[Message]) -> bytes:

@@ -8,8 +8,9 @@ from gateway.session.transport import Connection
 from gateway.transports.admission import Place
 from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions, SocketTransport
 
-# Milliseconds in which the client's system has to acknowledge what was written. A client that only reads answers no
-# pings: without this one that lost its network would stay for a quarter of an hour (tcp(7): tcp_retries2).
+# Milliseconds in which the client's system has to take what was written. A client that only reads answers no pings:
+# without this one that lost its network would stay for a quarter of an hour (tcp(7): tcp_retries2). It counts for a
+# client that does not read at all, too, once the buffers of both systems are full.
 UNACKNOWLEDGED = 30_000
 
 

@@ -40,8 +40,9 @@ def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) ->
     # 11.3.1: it must not appear more than once.
     if len(keys) != 1 or not _is_key(keys[0]):
         return Refused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
-    if b"host" not in found:
-        return Refused(400, "Host is missing")
+    if len(found.get(b"host", [])) != 1:
+        # RFC 9112 section 3.2.
+        return Refused(400, "exactly one Host header is needed")
     if b"transfer-encoding" in found or found.get(b"content-length", [b"0"]) != [b"0"]:
         return Refused(400, "a WebSocket handshake has no body")
     return base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())

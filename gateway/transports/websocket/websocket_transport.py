@@ -6,7 +6,7 @@ from gateway.auth.rate_limits import TokenBucket
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
 from gateway.transports.flow import rest_after
-from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions, SocketTransport
+from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions, SocketTransport, write_nowhere
 from gateway.transports.websocket.frames import (
     POLICY_VIOLATION,
     TURN_FRAMES,
@@ -28,7 +28,7 @@ LARGE = 16_384
 class WebSocketTransport(SocketTransport):
     """A WebSocket: parses what comes; what goes out was framed by the encoder."""
 
-    __slots__ = ("_control_frames", "_parser", "_reading", "_unwanted", "_waiting")
+    __slots__ = ("_control_frames", "_owed_ping", "_parser", "_reading", "_unwanted", "_waiting")
 
     def __init__(
         self,
@@ -46,6 +46,8 @@ class WebSocketTransport(SocketTransport):
         # Bytes that came after our close frame.
         self._unwanted = 0
         self._control_frames: TokenBucket | None = None
+        # The newest ping that came while the client read nothing: it stands for those before (RFC 6455 5.5.3).
+        self._owed_ping: bytes | None = None
         super().__init__(options, transport, connection, place)
 
     def hand_over(self, connection: Connection, place: Place) -> None:
@@ -145,8 +147,18 @@ class WebSocketTransport(SocketTransport):
     def ping_received(self, data: bytes) -> None:
         """Answered unless the client does not even read what it gets already."""
         self._count_control_frame()
-        if self._open and self._congested_at is None:
+        if self._congested_at is not None:
+            self._owed_ping = data
+        elif self._open:
             self.write(pong_frame(data))
+
+    def resume_writing(self) -> None:
+        """It is below LOW_WATER again."""
+        data, self._owed_ping = self._owed_ping, None
+        self._congested_at = None
+        if data is not None and self._open:
+            self.write(pong_frame(data))
+        super().resume_writing()
 
     def pong_received(self) -> None:
         """Asked for or not (5.5.3)."""
@@ -159,6 +171,7 @@ class WebSocketTransport(SocketTransport):
         if self._open:
             self._open = False
             self.write(close_frame(code))
+        self.write = write_nowhere
         self._transport.close()
         self._linger()
         self._finish(code, reason)
@@ -185,6 +198,7 @@ class WebSocketTransport(SocketTransport):
             self.write(close_frame(error.code, error.reason))
             if self._transport.can_write_eof():
                 self._transport.write_eof()
+        self.write = write_nowhere
         if not was_open or not self._transport.can_write_eof():
             self._transport.close()
         self._finish(error.code, error.reason)

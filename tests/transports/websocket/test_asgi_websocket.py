@@ -178,3 +178,20 @@ def test_an_endpoint_that_nobody_counts_for_counts_itself() -> None:
     assert (site.admission.total, site.admission.clients) == (1, 1)
     place.leave()
     assert (site.admission.total, site.admission.clients) == (0, 0)
+
+
+def test_a_released_connection_ends_with_a_code_that_may_be_sent() -> None:
+    """RFC 6455 section 7.4.1: 1006 must not stand in a close frame."""
+
+    async def run() -> None:
+        server = Server()
+        made, connection, _ = transport(server)
+        running = asyncio.create_task(made.run(server.receive))
+        await asyncio.sleep(0)
+        made.release(close_frame(1000, "moved"))
+        server.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await running
+        assert server.sent == [{"type": "websocket.close", "code": 1000, "reason": "moved"}]
+        assert connection.events == [("opened",)]
+
+    asyncio.run(run())
