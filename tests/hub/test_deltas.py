@@ -230,7 +230,7 @@ def test_a_member_that_leaves_before_it_got_anything_leaves_no_group(room: Room)
     fanout: Fanout[Reader] = Fanout(ROOM)
     plain = Encoder(CentrifugeProtocol(), PlainFraming(lines))
     stays, leaves = Reader("a"), Reader("b")
-    fanout.add(stays, plain, stays.write)
+    fanout.add(stays, plain, list[bytes]().append)
     events = [publication("x" * 10_000)]
     before = fanout.cost(events)
     fanout.add(leaves, room.encoder, leaves.write)
