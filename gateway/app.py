@@ -45,7 +45,8 @@ from gateway.node.administration import Administration, Profile
 from gateway.node.clients import Clients
 from gateway.node.messaging import Messaging
 from gateway.node.node import Node
-from gateway.session.commands import handle
+from gateway.session.commands import run
+from gateway.session.decoding import decode, read
 from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
@@ -121,7 +122,9 @@ class Gateway:
             metrics=self.metrics,
             guard=guard,
             refusals=log.Refusals(),
-            handle=handle,
+            read=read,
+            decode=decode,
+            run=run,
         )
         self._budget = budget = Budget(limits.waiting, scheduler, self.metrics)
         outboxes = self._services.outboxes

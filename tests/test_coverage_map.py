@@ -66,6 +66,7 @@ TESTED_BY = {
     "scheduler.py": "transports/test_scheduler.py",
     "session/commands.py": "session/test_publish.py",
     "session/connecting.py": "session/test_connect.py",
+    "session/decoding.py": "session/test_turns.py",
     "session/inbox.py": "session/test_turns.py",
     "session/no_application.py": "session/test_refusals.py",
     "session/outgoing.py": "session/test_corking.py",

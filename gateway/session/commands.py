@@ -28,7 +28,7 @@ from gateway.messages import (
 from gateway.session.connecting import handle_connect, handle_refresh
 from gateway.session.inbox import Work
 from gateway.session.reading import handle_history, handle_presence, handle_presence_stats
-from gateway.session.session import Failure, Session
+from gateway.session.session import FAILURES, Failure, Session
 from gateway.session.state import State
 from gateway.session.subscribing import (
     handle_sub_refresh,
@@ -36,6 +36,17 @@ from gateway.session.subscribing import (
     handle_subscribe_user,
     handle_unsubscribe,
 )
+
+
+def run(session: Session, request: Work) -> bool:
+    """Carry out one request, whatever becomes of it; False when it has to wait, to be run again."""
+    try:
+        return handle(session, request)
+    except FAILURES as error:
+        session.give_up(request, error.detach())
+    except Exception:
+        session.fail("request")
+    return True
 
 
 def handle(session: Session, request: Work) -> bool:

@@ -1,9 +1,9 @@
 """Requests on their way in: strictly in order, and no faster than allowed."""
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import SubscribeUser
@@ -74,17 +74,34 @@ class Owner(Protocol):
     def payer(self) -> Hashable:
         """Who answers for what waits, as in Holder."""
 
-    def read(self, frame: Frame) -> Sequence[Work]:
-        """The requests of the next command of a frame; none when it closed the connection, or is not complete."""
-
-    def decode(self, command: bytes, *, binary: bool) -> Sequence[Work]:
-        """The requests of one command; none as in `read`."""
-
-    def run(self, work: Work) -> bool:
-        """Carry a request out; False to get it again after the next `unblock` or `go_on`."""
-
     def shed(self) -> None:
         """Close the connection: what waits takes memory that others need."""
+
+
+class Shared(Protocol):
+    """What the inboxes of a node share."""
+
+    @property
+    def scheduler(self) -> Scheduler: ...
+
+    @property
+    def turns(self) -> Turns: ...
+
+    @property
+    def inboxes(self) -> "set[Inbox]":
+        """Those that keep something."""
+
+    @property
+    def read(self) -> Callable[[Any, Frame], Sequence[Work]]:
+        """The requests of an owner's next command of a frame; none when it closed the connection, or is incomplete."""
+
+    @property
+    def decode(self) -> Callable[[Any, bytes, bool], Sequence[Work]]:
+        """The requests of one command of an owner (in a binary message?); none as in `read`."""
+
+    @property
+    def run(self) -> Callable[[Any, Work], bool]:
+        """Carry a request of an owner out; False to get it again after the next `unblock` or `go_on`."""
 
 
 class _Hold:
@@ -107,17 +124,15 @@ class Inbox:
         "_blocked",
         "_blocking",
         "_bucket",
-        "_holders",
         "_holds",
         "_owner",
         "_queue",
         "_ran",
         "_rested_at",
         "_running",
-        "_scheduler",
+        "_shared",
         "_transport",
         "_turn",
-        "_turns",
         "_waits_since",
         "held",
         "share",
@@ -128,23 +143,18 @@ class Inbox:
     def __init__(
         self,
         transport: Transport,
-        scheduler: Scheduler,
         bucket: TokenBucket,
         owner: Owner,
-        holders: "set[Inbox]",
-        turns: Turns,
+        shared: Shared,
     ) -> None:
-        """It is among the `holders` while it keeps something."""
         self._transport = transport
-        self._scheduler = scheduler
         self._bucket = bucket
         self._owner: Owner | None = owner
-        self._holders = holders
+        self._shared = shared
         # What waits, and the bytes that it keeps: those of a frame, which then are those of its last request.
         self._queue: deque[tuple[Work | Frame, int]] = deque()
         self._running = False
         # Requests that ran in a turn, and its number.
-        self._turns = turns
         self._ran = 0
         self._turn = 0
         # The request for the end of which all others wait, and the bytes that it takes.
@@ -168,7 +178,7 @@ class Inbox:
     def is_stuck(self) -> bool:
         """Whether a request has waited for so long that what it waits for will not come."""
         waits = bool(self._queue) and not self._holds & _Hold.REST
-        return waits and self._scheduler.now() - self._waits_since > LONGEST_WAIT
+        return waits and self._shared.scheduler.now() - self._waits_since > LONGEST_WAIT
 
     @property
     def payer(self) -> Hashable:
@@ -198,7 +208,7 @@ class Inbox:
         """As `_work`, for one command before which nothing waits: most come so."""
         self._running = True
         try:
-            work = self._first(owner.decode(data, binary=binary))
+            work = self._first(self._shared.decode(owner, data, binary))
             ran = work is not None and self._run(owner, work, len(data))
             if work is None:
                 self._count()
@@ -224,12 +234,12 @@ class Inbox:
 
     def charge(self, requests: int) -> bool:
         """Count requests, before they are read, against the limit; above it reading pauses. False: far above it."""
-        debt = self._bucket.charge(self._scheduler.now(), requests)
+        debt = self._bucket.charge(self._shared.scheduler.now(), requests)
         if debt > FLOOD_DEBT:
             return False
         if debt and not self._holds & _Hold.FLOOD:
             self._hold(_Hold.FLOOD)
-            self._scheduler.call_later(debt, partial(self._release, _Hold.FLOOD))
+            self._shared.scheduler.call_later(debt, partial(self._release, _Hold.FLOOD))
         return True
 
     def rest(self, items: int, size: int) -> None:
@@ -238,14 +248,14 @@ class Inbox:
         Nor may its user, over other connections.
         """
         assert self.share is not None
-        now, worth = self._scheduler.now(), max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
+        now, worth = self._shared.scheduler.now(), max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
         self.share.rested_at = max(self.share.rested_at, now) + worth
         self._rest_until(max(self._rested_at, now) + worth)
 
     @property
     def is_in_debt(self) -> bool:
         """Whether the user has got so much that none of its connections may ask for more now."""
-        return self.share is not None and self.share.rested_at - self._scheduler.now() >= SHORTEST_REST
+        return self.share is not None and self.share.rested_at - self._shared.scheduler.now() >= SHORTEST_REST
 
     def rest_with_user(self) -> None:
         """Go on when the user may ask for more."""
@@ -254,15 +264,15 @@ class Inbox:
 
     def _rest_until(self, when: float) -> None:
         self._rested_at = when
-        left = when - self._scheduler.now()
+        left = when - self._shared.scheduler.now()
         if left >= SHORTEST_REST and not self._holds & _Hold.REST:
             self._hold(_Hold.REST)
-            self._scheduler.call_later(left, self._rested)
+            self._shared.scheduler.call_later(left, self._rested)
 
     def _rested(self) -> None:
-        left = self._rested_at - self._scheduler.now()
+        left = self._rested_at - self._shared.scheduler.now()
         if left > 0:
-            self._scheduler.call_later(left, self._rested)
+            self._shared.scheduler.call_later(left, self._rested)
             return
         self._release(_Hold.REST)
         self.go_on()
@@ -296,7 +306,7 @@ class Inbox:
         self._owner = self._blocking = None
         self._queue.clear()
         self.held = 0
-        self._holders.discard(self)
+        self._shared.inboxes.discard(self)
 
     @property
     def _must_wait(self) -> bool:
@@ -305,13 +315,13 @@ class Inbox:
     @property
     def _has_turn(self) -> bool:
         """Whether one more may run in this turn of the loop."""
-        if self._turn != self._turns.number:
-            self._turn, self._ran = self._turns.number, 0
-        return self._ran < LEAST_REQUESTS or self._turns.ran < TURN_REQUESTS
+        if self._turn != self._shared.turns.number:
+            self._turn, self._ran = self._shared.turns.number, 0
+        return self._ran < LEAST_REQUESTS or self._shared.turns.ran < TURN_REQUESTS
 
     def _run(self, owner: Owner, work: Work, size: int) -> bool:
         """Whether it ran, and was counted; what all others wait for keeps its bytes. Else it is the next to run."""
-        if not owner.run(work):
+        if not self._shared.run(owner, work):
             self._queue.appendleft((work, size))
             self.held += size
             return False
@@ -323,7 +333,7 @@ class Inbox:
 
     def _count(self) -> None:
         self._ran += 1
-        self._turns.count()
+        self._shared.turns.count()
 
     def _next_turn(self) -> None:
         self._release(_Hold.TURN)
@@ -347,14 +357,14 @@ class Inbox:
             # The last one closed the connection.
             return
         if self.held:
-            self._holders.add(self)
+            self._shared.inboxes.add(self)
         else:
-            self._holders.discard(self)
+            self._shared.inboxes.discard(self)
         if not self._queue:
             self._release(_Hold.WAITING)
             return
         if ran or not self._holds & _Hold.WAITING:
-            self._waits_since = self._scheduler.now()
+            self._waits_since = self._shared.scheduler.now()
         self._hold(_Hold.WAITING)
 
     def _run_some(self, owner: Owner) -> int:
@@ -363,7 +373,7 @@ class Inbox:
         while self._queue and not self._must_wait:
             if not self._has_turn:
                 self._hold(_Hold.TURN)
-                self._scheduler.call_soon(self._next_turn)
+                self._shared.scheduler.call_soon(self._next_turn)
                 break
             work, size = self._next(owner)
             self.held -= size
@@ -380,7 +390,7 @@ class Inbox:
         if not isinstance(work, Frame):
             self._queue.popleft()
             return work, size
-        requests = owner.read(work)
+        requests = self._shared.read(owner, work)
         if self._owner is None:
             return None, 0
         if work.at < len(work.data):

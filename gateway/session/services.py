@@ -1,6 +1,6 @@
 """What all sessions of a node share. One object, so that a session holds one reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ from gateway.hub.outbox import Outboxes
 from gateway.log import Refusals
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
-from gateway.session.inbox import Inbox, Turns, Work
+from gateway.session.inbox import Frame, Inbox, Turns, Work
 from gateway.session.ports import Application, ClientBook, PubSub, Verifier
 from gateway.session.wheel import TimingWheel
 
@@ -47,8 +47,10 @@ class SessionServices(Generic[S]):
     metrics: Metrics
     guard: Guard
     refusals: Refusals
-    # Carries out one request; False when it has to wait for one that is under way (see Inbox.unblock).
-    handle: Callable[[S, Work], bool]
+    # How inboxes take messages apart, and have requests carried out (see Shared in inbox.py).
+    read: Callable[[S, Frame], Sequence[Work]]
+    decode: Callable[[S, bytes, bool], Sequence[Work]]
+    run: Callable[[S, Work], bool]
     # Of the connections that are congested now.
     outboxes: Outboxes = field(default_factory=Outboxes)
     # In which requests wait.

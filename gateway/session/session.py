@@ -14,7 +14,7 @@ from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import ClientId, ClientInfo, Request, User
-from gateway.session.inbox import Frame, Inbox, Work
+from gateway.session.inbox import Inbox, Work
 from gateway.session.liveness import Liveness
 from gateway.session.outgoing import Outgoing
 from gateway.session.services import SessionServices
@@ -92,7 +92,7 @@ class Session:
     def opened(self, transport: Transport) -> None:
         self.out.open(transport)
         bucket = TokenBucket.of(self.services.limits.commands_per_second)
-        self.inbox = Inbox(transport, self.services.scheduler, bucket, self, self.services.inboxes, self.services.turns)
+        self.inbox = Inbox(transport, bucket, self, self.services)
         self.services.metrics.accepted.add()
         self.services.opening.add(self)
         self.services.wheel.schedule(self, self.services.heartbeat.connect_timeout)
@@ -391,37 +391,6 @@ class Session:
     @property
     def payer(self) -> User | None:
         return self.user if self.user.name else None
-
-    def read(self, frame: Frame) -> Sequence[Work]:
-        try:
-            command, frame.at = self.codec.cut(frame.data, frame.at)
-        except Disconnect as error:
-            self.refuse(error)
-        except Exception:
-            self.fail("decode")
-        else:
-            return self.decode(command, binary=frame.binary)
-        return ()
-
-    def decode(self, command: bytes, *, binary: bool) -> Sequence[Work]:
-        try:
-            if len(command) > self.services.limits.message_size:
-                raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
-            return self.codec.decode(command, binary=binary)
-        except Disconnect as error:
-            self.refuse(error)
-        except Exception:
-            self.fail("decode")
-        return ()
-
-    def run(self, work: Work) -> bool:
-        try:
-            return self.services.handle(self, work)
-        except FAILURES as error:
-            self.give_up(work, error.detach())
-        except Exception:
-            self.fail("request")
-        return True
 
     def shed(self) -> None:
         self.refuse(Disconnect(errors.SLOW, "limits.waiting"))

@@ -50,6 +50,16 @@ class SocketOptions:
         self.fragments = fragments
 
 
+class Nobody:
+    """Wants no messages."""
+
+    def received(self, data: bytes, *, binary: bool) -> None:
+        """They come behind a goodbye."""
+
+
+NOBODY = Nobody()
+
+
 class SocketTransport(asyncio.Protocol):
     """Implements the Transport port of sessions, but for reading; driven by the event loop's callbacks alone.
 
@@ -65,6 +75,7 @@ class SocketTransport(asyncio.Protocol):
         "_place",
         "_timer",
         "_transport",
+        "receiver",
         "write",
     )
 
@@ -76,6 +87,8 @@ class SocketTransport(asyncio.Protocol):
         self._options = options
         self._transport = transport
         self._connection: Connection | None = connection
+        # Who wants what the client sends: the connection, until either side said goodbye.
+        self.receiver: Connection | Nobody = connection
         self._place = place
         # Neither side has said goodbye.
         self._open = True
@@ -98,7 +111,7 @@ class SocketTransport(asyncio.Protocol):
         self._open = False
         self._closed_with = code
         self.write(goodbye)
-        self.write = write_nowhere
+        self._fall_silent()
         self._linger()
         self._await_end()
 
@@ -106,6 +119,8 @@ class SocketTransport(asyncio.Protocol):
         """Go on with another connection; the one before hears nothing more, not even `closed`."""
         is_lost = self._connection is None
         self._connection = connection
+        if self._open:
+            self.receiver = connection
         if is_lost:
             self._finish(ABNORMAL, "")
         elif self._congested_at is not None:
@@ -123,7 +138,7 @@ class SocketTransport(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the socket and what waits in it at once."""
         self._open = False
-        self.write = write_nowhere
+        self._fall_silent()
         self._transport.abort()
 
     def authenticated(self) -> None:
@@ -131,12 +146,17 @@ class SocketTransport(asyncio.Protocol):
         if self._place is not None:
             self._place.authenticated()
 
+    def _fall_silent(self) -> None:
+        """Nothing is written any more, and nobody wants what still comes."""
+        self.write = write_nowhere
+        self.receiver = NOBODY
+
     # Called by the event loop
 
     def eof_received(self) -> None:
         """The client sends nothing more, and said no goodbye; returning None closes our side too."""
         self._open = False
-        self.write = write_nowhere
+        self._fall_silent()
         self._linger()
         self._finish(ABNORMAL, "")
 
@@ -144,7 +164,7 @@ class SocketTransport(asyncio.Protocol):
         """The connection is over."""
         self._open = False
         self._options.keeping.discard(self)
-        self.write = write_nowhere
+        self._fall_silent()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -67,7 +67,11 @@ class Sink:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
 
-    def message_received(self, data: bytes, *, binary: bool) -> None:
+    @property
+    def receiver(self) -> "Sink":
+        return self
+
+    def received(self, data: bytes, *, binary: bool) -> None:
         self.messages.append(data)
 
     def ping_received(self, data: bytes) -> None:

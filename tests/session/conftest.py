@@ -23,7 +23,8 @@ from gateway.node.administration import Profile
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
 from gateway.protocols.wire_protocol import Message
-from gateway.session.commands import handle
+from gateway.session.commands import run
+from gateway.session.decoding import decode, read
 from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
@@ -163,7 +164,9 @@ class World:
             metrics=self.metrics,
             guard=guard,
             refusals=Refusals(clock=self.scheduler.now),
-            handle=handle,
+            read=read,
+            decode=decode,
+            run=run,
         )
         self.centrifuge = Encoder(CentrifugeProtocol(), PlainFraming(lines))
         self.plain = Encoder(PlainProtocol(), PlainFraming(lines, b"PING"))

@@ -90,7 +90,11 @@ class Decoded:
         self._protocol = protocol
         self.seen: list[Any] = []
 
-    def message_received(self, data: bytes, *, binary: bool) -> None:
+    @property
+    def receiver(self) -> "Decoded":
+        return self
+
+    def received(self, data: bytes, *, binary: bool) -> None:
         self.seen += requests_of(self._protocol, data, binary=binary)
 
     def ping_received(self, data: bytes) -> None:

@@ -47,11 +47,19 @@ class FrameError(GatewayError):
         self.reason = reason
 
 
+class Receiver(Protocol):
+    """Who wants messages."""
+
+    def received(self, data: bytes, *, binary: bool) -> None:
+        """A complete message. Text is valid UTF-8."""
+
+
 class Sink(Protocol):
     """Takes what a parser finds, in the order of the stream."""
 
-    def message_received(self, data: bytes, *, binary: bool) -> None:
-        """A complete message. Text is valid UTF-8."""
+    @property
+    def receiver(self) -> Receiver:
+        """Gets complete messages; asked for again for each, since one may be the last."""
 
     def ping_received(self, data: bytes) -> None:
         """A ping with its application data."""
@@ -168,7 +176,7 @@ class FrameParser:
         text: bytes = apply_mask(data[payload:end], data[payload - 4 : payload])
         if first == _MESSAGES[0] and not text.isascii():
             _check_text(text)
-        sink.message_received(text, binary=first == _MESSAGES[1])
+        sink.receiver.received(text, binary=first == _MESSAGES[1])
         return end
 
     def _begin(self, data: bytes, position: int, sink: Sink) -> int:
@@ -249,9 +257,9 @@ class FrameParser:
         if first == _FIN | TEXT:
             if not data.isascii():
                 _check_text(data)
-            sink.message_received(data, binary=False)
+            sink.receiver.received(data, binary=False)
         elif first == _FIN | BINARY:
-            sink.message_received(data, binary=True)
+            sink.receiver.received(data, binary=True)
         elif first & _CONTROL:
             self._control(first & 0x0F, data, sink)
         else:
@@ -264,7 +272,7 @@ class FrameParser:
         message.add(data, final=final)
         if final:
             self._message = None
-            sink.message_received(bytes(message.data), binary=message.binary)
+            sink.receiver.received(bytes(message.data), binary=message.binary)
 
     def _control(self, opcode: int, data: bytes, sink: Sink) -> None:
         if opcode == PING:

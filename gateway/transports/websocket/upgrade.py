@@ -118,7 +118,7 @@ class Upgrade(asyncio.Protocol):
         socket.resume_reading()
         socket.hand_over(connection, place)
         for data, binary in waiting:
-            socket.message_received(data, binary=binary)
+            socket.receiver.received(data, binary=binary)
 
     async def send(self, message: Any) -> None:
         """The application's `send`. Raises OSError once the client is gone."""

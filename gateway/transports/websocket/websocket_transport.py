@@ -6,7 +6,7 @@ from gateway.auth.rate_limits import TokenBucket
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
 from gateway.transports.flow import rest_after
-from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions, SocketTransport, write_nowhere
+from gateway.transports.socket_transport import MOST_UNWANTED, SocketOptions, SocketTransport
 from gateway.transports.websocket.frames import (
     POLICY_VIOLATION,
     TURN_FRAMES,
@@ -139,11 +139,6 @@ class WebSocketTransport(SocketTransport):
 
     # Called by the parser
 
-    def message_received(self, data: bytes, *, binary: bool) -> None:
-        """A complete message; nobody wants those that come after our close frame."""
-        if self._open:
-            self._connected.received(data, binary=binary)
-
     def ping_received(self, data: bytes) -> None:
         """Answered unless the client does not even read what it gets already."""
         self._count_control_frame()
@@ -171,7 +166,7 @@ class WebSocketTransport(SocketTransport):
         if self._open:
             self._open = False
             self.write(close_frame(code))
-        self.write = write_nowhere
+        self._fall_silent()
         self._transport.close()
         self._linger()
         self._finish(code, reason)
@@ -198,7 +193,7 @@ class WebSocketTransport(SocketTransport):
             self.write(close_frame(error.code, error.reason))
             if self._transport.can_write_eof():
                 self._transport.write_eof()
-        self.write = write_nowhere
+        self._fall_silent()
         if not was_open or not self._transport.can_write_eof():
             self._transport.close()
         self._finish(error.code, error.reason)

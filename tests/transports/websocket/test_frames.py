@@ -48,7 +48,11 @@ def client_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: in
 class Events(list[tuple[Any, ...]]):
     """A Sink that writes down."""
 
-    def message_received(self, data: bytes, *, binary: bool) -> None:
+    @property
+    def receiver(self) -> "Events":
+        return self
+
+    def received(self, data: bytes, *, binary: bool) -> None:
         assert type(data) is bytes
         self.append((BINARY if binary else TEXT, data))
 
@@ -203,8 +207,8 @@ def test_a_paused_parser_keeps_the_rest() -> None:
     """Nothing is delivered after the message during which it was paused, and nothing is lost."""
 
     class Pausing(Events):
-        def message_received(self, data: bytes, *, binary: bool) -> None:
-            super().message_received(data, binary=binary)
+        def received(self, data: bytes, *, binary: bool) -> None:
+            super().received(data, binary=binary)
             parser.paused = True
 
     events = Pausing()

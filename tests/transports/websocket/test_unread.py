@@ -83,7 +83,7 @@ def test_a_congested_socket_that_has_to_go_is_slow(closing: bool) -> None:
         socket.wire.unread = HIGH_WATER + 1000
         socket.transport.pause_writing()
         if closing:
-            socket.transport.message_received(b"close 3500 bye", binary=False)
+            socket.transport.receiver.received(b"close 3500 bye", binary=False)
             assert not socket.wire.closing
         socket.transport.shed()
         assert socket.wire.closing

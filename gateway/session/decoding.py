@@ -1,0 +1,34 @@
+"""From the messages of a client to its requests. What is not of its protocol closes the connection."""
+
+from collections.abc import Sequence
+
+from gateway import errors
+from gateway.errors import Disconnect
+from gateway.session.inbox import Frame, Work
+from gateway.session.session import Session
+
+
+def read(session: Session, frame: Frame) -> Sequence[Work]:
+    """The requests of the next command of a frame; none when it closed the connection, or is not complete."""
+    try:
+        command, frame.at = session.codec.cut(frame.data, frame.at)
+    except Disconnect as error:
+        session.refuse(error)
+    except Exception:
+        session.fail("decode")
+    else:
+        return decode(session, command, frame.binary)
+    return ()
+
+
+def decode(session: Session, command: bytes, binary: bool) -> Sequence[Work]:
+    """The requests of one command; none as in `read`."""
+    try:
+        if len(command) > session.services.limits.message_size:
+            raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
+        return session.codec.decode(command, binary=binary)
+    except Disconnect as error:
+        session.refuse(error)
+    except Exception:
+        session.fail("decode")
+    return ()
