@@ -62,16 +62,21 @@ class Keys:
         self._database = f"@{database}" if database else ""
         self.partitions = partitions
         self._tags = partition_tags(partitions)
-        self.bus = lru_cache(maxsize=REMEMBERED)(self._bus)
-        self.partition = lru_cache(maxsize=REMEMBERED)(self._partition)
+        # One entry per channel: on a node with many channels the entries are a tenth of its memory.
+        self._place = lru_cache(maxsize=REMEMBERED)(self._find_place)
 
-    def _partition(self, channel: Channel) -> int:
-        """The number of a channel's partition, from 0. `partition` caches it."""
-        return crc_hqx(f"{len(channel.app)}:{channel.app}:{channel.name}".encode(), 0) % self.partitions
+    def _find_place(self, channel: Channel) -> tuple[int, bytes]:
+        """The number of a channel's partition, and the bus channel of its publications."""
+        partition = crc_hqx(f"{len(channel.app)}:{channel.app}:{channel.name}".encode(), 0) % self.partitions
+        return partition, self._of_partition(partition, f"bus{self._database}", channel.app, channel.name)
 
-    def _bus(self, channel: Channel) -> bytes:
-        """The bus channel of a channel's publications. `bus` caches it."""
-        return self._of_channel(f"bus{self._database}", channel)
+    def partition(self, channel: Channel) -> int:
+        """The number of a channel's partition, from 0."""
+        return self._place(channel)[0]
+
+    def bus(self, channel: Channel) -> bytes:
+        """The bus channel of a channel's publications."""
+        return self._place(channel)[1]
 
     def result(self, channel: Channel, idempotency_key: str) -> bytes:
         """The result of an idempotent publish."""

@@ -1,9 +1,8 @@
 """Which server has which partition. Nothing above the broker knows whether there is one server or many."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
-from gateway.broker.redis.keyspace import REMEMBERED, Keys
+from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.shard import Shard
 from gateway.messages import Channel
 
@@ -19,10 +18,9 @@ class Topology:
         self.all = list(dict.fromkeys(shards))
         # Has everything that exists once per cluster: control messages and their log, the registry, the reaper's lease.
         self.home = shards[0]
-        self.shard_of = lru_cache(maxsize=REMEMBERED)(self._shard_of)
 
-    def _shard_of(self, channel: Channel) -> Shard:
-        """The server of a channel. `shard_of` caches it."""
+    def shard_of(self, channel: Channel) -> Shard:
+        """The server of a channel."""
         return self._shards[self._keys.partition(channel)]
 
     def partitions_of(self, shard: Shard) -> list[int]:
