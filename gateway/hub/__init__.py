@@ -7,5 +7,5 @@
     outbox   what a slow client has not read
     budget   bounds what waits on the node
 
-Imports protocols and what all share. Does no I/O.
+Imports protocols and the shared modules. Does no I/O.
 """

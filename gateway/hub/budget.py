@@ -1,4 +1,4 @@
-"""What waits on a node for clients, for reads and for the rest of a message: bounded in bytes for all together."""
+"""Bounds the total bytes that wait on a node: for clients, for reads, and for the rest of incoming messages."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
@@ -10,7 +10,7 @@ from gateway.scheduler import Scheduler
 
 # Seconds between two looks.
 INTERVAL = 0.1
-# Of the limit, what is left after making room: not every byte beyond it closes somebody.
+# Fraction of the limit that is left after making room, so that not every byte beyond it closes somebody.
 LOW_WATER = 0.75
 
 
@@ -23,18 +23,18 @@ class Holder(Protocol):
 
     @property
     def concerned(self) -> int:
-        """Connections that miss something when it lets go."""
+        """Connections that miss something when it drops its bytes."""
 
     @property
     def payer(self) -> Hashable:
-        """Whose holders count together, None for nobody's: many small ones are no better than one that is large."""
+        """Holders with the same payer count together (None: alone): many small ones weigh as much as a large one."""
 
     def shed(self) -> None:
-        """Let go of the bytes, and tell whom that concerns."""
+        """Drop the bytes, and tell the connections concerned."""
 
 
 class Budget:
-    """Looks at all holders, which are few: who is congested, channels that are behind, reads under way."""
+    """Checks all holders, which are few: congested connections, channels that are behind, reads in progress."""
 
     def __init__(self, limit: int, scheduler: Scheduler, metrics: Metrics) -> None:
         """`limit` in bytes."""
@@ -49,7 +49,7 @@ class Budget:
         metrics.waiting_limit.read = lambda: self.limit
 
     def watch(self, kind: str, holders: Callable[[], Iterable[Holder]], held: Callable[[], int] | None = None) -> None:
-        """Count what these keep: `held` bytes, by default the sum. `kind` is for the metric of what had to go."""
+        """Count what these hold: `held` bytes, by default the sum. `kind` labels the metric of what was shed."""
         self._holders[kind] = holders
         self._held.append(held or (lambda: sum(holder.held for holder in holders())))
 
@@ -58,7 +58,7 @@ class Budget:
         self.limit = limit
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start the periodic check."""
         self._running = True
         self._scheduler.call_later(INTERVAL, self._look_again)
 
@@ -66,7 +66,7 @@ class Budget:
         self._running = False
 
     def look(self) -> None:
-        """Make room, if there is too little."""
+        """Shed holders if more than the limit is held."""
         used = self._used()
         if used <= self.limit:
             return
@@ -87,10 +87,10 @@ class Budget:
             self._scheduler.call_later(INTERVAL, self._look_again)
 
     def _greediest(self) -> Iterator[tuple[int, str, Holder]]:
-        """All holders, in the order in which they have to go, with what they hold.
+        """All holders, in the order in which to shed them, with the bytes they hold.
 
-        The payer who keeps most goes on with its greediest, until another one keeps more. What is kept for many is
-        that much less greedy.
+        The payer that holds most gives up its greediest holder, until another payer holds more. Bytes held for several
+        connections are divided by their number.
         """
         by_payer: dict[Hashable, list[tuple[float, int, str, Holder]]] = {}
         for kind, holders in self._holders.items():
@@ -100,7 +100,7 @@ class Budget:
                     by_payer.setdefault(holder.payer or id(holder), []).append(entry)
         for entries in by_payer.values():
             entries.sort(key=_weight)
-        # (The number keeps the heap from comparing what follows.)
+        # (The number breaks ties, so that the heap never compares the entries.)
         heap = [(-sum(map(_weight, entries)), n, entries) for n, entries in enumerate(by_payer.values())]
         heapify(heap)
         while heap:

@@ -1,4 +1,4 @@
-"""What connections are told in one turn of the event loop, gathered into one write each."""
+"""Gathers what a connection is told in one turn of the event loop into one write."""
 
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +17,8 @@ class Corked(Protocol):
 class Corks:
     """The corked connections of a node.
 
-    Whoever writes past a cork, as a delivery does, pulls all of them first: what a connection was told before stands
-    before it then.
+    A delivery, which bypasses the corks, pulls all of them first, so that what a connection was told earlier is
+    written before it.
     """
 
     __slots__ = ("_corked", "_scheduled", "_scheduler")
@@ -29,7 +29,7 @@ class Corks:
         self._scheduled = False
 
     def add(self, corked: Corked) -> None:
-        """The connection keeps something back now, and did not before."""
+        """The connection has begun to keep messages back."""
         self._corked.append(corked.uncork)
         if not self._scheduled:
             self._scheduled = True

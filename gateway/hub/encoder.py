@@ -7,7 +7,7 @@ from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
 from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Codec, DeltaProtocol, Message, WireProtocol
 
-# What may be encoded in the time of one write, a few microseconds: events as they are, and bytes of differences.
+# What can be encoded in the time of one write, a few microseconds: whole events, and bytes compared for deltas.
 EVENTS_PER_WRITE = 4
 DIFFERENCE_PER_WRITE = 32
 # RFC 6455 section 7.4.1: a normal closure.
@@ -18,19 +18,19 @@ class Framing(Protocol):
     """How messages become the bytes of one kind of transport."""
 
     ping: bytes
-    """What tells whether the connection is alive, for protocols that have no ping of their own."""
+    """Checks whether the connection is alive, for protocols without a ping of their own."""
 
     answers_pings: bool
-    """Whether the client answers pings. One that only reads cannot: its socket tells when it is gone."""
+    """Whether the client answers pings. One that only reads cannot: its socket shows when it is gone."""
 
     tells_codes: bool
-    """Whether the transport tells the close code by itself, so that the protocol need not."""
+    """Whether the transport itself conveys the close code, so that the protocol need not."""
 
     def frame(self, messages: Sequence[Message]) -> bytes:
-        """The messages, one behind the other."""
+        """Frame the messages, one after another."""
 
     def close(self, code: CloseCode) -> bytes:
-        """The end of the connection."""
+        """The bytes that end the connection."""
 
 
 class Encoder:
@@ -41,9 +41,9 @@ class Encoder:
     def __init__(self, protocol: WireProtocol, framing: Framing) -> None:
         self.protocol = protocol
         self._framing = framing
-        # Bound here, so that a call is not two.
+        # Bound here, to save a call.
         self.frame = framing.frame
-        # The same, for subscriptions that get differences; None where the protocol has none.
+        # The encoder for subscriptions with deltas; None where the protocol has none.
         self.delta: DeltaEncoder | None = None
         ping = framing.frame(protocol.ping())
         self.pinged_by_transport = not ping
@@ -52,19 +52,19 @@ class Encoder:
 
     @staticmethod
     def of(protocol: WireProtocol, framing: Framing) -> "Encoder":
-        """With one for differences, where the protocol can write them."""
+        """An encoder, with a delta encoder if the protocol can write deltas."""
         encoder = Encoder(protocol, framing)
         if isinstance(protocol, DeltaProtocol):
             encoder.delta = DeltaEncoder(protocol, framing)
         return encoder
 
     def goodbye(self, code: CloseCode, codec: Codec) -> bytes:
-        """What the connection with this codec ends with."""
+        """The bytes that end the connection with this codec."""
         last = codec.goodbye(code, is_told=self._framing.tells_codes)
         return self.frame(last) + self._framing.close(code)
 
     def parting(self) -> bytes:
-        """What a transport ends with whose connection goes on over another one."""
+        """The bytes that end a transport whose connection moves to another one."""
         return self._framing.close(MOVED)
 
     def events(self, events: Sequence[Event]) -> bytes:
@@ -72,12 +72,12 @@ class Encoder:
         return self.frame(self.protocol.events(events))
 
     def cost(self, events: Sequence[Event]) -> int:
-        """As many writes take as long as encoding these."""
+        """The cost of encoding these events, in writes."""
         return len(events) // EVENTS_PER_WRITE
 
 
 class DeltaEncoder(Encoder):
-    """Writes a publication as its difference from the one before; the first one whole."""
+    """Writes a publication as its delta from the one before; the first one whole."""
 
     __slots__ = ("_protocol",)
 
@@ -93,5 +93,5 @@ class DeltaEncoder(Encoder):
         return super().cost(events) + compared // DIFFERENCE_PER_WRITE
 
     def after(self, base: Publication | None, events: Sequence[Event]) -> bytes:
-        """Events for those who got `base` last; None for those who got nothing yet."""
+        """Encode events for subscribers that got `base` last, or (None) nothing yet."""
         return self.frame(self._protocol.events_after(base, events))

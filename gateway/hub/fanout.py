@@ -16,32 +16,32 @@ Write = Callable[[bytes], object]
 
 # Bytes that an event takes besides its payload: the objects that carry it.
 OVERHEAD = 256
-# Bytes of events that are encoded at once of what waits: encoding many is work too.
+# Most bytes of waiting events that are encoded at once, since encoding takes time too.
 SLICE = 256 * 1024
 
 
 class Subscriber(Protocol):
-    """Whoever receives."""
+    """A receiver of events."""
 
     @property
     def client(self) -> str: ...
 
     def write_failed(self) -> None:
-        """The exception that is being handled kept a block from it. It must not leave the hub within this call."""
+        """The exception being handled kept a block from it. It must not leave the hub within this call."""
 
 
 S = TypeVar("S", bound=Subscriber)
 
 
 class Written(NamedTuple):
-    """Events times subscribers, and bytes."""
+    """What was written: events times subscribers, and bytes."""
 
     deliveries: int
     size: int
 
 
 class _Run(Generic[S]):
-    """One encoded block on its way to those members of its group who were there when its events came."""
+    """One encoded block being written to the members that its group had when the events arrived."""
 
     __slots__ = ("block", "events", "exclude", "left", "members", "next", "writes")
 
@@ -54,25 +54,25 @@ class _Run(Generic[S]):
         self.exclude = exclude
         self.members = members
         self.next = 0
-        # Who left since; it may have come back meanwhile, and starts behind this.
+        # Members that have left since. One may have come back, but starts after this block.
         self.left: set[S] = set()
 
 
 class _Backlog(Generic[S]):
-    """Events that wait, and who came meanwhile. Exists only while something waits: most channels never need one."""
+    """Events that wait, and who joined meanwhile. Exists only while something waits: most channels never need one."""
 
     __slots__ = ("events", "passed", "size", "starts")
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
         self.size = 0
-        # Events that have waited and do not any more.
+        # The number of events that no longer wait.
         self.passed = 0
-        # Who came while events waited -> how many have to pass before the first one for it; in this order.
+        # Who joined while events waited -> how many have to pass before its first one; in this order.
         self.starts: OrderedDict[S, int] = OrderedDict()
 
     def add(self, events: Sequence[Event], limit: int) -> int:
-        """The number of events dropped, oldest first, so that no more than `limit` bytes wait."""
+        """Queue events; returns how many were dropped, oldest first, to keep within `limit` bytes."""
         self.events.extend(events)
         self.size += sum(map(footprint, events))
         dropped = 0
@@ -83,7 +83,7 @@ class _Backlog(Generic[S]):
         return dropped
 
     def take(self) -> list[Event]:
-        """The oldest that go to the same members; call `let_pass` when it is known who these are."""
+        """Take the oldest that go to the same members; call `let_pass` once these members are known."""
         most = next(iter(self.starts.values())) - self.passed if self.starts else len(self.events)
         exclude = self.events[0].exclude_client
         batch: list[Event] = []
@@ -95,7 +95,7 @@ class _Backlog(Generic[S]):
         return batch
 
     def let_pass(self, count: int) -> None:
-        """So many of the oldest do not wait any more."""
+        """The oldest `count` events no longer wait."""
         self.passed += count
         while self.starts and next(iter(self.starts.values())) <= self.passed:
             self.starts.popitem(last=False)
@@ -109,7 +109,7 @@ class Fanout(Generic[S]):
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
         self._groups: dict[Encoder, dict[S, Write]] = {}
-        # Of the groups that get differences: what they got last, and who came since and gets the next one whole.
+        # For delta groups: the last publication they got, and who joined since and gets the next one whole.
         self._bases: dict[Encoder, Publication] = {}
         self._fresh: dict[Encoder, dict[S, Write]] = {}
         self.size = 0
@@ -133,7 +133,7 @@ class Fanout(Generic[S]):
             yield from writes
 
     def add(self, subscriber: S, encoder: Encoder, write: Write) -> None:
-        """Events that wait are for those who are here already."""
+        """Add a subscriber; events that already wait are not for it."""
         if self._backlog is not None:
             self._backlog.starts[subscriber] = self._backlog.passed + len(self._backlog.events)
         writes = self._groups.setdefault(encoder, {})
@@ -143,7 +143,7 @@ class Fanout(Generic[S]):
         self.size += 1
 
     def redirect(self, subscriber: S, encoder: Encoder, write: Write) -> None:
-        """Exchange the write of a subscriber, also in the middle of a delivery."""
+        """Replace a subscriber's `write`, even in the middle of a delivery."""
         fresh = self._fresh.get(encoder, {})
         writes = fresh if subscriber in fresh else self._groups[encoder]
         writes[subscriber] = write
@@ -164,7 +164,7 @@ class Fanout(Generic[S]):
             self._bases.pop(encoder, None)
 
     def move(self, subscriber: S, old: Encoder, new: Encoder, write: Write) -> Written:
-        """Deliver in another form, to another write. What it has not got yet is written now."""
+        """Replace a subscriber's encoder and `write`. What it has not got yet is written now."""
         deliveries = size = 0
         for events in self._owed(subscriber, self._groups[old]):
             block = new.events(events)
@@ -176,7 +176,7 @@ class Fanout(Generic[S]):
         return Written(deliveries, size)
 
     def _owed(self, subscriber: S, writes: dict[S, Write]) -> Iterator[Sequence[Event]]:
-        """What is being written to the others of its group, and what waits."""
+        """Events it has not got yet: those being written to its group, and those that wait."""
         for run in self._runs:
             is_meant = run.writes is writes and subscriber.client != run.exclude and subscriber not in run.left
             if is_meant and subscriber in run.members[run.next :]:
@@ -188,19 +188,19 @@ class Fanout(Generic[S]):
                     yield events
 
     def cost(self, events: Sequence[Event]) -> int:
-        """As many writes take as long as encoding and writing these events."""
+        """The cost of encoding and writing these events, in writes."""
         if len(events) == 1 and not self._bases and not self._fresh:
             return self.size
         return self.size * sum(1 for _ in groupby(events, key=_exclusion)) + self.encoding_cost(events)
 
     def encoding_cost(self, events: Sequence[Event]) -> int:
-        """As many writes take as long as encoding these events."""
+        """The cost of encoding these events, in writes."""
         return sum(encoder.cost(events) for encoder in self._groups)
 
     def write_all(self, events: Sequence[Event]) -> Written:
-        """Write to everybody at once.
+        """Write to all subscribers now.
 
-        `write` may pause a connection, which exchanges a value of the dictionary under iteration and never a key.
+        `write` may pause a connection, which replaces a value of the dictionary under iteration, never a key.
         """
         deliveries = size = 0
         for exclude, batch in _by_exclusion(events):
@@ -214,7 +214,7 @@ class Fanout(Generic[S]):
                     try:
                         write(block)
                     except Exception:
-                        # Whose it was, by the number of those to come: keeping count would cost every delivery.
+                        # Find its owner by the number of writes still to come: counting would slow every delivery.
                         owners = owners or [each for each in members if not exclude or each.client != exclude]
                         owners[-1 - length_hint(ahead)].write_failed()
                 count = len(writes)
@@ -223,7 +223,7 @@ class Fanout(Generic[S]):
         return Written(deliveries, size)
 
     def wait(self, events: Sequence[Event], limit: int) -> int:
-        """Queue behind what is being written; the number of events dropped, oldest first, to stay in `limit`."""
+        """Queue behind what is being written; returns how many were dropped, oldest first, to stay in `limit`."""
         if self._backlog is None:
             self._backlog = _Backlog()
         dropped = self._backlog.add(events, limit)
@@ -231,12 +231,12 @@ class Fanout(Generic[S]):
         return dropped
 
     def give_up(self) -> None:
-        """Forget what waits, and what is being written: it cannot be."""
+        """Drop what waits and what is being written, after a fault."""
         self._backlog = None
         self._runs.clear()
 
     def discard(self) -> int:
-        """Forget what waits; the number of events. What is being written goes on."""
+        """Drop what waits; returns the number of events. Writing in progress continues."""
         count = len(self._backlog.events) if self._backlog is not None else 0
         self._backlog = None
         return count
@@ -244,7 +244,7 @@ class Fanout(Generic[S]):
     def begin(self) -> Sequence[Event]:
         """Turn the oldest events that go to the same members into runs, and return them.
 
-        No more than these: a run holds a list of its members, and only what waits is bounded.
+        Only these: a run holds a list of its members, and only what waits is bounded.
         """
         assert self._backlog is not None
         batch, starts = self._backlog.take(), self._backlog.starts
@@ -261,7 +261,7 @@ class Fanout(Generic[S]):
             self._backlog = None
 
     def _blocks(self, batch: Sequence[Event], exclude: str) -> Iterator[tuple[bytes, dict[S, Write], dict[S, Write]]]:
-        """What is to be written, to whom, and where their writes are found later."""
+        """The blocks to write, the members to write to, and the dictionary that has their writes later."""
         for encoder, writes in self._groups.items():
             if not isinstance(encoder, DeltaEncoder):
                 yield encoder.events(batch), writes, writes
@@ -278,20 +278,20 @@ class Fanout(Generic[S]):
                 yield encoder.events(batch), fresh, writes
             last = next((event for event in reversed(batch) if isinstance(event, Publication)), base)
             if exclude or last is None:
-                # Somebody did not get it: the next one is whole again, for all.
+                # Some member did not get it: the next one is sent whole to all.
                 self._bases.pop(encoder, None)
             else:
                 self._bases[encoder] = last
 
     def advance(self, budget: int) -> tuple[int, Written]:
-        """Look at no more than `budget` members; how many were looked at, and what was written."""
+        """Look at no more than `budget` members; returns how many, and what was written."""
         used = deliveries = size = 0
         while self._runs and used < budget:
             run = self._runs[0]
             end = min(run.next + budget - used, len(run.members))
             written = 0
             for subscriber in run.members[run.next : end]:
-                # The write of now: it may have been exchanged since the run began.
+                # The current write: it may have been replaced since the run began.
                 write = run.writes.get(subscriber)
                 if write is not None and subscriber.client != run.exclude and subscriber not in run.left:
                     try:
@@ -323,7 +323,7 @@ def _exclusion(event: Event) -> str:
 
 
 def _by_exclusion(events: Sequence[Event]) -> Iterator[tuple[str, Sequence[Event]]]:
-    """Stretches of events that leave out the same connection."""
+    """Runs of consecutive events that exclude the same connection."""
     if len(events) == 1:
         yield events[0].exclude_client, events
         return

@@ -1,4 +1,4 @@
-"""Which local subscribers a channel has, and the delivery of events to them without holding the loop."""
+"""The local subscribers of channels, and the delivery of events to them without blocking the loop."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from gateway.messages import Destination, Event
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 
-# Writes per turn of the event loop. A write is 3 to 8 us of system call: a turn stays at a few milliseconds.
+# Writes per turn of the event loop. A write is 3 to 8 us of system call: a turn takes a few milliseconds.
 TURN_WRITES = 500
 # Bytes of events that may wait in one channel while a fan-out is in progress.
 WAITING_LIMIT = 4 * 1024 * 1024
@@ -39,21 +39,21 @@ class _Behind(Generic[S]):
         return self._fanout.size
 
     def shed(self) -> None:
-        """The subscribers are told."""
+        """Drop what waits, and tell the subscribers."""
         self._hub.discard(self._fanout.destination)
         self._hub.on_fault(self._fanout.destination)
 
 
 class Hub(Generic[S]):
-    """Subscribers by channel, or by lane of one. The order in a channel is kept; channels overtake each other."""
+    """Subscribers by channel, or by lane of one. Order is kept within a channel, but not between channels."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
         self._guard = Guard(metrics.faults)
-        # Of the subscribers: pulled before anything is written to them.
+        # The subscribers' corks, pulled before a delivery is written.
         self.corks = Corks(scheduler)
-        # Called with a channel whose subscribers did not get something that had been taken for delivery.
+        # Called with a channel whose subscribers missed events that had been accepted for delivery.
         self.on_fault: Callable[[Destination], object] = lambda destination: None
         self._fanouts: dict[Destination, Fanout[S]] = {}
         # Fan-outs with something left to write, in order; a fan-out stands here at most once.
@@ -66,7 +66,7 @@ class Hub(Generic[S]):
         metrics.fanout_waiting.read = lambda: sum(fanout.waiting_bytes for fanout in self._queue)
 
     def behind(self) -> Iterator[_Behind[S]]:
-        """What waits, by channel. (Of those that everybody left the rest goes to nobody, in the turns to come.)"""
+        """What waits, by channel. (Without channels that everybody has left: their events drain in the next turns.)"""
         return (_Behind(self, fanout) for fanout in self._queue if self._fanouts.get(fanout.destination) is fanout)
 
     @property
@@ -78,7 +78,7 @@ class Hub(Generic[S]):
         return len(self._fanouts)
 
     def add(self, destination: Destination, subscriber: S, encoder: Encoder, write: Write) -> None:
-        """From now on `write` gets every block of the channel in the encoder's form."""
+        """Pass every block of the channel, as encoded by `encoder`, to `write` from now on."""
         fanout = self._fanouts.get(destination)
         if fanout is None:
             fanout = self._fanouts[destination] = Fanout(destination)
@@ -94,15 +94,15 @@ class Hub(Generic[S]):
             del self._fanouts[destination]
 
     def redirect(self, destination: Destination, subscriber: S, encoder: Encoder, write: Write) -> None:
-        """Exchange the write of a subscriber, also in the middle of a delivery."""
+        """Replace a subscriber's `write`, even in the middle of a delivery."""
         self._fanouts[destination].redirect(subscriber, encoder, write)
 
     def move(self, destination: Destination, subscriber: S, old: Encoder, new: Encoder, write: Write) -> None:
-        """Exchange the encoder of a subscriber, and its write; what it has not got yet comes in the new form."""
+        """Replace a subscriber's encoder and `write`; what it has not got yet comes in the new encoding."""
         self._count(self._fanouts[destination].move(subscriber, old, new, write))
 
     def subscribers(self, destination: Destination) -> Iterator[S]:
-        """Who is subscribed; not to be changed while iterating."""
+        """The subscribers, which must not change while iterating."""
         fanout = self._fanouts.get(destination)
         return fanout.subscribers() if fanout is not None else iter(())
 
@@ -114,7 +114,7 @@ class Hub(Generic[S]):
     def deliver(self, destination: Destination, events: Sequence[Event]) -> int:
         """Write events of one channel to its subscribers: now if this turn has room, else in coming turns.
 
-        Returns how many were dropped since too much waits.
+        Returns how many were dropped because too much waits.
         """
         fanout = self._fanouts.get(destination)
         if fanout is None:
@@ -140,7 +140,7 @@ class Hub(Generic[S]):
         return fanout is not None and fanout.busy
 
     def discard(self, destination: Destination) -> None:
-        """Do not deliver what waits for the subscribers of a channel."""
+        """Drop what waits for the subscribers of a channel."""
         fanout = self._fanouts.get(destination)
         if fanout is not None and (dropped := fanout.discard()):
             self._metrics.fanout_dropped.add(dropped)
@@ -162,7 +162,7 @@ class Hub(Generic[S]):
             try:
                 self._go_on(fanout)
             except Exception:
-                # The other channels wait behind it.
+                # A fault must not stop the other channels.
                 self._guard.failed("fan-out", fanout.destination.name)
                 fanout.give_up()
                 self._scheduler.call_soon(partial(self.on_fault, fanout.destination))
@@ -178,7 +178,7 @@ class Hub(Generic[S]):
             self._observe(batch)
             self._budget -= fanout.encoding_cost(batch)
         looked_at, written = fanout.advance(self._budget)
-        # What nobody gets is no free turn either: it was encoded.
+        # At least 1: even a block that nobody gets was encoded.
         self._budget -= max(looked_at, 1)
         self._count(written)
 
@@ -187,6 +187,6 @@ class Hub(Generic[S]):
         self._metrics.delivered_bytes.add(written.size)
 
     def _observe(self, events: Sequence[Event]) -> None:
-        # One observation a batch, of its oldest message: the histogram must not cost more than a delivery.
+        # One observation per batch, of its oldest message: the histogram must not cost more than a delivery.
         age = self._scheduler.time() - events[0].time / 1000
         self._metrics.delivery_latency.observe(max(age, 0.0), len(events))

@@ -1,12 +1,12 @@
-"""What waits for clients that read too slowly, bounded in bytes for each."""
+"""What waits for congested clients, bounded in bytes for each."""
 
 from collections.abc import Callable, Hashable, Iterator
 
-# Bytes that a block takes besides what is in it: the object, and its entry among those that wait.
+# Bytes that a block takes besides its content: the object, and its entry among the blocks that wait.
 BLOCK_OVERHEAD = 128
 # Bytes that an outbox takes for each block that waits in it.
 POINTER = 8
-# Blocks of an outbox from which its part of the memory is estimated.
+# Blocks of an outbox that are sampled to estimate its share of the memory.
 SAMPLE = 32
 
 
@@ -27,13 +27,13 @@ class Outboxes:
         return iter(self._all)
 
     def open(self, limit: int, payer: Hashable, overflow: Callable[[str], object]) -> "Outbox":
-        """A client has become slow; the arguments are those of its Outbox."""
+        """Open an outbox for a client that has become congested; the arguments are those of Outbox."""
         outbox = Outbox(self, limit, payer, overflow)
         self._all.add(outbox)
         return outbox
 
     def close(self, outbox: "Outbox") -> None:
-        """The client has read, or is gone, and what still waits with it."""
+        """Drop an outbox, and what still waits in it: the client has caught up, or is gone."""
         outbox.take()
         self._all.discard(outbox)
 
@@ -52,7 +52,7 @@ class Outboxes:
             self.held -= len(block) + BLOCK_OVERHEAD + POINTER
 
     def part(self, block: bytes) -> float:
-        """Bytes of memory that a block takes for each time that it waits."""
+        """A block's bytes of memory, divided by the number of times that it waits."""
         return POINTER + (len(block) + BLOCK_OVERHEAD) / self._uses[id(block)]
 
 
@@ -83,14 +83,14 @@ class Outbox:
 
     @property
     def held(self) -> int:
-        """Its part of the memory, which is less than its size where blocks wait for others as well."""
+        """Its share of the memory, which is less than its size if blocks also wait for other clients."""
         if not self._frames:
             return 0
         sample = self._frames[:: -(-len(self._frames) // SAMPLE)]
         return int(sum(map(self._outboxes.part, sample)) * len(self._frames) / len(sample))
 
     def shed(self) -> None:
-        """Others need the memory."""
+        """Drop everything: others need the memory."""
         if self._frames is not None:
             self._drop("limits.waiting")
 

@@ -1,4 +1,4 @@
-"""Administration of the cluster: control messages in and out, and what its nodes say of themselves."""
+"""Administration of the cluster: control messages in and out, and what each node reports about itself."""
 
 import logging
 import time
@@ -44,33 +44,33 @@ logger = logging.getLogger(__name__)
 
 
 class Profile(NamedTuple):
-    """Which node this is, and where: what it says of itself for as long as it lives."""
+    """A node's name and addresses, which do not change while it runs."""
 
     uid: NodeId
     name: str
-    # Where clients, and where operators, reach this very node; empty when nobody said.
+    # Where clients and operators reach this particular node; empty when not configured.
     url: str = ""
     internal_address: str = ""
 
 
 class Host(Protocol):
-    """What a node asks of the process that it lives in: who knows the settings, and the listeners."""
+    """What a node asks of the process it runs in, which knows the settings and the listeners."""
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """What of the settings all nodes have to agree in."""
+        """Digests of the settings that must be the same on all nodes."""
 
     def reload(self) -> Reloaded:
-        """Read the settings again. Raises nothing."""
+        """Reload the settings. Never raises."""
 
     def drain_clients(self) -> None:
-        """Send the clients to other nodes, over the next seconds."""
+        """Send the clients to other nodes over the next few seconds."""
 
 
 class Administration:
-    """Carries out control messages on the clients of this node, and sends them to all.
+    """Carries out control messages on this node's clients, and sends control messages to all nodes.
 
-    Implements what the broker's Receiver port says of control messages.
+    Implements the control-message part of the broker's Receiver port.
     """
 
     def __init__(
@@ -101,24 +101,24 @@ class Administration:
         )
 
     async def start(self) -> None:
-        """Be known to the cluster. Raises BrokerUnavailable."""
+        """Register with the cluster. Raises BrokerUnavailable."""
         await self._announcements.start()
 
     async def stop(self) -> None:
-        """Be known no more."""
+        """Unregister from the cluster."""
         await self._announcements.stop()
 
     @property
     def draining(self) -> bool:
-        """Whether no clients are to be sent here any more."""
+        """Whether new clients should be sent to other nodes."""
         return self._draining
 
     def start_draining(self) -> None:
-        """Not ready from now on; what becomes of the clients is for the caller to say."""
+        """Report not ready from now on; the caller decides what happens to the clients."""
         self._draining = True
 
     def info(self) -> NodeInfo:
-        """What this node says of itself."""
+        """What this node reports about itself."""
         return NodeInfo(
             uid=self.profile.uid,
             name=self.profile.name,
@@ -137,14 +137,14 @@ class Administration:
             rss=resident_bytes(),
         )
 
-    # What the broker brings
+    # Called by the broker
 
     async def catch_up(self) -> None:
         await self._announcements.learn()
 
     def on_control_lost(self) -> None:
-        """Nobody knows any more who was to be disconnected: everybody is, and whoever may comes back."""
-        logger.warning("this node was cut off for too long to know what was said to it: its clients have to come back")
+        """Disconnects may have been missed, so disconnect every client; those still allowed reconnect."""
+        logger.warning("cut off for too long: control messages may have been missed, so all clients must reconnect")
         in_slices(_ended(self._clients, INSUFFICIENT_STATE), self._scheduler)
 
     def on_control(self, message: Control) -> Answer:
@@ -174,7 +174,7 @@ class Administration:
                 assert_never(message)
 
     def reload(self) -> Reloaded:
-        """Read the settings again, and let the others know by which ones this node runs."""
+        """Reload the settings, and announce to the other nodes which ones this node now uses."""
         reloaded = self._host.reload()
         self._announcements.announce_soon()
         return reloaded
@@ -188,11 +188,11 @@ class Administration:
         return len(self._clients)
 
     def _learned(self, revoked: Revocation) -> None:
-        """A revocation that this node did not know: it was cut off when it came, or started without the cluster."""
+        """Apply a revocation that this node missed: it was cut off at the time, or started without the cluster."""
         self._close_revoked(RevokeTokens(revoked.app, revoked.user, revoked.jti, revoked.issued_before))
 
     def _meant(self, message: DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser) -> Iterable[Client]:
-        """The clients of this node that a message is about."""
+        """This node's clients that the message addresses."""
         return self._clients.select(User(message.app, message.user), message.client)
 
     def _disconnect(self, message: DisconnectUser) -> int:
@@ -206,7 +206,7 @@ class Administration:
             Revocation(message.app, message.user, message.jti, message.issued_before, message.expire_at)
         )
         if message.user:
-            # All that live on this node now, whatever the clocks of signers and of the node that was asked say.
+            # Cover all tokens in use on this node, even if the clocks of signers or of the requesting node differ.
             now = max(message.issued_before, int(self._scheduler.time()))
             message = structs.replace(message, issued_before=now)
         return self._close_revoked(message)
@@ -222,9 +222,9 @@ class Administration:
         return await self._broker.control(message)
 
     async def revoke(self, revocation: Revocation) -> ControlResult:
-        """Refuse the tokens from now on, on every node, and close what lives on them.
+        """Refuse the tokens on every node from now on, and close the connections and subscriptions that use them.
 
-        Those of a user are all that were issued by now, whatever `issued_before` says.
+        For a user, this covers all tokens issued until now, whatever `issued_before` says.
         """
         revocation = await self._registry.revoke(revocation, now=bool(revocation.user))
         return await self._broker.control(
@@ -243,7 +243,7 @@ class Administration:
 
 
 def _ended(clients: Iterable[Client], code: CloseCode) -> Iterator[None]:
-    """Disconnects them, a step for each and for each of its channels: to leave one takes 8 us."""
+    """Disconnect the clients, in one step per client and one per channel: leaving a channel takes 8 us."""
     for client in clients:
         channels = client.num_channels
         try:
@@ -254,7 +254,7 @@ def _ended(clients: Iterable[Client], code: CloseCode) -> Iterator[None]:
 
 
 def _each(clients: Iterable[Client], act: Callable[[Client], object]) -> int:
-    """Act on each by itself; the number of those for which that did not return False."""
+    """Call `act` on each client separately; returns how many calls neither returned False nor raised."""
     count = 0
     for client in clients:
         try:

@@ -1,4 +1,4 @@
-"""What a node says of itself, again and again, and what it learns of the cluster meanwhile."""
+"""A node's periodic announcements, and the revocations that it exchanges with the registry."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -12,14 +12,14 @@ from gateway.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 3.0  # seconds; a lease lives several of them
-# Revocations come as control messages, which a node that was cut off reads later. They are read whole when the registry
-# may have lost them, and so often besides, for one of which a node of another version made something else.
+INTERVAL = 3.0  # seconds; a lease lasts several intervals
+# Revocations arrive as control messages, which a node that was cut off reads later. The full list is read when the
+# registry may have lost some, and also this often, in case a node of another version treated one differently.
 REVOCATIONS_EVERY = 10  # announcements
 
 
 class Announcements:
-    """Keeps the lease of a node, and the revocations in the registry."""
+    """Renews a node's lease, and keeps its revocations in step with the registry's."""
 
     def __init__(
         self,
@@ -30,14 +30,14 @@ class Announcements:
         tell: Callable[[], Awaitable[object]],
         guard: Guard,
     ) -> None:
-        """`learned` gets each revocation that this node did not know; `tell` lets all nodes read them again."""
+        """`learned` gets each revocation new to this node; `tell` makes all nodes read the revocations again."""
         self._learned = learned
         self._tell = tell
         self._registry = registry
         self._revocations = revocations
         self._info = info
         self._rounds = 0
-        # Revocations are to be read again; others are to be told that there are some which the registry had lost.
+        # Whether to read the revocations again, and whether to tell the other nodes that the registry had lost some.
         self._must_learn = False
         self._must_tell = False
         self._repeating = Repeating(guard, "lease", INTERVAL, self._renew)
@@ -48,31 +48,31 @@ class Announcements:
         self._repeating.start()
 
     async def stop(self) -> None:
-        """End the lease. What this node alone may know of revocations is in the registry by then."""
+        """End the lease, after saving to the registry any revocations that only this node may know."""
         await self._repeating.stop()
         try:
             await self.learn()
             await self._registry.withdraw()
         except RequestError as error:
-            logger.warning("the lease of this node ends by its time limit: %s", error)
+            logger.warning("this node's lease could not be ended, and will expire: %s", error)
 
     def announce_soon(self) -> None:
-        """Something has changed that others should know now."""
+        """Announce soon: something has changed that other nodes should know now."""
         self._repeating.soon()
 
     def learn_soon(self) -> None:
-        """The registry knows something again that it had lost."""
+        """Read the revocations soon: some that the registry had lost are back."""
         self._must_learn = True
         self._repeating.soon()
 
     async def learn(self) -> None:
-        """Learn which revocations the registry knows, and tell it those it has lost. Raises BrokerUnavailable."""
+        """Read the registry's revocations, and restore those it has lost. Raises BrokerUnavailable."""
         merged = self._revocations.merge(await self._registry.revocations())
         for revocation in merged.learned:
             self._learned(revocation)
         if merged.forgotten:
             await self._registry.restore(merged.forgotten)
-            # Nodes may have started while it had not.
+            # Nodes may have started while the registry lacked them.
             self._must_tell = True
             self._repeating.soon()
 

@@ -20,25 +20,25 @@ class Client(Protocol):
 
     @property
     def num_channels(self) -> int:
-        """Its subscriptions, those that are under way too."""
+        """Its subscriptions, including those in progress."""
 
     def member(self, name: str) -> ClientInfo:
-        """Who it is in a channel."""
+        """Its identity as a member of a channel."""
 
     def write_failed(self) -> None:
-        """As in the hub."""
+        """As Subscriber.write_failed in the hub."""
 
     def fail(self, part: str) -> None:
-        """A fault was caught that keeps something from the client: close the connection, so that it asks again."""
+        """A caught fault kept something from the client: close the connection so that it asks again."""
 
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection."""
 
     def shutdown(self) -> None:
-        """Close the connection with a code after which the client comes back, to another node."""
+        """Close the connection with a code that makes the client reconnect, to another node."""
 
     def subscribe_by_server(self, message: SubscribeUser) -> None:
-        """Subscribe the connection and tell it, behind what is under way."""
+        """Subscribe the connection and tell the client, after the requests in progress."""
 
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
         """End one subscription (all of them when `name` is empty) and tell the client; False if there was none."""
@@ -47,11 +47,11 @@ class Client(Protocol):
         """Change when the connection expires (Unix seconds, 0 for never)."""
 
     def revoke(self, revoked: RevokeTokens) -> bool:
-        """End what lives on revoked tokens: the connection, or a channel that a former token opened. False for none."""
+        """End what relies on revoked tokens: the connection, or a channel an earlier token opened. False if nothing."""
 
 
 class _Account:
-    """The connections of one user, and what they share: from the first that asks for it."""
+    """The connections of one user, and the rate limits they share (created on first use)."""
 
     __slots__ = ("clients", "share")
 
@@ -69,7 +69,7 @@ class Clients:
         self._by_id: dict[str, Client] = {}
         # Anonymous clients have no user to be addressed by and are not listed here.
         self._by_user: dict[User, _Account] = {}
-        # Of users who left, in the order in which they did: whoever comes back gets no new share of this second.
+        # Users who left, so that reconnecting does not give them a fresh share within the same second.
         self._left: dict[User, _Account] = {}
 
     def __len__(self) -> int:
@@ -103,13 +103,13 @@ class Clients:
             self._forget()
 
     def _forget(self) -> None:
-        """Users who left and have a whole share again."""
+        """Forget users who left and whose share has refilled."""
         now = self._clock()
         while self._left:
             user, account = next(iter(self._left.items()))
             del self._left[user]
             if account.share is not None and not account.share.is_whole(now):
-                # Others may have theirs before: it is looked at again behind them.
+                # Others' shares may refill sooner: move this one to the end.
                 self._left[user] = account
                 break
 
@@ -122,14 +122,14 @@ class Clients:
         return sum(client.num_channels for client in self._of(user))
 
     def share(self, user: User, *, subscribes: int, publishes: int) -> Share:
-        """The one of a user, with these limits from now on; each anonymous client has its own."""
+        """The user's shared rate limits, set to these values from now on; each anonymous client has its own."""
         account = self._by_user.get(user)
         if account is None:
             return Share(subscribes, publishes)
         if account.share is None:
             account.share = Share(subscribes, publishes)
         elif not account.share.has(subscribes, publishes):
-            # A reload has changed them.
+            # A reload has changed the limits.
             account.share.limit(subscribes, publishes)
         return account.share
 
@@ -138,7 +138,7 @@ class Clients:
         return account.clients if account is not None else ()
 
     def select(self, user: User, client: str) -> Iterable[Client]:
-        """The connections of a user, or the one of them with this id. Safe to disconnect while iterating."""
+        """The user's connections, or only the one with this client id. Safe to disconnect while iterating."""
         if not client:
             return list(self._of(user))
         found = self._by_id.get(client)

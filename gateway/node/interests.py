@@ -1,4 +1,4 @@
-"""Which channels this node wants from the broker: as many as it has subscribers for, each asked for once."""
+"""The channels this node subscribes to at the broker: those with local subscribers, once per channel."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ class Interests:
         self._interests: dict[Channel, _Interest] = {}
 
     def acquire(self, channel: Channel, done: SubscribeDone) -> None:
-        """One more subscriber. `done` is called (possibly at once) when publications arrive, or with the error.
+        """Add a subscriber. `done` is called (possibly at once) when publications reach this node, or with the error.
 
         After an error there is nothing to release.
         """
@@ -47,7 +47,7 @@ class Interests:
             subscribed(RequestError(INTERNAL, "the broker could not be asked"))
 
     def release(self, channel: Channel) -> None:
-        """One subscriber less. Only for those whose `acquire` succeeded."""
+        """Remove a subscriber whose `acquire` succeeded."""
         interest = self._interests[channel]
         interest.count -= 1
         if not interest.count:
@@ -61,5 +61,5 @@ class Interests:
         else:
             del self._interests[channel]
         for done in waiters:
-            # One subscriber's fault must not keep the others waiting, nor break the broker's link.
+            # One subscriber's fault must neither keep the others waiting nor break the broker's link.
             self._guard.call("completion", channel.name, done, error)

@@ -1,4 +1,4 @@
-"""A subscriber of a channel with history, on its way in."""
+"""A subscriber that is joining a channel with history."""
 
 from abc import abstractmethod
 from functools import partial
@@ -10,12 +10,12 @@ from gateway.messages import HistoryPage, Joined, Position, Retention
 from gateway.node.merge import Failure, Merged, agree, is_one_stream
 from gateway.node.tracked import Changed, Joiner, Read, TrackedChannel
 
-# Attempts to read for one joiner.
+# Most reads for one joiner.
 ATTEMPTS = 5
 
 
 class PositionedChannel(TrackedChannel):
-    """A channel whose subscribers all stand at its position, as their joiners see it."""
+    """What joiners see of a channel whose subscribers are all at the same position."""
 
     __slots__ = ("history",)
 
@@ -24,23 +24,23 @@ class PositionedChannel(TrackedChannel):
     @property
     @abstractmethod
     def live(self) -> bool:
-        """Whether the subscribers get what comes."""
+        """Whether publications are delivered as they arrive."""
 
     @abstractmethod
     def merged(self, since: Position, read: Read) -> Merged | Failure:
-        """What came after a position, from a read that has its page."""
+        """The publications after a position, from a completed read and what arrived since."""
 
     @abstractmethod
     def ask(self, since: Position | None, read: Read, done: HistoryDone, *, cache: bool = False) -> None:
-        """Read since a position (None: only the top) and keep what arrives meanwhile."""
+        """Read from a position on (None: only the top), and keep what arrives meanwhile."""
 
     @abstractmethod
     def compare(self, top: Position) -> None:
-        """A joiner has seen the top of the stream: this node may have missed something."""
+        """Compare with the stream's top, as a joiner has read it: this node may have missed something."""
 
 
 class StreamJoiner(Joiner[PositionedChannel]):
-    """It reads what it missed, and joins where the others stand."""
+    """Reads what its subscriber missed, and joins at the position of the others."""
 
     __slots__ = ("_attempts", "_cache", "_known", "_read", "_since")
 
@@ -50,11 +50,11 @@ class StreamJoiner(Joiner[PositionedChannel]):
         self._cache = cache
         self._read: Read | None = None
         self._attempts = 0
-        # The latest outcome; it holds as long as the stream stands there.
+        # The latest outcome, valid while the stream stays at its position.
         self._known: Joined | None = None
 
     def start(self) -> None:
-        """Read at once, also while the stream is being checked: both answers come together."""
+        """Read at once, even while the stream is being checked, so that both answers arrive together."""
         if self._since is not None and not self._stands_at(self._tracked.position):
             self._ask()
         self.advance()
@@ -76,7 +76,7 @@ class StreamJoiner(Joiner[PositionedChannel]):
         return outcome
 
     def advance(self) -> None:
-        """Also, read again when what was read cannot lead anywhere."""
+        """Also reads again when the last read can no longer lead to an outcome."""
         if not self._tracked.live or not self._tracked.waits_for(self):
             return
         if self._outcome() is not None:
@@ -94,7 +94,7 @@ class StreamJoiner(Joiner[PositionedChannel]):
         return self._tracked.history.meta_ttl
 
     def _stands_at(self, position: Position | None) -> bool:
-        """Whether the client has seen all until there."""
+        """Whether the client has seen everything up to the position."""
         since = self._since
         if since is None or position is None or since.offset != position.offset:
             return False
@@ -137,11 +137,11 @@ class StreamJoiner(Joiner[PositionedChannel]):
         for publication in (*reversed(recent), *page.publications):
             if (publication.offset, publication.epoch) == position:
                 return Joined(position, recovered=True, publications=[publication])
-        # Behind where the others stand nobody knows whether it is kept: they got there by a check.
+        # If a check took the others past the end of the page, the page cannot tell whether the newest is kept.
         return Joined(position, recovered=False) if agree(page.top, position, self._meta_ttl) else None
 
     def _is_stale(self, read: Read) -> bool:
-        """Whether what was read cannot lead to an outcome any more."""
+        """Whether what was read can no longer lead to an outcome."""
         position = self._tracked.position
         if read.page is None or position is None:
             return False
@@ -152,7 +152,7 @@ class StreamJoiner(Joiner[PositionedChannel]):
         if self._cache:
             return read.page.top.offset < position.offset
         outcome = self._tracked.merged(self._since, read)
-        # Behind where the others stand: they got there by a check, from which the recent ones do not come.
+        # Or a check took the others past its end: what the check read is not among the recent publications.
         return outcome is Failure.AGAIN or (isinstance(outcome, Merged) and outcome.position.offset < position.offset)
 
     def _ask(self) -> None:
@@ -177,7 +177,7 @@ class StreamJoiner(Joiner[PositionedChannel]):
         self.advance()
 
     def _failure(self) -> str:
-        """Why it was not recovered, for the metric."""
+        """Why recovery failed, for the metric."""
         assert self._since is not None
         assert self._read is not None
         assert self._read.page is not None

@@ -1,4 +1,4 @@
-"""Channels of which only the newest value of each key counts: what is read of them, and how often it is passed on."""
+"""Channels where only the newest value of each key counts: reading the values, and pacing their delivery."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -25,15 +25,15 @@ from gateway.messages import (
 )
 from gateway.node.tracked import Changed, Joiner, Read, Surroundings, TrackedChannel
 
-# Seconds after which a lane is looked at again that is still being written to.
+# Seconds before looking again at a lane that is still being written to.
 BUSY_DELAY = 0.05
-# What waits in a lane is so many times the keys of a channel at most: removals stand there too. It goes out before its
-# time then, and always fits what the hub lets wait (5,000 keys and 1 MiB at most, by the settings).
+# Most entries that wait in a lane, as a multiple of the channel's key limit (removals wait too). Beyond it they are
+# sent early, so they always fit the hub's backlog (the settings allow at most 5,000 keys and 1 MiB).
 MOST_WAITING = 2
 
 
 class _Pace:
-    """What those in one lane have not got yet, by key."""
+    """The values that one lane's subscribers have not been sent yet, by key."""
 
     __slots__ = ("lane", "members", "next_at", "scheduled", "sent", "waiting")
 
@@ -41,15 +41,15 @@ class _Pace:
         self.lane = lane
         self.members = 0
         self.waiting: dict[str, Publication] = {}
-        # What went out last, part of which the hub may still have to drop.
+        # The last batch sent, part of which the hub may still drop.
         self.sent: dict[str, Publication] = {}
-        # When something may be written again.
+        # When the lane may be written to again.
         self.next_at = 0.0
         self.scheduled = False
 
 
 class LatestJoiner(Joiner["LatestChannel"]):
-    """It joins as soon as the values are read."""
+    """Joins as soon as the values have been read."""
 
     __slots__ = ("_interval",)
 
@@ -69,10 +69,10 @@ class LatestJoiner(Joiner["LatestChannel"]):
         self.advance()
 
     def finish(self) -> Joined:
-        """With all current values.
+        """Join with all current values.
 
-        One that waits for the others comes to this subscriber twice: their interval is not over, and it should not
-        wait.
+        A value that still waits in the lane reaches this subscriber twice: it should not have to wait for the end of
+        the lane's interval.
         """
         self._end()
         return Joined(None, publications=self._tracked.current())
@@ -83,7 +83,7 @@ class LatestJoiner(Joiner["LatestChannel"]):
 
 
 class LatestChannel(TrackedChannel):
-    """Its values are known from the first read on, which gives it its position."""
+    """The current values of a channel; the first read brings them, and sets the position."""
 
     __slots__ = ("_paces", "_values", "latest")
 
@@ -135,7 +135,7 @@ class LatestChannel(TrackedChannel):
 
     @property
     def is_aging(self) -> bool:
-        """Whether some value may be too old by now: the values that are kept say so."""
+        """Whether any of the values kept is too old by now."""
         oldest = self._oldest(self.around.scheduler.time())
         return any(each.time < oldest for each in self._values.values())
 
@@ -147,7 +147,7 @@ class LatestChannel(TrackedChannel):
             self._follow(publications)
 
     def _follow(self, publications: Sequence[Publication]) -> None:
-        """Those that are newer, up to a hole."""
+        """Apply the publications that are newer than the position, up to the first gap."""
         assert self.position is not None
         for publication in publications:
             offset, epoch = self.position
@@ -172,7 +172,7 @@ class LatestChannel(TrackedChannel):
         for each in self._paces.values():
             if key in each.waiting:
                 skipped.add(each.members)
-                # In the order of the newest: who derives one value from two sees the later one later.
+                # Order by newest value: a client that derives one value from two must see the later one last.
                 del each.waiting[key]
             each.waiting[key] = publication
             if len(each.waiting) > MOST_WAITING * self.latest.keys:
@@ -183,7 +183,7 @@ class LatestChannel(TrackedChannel):
         return latest_key(publication, self.latest)
 
     def _oldest(self, now: float) -> float:
-        """When a value that is just not too old was published, Unix time in milliseconds."""
+        """The time of publication before which a value is too old, Unix time in milliseconds."""
         return (now - self.latest.ttl) * 1000
 
     # What goes out
@@ -200,7 +200,7 @@ class LatestChannel(TrackedChannel):
         self.around.guard.call("latest", self.channel.name, self._flush, each)
 
     def _flush(self, each: _Pace) -> None:
-        """Everything that waits: but not before what went out last is written, so that nothing piles up."""
+        """Send everything that waits, but only once the last batch has been written, so that nothing piles up."""
         if not each.waiting:
             return
         if self.around.is_busy(each.lane):
@@ -209,22 +209,22 @@ class LatestChannel(TrackedChannel):
             return
         each.sent, each.waiting = each.waiting, {}
         each.next_at = self.around.scheduler.now() + each.lane.interval
-        # Offsets have holes here, which clients would take for gaps.
+        # Without offsets: skipped values leave holes, which clients would take for gaps.
         self._deliver(each, [structs.replace(value, offset=0) for value in each.sent.values()])
         if not self.around.is_busy(each.lane):
-            # It is written.
+            # The batch has been written.
             each.sent = {}
 
     def _deliver(self, each: _Pace, events: Sequence[Event]) -> None:
         if not self.around.deliver(each.lane, events):
-            # Nobody knows which: what is not overtaken goes out again.
+            # Which events were dropped is unknown: send the last batch again, except for values replaced since.
             each.waiting = {key: value for key, value in each.sent.items() if key not in each.waiting} | each.waiting
             self._schedule(each)
 
     # Reads
 
     def look(self) -> Standing | None:
-        """That something came says nothing of the age of the other values."""
+        """Check a quiet channel; also an active one if some value is too old, as new values do not show that."""
         active, self.active = self.active, False
         if not active or self.is_aging:
             self.check()
@@ -236,7 +236,7 @@ class LatestChannel(TrackedChannel):
         self.around.values(self.channel, self.latest, done)
 
     def _conclude(self, read: Read, page: HistoryPage) -> None:
-        """What was read, and what came meanwhile: those who have joined get what is newer."""
+        """Apply what was read and what arrived meanwhile; subscribers get what is newer."""
         recent = self.recent(read)
         self._replace(page)
         self._follow(recent or ())
@@ -248,14 +248,14 @@ class LatestChannel(TrackedChannel):
         self._wake()
 
     def _replace(self, page: HistoryPage) -> None:
-        """Pass on what is newer than what this node has; forget what is not there any more."""
+        """Pass on values newer than this node's, and remove those that no longer exist."""
         is_known = self.position is not None and page.top.epoch == self.position.epoch
         known = self.position.offset if self.position is not None and is_known else 0
         current = {self._key(each): each for each in page.publications}
         if not is_known:
             gone = [key for key in self._values if key not in current]
         else:
-            # What came during the read may be newer than what was read.
+            # What arrived during the read may be newer than its result.
             gone = [key for key, each in self._values.items() if key not in current and each.offset <= page.top.offset]
         for key in gone:
             self._remove(key)
@@ -265,7 +265,7 @@ class LatestChannel(TrackedChannel):
         self.position = Position(max(known, page.top.offset), page.top.epoch)
 
     def _remove(self, key: str) -> None:
-        """Nobody said so: its time is over, or the message that said so was missed."""
+        """Remove a value without a removal message: its ttl is over, or the message was missed."""
         gone = structs.replace(self._values[key], data=b"null", tags={self.latest.tag: key, REMOVED: "true"})
         self._set(gone)
 

@@ -1,4 +1,4 @@
-"""Joining what was read of a stream with what arrived live meanwhile. Pure: the same for clients and for the node."""
+"""Merges what was read of a stream with what arrived live meanwhile. Pure; used both for clients and for the node."""
 
 import enum
 from collections.abc import Iterable, Sequence
@@ -9,25 +9,25 @@ from gateway.messages import HistoryPage, Position, Publication
 
 
 class Merged(NamedTuple):
-    """Every publication after a position, each once and in order, and the position behind the last of them."""
+    """Every publication after a position, once and in order, and the position after the last one."""
 
     publications: list[Publication]
     position: Position
 
 
 class Failure(enum.Enum):
-    """Why there is no such sequence."""
+    """Why the publications could not be merged."""
 
     LOST = "the stream does not hold all that came after the position"
     AGAIN = "what arrived does not fit to what was read: read again"
 
 
 def merge(since: Position, page: HistoryPage, live: Iterable[Publication], meta_ttl: int) -> Merged | Failure:
-    """What came after `since`.
+    """The publications after `since`.
 
-    `page` was read since there, oldest first. `live` is what arrived after the read had been asked for, in the order
-    of the bus; all that arrived before lies in the stream. An empty epoch of `since` stands for any. Positions are kept
-    for `meta_ttl` seconds.
+    `page` was read from `since` on, oldest first. `live` is what arrived after the read was issued, in bus order;
+    everything earlier is in the stream. An empty epoch in `since` matches any. Positions are kept for `meta_ttl`
+    seconds.
     """
     offset, epoch = page.top
     if not continues(since.epoch, epoch, meta_ttl) or not _is_whole(since.offset, page):
@@ -39,7 +39,7 @@ def merge(since: Position, page: HistoryPage, live: Iterable[Publication], meta_
             epoch = publication.epoch
         if publication.epoch != epoch:
             if seen:
-                # A newer epoch: epochs never come back.
+                # A newer epoch: old epochs never return.
                 return Failure.AGAIN
             foreign = True
             continue
@@ -50,7 +50,7 @@ def merge(since: Position, page: HistoryPage, live: Iterable[Publication], meta_
             publications.append(publication)
             offset = publication.offset
     if foreign and not seen:
-        # Older or newer than what was read: nobody can tell.
+        # There is no telling whether these are older or newer than what was read.
         return Failure.AGAIN
     return Merged(publications, Position(offset, epoch))
 
@@ -65,7 +65,7 @@ def _is_whole(since: int, page: HistoryPage) -> bool:
 def following(
     position: Position, publications: Sequence[Publication], meta_ttl: int
 ) -> tuple[Sequence[Publication], bool]:
-    """Those of `publications` that follow the position without a hole, and whether a hole (or an epoch) ended them."""
+    """The `publications` that follow the position without a gap, and whether a gap (or an epoch) cut them short."""
     fresh: list[Publication] = []
     offset, epoch = position
     for publication in publications:
@@ -80,10 +80,10 @@ def following(
 
 
 def is_one_stream(one: str, other: str, meta_ttl: int) -> bool:
-    """Whether positions of two epochs can be compared, whichever is the older."""
+    """Whether positions of two epochs can be compared, whichever is older."""
     return continues(one, other, meta_ttl) or continues(other, one, meta_ttl)
 
 
 def agree(one: Position, other: Position, meta_ttl: int) -> bool:
-    """Whether two positions are the same place: of a channel that nothing was published to, whenever that was seen."""
+    """Whether two positions are the same, even if a still empty channel was read at different times."""
     return one.offset == other.offset and is_one_stream(one.epoch, other.epoch, meta_ttl)

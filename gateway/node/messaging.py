@@ -1,4 +1,4 @@
-"""Publish and subscribe: broker and hub together. Knows clients, and no wire protocol."""
+"""Publish and subscribe: connects broker and hub. Knows clients, but no wire protocol."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -44,9 +44,9 @@ logger = logging.getLogger(__name__)
 
 
 class Messaging:
-    """What the clients and backends of a node publish, read and subscribe to. Does no I/O of its own.
+    """Publishes, reads and subscribes for the clients and backends of a node. Does no I/O of its own.
 
-    Implements what the broker's Receiver port says of publications.
+    Implements the publication part of the broker's Receiver port.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Messaging:
         max_publications: int,
         max_bytes: int,
     ) -> None:
-        """`max_publications` and `max_bytes` bound what is read of a stream at once: one recovery, one refill."""
+        """`max_publications` and `max_bytes` bound one read of a stream, for a recovery or a refill."""
         self.hub: Hub[Client] = Hub(scheduler, metrics)
         self.hub.on_fault = self._missed
         self._broker = broker
@@ -88,7 +88,7 @@ class Messaging:
         )
 
     def limit_reads(self, max_publications: int, max_bytes: int) -> None:
-        """These bounds hold from now on."""
+        """Set the bounds of reads from now on."""
         self.tracker.max_publications = max_publications
         self.tracker.max_bytes = max_bytes
 
@@ -103,7 +103,7 @@ class Messaging:
         self._interests.acquire(channel, done)
 
     def release(self, channel: Channel) -> None:
-        """End what `acquire` began successfully."""
+        """Undo a successful `acquire`."""
         if not self.count(channel):
             self.tracker.forget(channel)
         self._interests.release(channel)
@@ -111,16 +111,16 @@ class Messaging:
     def prepare_join(
         self, spec: ChannelSpec, since: Position | None, changed: Changed, *, interval: float | None
     ) -> Joiner[Any] | None:
-        """What has to happen before an acquired channel can be joined; None for nothing.
+        """A joiner for an acquired channel, or None if it can be joined right away.
 
-        The client has seen all until `since`, if it says so. Of a channel with latest values it gets at most one
-        publication per key and `interval` (seconds; None: as configured). `changed` is called whenever the joiner has
-        become ready, or with the error that ends it.
+        `since` is the position up to which the client has seen everything, if it says so. On a channel with latest
+        values it gets at most one publication per key and `interval` (seconds; None: as configured). `changed` is
+        called whenever the joiner becomes ready, or with the error that ends it.
         """
         return self.tracker.join(spec, since, changed, interval=interval)
 
     def join(self, channel: Channel, lane: Destination, client: Client, encoder: Encoder, write: Write) -> None:
-        """Deliver the acquired channel to a client from now on; `lane` as its joiner says, else the channel."""
+        """Deliver the acquired channel to a client from now on; `lane` is its joiner's, or the channel without one."""
         self.hub.add(lane, client, encoder, write)
         tracked = self.tracker.find(channel)
         if tracked is not None:
@@ -131,7 +131,7 @@ class Messaging:
         self._registry.set_occupancy(channel, self.count(channel))
 
     def redirect(self, lane: Destination, client: Client, encoder: Encoder, write: Write) -> None:
-        """Exchange the write of a client that has joined, also in the middle of a delivery."""
+        """Replace the `write` of a joined client, even in the middle of a delivery."""
         self.hub.redirect(lane, client, encoder, write)
 
     def count(self, channel: Channel) -> int:
@@ -144,9 +144,9 @@ class Messaging:
         self.hub.move(lane, client, old, new, write)
 
     def leave(self, channel: Channel, lane: Destination, client: Client, encoder: Encoder) -> None:
-        """End what `join` and its `acquire` began."""
+        """Undo `join` and its `acquire`."""
         self.hub.remove(lane, client, encoder)
-        # Whatever the rules are by now: who was never entered is ignored.
+        # Whatever the rules are by now: a client that never entered is ignored.
         self._presence.leave(channel, client.client)
         tracked = self.tracker.find(channel)
         if tracked is not None:
@@ -154,10 +154,10 @@ class Messaging:
         self._registry.set_occupancy(channel, self.count(channel))
         self.release(channel)
 
-    # Read; `done` may be called at once, with BrokerUnavailable for one
+    # Read; `done` may be called at once, for example with BrokerUnavailable
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
-        """Read a stream, when it is its turn."""
+        """Read a stream, queued behind other reads."""
         self.tracker.read(channel, history, query, done)
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
@@ -176,7 +176,7 @@ class Messaging:
         """As Broker.clear."""
         return self._broker.clear(channel)
 
-    # What the broker brings
+    # Called by the broker
 
     def on_events(self, channel: Channel, events: Sequence[Event]) -> None:
         try:
@@ -194,7 +194,7 @@ class Messaging:
             self._tell(channel, partial(self._telling.discard, channel))
 
     def _missed(self, lane: Destination) -> None:
-        """A fault kept something from those who have joined a lane: they are told, whatever the channel promises."""
+        """A fault kept something from a lane's subscribers: tell them, whatever the channel guarantees."""
         tracked = self.tracker.find(Channel(lane.app, lane.name))
         if tracked is not None:
             tracked.lose(lane)
@@ -202,7 +202,7 @@ class Messaging:
             in_slices(self._told(lane), self._scheduler)
 
     def on_gap(self, channels: Sequence[Channel]) -> None:
-        """Compare with the streams, and tell the subscribers of live channels; in slices, since it may be all."""
+        """Check tracked channels and tell the subscribers of the others; in slices, since it may be all."""
         logger.warning("publications may have been missed on %d channels", len(channels))
         in_slices(self._after_gap(channels), self._scheduler)
 
@@ -212,7 +212,7 @@ class Messaging:
                 tracked.check()
 
     def _after_gap(self, channels: Sequence[Channel]) -> Iterator[None]:
-        """A channel or a subscription a step: to look at 100,000 channels takes half a second."""
+        """One channel or subscription per step: going through 100,000 channels takes half a second."""
         for channel in channels:
             try:
                 tracked = self.tracker.find(channel)
@@ -229,14 +229,14 @@ class Messaging:
         return spec is None or spec.options.announce_gaps
 
     def _spec(self, channel: Channel) -> ChannelSpec | None:
-        """None when a reload has taken the namespace away since the channel was subscribed to."""
+        """None when a reload has removed the namespace since the channel was subscribed to."""
         try:
             return self._channels.resolve(channel.app, channel.name)
         except RequestError:
             return None
 
     def _told(self, lane: Destination) -> Iterator[None]:
-        """Tells those who have joined of a gap, a subscription a step."""
+        """Tell a lane's subscribers of a gap, one subscription per step."""
         for client in list(self.hub.subscribers(lane)):
             try:
                 if client.unsubscribe_by_server(lane.name, UNSUBSCRIBED_INSUFFICIENT):
@@ -247,7 +247,7 @@ class Messaging:
 
     def _tell(self, lane: Destination, done: Callable[[], None]) -> None:
         """As in Surroundings."""
-        # What waits may stand behind what was missed: a client that has it would go on from there.
+        # Waiting events may come after the missed ones: a client that got them would resume from too late a position.
         self.hub.discard(lane)
 
         def steps() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The life of a node: it joins the cluster, is healthy or not, and leaves."""
+"""The life cycle of a node: joining the cluster, health, and leaving."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from gateway.node.vitals import LoopLag
 
 logger = logging.getLogger(__name__)
 
-# Seconds between attempts to join the cluster, and attempts between two lines about it.
+# Seconds between attempts to join the cluster, and attempts between two log lines about it.
 JOIN_DELAY = 1.0
 TELL_EVERY = 30
 
@@ -26,9 +26,9 @@ class Node:
         self._metrics = metrics
         self._lag: LoopLag | None = None
         self._joining: asyncio.Task[None] | None = None
-        # Why it is not part of the cluster yet, empty once it is.
+        # Why it has not joined the cluster yet; empty once it has.
         self._unjoined = "not started"
-        # The methods themselves: a delivery makes no call more.
+        # Bound directly, to save a call per delivery.
         self.on_events = messaging.on_events
         self.on_gap = messaging.on_gap
         self.on_unreadable = messaging.on_unreadable
@@ -37,7 +37,7 @@ class Node:
         self.catch_up = administration.catch_up
 
     async def start(self) -> None:
-        """Join the cluster; where the broker is not to be had, as soon as it is. Raises ConfigError."""
+        """Join the cluster, at once or as soon as the broker is available. Raises ConfigError."""
         self._lag = LoopLag(self._metrics)
         if not await self._is_joined():
             self._joining = asyncio.create_task(self._join_later())
@@ -57,7 +57,7 @@ class Node:
         return True
 
     async def _join_later(self) -> None:
-        """A service may be started before its Redis, and Redis may be loading: nobody has to start this one again."""
+        """Keep trying: Redis may be started later, or still be loading, and this process should not need a restart."""
         attempts = 0
         while True:
             if attempts % TELL_EVERY == 0:
@@ -68,12 +68,12 @@ class Node:
                 if await self._is_joined():
                     break
             except ConfigError as error:
-                # Somebody else came first, with other settings.
+                # Another node joined first, with different settings.
                 self._unjoined = str(error)
         logger.warning("joined the cluster after %d attempts", attempts)
 
     async def stop(self) -> None:
-        """Leave the cluster. The clients are gone by now; Redis is left last."""
+        """Leave the cluster, once the clients are gone; the link to Redis closes last."""
         if self._lag is not None:
             self._lag.stop()
         if self._joining is not None:
@@ -89,5 +89,5 @@ class Node:
 
     @property
     def draining(self) -> bool:
-        """Whether no clients are to be sent here any more."""
+        """Whether new clients should be sent to other nodes."""
         return self._administration.draining

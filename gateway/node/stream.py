@@ -1,4 +1,4 @@
-"""One channel with history on this node: where its subscribers stand, and how others join them."""
+"""One channel with history on this node: its subscribers' position, and how others join them."""
 
 import logging
 from collections.abc import Sequence
@@ -15,38 +15,38 @@ from gateway.node.tracked import Changed, Joiner, Read, Surroundings
 
 logger = logging.getLogger(__name__)
 
-# Seconds for the bus to bring what a joiner has already seen in the stream.
+# Seconds for the bus to deliver what a joiner has already read from the stream.
 CATCH_UP = 1.0
-# Of the time for which positions are kept, the part after which the position of an unused channel is looked up again.
+# Fraction of the time positions are kept, after which the position of an unused channel is looked up again.
 LOOK_AGAIN = 0.25
-# Bytes of events without a position that wait for the end of a check; above it the subscribers are told.
+# Most bytes of events without a position that wait for a check to end; beyond it the subscribers are told of a gap.
 HELD_LIMIT = 4 * 1024 * 1024
 
 
 class Stream(PositionedChannel):
-    """The subscribers who have joined all stand at `position`. While it is not `live` nothing is delivered."""
+    """All joined subscribers are at `position`. Nothing is delivered unless the stream is `live`."""
 
     __slots__ = ("_held", "_held_bytes", "_looked_at", "_telling")
 
     def __init__(self, channel: Channel, history: Retention, around: Surroundings) -> None:
         super().__init__(channel, around)
         self.history = history
-        # What has no position, and came during a check.
+        # Events without a position that arrived during a check.
         self._held: list[Event] = []
         self._held_bytes = 0
         self._telling = False
-        # When it was last known where the stream stands.
+        # When the stream's position was last confirmed.
         self._looked_at = 0.0
         self.check()
 
     @property
     def live(self) -> bool:
-        """Whether the subscribers get what comes."""
+        """Whether publications are delivered as they arrive."""
         return self._check is None and not self._telling and self.position is not None
 
     @property
     def is_aging(self) -> bool:
-        """Whether nothing was published to the channel for so long that its position would be too old some day."""
+        """Whether the channel has been empty for so long that its position should be confirmed before it is too old."""
         if self.position is None or self.position.offset:
             return False
         return self.around.scheduler.now() - self._looked_at > self.history.meta_ttl * LOOK_AGAIN
@@ -69,7 +69,7 @@ class Stream(PositionedChannel):
         return joiner
 
     def entered(self, lane: Destination) -> None:
-        """The hub counts them."""
+        """Nothing to do: the hub counts subscribers."""
 
     def left(self, lane: Destination) -> None:
         """As `entered`."""
@@ -96,7 +96,7 @@ class Stream(PositionedChannel):
             self._wake()
 
     def pass_on(self, events: Sequence[Event]) -> None:
-        """It may refer to what a check has yet to bring, and comes after."""
+        """Held back during a check: the events may refer to publications that it has yet to deliver."""
         if self._telling:
             return
         if self._check is None:
@@ -109,7 +109,7 @@ class Stream(PositionedChannel):
             self.lose()
 
     def _pass_on(self, events: Sequence[Event]) -> None:
-        # To make room for it, the hub may have dropped what has a position.
+        # The hub may have dropped events with a position to make room.
         if not self.around.deliver(self.channel, events):
             self.lose()
 
@@ -127,7 +127,7 @@ class Stream(PositionedChannel):
 
     @property
     def held(self) -> int:
-        """What has no position too."""
+        """Includes events without a position."""
         return self._recent_bytes + self._held_bytes
 
     def shed(self) -> None:
@@ -183,7 +183,7 @@ class Stream(PositionedChannel):
         return Standing(self.channel, self.history, self.position) if self.live and self.position is not None else None
 
     def check(self) -> None:
-        """Nothing else is delivered before what was missed."""
+        """Deliver what was missed before anything else."""
         if self._telling:
             self._again = True
         else:
@@ -225,7 +225,7 @@ class Stream(PositionedChannel):
         self._wake()
 
     def lose(self, lane: Destination | None = None) -> None:
-        """Those who come later begin where the stream is then."""
+        """Those who join later begin at the stream's position at that time."""
         if self._check is not None:
             self.end(self._check)
             self._check = None

@@ -1,4 +1,4 @@
-"""A channel whose subscribers are told where they begin: what is read of it, and who is on the way in."""
+"""Base of the channels that tell subscribers where they begin: their reads, checks and joiners."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -29,50 +29,50 @@ from gateway.scheduler import Scheduler
 # Seconds between attempts of a check that could not be completed.
 FIRST_DELAY = 0.05
 LAST_DELAY = 1.0
-# Bytes of publications that are kept while somebody reads; above it the reads are begun anew.
+# Most bytes of publications kept during a read; beyond it the reads start over.
 RECENT_LIMIT = 4 * 1024 * 1024
 
 Changed = Callable[[RequestError | None], None]
 
 
 class Surroundings(Protocol):
-    """What such a channel needs of its node."""
+    """What a tracked channel needs from its node."""
 
     scheduler: Scheduler
     metrics: Metrics
     guard: Guard
-    # Those that keep something.
+    # The channels that hold bytes now.
     holders: set[Holder]
-    # What one read may bring.
+    # Bounds of one read.
     max_publications: int
     max_bytes: int
 
     def read(
         self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone, issued: Callable[[], None]
     ) -> None:
-        """Read when it is its turn; `issued` is called when the read is on its way."""
+        """Queue a read; `issued` is called just before it is sent."""
 
     def values(self, channel: Channel, latest: Latest, done: HistoryDone) -> None:
-        """Read all newest values when it is their turn."""
+        """Queue a read of all latest values."""
 
     def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
-        """Call `again` after `delay` seconds, and not before anything can be read at all."""
+        """Call `again` after `delay` seconds, or later, once the broker is healthy."""
 
     def deliver(self, destination: Destination, events: Sequence[Event]) -> bool:
-        """Write to all who have joined. False when some could not be kept for later, and were dropped."""
+        """Write to all subscribers. False when some events could not be kept for later and were dropped."""
 
     def is_busy(self, destination: Destination) -> bool:
         """Whether something still has to be written."""
 
     def count(self, destination: Destination) -> int:
-        """How many have joined."""
+        """The number of subscribers."""
 
     def tell(self, destination: Destination, done: Callable[[], None]) -> None:
-        """End the subscriptions of all who have joined: they missed something."""
+        """End all subscriptions, because they missed something."""
 
 
 class Read:
-    """A read, and where in the channel's recent publications it was asked for."""
+    """A read, and the index in the channel's recent publications at which it was issued."""
 
     __slots__ = ("page", "start")
 
@@ -85,7 +85,7 @@ T = TypeVar("T", bound="TrackedChannel")
 
 
 class Joiner(ABC, Generic[T]):
-    """A subscriber on its way in. `changed` is called whenever it has become ready, or with the error that ends it."""
+    """A subscriber that is joining. `changed` is called whenever it becomes ready, or with the error that ends it."""
 
     __slots__ = ("_changed", "_tracked")
 
@@ -95,7 +95,7 @@ class Joiner(ABC, Generic[T]):
 
     @property
     def lane(self) -> Destination:
-        """What it joins in the hub."""
+        """The destination that it joins in the hub."""
         return self._tracked.channel
 
     @property
@@ -109,13 +109,13 @@ class Joiner(ABC, Generic[T]):
 
     @abstractmethod
     def finish(self) -> Joined:
-        """The subscriber joins now: whoever calls this adds it to the hub's `lane` at once. Only when `ready`."""
+        """Join now, only when `ready`: the caller adds the subscriber to the hub's `lane` at once."""
 
     def cancel(self) -> None:
-        """Nobody waits any more."""
+        """Stop joining; nobody waits for it any more."""
         self._end()
 
-    # What the channel calls
+    # Called by the channel
 
     @abstractmethod
     def advance(self) -> None:
@@ -130,12 +130,12 @@ class Joiner(ABC, Generic[T]):
         self._tracked.drop(self)
 
     def _tell(self, error: RequestError | None) -> None:
-        """The fault of one subscriber must not keep the others waiting, who may hear of the same."""
+        """Call `changed`; one subscriber's fault must not keep the others from being called."""
         self._tracked.around.guard.call("joiner", self._tracked.channel.name, self._changed, error)
 
 
 class TrackedChannel(ABC):
-    """One such channel on this node: its joiners, its checks, and what arrives while something is read.
+    """One tracked channel on this node: its joiners, its checks, and what arrives during reads.
 
     A Holder of the budget.
     """
@@ -160,16 +160,16 @@ class TrackedChannel(ABC):
     def __init__(self, channel: Channel, around: Surroundings) -> None:
         self.channel = channel
         self.around = around
-        # Up to where this node knows the channel; None while it knows nothing.
+        # The position up to which this node knows the channel; None while unknown.
         self.position: Position | None = None
-        # Something arrived since the owner looked last.
+        # Whether something arrived since the last `look`.
         self.active = True
         self._joiners: dict[Joiner[Any], None] = {}
-        # What arrived since the oldest of the reads was asked for that look at it.
+        # What arrived since the oldest read in progress was issued.
         self._recent: list[Publication] = []
         self._recent_bytes = 0
         self._reading: set[Read] = set()
-        # The read that is under way, or is to be repeated; and whether another one has to follow.
+        # The check's read, in progress or to be repeated; and whether another check has to follow.
         self._check: Read | None = None
         self._again = False
         self._delay = 0.0
@@ -181,7 +181,7 @@ class TrackedChannel(ABC):
     def join(
         self, spec: ChannelSpec, since: Position | None, changed: Changed, *, interval: float | None
     ) -> Joiner[Any]:
-        """Let a subscriber in, once it is started. The arguments are those of Messaging.prepare_join."""
+        """Create a joiner, which the caller starts. The arguments are those of Messaging.prepare_join."""
 
     @property
     @abstractmethod
@@ -190,11 +190,11 @@ class TrackedChannel(ABC):
 
     @abstractmethod
     def entered(self, lane: Destination) -> None:
-        """One more has joined."""
+        """A subscriber has joined."""
 
     @abstractmethod
     def left(self, lane: Destination) -> None:
-        """One less."""
+        """A subscriber has left."""
 
     @property
     def is_used(self) -> bool:
@@ -211,10 +211,10 @@ class TrackedChannel(ABC):
 
     @abstractmethod
     def lose(self, lane: Destination | None = None) -> None:
-        """Those who have joined (the lane, or any) have missed something: they are told."""
+        """Tell the subscribers (of the lane, or all) that they have missed something."""
 
     def close(self) -> None:
-        """Nobody is left."""
+        """Stop: no subscriber is left, nor about to join."""
         self._closed = True
         self._check = None
         self._reading.clear()
@@ -230,11 +230,11 @@ class TrackedChannel(ABC):
 
     @abstractmethod
     def receive(self, publications: Sequence[Publication]) -> None:
-        """What the bus brought."""
+        """Handle publications from the bus."""
 
     @abstractmethod
     def pass_on(self, events: Sequence[Event]) -> None:
-        """What the bus brought that has no position."""
+        """Handle events from the bus that have no position."""
 
     def _keep(self, publications: Sequence[Publication]) -> None:
         self._recent.extend(publications)
@@ -244,7 +244,7 @@ class TrackedChannel(ABC):
             self._drop_recent()
 
     def _drop_recent(self) -> None:
-        """The reads are begun anew."""
+        """Forget what arrived: the reads in progress have to start over."""
         count = len(self._recent)
         self._recent = []
         self._recent_bytes = 0
@@ -259,19 +259,19 @@ class TrackedChannel(ABC):
             self.around.holders.discard(self)
 
     def recent(self, read: Read) -> Sequence[Publication] | None:
-        """What arrived since the read was asked for; None when that was too much to keep."""
+        """What arrived since the read was issued; None when that was too much to keep."""
         if read.start is None or read.start < 0:
             return None
         return self._recent[read.start :]
 
     @property
     def concerned(self) -> int:
-        """Whoever has joined, and whoever is about to."""
+        """Subscribers that have joined or are about to."""
         return self.members + len(self._joiners)
 
     @property
     def held(self) -> int:
-        """As a Holder of the budget: what is kept while somebody reads."""
+        """As a Holder of the budget: what is kept during reads."""
         return self._recent_bytes
 
     def shed(self) -> None:
@@ -281,7 +281,7 @@ class TrackedChannel(ABC):
 
     @abstractmethod
     def look(self) -> Standing | None:
-        """Called now and then: check if that is needed, or return what is to be compared with the broker."""
+        """Called periodically: check if needed, or return a position for the broker to compare."""
 
     def check(self) -> None:
         """Compare with what the broker keeps, and deliver what was missed."""
@@ -300,10 +300,10 @@ class TrackedChannel(ABC):
 
     @abstractmethod
     def _conclude(self, read: Read, page: HistoryPage) -> None:
-        """A check has read what there is."""
+        """Apply the result of a check's read."""
 
     def end(self, read: Read) -> None:
-        """Nobody looks any more at what arrived since the read."""
+        """The read no longer needs what arrived since it was issued."""
         self._reading.discard(read)
         if not self._reading:
             self._forget_recent()
@@ -323,11 +323,11 @@ class TrackedChannel(ABC):
             if self._check is read:
                 self._check_later(read)
             else:
-                # It was over, and what it brought has not reached the subscribers.
+                # The check had ended, but its result did not reach the subscribers.
                 self.lose()
 
     def _check_later(self, read: Read, error: RequestError | None = None) -> None:
-        """What is asked again takes the place of `read`."""
+        """Repeat the check after a delay; its new read replaces `read`."""
         self.end(read)
         self._delay = min(max(self._delay * 2, FIRST_DELAY), LAST_DELAY)
         self.around.retry(self.channel, self._delay, partial(self._check_again, read), error)

@@ -1,4 +1,4 @@
-"""The channels with history, or with latest values, that this node has subscribers for."""
+"""The channels with history or latest values that have subscribers on this node."""
 
 import logging
 from collections import OrderedDict, deque
@@ -33,16 +33,16 @@ from gateway.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
-# Reads under way at once: each may bring as much as `max_bytes`. No more are started, or begun again, in one turn.
+# Most concurrent reads, each of up to `max_bytes`; also the most that are started, or retried, in one turn.
 READS = 64
-# Seconds between two looks whether anything can be read again, and between two lines about what could not be.
+# Seconds between two looks whether the broker is healthy again, and between two log lines about failed reads.
 LOOK_INTERVAL = 1.0
 LOG_INTERVAL = 5.0
-# Publications that are handed over in one turn of the loop; to write one into an answer takes 2 to 3 us.
+# Publications handed over per turn of the loop; writing one into an answer takes 2 to 3 us.
 TURN_PUBLICATIONS = 1_000
-# Every channel on which nothing arrives is compared with the broker so often, seconds.
+# Seconds between comparisons of a quiet channel with the broker.
 IDLE_INTERVAL = 30.0
-# Seconds between two looks at least. Of 100,000 channels each is for 834, which are compared together.
+# Least seconds between two ticks. With 100,000 channels, a tick looks at 834, which are compared together.
 TICK = 0.25
 
 
@@ -51,7 +51,7 @@ def _nothing() -> None:
 
 
 class _Read(NamedTuple):
-    """All who wait for the same read."""
+    """Everyone who waits for the same read."""
 
     start: Callable[[HistoryDone], None]
     done: list[HistoryDone]
@@ -63,7 +63,7 @@ def _is_positioned(event: Event) -> bool:
 
 
 class Tracker:
-    """Makes and forgets them, reads for them, and looks after those on which nothing happens."""
+    """Creates and forgets tracked channels, queues their reads, and checks the quiet ones."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Tracker:
         max_publications: int,
         max_bytes: int,
     ) -> None:
-        """`deliver`, `is_busy`, `count` and `tell` as in the Surroundings; `max_*` bound what one read brings."""
+        """`deliver`, `is_busy`, `count` and `tell` as in the Surroundings; `max_*` bound one read."""
         self.scheduler = scheduler
         self.metrics = metrics
         self.guard = guard
@@ -92,20 +92,20 @@ class Tracker:
         self.max_publications = max_publications
         self.max_bytes = max_bytes
         self._tracked: dict[Channel, TrackedChannel] = {}
-        # Reads under way, and those that wait; who asks for what already waits gets the answer of that.
+        # The number of reads in progress, and those that wait; equal requests that wait share one read.
         self._reads = 0
-        # (Ordered: a dict looks for its first entry behind all that were removed, which many thousands may have been.)
+        # (OrderedDict: to find its first entry, a dict skips all those removed, possibly many thousands.)
         self._waiting: OrderedDict[tuple[Channel, HistoryQuery | Latest], _Read] = OrderedDict()
         self._issuing = False
-        # What is asked again when the broker is healthy.
+        # Retries that wait until the broker is healthy.
         self._stranded: OrderedDict[Channel, Callable[[], None]] = OrderedDict()
         self._looking = False
         self._failures = LogLimit(LOG_INTERVAL, scheduler.now)
-        # What was read and waits for its turn, and the publications for which this turn has room.
+        # Answers that wait to be handed over, and how many publications this turn still has room for.
         self._answers: deque[tuple[_Read, HistoryPage | RequestError]] = deque()
         self._room = TURN_PUBLICATIONS
         self._turn_scheduled = False
-        # In the order in which they are looked at.
+        # All channels, in the order in which they are looked at.
         self._idle: deque[TrackedChannel] = deque()
         self._ticking = False
 
@@ -135,7 +135,7 @@ class Tracker:
             self._tick_later()
 
     def forget(self, channel: Channel) -> None:
-        """Nobody has joined the channel any more; it goes unless somebody is about to join."""
+        """Forget a channel without subscribers, unless somebody is about to join."""
         tracked = self._tracked.get(channel)
         if tracked is not None and not tracked.is_used:
             del self._tracked[channel]
@@ -143,7 +143,7 @@ class Tracker:
             tracked.close()
 
     def receive(self, tracked: TrackedChannel, events: Sequence[Event]) -> None:
-        """What the bus brought. What has no position passes by the stream."""
+        """Handle events from the bus; those without a position bypass the stream."""
         if all(map(_is_positioned, events)):
             tracked.receive(cast(Sequence[Publication], events))
             return
@@ -181,14 +181,14 @@ class Tracker:
         self._issue_soon()
 
     def _issue_soon(self) -> None:
-        """Not at once: those who ask the same in this turn join, and a broker that refuses at once is no recursion."""
+        """Issue reads in the next turn: equal requests share one, and a broker that refuses at once cannot recurse."""
         if self._waiting and not self._issuing:
             self._issuing = True
             self.scheduler.call_soon(self._issue)
 
     def _issue(self) -> None:
         self._issuing = False
-        # (A broker that refuses at once would otherwise have all of them in one turn.)
+        # (Bounded: a broker that refuses at once would otherwise be asked for all of them in one turn.)
         for _ in range(READS - self._reads):
             if not self._waiting:
                 return
@@ -204,12 +204,12 @@ class Tracker:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """As far as this turn of the loop has room; many reads may be answered at once."""
+        """Hand over answers while this turn of the loop has room; many reads may be answered at once."""
         while self._answers and self._room > 0:
             read, outcome = self._answers.popleft()
             self._reads -= 1
             self._issue_soon()
-            # What holds nothing has its price too.
+            # An empty answer costs something too.
             size = len(outcome.publications) if isinstance(outcome, HistoryPage) else 0
             self._room -= (1 + size) * len(read.done)
             for done in read.done:
@@ -226,7 +226,7 @@ class Tracker:
             self._hand_over()
 
     def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
-        """As in Surroundings. Thousands of channels ask while there is no broker: then they wait for it together."""
+        """As in Surroundings. Without a broker, thousands of channels may ask: they wait for it together."""
         if error is not None and (suppressed := self._failures.passes()) is not None:
             logger.warning("channel %s could not be read: %s", channel.name, error, extra=suppressed)
         self.scheduler.call_later(delay, partial(self._try_again, channel, again))
@@ -244,7 +244,7 @@ class Tracker:
             self.scheduler.call_later(delay, self._look)
 
     def _look(self) -> None:
-        """Whether the broker is healthy again: then all of them, a few a turn."""
+        """Once the broker is healthy again, run the stranded retries, a few per turn."""
         self._looking = False
         if not self._broker.health().ok:
             self._look_later(LOOK_INTERVAL)
@@ -263,7 +263,7 @@ class Tracker:
         self.scheduler.call_later(max(IDLE_INTERVAL / len(self._idle), TICK), self._tick)
 
     def _tick(self) -> None:
-        """A share of all, so that each has its turn within the interval."""
+        """Look at a share of the channels, so that all are covered within the interval."""
         quiet: list[Standing] = []
         for _ in range(ceil(len(self._idle) * TICK / IDLE_INTERVAL)):
             tracked = self._idle.popleft()

@@ -41,7 +41,7 @@ def cpu_seconds() -> float:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; its peak where the system does not tell the current value."""
+    """Resident memory of this process, or its peak where the system does not report the current value."""
     if _STATM.exists():
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

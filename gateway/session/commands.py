@@ -39,7 +39,7 @@ from gateway.session.subscribing import (
 
 
 def run(session: Session, request: Work) -> bool:
-    """Carry out one request, whatever becomes of it; False when it has to wait, to be run again."""
+    """Carry out one request and handle its failure; False when it has to wait and be run again."""
     try:
         return handle(session, request)
     except FAILURES as error:
@@ -52,7 +52,7 @@ def run(session: Session, request: Work) -> bool:
 def handle(session: Session, request: Work) -> bool:
     """Carry out one request; False when it has to wait.
 
-    For a subscribe to the same channel, for the client to read, or until its user may get more.
+    It waits for a subscribe to the same channel, for a congested client to read, or until its user may get more.
 
     Raises RequestError (answered) and Disconnect (closes).
     """
@@ -73,7 +73,7 @@ def handle(session: Session, request: Work) -> bool:
 
 
 def _may_bring_much(session: Session, request: Work) -> bool:
-    """Whether the answer may be large: a client that is slow for a moment gets it when it has read what it has."""
+    """Whether the answer may be large: a congested client gets it only after reading what waits."""
     if type(request) is Subscribe and request.channel and request.since is None:
         return session.services.channels.resolve(session.services.app, request.channel).latest is not None
     return type(request) in LARGE
@@ -121,7 +121,7 @@ def _answered(session: Session, request: Call, data: bytes) -> None:
 
 def _not_answered(session: Session, request: Call, error: Failure) -> None:
     if not request.id and isinstance(error, RequestError):
-        # Without a reply only the end of the connection tells that nobody heard it.
+        # Without a reply, only closing the connection tells the client that nothing handled its call.
         error = Disconnect(errors.NO_HANDLER, str(error))
     session.give_up(request, error)
 

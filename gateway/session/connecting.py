@@ -40,12 +40,12 @@ def _refuse(session: Session, request: Connect, error: Failure) -> None:
 
 
 def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool:
-    """Let the client in. True where it waits for its channels."""
+    """Let the client in. True while it waits for its channels."""
     services = session.services
     if isinstance(proved, Identity):
         identity, subs = proved, _server_subscriptions(session, proved)
     else:
-        # It opens the one channel that it names, which the subscribe behind it asks for, and nothing else.
+        # A grant opens only the channel that it names, which the subscribe that follows asks for.
         identity = Identity(app=proved.app, user=proved.user, jti=proved.jti, issued_at=proved.issued_at)
         subs = {}
     session.authenticated(identity)
@@ -60,7 +60,7 @@ def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool
         channel = services.channels.resolve(services.app, name).channel
         session.subs[name] = subscription = Subscription(channel, server_side=True, info=granted.info)
         if identity.subs and name in identity.subs:
-            # The personal channel is that of the user, whatever the token.
+            # (The personal channel belongs to the user, whatever the token.)
             subscription.opened_by = identity
     failed = partial(_fail, session)
     for subscription in list(session.subs.values()):
@@ -70,14 +70,14 @@ def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool
 
 
 def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
-    """The channels that the token names, and the personal one. Raises RequestError for a name that is not valid."""
+    """The channels that the token names, and the personal one. Raises RequestError for an invalid name."""
     subs = dict(identity.subs or {})
     services = session.services
     personal = services.channels.personal(services.app, identity.user)
     if personal is not None:
         subs.setdefault(personal.name, ServerSub())
     if session.home:
-        # A plain connection has one channel: of what came from another one nobody could tell.
+        # A plain connection has one channel: its client could not tell messages from another one apart.
         subs = {name: sub for name, sub in subs.items() if name == session.home}
     for name in subs:
         services.channels.resolve(services.app, name)
@@ -94,7 +94,7 @@ def _acquired(
     subs: dict[str, ServerSub],
     acquired: None,
 ) -> bool:
-    """One of the server-side subscriptions of a connect reaches the node."""
+    """The channel of one server-side subscription of a connect now reaches the node."""
     name = subscription.channel.name
     waiting.remove(name)
     positioned = partial(_positioned, session, request, waiting, subs)
@@ -104,7 +104,7 @@ def _acquired(
 
 
 def _positioned(session: Session, request: Connect, waiting: set[str], subs: dict[str, ServerSub], ready: None) -> bool:
-    """One of them could join; when all can, they do so at once, and the connect is answered. True until then."""
+    """One of them can join; once all can, they join together and the connect is answered. True until then."""
     joiners = (subscription.joiner for subscription in session.subs.values())
     if waiting or not all(joiner is None or joiner.ready for joiner in joiners):
         return True
@@ -113,7 +113,7 @@ def _positioned(session: Session, request: Connect, waiting: set[str], subs: dic
 
 
 def _fail(session: Session, error: Failure) -> None:
-    """A connect has no reply for channels that the server cannot open."""
+    """Close the connection: the reply to a connect cannot report channels that the server cannot open."""
     session.refuse(error if isinstance(error, Disconnect) else Disconnect(errors.SERVER_ERROR, str(error)))
 
 
@@ -121,7 +121,7 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
     services = session.services
     subs, room, items = {}, services.limits.outbox // 2, 0
     for name, each in granted.items():
-        # All of it is one reply.
+        # All publications go into one reply.
         arrived = arrive(session, session.subs[name], request.positions.get(name), room)
         room -= size(arrived.publications)
         items += len(arrived.publications)
@@ -142,7 +142,7 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
     session.out.say(session.codec.connected(request.id, result))
     session.connected()
     for subscription in list(session.subs.values()):
-        # The first may be one whose end closes the connection, and with it the others.
+        # Joining one may end it, which may close the connection and so end the others.
         if session.state is State.CONNECTED:
             session.join(subscription)
 
@@ -162,7 +162,7 @@ def _refreshed(session: Session, request: Refresh, identity: Identity) -> None:
 
 
 def _not_refreshed(session: Session, request: Refresh, error: Failure) -> None:
-    """Only what may be otherwise in a moment is answered."""
+    """Answer temporary errors only; others close the connection."""
     if isinstance(error, RequestError) and not error.error.temporary:
         error = Disconnect(errors.CONNECTION_EXPIRED, str(error))
     session.give_up(request, error)

@@ -1,4 +1,4 @@
-"""From the messages of a client to its requests. What is not of its protocol closes the connection."""
+"""Decodes a client's messages into requests. Anything outside its protocol closes the connection."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from gateway.session.session import Session
 
 
 def read(session: Session, frame: Frame) -> Sequence[Work]:
-    """The requests of the next command of a frame; none when it closed the connection, or is not complete."""
+    """The requests of a frame's next command; none when it closed the connection or is incomplete."""
     try:
         command, frame.at = session.codec.cut(frame.data, frame.at)
     except Disconnect as error:
@@ -22,7 +22,7 @@ def read(session: Session, frame: Frame) -> Sequence[Work]:
 
 
 def decode(session: Session, command: bytes, binary: bool) -> Sequence[Work]:
-    """The requests of one command; none as in `read`."""
+    """The requests of one command; none in the same cases as `read`."""
     try:
         if len(command) > session.services.limits.message_size:
             raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")

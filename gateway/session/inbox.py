@@ -1,4 +1,4 @@
-"""Requests on their way in: strictly in order, and no faster than allowed."""
+"""Incoming requests: run strictly in order, and rate-limited."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -12,28 +12,28 @@ from gateway.scheduler import Scheduler
 from gateway.session.transport import Transport
 
 # A flooding client is not read from until its debt is paid; one that owes more than this many seconds is closed.
-# One read of a socket (up to 256 KiB) can hold that much before the pause acts.
+# One read of a socket (up to 256 KiB) can bring that much before the pause takes effect.
 FLOOD_DEBT = 5.0
-# Publications and members that a user may ask for in a second, and their bytes. An item costs 5 us to read and to
-# write: 5 % of a core. A byte passes through Redis, this node and the line: 16 MiB a second are 134 Mbit/s.
+# Publications and members that a user may read per second, and their bytes. Reading and writing an item takes 5 us: 5 %
+# of a core. Each byte passes through Redis, this node and the network: 16 MiB per second are 134 Mbit/s.
 ITEMS_PER_SECOND = 10_000
 BYTES_PER_SECOND = 16 * 1024 * 1024
-# Seconds that are not worth a pause by themselves; they add up.
+# Rests shorter than this (seconds) cause no pause by themselves, but add up.
 SHORTEST_REST = 0.01
-# Requests that all clients together may have decoded and carried out in one turn of the loop, and those that each may
-# have all the same. They cost up to 60 us each, and one read of a socket may bring thousands.
+# Requests of all clients together that are decoded and carried out per turn of the loop, and the number that each
+# client may run regardless. A request costs up to 60 us, and one read of a socket may bring thousands.
 TURN_REQUESTS = 48
 LEAST_REQUESTS = 4
-# Seconds that a request may wait for what others owe the client. The broker answers within `redis.publish_timeout` and
-# a few attempts, a key set within 15 s: what takes longer than this never comes.
+# Seconds that a request may wait for answers from others. The broker answers within `redis.publish_timeout` and a few
+# attempts, a key set within 15 s: an answer that takes longer than this never comes.
 LONGEST_WAIT = 60.0
 
-# What the server wants of the client may have to wait like the client's own requests.
+# Subscribes by the server may have to wait like the client's own requests.
 Work = Request | SubscribeUser
 
 
 class Turns:
-    """The requests of this turn of the loop, of all clients."""
+    """Counts the requests of all clients in this turn of the loop."""
 
     __slots__ = ("_is_ending", "_scheduler", "number", "ran")
 
@@ -44,7 +44,7 @@ class Turns:
         self.ran = 0
 
     def count(self) -> None:
-        """One more ran."""
+        """Count one request."""
         self.ran += 1
         if not self._is_ending:
             self._is_ending = True
@@ -57,7 +57,7 @@ class Turns:
 
 
 class Frame:
-    """A message of the client; the commands before `at` have been read."""
+    """A message from the client; the commands before `at` have been read."""
 
     __slots__ = ("at", "binary", "data")
 
@@ -68,14 +68,14 @@ class Frame:
 
 
 class Owner(Protocol):
-    """Whose inbox it is."""
+    """The session that an inbox belongs to."""
 
     @property
     def payer(self) -> Hashable:
-        """Who answers for what waits, as in Holder."""
+        """Whom the waiting bytes are charged to, as in Holder."""
 
     def shed(self) -> None:
-        """Close the connection: what waits takes memory that others need."""
+        """Close the connection: others need the memory of what waits."""
 
 
 class Shared(Protocol):
@@ -89,23 +89,23 @@ class Shared(Protocol):
 
     @property
     def inboxes(self) -> "set[Inbox]":
-        """Those that keep something."""
+        """The inboxes that hold bytes."""
 
     @property
     def read(self) -> Callable[[Any, Frame], Sequence[Work]]:
-        """The requests of an owner's next command of a frame; none when it closed the connection, or is incomplete."""
+        """Get the requests of a frame's next command; none when it closed the owner's connection or is incomplete."""
 
     @property
     def decode(self) -> Callable[[Any, bytes, bool], Sequence[Work]]:
-        """The requests of one command of an owner (in a binary message?); none as in `read`."""
+        """Get the requests of an owner's command (True: from a binary message); none in the same cases as `read`."""
 
     @property
     def run(self) -> Callable[[Any, Work], bool]:
-        """Carry a request of an owner out; False to get it again after the next `unblock` or `go_on`."""
+        """Carry out an owner's request; False to be called with it again after the next `unblock` or `go_on`."""
 
 
 class _Hold:
-    """Why nothing is read from the socket: bits. (No IntFlag, whose operators cost a tenth of a publish.)"""
+    """Why the socket is not read, as bits. (Not an IntFlag, whose operators take a tenth of a publish's time.)"""
 
     NONE = 0
     WAITING = 1
@@ -121,7 +121,7 @@ _NOTHING: deque[tuple[Work | Frame, int]] = deque(maxlen=0)
 class Inbox:
     """Runs requests one after another; while one blocks, the others wait and the socket is not read.
 
-    They wait in the frame in which they came, and are decoded when it is their turn. A Holder of the budget.
+    They wait in the frame in which they arrived, and are decoded just before they run. A Holder of the budget.
     """
 
     __slots__ = (
@@ -155,32 +155,32 @@ class Inbox:
         self._bucket = bucket
         self._owner: Owner | None = owner
         self._shared = shared
-        # What waits, and the bytes that it keeps: those of a frame, which then are those of its last request.
+        # What waits, and the bytes it holds: those of a frame pass to its last command once that is decoded.
         self._queue = _NOTHING
         self._running = False
-        # Requests that ran in a turn, and its number.
+        # How many requests ran in a turn, and the number of that turn.
         self._ran = 0
         self._turn = 0
-        # The request for the end of which all others wait, and the bytes that it takes.
+        # The request whose end all others wait for, and the bytes that it holds.
         self._blocking: Work | None = None
         self._blocked = 0
-        # Bytes of all these.
+        # Total bytes held.
         self.held = 0
         self._rested_at = 0.0
-        # What it shares with other connections; None before it is known whose it is.
+        # The limits shared with the user's other connections; None until the user is known.
         self.share: Share | None = None
-        # When the first of those that wait began to.
+        # When the first waiting request began to wait.
         self._waits_since = 0.0
         self._holds = _Hold.NONE
 
     @property
     def is_paused(self) -> bool:
-        """Whether the socket is not being read, so that answers of the client may wait in it."""
+        """Whether the socket is not being read, so that the client's answers may be waiting in it."""
         return self._holds != _Hold.NONE
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a request has waited for so long that what it waits for will not come."""
+        """Whether a request has waited so long that its answer will never come."""
         waits = bool(self._queue) and not self._holds & _Hold.REST
         return waits and self._shared.scheduler.now() - self._waits_since > LONGEST_WAIT
 
@@ -193,13 +193,13 @@ class Inbox:
             self._owner.shed()
 
     def move(self, transport: Transport) -> None:
-        """What comes from now on comes through another transport."""
+        """Receive through another transport from now on."""
         self._transport = transport
         if self._holds:
             transport.pause_reading()
 
     def receive(self, data: bytes, *, binary: bool, commands: int) -> None:
-        """Run what the client sent, so many commands, after what waits."""
+        """Run what the client sent (`commands` of them), after what already waits."""
         is_idle = not self._queue and not self._running and not self._must_wait
         if commands == 1 and is_idle and self._owner is not None and self._has_turn:
             self._run_alone(self._owner, data, binary=binary)
@@ -209,7 +209,7 @@ class Inbox:
         self._work()
 
     def _run_alone(self, owner: Owner, data: bytes, *, binary: bool) -> None:
-        """As `_work`, for one command before which nothing waits: most come so."""
+        """As `_work`, for the most common case: a single command, and nothing waits before it."""
         self._running = True
         try:
             work = self._first(self._shared.decode(owner, data, binary))
@@ -219,7 +219,7 @@ class Inbox:
         finally:
             self._running = False
         if ran and self._queue:
-            # The others of the command, and the server's, which came meanwhile.
+            # The command's other requests, and the server's that arrived meanwhile.
             self._work()
         elif self._queue or self.held:
             self._settle(ran)
@@ -231,14 +231,14 @@ class Inbox:
         self._work()
 
     def withdraw(self, channel: str) -> bool:
-        """Forget the server's subscribes to a channel (to all when empty) that wait; False when there are none."""
+        """Drop the server's waiting subscribes to a channel (all channels if empty); False when there are none."""
         kept = [entry for entry in self._queue if not _subscribes(entry[0], channel)]
         found = len(kept) < len(self._queue)
         self._queue = deque(kept) if kept else _NOTHING
         return found
 
     def charge(self, requests: int) -> bool:
-        """Count requests, before they are read, against the limit; above it reading pauses. False: far above it."""
+        """Charge requests to the rate limit before they are decoded; above it reading pauses. False: far above it."""
         debt = self._bucket.charge(self._shared.scheduler.now(), requests)
         if debt > FLOOD_DEBT:
             return False
@@ -248,9 +248,9 @@ class Inbox:
         return True
 
     def rest(self, items: int, size: int) -> None:
-        """The client got an answer of so many items and bytes: it may not get more for as long as these are worth.
+        """The client got an answer of this size: it gets no more for the time that so many items and bytes are worth.
 
-        Nor may its user, over other connections.
+        The same holds for its user's other connections.
         """
         assert self.share is not None
         now, worth = self._shared.scheduler.now(), max(items / ITEMS_PER_SECOND, size / BYTES_PER_SECOND)
@@ -259,11 +259,11 @@ class Inbox:
 
     @property
     def is_in_debt(self) -> bool:
-        """Whether the user has got so much that none of its connections may ask for more now."""
+        """Whether the user has received so much that none of its connections may read more now."""
         return self.share is not None and self.share.rested_at - self._shared.scheduler.now() >= SHORTEST_REST
 
     def rest_with_user(self) -> None:
-        """Go on when the user may ask for more."""
+        """Pause until the user may read more."""
         assert self.share is not None
         self._rest_until(max(self._rested_at, self.share.rested_at))
 
@@ -283,11 +283,11 @@ class Inbox:
         self.go_on()
 
     def block(self, work: Work) -> None:
-        """Requests wait until this one is `unblock`ed."""
+        """Make all other requests wait until this one is `unblock`ed."""
         self._blocking = work
 
     def unblock(self, work: Work) -> None:
-        """A request has ended: go on with what waits, unless that is for another one."""
+        """A request has ended: continue with what waits, unless another request blocks it."""
         if self._blocking is work:
             self._blocking = None
             self.held -= self._blocked
@@ -297,7 +297,7 @@ class Inbox:
         self.go_on()
 
     def go_on(self) -> None:
-        """Something that requests may wait for has changed."""
+        """Try the waiting requests again: something they may wait for has changed."""
         if not self._must_wait:
             self._work()
 
@@ -325,13 +325,13 @@ class Inbox:
 
     @property
     def _has_turn(self) -> bool:
-        """Whether one more may run in this turn of the loop."""
+        """Whether one more request may run in this turn of the loop."""
         if self._turn != self._shared.turns.number:
             self._turn, self._ran = self._shared.turns.number, 0
         return self._ran < LEAST_REQUESTS or self._shared.turns.ran < TURN_REQUESTS
 
     def _run(self, owner: Owner, work: Work, size: int) -> bool:
-        """Whether it ran, and was counted; what all others wait for keeps its bytes. Else it is the next to run."""
+        """Run a request; False when it has to wait, as the next to run. One that blocks the others keeps its bytes."""
         if not self._shared.run(owner, work):
             self._waiting().appendleft((work, size))
             self.held += size
@@ -351,9 +351,9 @@ class Inbox:
         self.go_on()
 
     def _work(self) -> None:
-        """Run what waits, as far as that goes in this turn of the loop."""
+        """Run as much of what waits as this turn of the loop allows."""
         if self._running or self._owner is None:
-            # Running: a request has ended within its own call, and the loop goes on with the next one.
+            # Already running: a request ended within its own call, and `_run_some` goes on with the next one.
             return
         self._running = True
         try:
@@ -363,9 +363,9 @@ class Inbox:
         self._settle(done > 0)
 
     def _settle(self, ran: bool) -> None:
-        """Be among the holders, and read no more, for as long as something waits; `ran`: since something ran."""
+        """While something waits, be listed as a holder and do not read; `ran`: the wait starts anew."""
         if self._owner is None:
-            # The last one closed the connection.
+            # The last request closed the connection.
             return
         if self.held:
             self._shared.inboxes.add(self)
@@ -380,7 +380,7 @@ class Inbox:
         self._hold(_Hold.WAITING)
 
     def _run_some(self, owner: Owner) -> int:
-        """How many ran. Any of them may be the last: what closes the connection drops the others."""
+        """Returns how many ran. Any request may be the last: closing the connection drops the others."""
         done = 0
         while self._queue and not self._must_wait:
             if not self._has_turn:
@@ -412,7 +412,7 @@ class Inbox:
         return self._first(requests), size
 
     def _first(self, requests: Sequence[Work]) -> Work | None:
-        """The first of a command; the others stand before all that waits. They are charged too: one is paid for."""
+        """The first request of a command; the others go to the front of the queue, and are charged (the first was)."""
         if len(requests) > 1 and self._owner is not None:
             self._waiting().extendleft((request, 0) for request in reversed(requests[1:]))
             self.charge(len(requests) - 1)

@@ -1,4 +1,4 @@
-"""Whether a client is still there: it is asked in intervals, and has to show that it is."""
+"""Whether a client is still there: it is pinged at intervals, and has to answer."""
 
 import random
 
@@ -18,7 +18,7 @@ class Liveness:
         self._ping_at = self._pong_by = 0.0
 
     def start(self, now: float, interval: float) -> None:
-        """The first ping comes at a random time, so that herds spread."""
+        """Schedule the first ping at a random time, to spread clients out."""
         self._ping_at = now + interval * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
     @property
@@ -32,23 +32,23 @@ class Liveness:
         return self._pong_by > 0
 
     def answered(self) -> None:
-        """The client answered the ping. Raises Disconnect when there was none."""
+        """The client answered the ping. Raises Disconnect when none was sent."""
         if not self._pong_by:
             raise Disconnect(errors.BAD_COMMAND, "pong without a ping")
         self._pong_by = 0.0
 
     def look(self, now: float, settings: HeartbeatSettings, out: Outgoing, inbox: Inbox) -> None:
-        """Ask, or see what became of it. Raises Disconnect when the client is gone."""
+        """Send a ping, or check for the answer. Raises Disconnect when the client is gone."""
         if self._pong_by and now >= self._pong_by:
             if not out.encoder.answers_pings and (out.has_read or not out.is_congested):
-                # It reads, which is all that it can do.
+                # It reads, which is all that such a client can do.
                 self._pong_by = 0.0
                 return
             if not inbox.is_paused or (out.is_congested and not out.has_read):
                 raise Disconnect(errors.NO_PONG)
             if inbox.is_stuck and not out.is_congested:
                 raise Disconnect(errors.SERVER_ERROR, "a request waits for what does not come")
-            # The answer may wait in the socket that is not being read.
+            # The answer may be waiting in the socket, which is not being read.
             out.has_read = False
             self._pong_by = now + settings.pong_timeout
         elif not self._pong_by and self._ping_at and now >= self._ping_at:

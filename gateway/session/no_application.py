@@ -1,4 +1,4 @@
-"""What clients are told where the team has no code of its own in the gateway."""
+"""Answers calls when the team has no code of its own in the gateway."""
 
 from collections.abc import Callable
 
@@ -10,5 +10,5 @@ class NoApplication:
     """Implements the Application port: refuses everything."""
 
     def call(self, client: ClientInfo, event: str, data: bytes, done: Callable[[bytes | RequestError], None]) -> None:
-        """108."""
+        """Refuse with error 108."""
         done(RequestError(NOT_AVAILABLE, "no application handles calls"))

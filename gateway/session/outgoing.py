@@ -1,4 +1,4 @@
-"""What goes out to one client: gathered within a turn of the loop, kept while the client is slow."""
+"""Output to one client: gathered within a turn of the loop, and queued while the client is congested."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
@@ -12,30 +12,30 @@ from gateway.session.transport import Transport, Write
 
 
 class Owner(Protocol):
-    """Whose client it is."""
+    """The session that the output belongs to."""
 
     @property
     def payer(self) -> Hashable:
-        """Who answers for what waits, as in Holder."""
+        """Whom the waiting bytes are charged to, as in Holder."""
 
     def redirected(self, write: Write) -> None:
-        """Deliveries have to go there from now on."""
+        """Deliveries have to use this `write` from now on."""
 
     def overflowed(self, setting: str) -> None:
-        """Too much waits, by this setting: nothing is written any more. It must not close within this call."""
+        """More waits than this setting allows: nothing more is written. Must not close within this call."""
 
     def fail(self, part: str) -> None:
-        """What was said cannot be written: close the connection."""
+        """A message could not be written: close the connection."""
 
 
 class Outgoing:
-    """Replies, pushes and deliveries on their way, in one order, to a transport that may be exchanged."""
+    """Writes replies, pushes and deliveries in order to a transport, which may be replaced."""
 
     __slots__ = ("_corked", "_outbox", "_owner", "_services", "encoder", "has_read", "transport", "write")
 
     transport: Transport
     write: Write
-    """Writes blocks of the encoder, in order with what is said. For deliveries, which pull the corks before."""
+    """Writes encoded blocks, in order with what is said. For deliveries, which pull the corks first."""
 
     def __init__(self, owner: Owner, services: SessionServices[Any], encoder: Encoder) -> None:
         # None once it is closed.
@@ -45,21 +45,21 @@ class Outgoing:
         # What was said in this turn of the loop.
         self._corked: list[Message] | None = None
         self._outbox: Outbox | None = None
-        # The client has read something while it was slow, since this was set to False.
+        # Whether the client, while congested, has read something since this was set to False.
         self.has_read = False
 
     def open(self, transport: Transport) -> None:
-        """From now on something can be said."""
+        """Write to this transport from now on."""
         self.transport = transport
         self.write = transport.write
 
     @property
     def is_congested(self) -> bool:
-        """Whether what is written waits for the client to read."""
+        """Whether output waits for the client to read."""
         return self._outbox is not None
 
     def say(self, messages: Sequence[Message]) -> None:
-        """Write messages (none is fine), in one piece with the others of this turn of the loop."""
+        """Write messages (possibly none), in one piece with the others of this turn of the loop."""
         if not messages or self._owner is None:
             return
         if self._corked is None:
@@ -80,7 +80,7 @@ class Outgoing:
                 self._owner.fail("write")
 
     def ping(self) -> None:
-        """Ask whether the client is there."""
+        """Send a ping."""
         self.uncork()
         self.write(self.encoder.ping_frame)
         self.has_read = False
@@ -96,10 +96,10 @@ class Outgoing:
         self._redirect(owner, self._outbox.write)
 
     def resume(self) -> bool:
-        """The transport can take more. Whether all is written that waited."""
+        """The transport can take more. Returns whether all that waited is written."""
         owner = self._owner
         if owner is None or self._outbox is None or self._outbox.overflowed:
-            # After an overflow nothing is written: it would stand behind a hole, until this closes.
+            # Nothing is written after an overflow: it would follow a gap. The connection is about to close.
             return False
         waiting = self._outbox.take()
         self._drop_outbox()
@@ -111,7 +111,7 @@ class Outgoing:
         return not self.is_congested
 
     def exchange(self, transport: Transport, encoder: Encoder) -> tuple[Transport, bytes]:
-        """Go on over another transport; the one before, and what ends it. Only when nothing waits."""
+        """Switch to another transport; returns the old one and the bytes that end it. Only when nothing waits."""
         before, parting = self.transport, self.encoder.parting()
         self.encoder = encoder
         self.open(transport)
@@ -120,17 +120,17 @@ class Outgoing:
     # The end
 
     def drop(self) -> None:
-        """Forget what is not written: nothing is said any more."""
+        """Drop what is not written; nothing more is said."""
         self._owner = None
         self._corked = None
         self._drop_outbox()
 
     def close(self, code: CloseCode, codec: Codec) -> None:
-        """Say goodbye behind all that was written."""
+        """Close with a goodbye after all that was written."""
         try:
             goodbye = self.encoder.goodbye(code, codec)
         except Exception:
-            # The connection must not stay open for want of words.
+            # The connection must close even if its goodbye cannot be encoded.
             self._services.guard.failed("write")
             goodbye = b""
         self.transport.close(code, goodbye)

@@ -1,4 +1,4 @@
-"""The ports through which a session reaches its node and the keys of tokens; transport.py has that to the socket."""
+"""A session's ports to its node, to the verification of tokens and to the application."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -28,13 +28,13 @@ C = TypeVar("C", contravariant=True)
 
 
 class ClientBook(Protocol[C]):
-    """The clients of the node that have authenticated."""
+    """The node's authenticated clients."""
 
     def add(self, client: C) -> None:
-        """From now on the node finds it."""
+        """Make a client known to the node."""
 
     def remove(self, client: C) -> None:
-        """One that was never added is ignored."""
+        """Forget a client; one that was never added is ignored."""
 
     def connections(self, user: User) -> int:
         """Connections of a user on this node."""
@@ -43,11 +43,11 @@ class ClientBook(Protocol[C]):
         """Channels of a user on this node, over all its connections."""
 
     def share(self, user: User, *, subscribes: int, publishes: int) -> Share:
-        """What the connections of a user have together, with these limits (a second, 0 for any number) from now on."""
+        """The rate limits that a user's connections share, set to these (per second, 0: unlimited) from now on."""
 
 
 class Joiner(Protocol):
-    """A subscription on its way into a channel where it has to be told first where it stands."""
+    """A subscription that is joining a channel, and first has to be told where it begins."""
 
     @property
     def ready(self) -> bool:
@@ -61,23 +61,23 @@ class Joiner(Protocol):
         """Read what is needed. May call `changed` at once."""
 
     def finish(self) -> Joined:
-        """Where the subscription begins. Whoever calls this joins the lane at once. Only when `ready`."""
+        """Where the subscription begins. Only when `ready`; the caller joins the lane at once."""
 
     def cancel(self) -> None:
-        """Nobody waits any more."""
+        """Stop joining; nobody waits for it any more."""
 
 
 class PubSub(Protocol[C]):
-    """What a session publishes, subscribes to and reads. Completions are called once, possibly at once."""
+    """Publishing, subscribing and reading for sessions. Completions are called once, possibly at once."""
 
     def publish(self, publication: Publication, options: PublishOptions, done: PublishDone) -> None:
         """`done` gets the result once the broker has accepted it; BrokerUnavailable or OutcomeUnknown otherwise."""
 
     def acquire(self, channel: Channel, done: SubscribeDone) -> None:
-        """Let publications of the channel reach this node. Pairs with `release`, but for an error."""
+        """Let publications of the channel reach this node. Pairs with `release`, unless it fails."""
 
     def release(self, channel: Channel) -> None:
-        """End what `acquire` began successfully, of a channel that was not joined."""
+        """Undo a successful `acquire` of a channel that was not joined."""
 
     def prepare_join(
         self,
@@ -87,37 +87,37 @@ class PubSub(Protocol[C]):
         *,
         interval: float | None,
     ) -> Joiner | None:
-        """What has to happen before an acquired channel can be joined; None for nothing.
+        """A joiner for an acquired channel, or None if it can be joined right away.
 
-        The client has seen all until `since`, if it says so. Of a channel with latest values it gets at most one
-        publication per key and `interval` (seconds; None: as configured). `changed` is called whenever the joiner has
-        become ready, or with the error that ends it.
+        `since` is the position up to which the client has seen everything, if it says so. On a channel with latest
+        values it gets at most one publication per key and `interval` (seconds; None: as configured). `changed` is
+        called whenever the joiner becomes ready, or with the error that ends it.
         """
 
     def join(self, channel: Channel, lane: Destination, client: C, encoder: Encoder, write: Write) -> None:
-        """Deliver the acquired channel to a client from now on; `lane` as its joiner says, else the channel."""
+        """Deliver the acquired channel to a client from now on; `lane` is its joiner's, or the channel without one."""
 
     def redirect(self, lane: Destination, client: C, encoder: Encoder, write: Write) -> None:
-        """Exchange the write of a client that has joined, also in the middle of a delivery."""
+        """Replace the `write` of a joined client, even in the middle of a delivery."""
 
     def move(self, lane: Destination, client: C, old: Encoder, new: Encoder, write: Write) -> None:
-        """Exchange the encoder of a client that has joined, and its write; what it lacks comes in the new form."""
+        """Replace a joined client's encoder and `write`; what it has not got yet comes in the new encoding."""
 
     def leave(self, channel: Channel, lane: Destination, client: C, encoder: Encoder) -> None:
-        """End what `join` and its `acquire` began."""
+        """Undo `join` and its `acquire`."""
 
     def read(self, channel: Channel, history: Retention, query: HistoryQuery, done: HistoryDone) -> None:
         """Read the history of a channel."""
 
     def members(self, channel: Channel, limit: int, room: int, done: MembersDone) -> None:
-        """Who is in a channel, unless that is more than `limit` members or `room` bytes."""
+        """Read the members of a channel, unless these are more than `limit` members or `room` bytes."""
 
     def member_counts(self, channel: Channel, done: CountsDone) -> None:
         """How many are in a channel."""
 
 
 class Application(Protocol):
-    """The team's own code, for what is neither published nor subscribed to."""
+    """The team's own code, which answers messages that are not published to a channel."""
 
     def call(self, client: ClientInfo, event: str, data: bytes, done: "Callable[[bytes | RequestError], None]") -> None:
         """A client has a message for the application; `done` gets the answer (JSON), once, possibly at once."""
@@ -126,15 +126,15 @@ class Application(Protocol):
 class Verifier(Protocol):
     """Checks tokens; `done` is called once, possibly at once.
 
-    With Disconnect(INVALID_TOKEN) for what is wrong with one, with RequestError(TOKEN_EXPIRED), or with
-    RequestError(INTERNAL), which is temporary, where its key cannot be fetched.
+    Errors are Disconnect(INVALID_TOKEN) for a bad token, RequestError(TOKEN_EXPIRED), and RequestError(INTERNAL),
+    which is temporary, when the token's key cannot be fetched.
     """
 
     def connection(self, token: str, done: TokenDone[Identity]) -> None:
-        """Who connects."""
+        """Verify a connection token: who connects."""
 
     def subscription(self, token: str, done: TokenDone[Grant]) -> None:
-        """What it grants; what is wrong with it is a RequestError(PERMISSION_DENIED) here."""
+        """Verify a subscription token: what it grants. A bad one is a RequestError(PERMISSION_DENIED) here."""
 
     def either(self, token: str, done: TokenDone[Identity | Grant]) -> None:
-        """Who connects by a connection token, what it grants of a subscription token."""
+        """Verify either kind: who connects by a connection token, or what a subscription token grants."""

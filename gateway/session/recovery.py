@@ -1,4 +1,4 @@
-"""Subscriptions of channels with history or latest values: from where the client stood to where the others stand."""
+"""Joining channels with history or latest values: from the client's position to that of the other subscribers."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ def acquire(
     acquired: Callable[[None], bool],
     failed: Callable[[Failure], object],
 ) -> None:
-    """Let the channel reach the node, for a request; then as `Session.then`."""
+    """Acquire a subscription's channel for a request; the outcome is handled as in `Session.then`."""
 
     def abandoned(outcome: Failure | None) -> None:
         if outcome is None:
@@ -37,15 +37,15 @@ def approach(
     since: Position | None,
     changed: Callable[[RequestError | None], None],
 ) -> None:
-    """Take an acquired subscription to where it can join; `since` is where the client stood, if it says so.
+    """Bring an acquired subscription to where it can join; `since` is the client's position, if it gave one.
 
-    `changed` is called, possibly at once and more than once, when `arrive` may be, or with the error that ends it.
+    `changed` is called, possibly at once and repeatedly, when `arrive` may be called, or with the error that ends it.
     """
     channel = subscription.channel
     try:
         spec = session.services.channels.resolve(channel.app, channel.name)
     except RequestError as error:
-        # A reload has taken the namespace away since, or only other nodes have it.
+        # A reload has removed the namespace since, or only other nodes have it.
         changed(error.detach())
         return
     interval = subscription.grant.latest_interval if subscription.grant is not None else None
@@ -61,9 +61,9 @@ def approach(
 def arrive(
     session: Session, subscription: Subscription, since: Position | None, room: int | None = None
 ) -> SubscribeResult:
-    """What the client is told of a subscription that joins now.
+    """The result to send for a subscription that joins now.
 
-    Where its publications take more than `room` (bytes), it is told that it has not recovered.
+    If its publications take more than `room` bytes, the client is told that it has not recovered.
     """
     joiner, subscription.joiner = subscription.joiner, None
     if joiner is None:
@@ -78,11 +78,11 @@ def arrive(
         return SubscribeResult(publications=publications)
     mine = [each for each in publications if each.exclude_client != session.client]
     if mine:
-        # The client counts on from in front of the first: it knows those that leave it out, or wants only the newest.
+        # The client counts from just before the first: those skipped exclude it, or it wants only the newest.
         position = Position(mine[0].offset - 1, position.epoch)
     return SubscribeResult(position=position, recovered=joined.recovered, publications=mine)
 
 
 def size(publications: Sequence[Publication]) -> int:
-    """Bytes of memory that they take."""
+    """Bytes of memory that the publications take."""
     return sum(map(footprint, publications))

@@ -18,10 +18,10 @@ from gateway.session.inbox import Frame, Inbox, Turns, Work
 from gateway.session.ports import Application, ClientBook, PubSub, Verifier
 from gateway.session.wheel import TimingWheel
 
-# A session: what carries out its requests knows more of it than is known here.
+# A session; generic, since the code that runs its requests needs the concrete type.
 S = TypeVar("S")
 
-# Codes that backends choose do not become labels of metrics.
+# Only these become metric labels: backends may choose other codes.
 KNOWN_CODES = frozenset(value for value in vars(errors).values() if isinstance(value, CloseCode))
 
 
@@ -38,25 +38,25 @@ class SessionServices(Generic[S]):
     verifier: Verifier
     limits: LimitSettings
     heartbeat: HeartbeatSettings
-    # Clients without a token are let in, as anonymous.
+    # Whether clients without a token are let in, as anonymous.
     anonymous: bool
     wheel: TimingWheel
     scheduler: Scheduler
-    # Of all that is written to clients, in the order in which it is.
+    # The hub's corks, pulled before every delivery.
     corks: Corks
     metrics: Metrics
     guard: Guard
     refusals: Refusals
-    # How inboxes take messages apart, and have requests carried out (see Shared in inbox.py).
+    # How inboxes decode messages and run requests (see Shared in inbox.py).
     read: Callable[[S, Frame], Sequence[Work]]
     decode: Callable[[S, bytes, bool], Sequence[Work]]
     run: Callable[[S, Work], bool]
-    # Of the connections that are congested now.
+    # The outboxes of connections that are congested now.
     outboxes: Outboxes = field(default_factory=Outboxes)
-    # In which requests wait.
+    # The inboxes in which requests wait.
     inboxes: set[Inbox] = field(default_factory=set)
     turns: Turns = field(init=False)
-    # Those that have not authenticated: no client of the node yet, and open all the same.
+    # Open sessions that have not authenticated, and so are not clients of the node yet.
     opening: set[S] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class SessionServices(Generic[S]):
         self.metrics.congested.read = lambda: len(self.outboxes)
 
     def apply(self, limits: LimitSettings, *, anonymous: bool) -> None:
-        """These rules hold from now on."""
+        """Apply these settings from now on."""
         self.limits = limits
         self.anonymous = anonymous
 
@@ -76,5 +76,5 @@ class SessionServices(Generic[S]):
         return True, max(expire_at - int(self.scheduler.time()), 1)
 
     def count_close(self, code: CloseCode) -> None:
-        """The gateway closes a connection."""
+        """Count a connection closed by the gateway."""
         self.metrics.closed.add(str(code.code) if code in KNOWN_CODES else "custom")

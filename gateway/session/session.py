@@ -22,7 +22,7 @@ from gateway.session.state import State
 from gateway.session.subscription import Subscription
 from gateway.session.transport import Transport, Write
 
-# Seconds for a client whose connect was refused to close by itself.
+# Seconds within which a client whose connect was refused should close by itself.
 REFUSED_DELAY = 5.0
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Session:
     )
 
     inbox: Inbox
-    share: Share  # once it is known whose it is
+    share: Share  # set once the user is known
 
     def __init__(
         self, services: "SessionServices[Session]", encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
@@ -69,7 +69,7 @@ class Session:
         self.codec = encoder.protocol.open()
         self.out = Outgoing(self, services, encoder)
         self._initial = initial
-        # Where it moves to as soon as the client has read what waits.
+        # Where to move once the client has read what waits.
         self._next: tuple[Transport, Encoder] | None = None
         self.liveness = Liveness()
 
@@ -79,12 +79,12 @@ class Session:
 
     @property
     def weight(self) -> int:
-        """To look at its deadlines, or to end it, is to go through all its subscriptions."""
+        """Checking its deadlines, or ending it, goes through all its subscriptions."""
         return 1 + len(self.subs)
 
     @property
     def user(self) -> User:
-        """Whose session it is; anonymous before connect."""
+        """The session's user; anonymous before connect."""
         return User(self.services.app, self.identity.user if self.identity is not None else "")
 
     # Connection port: what the transport calls
@@ -119,7 +119,7 @@ class Session:
             self.inbox.receive(data, binary=binary, commands=commands)
 
     def ponged(self) -> None:
-        # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not stand for those of a protocol with pings of its own.
+        # Unsolicited pongs are legal (RFC 6455 5.5.3), and do not count for a protocol with its own pings.
         if self.liveness.is_asking and self.out.encoder.pinged_by_transport:
             self.pong()
 
@@ -135,13 +135,13 @@ class Session:
             self.inbox.go_on()
 
     def move(self, transport: Transport, encoder: Encoder) -> None:
-        """Go on over another transport, in another framing of the protocol; the one before is released.
+        """Switch to another transport, with another framing of the protocol; the old one is released.
 
-        Nothing that goes out is lost, doubled or out of order: where the client has something to read yet, it moves
-        when it has. What it sent over the transport before has to be taken by then.
+        No output is lost, repeated or reordered: a congested session moves once the client has read what waits. What
+        the client sent over the old transport must have been received by then.
         """
         self._forget_move()
-        # Pauses the session where the socket cannot take it.
+        # Pauses the session if the socket cannot take it.
         self.out.uncork()
         if self.out.is_congested or self.state is State.CLOSED:
             self._next = transport, encoder
@@ -160,7 +160,7 @@ class Session:
         transport.drive(self)
 
     def _forget_move(self) -> None:
-        """Close the transport that waits for the client to read what the one before still has."""
+        """Close the new transport of a move that still waits for the client to read."""
         if self._next is not None:
             (transport, encoder), self._next = self._next, None
             transport.close(errors.CONNECTION_CLOSED, encoder.goodbye(errors.CONNECTION_CLOSED, self.codec))
@@ -177,7 +177,7 @@ class Session:
 
     def disconnect(self, code: CloseCode) -> None:
         """Close the connection; nothing is delivered from now on."""
-        # What was sent comes first. (Where that fails, it is what closes the connection.)
+        # Write what was said before. (If that fails, the failure closes the connection.)
         self.out.uncork()
         if self.state is State.CLOSED:
             return
@@ -191,17 +191,17 @@ class Session:
     def unsubscribe_by_server(self, name: str, code: UnsubscribeCode) -> bool:
         withdrawn = self.inbox.withdraw(name)
         names = {name} & self.subs.keys() if name else list(self.subs)
-        # The end of one may close the connection, and with it the others.
+        # Ending one may close the connection, and so end the others.
         ended = [self._end_subscription(self.subs[each], code) for each in names if each in self.subs]
         return withdrawn or any(ended)
 
     def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
         if not subscription.joined:
-            # The client is told that it began, and then that it ended.
+            # It ends once the client has been told that it began.
             subscription.ending = code
             return True
         if subscription.server_side and code.code >= errors.UNSUBSCRIBED_INSUFFICIENT.code:
-            # The client cannot subscribe again to what it did not ask for; on reconnect it gets it back.
+            # The client cannot resubscribe to a server-side subscription; it gets it back by reconnecting.
             expired = code == errors.UNSUBSCRIBED_EXPIRED
             self.disconnect(errors.SUBSCRIPTION_EXPIRED if expired else errors.INSUFFICIENT_STATE)
             return True
@@ -218,7 +218,7 @@ class Session:
             self.disconnect(errors.CONNECTION_EXPIRED)
             return
         self.identity = structs.replace(self.identity, expire_at=expire_at)
-        # A connect that is under way tells the client with its reply.
+        # A connect in progress tells the client in its reply.
         if self.state is State.CONNECTED:
             self.reschedule()
             self.out.say(self.out.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
@@ -240,7 +240,7 @@ class Session:
         chan_info = self.subs[name].info if name in self.subs else b""
         return ClientInfo(self.identity.user, self.client, self.identity.info, chan_info)
 
-    # What the commands use
+    # Used by the commands
 
     def answer(self, request: Work, error: RequestError) -> None:
         """Answer a request with an error, or close where the protocol has no replies; and log why."""
@@ -277,14 +277,14 @@ class Session:
         failed: Callable[[Failure], object] | None = None,
         abandoned: Callable[[T | Failure], object] | None = None,
     ) -> Callable[[T | Failure], None]:
-        """What others call with the outcome of something that a request waits for. May be called more than once.
+        """A callback for the outcome of something that a request waits for. It may be called more than once.
 
-        `proceed` gets the outcome. An error, as the outcome or raised by `proceed`, is answered or closes the
-        connection, unless `failed` gets it. Then the requests behind this one have their turn; not yet where `proceed`
-        returns True: the request waits for something else, or for another call.
+        `proceed` gets the outcome. An error, as the outcome or raised by `proceed`, goes to `failed`; without it, the
+        error is answered or closes the connection. Then the requests after this one run, unless `proceed` returned
+        True: the request waits for something else, or for another call.
 
         An outcome that comes too late, when the connection is closed, goes to `abandoned` only. A fault closes the
-        connection (3004): its client would wait for ever for what had to be done.
+        connection (3004): otherwise its client would wait forever.
         """
         state = self.state
 
@@ -323,12 +323,12 @@ class Session:
             self.answer(request, error)
 
     def fail(self, part: str) -> None:
-        """A fault was caught that leaves the client without something: it comes back, and asks again."""
+        """A caught fault kept something from the client: close, so that it reconnects and asks again."""
         self.services.guard.failed(part, self.client)
         self.disconnect(errors.SERVER_ERROR)
 
     def join(self, subscription: Subscription) -> None:
-        """Deliver the channel's publications from now on. Its reply or push is written before."""
+        """Deliver the channel's publications from now on. Its reply or push must have been written."""
         subscription.joined = True
         encoder = self._encoder_of(subscription)
         self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self.out.write)
@@ -361,18 +361,18 @@ class Session:
         )
 
     def connected(self) -> None:
-        """The connect is answered: pings from now on, the first at a random time so that herds spread."""
+        """The connect is answered: ping from now on, first at a random time to spread clients out."""
         self.state = State.CONNECTED
         self.liveness.start(self.services.scheduler.now(), self.services.heartbeat.ping_interval)
         self.reschedule()
 
     def pong(self) -> None:
-        """The client answered the ping. Raises Disconnect when there was none."""
+        """The client answered the ping. Raises Disconnect when none was sent."""
         self.liveness.answered()
         self.reschedule()
 
     def renew(self, identity: Identity) -> None:
-        """The client proved again who it is."""
+        """The client has proved again who it is."""
         self.identity = identity
         for name, each in self.subs.items():
             if each.opened_by is not None and identity.subs and name in identity.subs:
@@ -382,11 +382,11 @@ class Session:
     def refused(self) -> None:
         """The connect was answered with an error; the client should leave."""
         self.state = State.REFUSED
-        # Sent along with the connect, before the client could know.
+        # Requests sent along with the connect, before the client could know.
         self.inbox.drop()
         self.services.wheel.schedule(self, REFUSED_DELAY)
 
-    # What its inbox calls
+    # Called by its inbox
 
     @property
     def payer(self) -> User | None:
@@ -397,10 +397,10 @@ class Session:
 
     def write_failed(self) -> None:
         self.services.guard.failed("write", self.client)
-        # Called from within a delivery, which must not see its dictionary shrink.
+        # Called within a delivery, whose dictionary must not shrink.
         self.services.scheduler.call_soon(partial(self.disconnect, errors.SERVER_ERROR))
 
-    # What its outgoing part calls
+    # Called by its outgoing part
 
     def redirected(self, write: Write) -> None:
         messaging = self.services.messaging
@@ -409,7 +409,7 @@ class Session:
                 messaging.redirect(subscription.lane, self, self._encoder_of(subscription), write)
 
     def overflowed(self, setting: str) -> None:
-        # Called from within a delivery, which must not see its dictionary shrink.
+        # Called within a delivery, whose dictionary must not shrink.
         self.services.scheduler.call_soon(partial(self.refuse, Disconnect(errors.SLOW, setting)))
 
     def _encoder_of(self, subscription: Subscription) -> Encoder:
@@ -419,11 +419,11 @@ class Session:
     # Deadlines
 
     def on_timer(self) -> None:
-        """The wheel's call: something of ping, pong, expiry or connect is due."""
+        """Called by the wheel: a ping, pong, expiry or connect deadline is due."""
         try:
             self._look_at_deadlines()
         except Exception:
-            # There is no deadline now.
+            # No deadline is set now, so nothing would look at the session again.
             self.fail("timer")
 
     def _look_at_deadlines(self) -> None:
@@ -444,14 +444,14 @@ class Session:
         self.reschedule()
 
     def _expire(self) -> bool:
-        """End what has expired; False when that was the connection."""
+        """End what has expired; False when that ended the connection."""
         late = self.services.scheduler.time() - self.services.heartbeat.expired_grace
         if self.identity is not None and 0 < self.identity.expire_at <= late:
             self.disconnect(errors.CONNECTION_EXPIRED)
             return False
         expired = [each for each in self.subs.values() if each.joined and 0 < each.expire_at <= late]
         for subscription in expired:
-            # The end of one may close the connection, and with it the others.
+            # Ending one may close the connection, and so end the others.
             if self.subs.get(subscription.channel.name) is subscription:
                 self._end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return self.state is State.CONNECTED
@@ -469,13 +469,13 @@ class Session:
         services.wheel.schedule(self, max(delay, 0.0))
 
     def _end(self) -> None:
-        """Let go of everything; only the transport is left."""
+        """Release everything but the transport."""
         self.state = State.CLOSED
         self.services.wheel.cancel(self)
         self.services.opening.discard(self)
         self.services.clients.remove(self)
         for name, subscription in list(self.subs.items()):
-            # What cannot be left must not keep the socket open.
+            # A channel that cannot be left must not keep the socket open.
             self.services.guard.call("leave", name, self.leave, subscription)
         self.out.drop()
         self.inbox.close()

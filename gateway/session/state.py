@@ -1,10 +1,10 @@
-"""Where a session stands."""
+"""The states of a session."""
 
 import enum
 
 
 class State(enum.Enum):
-    """From the open socket to its end. REFUSED and CLOSED are never left for another but CLOSED."""
+    """From the open socket to its end. REFUSED leads only to CLOSED, which is final."""
 
     OPENING = "waits for connect"
     CONNECTING = "connect is under way"

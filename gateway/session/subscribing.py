@@ -32,7 +32,7 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
     _check_limits(session)
     spec = services.channels.resolve(services.app, request.channel)
     if request.token:
-        # The channel counts as joining meanwhile, so that nothing overtakes.
+        # The channel counts as joining meanwhile, so that later requests for it wait.
         subscription = Subscription(spec.channel, server_side=False)
         session.subs[request.channel] = subscription
         if _may_bring_much(request, spec):
@@ -45,7 +45,7 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
 
 
 def _check_limits(session: Session) -> None:
-    """Raises RequestError for one subscription too many."""
+    """Raises RequestError if one more subscription would exceed a limit."""
     services = session.services
     if not session.share.subscribes.take(services.scheduler.now()):
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many subscribes", "limits.subscribes_per_second")
@@ -70,7 +70,7 @@ def _give_up(session: Session, request: Subscribe, subscription: Subscription, e
 
 
 def _may_bring_much(request: Subscribe, spec: ChannelSpec) -> bool:
-    """Whether the reply may be large: then it comes one at a time, from before the token is looked at."""
+    """Whether the reply may be large: such requests block the others, even before the token is verified."""
     return request.since is not None or spec.latest is not None
 
 
@@ -121,12 +121,12 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
 
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
-    """The server subscribes the client to what it has not subscribed to by itself. Nobody waits for an answer."""
+    """Subscribe the client for the server, unless it is subscribed already. Nobody waits for an answer."""
     if session.home not in ("", message.channel):
-        # A plain connection has one channel: of what came from another one nobody could tell.
+        # A plain connection has one channel: its client could not tell messages from another one apart.
         return
     if 0 < message.expire_at <= session.services.scheduler.time():
-        # It has waited behind other requests for too long, or for this node.
+        # It expired while it waited behind other requests, or on its way to this node.
         session.log_refusal("subscribe by the server", message.channel, RequestError(errors.EXPIRED))
         return
     subscription = session.subs.get(message.channel)
@@ -163,7 +163,7 @@ def _positioned_by_server(session: Session, subscription: Subscription, message:
 
 
 def _not_subscribed(session: Session, subscription: Subscription, message: SubscribeUser, error: Failure) -> None:
-    """Nobody waits for an answer. The protocol may end the connection all the same."""
+    """Log the failure, as nobody waits for an answer. A Disconnect still closes the connection."""
     if isinstance(error, Disconnect):
         session.refuse(error)
         return
@@ -192,7 +192,7 @@ def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
     if subscription is None:
         raise RequestError(errors.PERMISSION_DENIED, "not subscribed")
     if subscription.server_side:
-        # When it ends is not for the client to say.
+        # The client does not decide when a server-side subscription ends.
         raise Disconnect(errors.BAD_COMMAND, "sub_refresh of a channel that the server subscribed it to")
     failed = partial(_not_refreshed, session, request, subscription)
     refreshed = session.then(request, partial(_sub_refreshed, session, request, subscription), failed)

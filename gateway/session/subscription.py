@@ -29,22 +29,22 @@ class Subscription:
         self.channel = channel
         self.acquired = False
         self.joined = False
-        # On its way into a channel with history.
+        # Set while it joins a channel with history or latest values.
         self.joiner: Joiner | None = None
-        # What it joins in the hub, and whether its publications are written as differences.
+        # What it joins in the hub, and whether its publications are written as deltas.
         self.lane: Destination = channel
         self.delta = False
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at
-        # What it lives on: a subscription token, or the connection token that names it.
+        # What it relies on: a subscription token, or the connection token that names it.
         self.grant: Grant | None = None
         self.opened_by: Identity | None = None
-        # It is to end as soon as the client has been told that it began.
+        # Set when it has to end as soon as the client has been told that it began.
         self.ending: UnsubscribeCode | None = None
 
     def renew(self, grant: Grant) -> None:
-        """It lives on this subscription token from now on."""
+        """Rely on this subscription token from now on."""
         self.grant = grant
         self.info = grant.info
         self.expire_at = grant.expire_at

@@ -1,4 +1,4 @@
-"""The port through which a session reaches its client, and the one through which the client reaches its session."""
+"""The ports between a session and its client's transport, one in each direction."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -9,40 +9,40 @@ Write = Callable[[bytes], object]
 
 
 class Transport(Protocol):
-    """What carries bytes to one client: a WebSocket, or an HTTP response that does not end.
+    """Carries bytes to one client: a WebSocket, or an HTTP response that does not end.
 
-    The bytes are those of an encoder whose framing fits the transport: complete messages, one or several.
+    The bytes come from an encoder whose framing fits the transport: one or more complete messages.
 
     `write` never blocks and never fails: after the client is lost it does nothing. When the transport cannot take
     more, it calls `Connection.pause_writing` (possibly from within `write`), and `resume_writing` later, never from
-    within `write`. What is written in between is kept in memory by the transport: not writing then is the session's
-    part.
+    within `write`. The transport keeps what is written in between in memory: it is up to the session not to
+    write then.
     """
 
     write: Write
     """Writes messages. An attribute, so that the delivery loop holds the bound function of the socket itself."""
 
     def close(self, code: CloseCode, goodbye: bytes) -> None:
-        """Write the goodbye (of the same encoder) behind all that was written; then end.
+        """Write the goodbye (from the same encoder) after all that was written; then end.
 
-        The peer has a few seconds to answer it where the protocol of the transport has an answer, and to read what is
-        left. No message reaches the connection any more; `Connection.closed` is called once the transport is gone.
+        The peer has a few seconds to read what is left, and to answer if the transport's protocol has an answer. The
+        connection gets no more messages; `Connection.closed` is called once the transport is gone.
         """
 
     def drive(self, connection: "Connection") -> None:
-        """Go on with this connection, which `opened` is not called of; the one before hears nothing more.
+        """Drive this connection from now on, without calling `opened`; the previous one gets no more calls.
 
-        Calls `pause_writing` where the transport cannot take more, and `closed` where the client is gone already.
+        Calls `pause_writing` if the transport cannot take more, and `closed` if the client is already gone.
         """
 
     def release(self, goodbye: bytes) -> None:
-        """As `close`, for a connection that goes on over another transport: none of its methods is called any more."""
+        """As `close`, for a connection that moves to another transport: its methods are not called any more."""
 
     def abort(self) -> None:
         """Drop the client and what waits for it at once. `Connection.closed` follows."""
 
     def authenticated(self) -> None:
-        """The client proved who it is: its place among the connections not yet authenticated is free."""
+        """The client has authenticated: free its place among the unauthenticated connections."""
 
     def pause_reading(self) -> None:
         """Stop reading what the client sends, so that its writes block. Idempotent."""
@@ -73,7 +73,7 @@ class Connection(Protocol):
         """The client is gone. `code` is the peer's close code, 1006 without one, ours where we closed."""
 
     def shed(self) -> None:
-        """Others need the memory in which something waits for this client, or of it: close with 3008, "slow"."""
+        """Others need the memory of what waits for this client or from it: close with 3008, "slow"."""
 
     def shutdown(self) -> None:
-        """The server ends: close with a code after which clients reconnect. The server spreads these calls (drain)."""
+        """The server ends: close with a code that makes clients reconnect. The server spreads these calls (drain)."""

@@ -1,10 +1,10 @@
--- Stands before the scripts that read or write positions. What an epoch says stands in epochs.py.
+-- Prepended to the scripts that read or write positions. See epochs.py for the meaning of an epoch.
 local function milliseconds()
     local now = redis.call('TIME')
     return string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 end
--- Whether an epoch that is kept belongs to a generation; those of another one may have lost publications, whose offsets
--- would be given out again.
+-- Whether a stored epoch belongs to a generation. A stream of another one may have lost publications, whose offsets
+-- would be assigned again.
 local function is_of(epoch, generation)
     return epoch and string.sub(epoch, 1, #generation) == generation
 end

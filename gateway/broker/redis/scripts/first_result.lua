@@ -1,5 +1,5 @@
--- Stands before every script that publishes with an idempotency key.
--- Returns {offset, epoch} of the first publish with the key, 0 and empty where it has no position; nil when there was
+-- Prepended to every script that publishes with an idempotency key.
+-- Returns {offset, epoch} of the first publish with the key, 0 and empty if it has no position; nil when there was
 -- none within its window.
 local function first_result(key)
     local known = redis.call('GET', key)

@@ -1,6 +1,6 @@
--- Stands before every script that gives positions out or hands them on.
+-- Prepended to every script that assigns or returns positions.
 -- A server that was demoted and promoted again keeps its connections and may have lost publications in between: nodes
--- notice within a heartbeat, and this at once. `promotion` is what the node knows of the server: its master_replid2,
+-- notice within a heartbeat, this check at once. `promotion` is what the node knows of the server: its master_replid2,
 -- empty for none, or `-` for a server that loses nothing. Servers forget it after an hour without replicas.
 local function is_stale(promotion)
     if promotion == '-' then

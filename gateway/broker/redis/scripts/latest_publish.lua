@@ -5,12 +5,12 @@
 -- KEYS[4] result    "offset:epoch" of an idempotent publish, expires after the window; absent without a key
 -- ARGV    bus channel, head of the message, body, generation, ttl (s), key, keys at most, bytes at most,
 --         now (Unix ms), window (s), 1 to remove the value, promotion
--- Returns {offset, epoch}; with offset 0 when the channel has as many keys as it may have, -1 when its values would take
--- more bytes than they may.
+-- Returns {offset, epoch}; offset 0 when the channel already has the most keys allowed, -1 when its values would exceed
+-- the bytes allowed.
 if is_stale(ARGV[12]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
--- What keeps a value out that is to make the values take so many bytes; `before`: those of the one it replaces, or 0.
+-- The limit that refuses a value, if any. `bytes`: all values with it; `before`: the value it replaces, or 0.
 local function obstacle(before, bytes)
     if before == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[7]) then
         return '0'
@@ -27,12 +27,12 @@ local epoch, offset, bytes = meta[1], tonumber(meta[2] or '0'), tonumber(meta[3]
 local key, ttl, is_removal = ARGV[6], tonumber(ARGV[5]), ARGV[11] == '1'
 if not is_of(epoch, ARGV[4]) then
     epoch, offset, bytes = ARGV[4] .. '.' .. milliseconds(), 0, 0
-    -- First a write that a server without memory refuses: see stream_publish.
+    -- First a write that a server out of memory refuses: see stream_publish.
     redis.call('HSET', KEYS[1], 'e', epoch, 's', 0, 'b', 0)
     redis.call('EXPIRE', KEYS[1], ttl)
     redis.call('DEL', KEYS[2], KEYS[3])
 elseif not is_removal then
-    -- Likewise: what makes room below is no such write. A removal passes also then.
+    -- Likewise: the writes that make room below are never refused. A removal is allowed even then.
     redis.call('HSET', KEYS[1], 'e', epoch)
 end
 local text = string.format('%.0f', offset + 1)
@@ -63,7 +63,7 @@ else
     redis.call('ZADD', KEYS[3], ARGV[9], key)
 end
 redis.call('HSET', KEYS[1], 'e', epoch, 's', text, 'b', bytes)
--- Together, so that the bytes are always those of the values.
+-- All expire together, so that the bytes always match the values.
 for index = 1, 3 do
     redis.call('EXPIRE', KEYS[index], ttl)
 end

@@ -1,7 +1,7 @@
--- Reads the values of a channel. One that nothing was published to leaves nothing here.
+-- Reads the values of a channel. For one that nothing was published to, nothing is stored.
 -- KEYS[1] meta, KEYS[2] values, KEYS[3] times   as of latest_publish
 -- ARGV    generation, ttl (s), now (Unix ms), promotion
--- Returns {offset, epoch, {offset, body, ...}}, in no order.
+-- Returns {offset, epoch, {offset, body, ...}}, in no particular order.
 if is_stale(ARGV[4]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end

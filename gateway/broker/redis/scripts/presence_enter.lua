@@ -3,11 +3,11 @@
 --                   message of its join without the head
 -- KEYS[2] users     hash: user -> members of that user
 -- KEYS[3] held      set: names of the channels of this partition that have members under this lease
--- KEYS[4] leaving   sorted set: users whose last member has left -> when that is told
--- KEYS[5] farewells hash: the same users -> members above which it is not told, a semicolon, the message that tells it
+-- KEYS[4] leaving   sorted set: users whose last member has left -> when to announce it
+-- KEYS[5] farewells hash: the same users -> member limit for announcing it, a semicolon, the message without the head
 -- ARGV    channel name, bus channel, lease and NUL, events ("", "clients", "users"), limit, head of a join,
 --         then for each member: client, user, entry of `leaving`, message without the head
--- Returns how many joins were not told since there are more members than the limit.
+-- Returns how many joins were not announced because there are more members than the limit.
 redis.call('SADD', KEYS[3], ARGV[1])
 local untold = 0
 for index = 7, #ARGV, 4 do

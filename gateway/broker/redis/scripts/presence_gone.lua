@@ -1,7 +1,7 @@
--- Tells that a user has left who did not come back in time.
+-- Announces the leave of a user who did not come back in time.
 -- KEYS[1] users, KEYS[2] leaving, KEYS[3] farewells, KEYS[4] presence   as of presence_enter
 -- ARGV    bus channel, head of a leave, entry of `leaving`, user, now (Unix ms)
--- Returns 1 when it was not told since there are more members than the limit.
+-- Returns 1 when it was not announced because there are more members than the limit.
 local due = redis.call('ZSCORE', KEYS[2], ARGV[3])
 if not due or tonumber(due) > tonumber(ARGV[5]) then
     return 0

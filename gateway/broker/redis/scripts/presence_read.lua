@@ -1,7 +1,7 @@
--- Who is in a channel, unless that is too much for one answer.
+-- Reads the members of a channel, unless they are too much for one answer.
 -- KEYS[1] presence   as of presence_enter
 -- ARGV    members at most, bytes of their entries at most (0: any number)
--- Returns the entries; -1 when these are too many members, -2 when they are too many bytes.
+-- Returns the entries; -1 for too many members, -2 for too many bytes.
 local most, room = tonumber(ARGV[1]), tonumber(ARGV[2])
 if most > 0 and redis.call('HLEN', KEYS[1]) > most then
     return -1

@@ -1,9 +1,9 @@
--- Stores a revocation, joined with the one of the same tokens that is there: neither weakens the other.
--- KEYS[1] revoked   hash: which tokens -> the latest time of issue that is meant, a space, when they have expired by
---                   themselves (both Unix s; 0: never)
--- ARGV    which tokens, the two times, 1 where the time of issue is at least now: the clock of the node that was asked
+-- Stores a revocation, merged with a stored one of the same tokens so that neither weakens the other.
+-- KEYS[1] revoked   hash: which tokens -> the latest time of issue it covers, a space, when they expire anyway
+--                   (both Unix s; 0: never)
+-- ARGV    which tokens, the two times, 1 to raise the time of issue to at least now: the requesting node's clock
 --         may be behind
--- Returns the two times that are in force.
+-- Returns the two times now in force.
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local before, expires = tonumber(ARGV[2]), tonumber(ARGV[3])
 if ARGV[4] == '1' then

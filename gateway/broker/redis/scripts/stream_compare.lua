@@ -1,7 +1,7 @@
--- Compares where the streams of channels of one partition stand with where they are thought to stand.
+-- Compares the positions of streams of one partition with the expected ones.
 -- KEYS    meta of each channel, as of stream_publish
 -- ARGV    promotion, generation, then for each channel: epoch, offset, ttl of the meta (s)
--- Returns the numbers, from 1, of those that stand elsewhere.
+-- Returns the numbers, from 1, of the channels whose position differs.
 if is_stale(ARGV[1]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end

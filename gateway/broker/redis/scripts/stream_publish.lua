@@ -18,8 +18,8 @@ local meta = redis.call('HMGET', KEYS[1], 'e', 's', 'v', 've')
 local epoch, offset = meta[1], tonumber(meta[2] or '0')
 if not is_of(epoch, ARGV[4]) then
     epoch, offset = ARGV[4] .. '.' .. milliseconds(), 0
-    -- The first write of a script is one that a server without memory refuses: behind another one, such as DEL, it lets
-    -- all of them pass.
+    -- Begin with a write that a server out of memory refuses: after another kind, such as DEL, it lets all of them
+    -- pass.
     redis.call('HSET', KEYS[1], 'e', epoch, 's', 0)
     redis.call('EXPIRE', KEYS[1], ARGV[7])
     redis.call('HDEL', KEYS[1], 'v', 've')
@@ -44,7 +44,7 @@ end
 if not suppressed then
     local sent = redis.pcall('PUBLISH', ARGV[1], ARGV[2] .. text .. ':' .. epoch .. ';' .. ARGV[3])
     if type(sent) == 'table' and sent.err then
-        -- It stays in the stream, and its key known: taking it out would leave a hole, or give its offset out again.
+        -- It stays in the stream, and its key stays set: removing it would leave a hole, or assign its offset again.
         return redis.error_reply('UNSENT ' .. sent.err)
     end
 end

@@ -1,10 +1,10 @@
--- Reads a channel's stream. A channel that nothing was published to leaves nothing here: whoever subscribes to names that
--- do not exist would fill the server.
+-- Reads a channel's stream. For a channel that nothing was published to, nothing is stored: subscribing to
+-- made-up names would otherwise fill the server.
 -- KEYS[1] meta       hash: e epoch, s offset of the newest publication
 -- KEYS[2] stream     entries OFFSET-0 with the field d, the body
 -- ARGV    generation, meta ttl (s), limit (0: none, -1: all), offset to read from (empty: the start, or the end in
 --         reverse), its epoch, 1 for reverse, bytes at most, promotion
--- Returns {offset, epoch, {offset, body, ...}}; no bodies when the epoch is another one.
+-- Returns {offset, epoch, {offset, body, ...}}; no bodies when the epoch differs.
 if is_stale(ARGV[8]) then
     return redis.error_reply('STALE the server was not the primary for a while')
 end
@@ -18,7 +18,7 @@ local found = {}
 if ARGV[3] == '0' or not continues(ARGV[5], epoch, tonumber(ARGV[2])) then
     return {offset, epoch, found}
 end
--- Redis takes an interval that ends before 0-0 for an error.
+-- Redis rejects an interval that ends before 0-0.
 if ARGV[6] == '1' and ARGV[4] == '0' then
     return {offset, epoch, found}
 end
@@ -31,7 +31,7 @@ if ARGV[4] ~= '' then
 end
 local room = tonumber(ARGV[7])
 local left = tonumber(ARGV[3])
--- In parts, so that a long stream of large publications is not copied to be thrown away.
+-- In parts, so that a long stream of large publications is not copied only to be discarded.
 while left ~= 0 do
     local part = 100
     if left > 0 and left < part then

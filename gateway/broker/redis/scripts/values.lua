@@ -1,5 +1,5 @@
--- Stands before the scripts of latest values.
--- What a value takes besides its bytes and those of its key: its tags, its time, and the names of its fields in an
+-- Prepended to the scripts of latest values.
+-- Bytes that a value takes besides its own and those of its key: its tags, its time, and the names of its fields in an
 -- answer.
 local OVERHEAD = 128
 local function taken(length, key)
