@@ -1,4 +1,4 @@
-"""The composition root: the only module that knows all parts. Makes a node of them, starts and stops it in order."""
+"""The composition root, the only module that knows all parts: builds a node, and starts and stops it in order."""
 
 import asyncio
 import os
@@ -58,12 +58,12 @@ from gateway.transports.loop_scheduler import LoopScheduler
 
 
 class Gateway:
-    """One node with its two applications: `public` for clients, `internal` for operators. The Host of its node."""
+    """A node with two applications: `public` for clients, `internal` for operators. Implements the Host port."""
 
     def __init__(
         self, settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
     ) -> None:
-        """Needs a running event loop. `source`: where the settings are read again. Raises ConfigError."""
+        """Needs a running event loop. `source`: where settings are reloaded from. Raises ConfigError."""
         self._in_force = SettingsInForce(settings, source)
         settings = self._in_force.settings
         self.metrics = Metrics()
@@ -147,11 +147,11 @@ class Gateway:
         self.internal = Starlette(routes=self._internal_routes())
 
     def _keeping(self) -> Iterator[Holder]:
-        """Sockets that keep bytes, and those of plain ASGI."""
+        """Connections that hold bytes, on sockets and over plain ASGI."""
         return chain(self.options.keeping, self._doors.congested())
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What reaches the event loop itself has passed everybody who should have caught it: count it too."""
+        """Count an exception that nothing caught before it reached the event loop."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
@@ -159,14 +159,14 @@ class Gateway:
             self._services.guard.failed("loop", context.get("message", ""), error)
 
     def start_draining(self) -> None:
-        """Not ready from now on; the connections are closed a little later."""
+        """Report not ready from now on; the connections are closed a little later."""
         self.administration.start_draining()
 
     def drain_clients(self) -> None:
-        """What SIGTERM does to clients, without the end: balancers notice, then all are closed within the window."""
+        """Drain clients as SIGTERM does, but keep running: wait for load balancers, then close all in the window."""
 
         def close() -> None:
-            # Whoever is on its way is refused, or closed as soon as it is there.
+            # Clients still connecting are refused, or closed once they have connected.
             self.admission.draining = True
             self.drain.start()
             for session in (*self._services.opening, *self.clients):
@@ -180,16 +180,16 @@ class Gateway:
 
     @property
     def settings(self) -> ServerSettings:
-        """Those in force."""
+        """The settings in force."""
         return self._in_force.settings
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """What of the settings all nodes have to agree in."""
+        """Digests of the settings that all nodes must agree on."""
         return self._in_force.digests
 
     def _watch_settings(self) -> None:
-        """What a reload replaces. Sessions ask these parts with every request, so that none of them is told."""
+        """Register what a reload replaces. Sessions ask these parts on every request, so they need no notice."""
         services = self._services
         self._in_force.watch(
             lambda settings: partial(self._channels.adopt, Channels(settings)),
@@ -221,7 +221,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Keys first, since connections need them at once; then the cluster. Left in the opposite order."""
+        """Start the keys first, since connections need them at once, then the node. Stop in reverse order."""
         await self.verifier.start()
         try:
             await self.node.start()
@@ -234,13 +234,13 @@ class Gateway:
 
 
 def profile(settings: ServerSettings, uid: NodeId) -> Profile:
-    """Which node this is; without a name in the settings, one by machine and process."""
+    """Identifies this node; without a name in the settings, by host name and process id."""
     name = settings.node_name or f"{socket.gethostname()}-{os.getpid()}"
     return Profile(uid, name, settings.node_url, ", ".join(settings.internal_listen))
 
 
 def recovered_bytes(limits: LimitSettings) -> int:
-    """Half of what a client may have waiting: a recovery must not make it a slow one."""
+    """Half of the outbox limit: a recovery must not make the client a slow one."""
     return limits.outbox // 2
 
 
@@ -256,7 +256,7 @@ def engine(
         try:
             return channels.resolve(channel.app, channel.name).presence or PresenceRules()
         except RequestError:
-            # Of a namespace that other nodes have: nobody is told.
+            # The namespace exists only on other nodes: presence is not announced.
             return PresenceRules()
 
     assert settings.redis.url is not None

@@ -1,14 +1,14 @@
-"""Extensions of the ASGI scope by which our HTTP class offers more than ASGI to the applications behind it."""
+"""Extensions of the ASGI scope that our HTTP class offers to applications."""
 
-# An application may say that a connection has proved who it is: idle between its requests it does not count as one that
-# has not. {"authenticated": Callable[[], None]}
+# An application may report that a connection has authenticated: while idle between requests it then no longer counts as
+# unauthenticated. {"authenticated": Callable[[], None]}
 AUTHENTICATED = "gateway.authenticated"
 
-# An application may take the socket and return: callbacks drive it from then on, and of the request nothing remains.
+# An application may take the socket and return: from then on callbacks drive it, and the request is gone.
 # {"place": Place | None, "detach": ...}
 #
 # WebSocket, after `websocket.accept`: detach(Connection, Place).
-# HTTP, once the request was received as a whole and in place of a response: detach(headers, Connection, Place), where
-# the headers are those of a response of status 200 that does not end. For HTTP/1.1 what is written to it has to be
-# framed as chunks (RFC 9112 section 7.1).
+# HTTP, once the whole request has been received, instead of a response: detach(headers, Connection, Place). The headers
+# are for a response with status 200 that does not end. In HTTP/1.1 everything written to it must be framed as chunks
+# (RFC 9112 section 7.1).
 DETACH = "gateway.detach"

@@ -1,4 +1,4 @@
-"""The settings in force: read at the start, and again while the node runs."""
+"""The settings in force: read at startup, and reloaded while the node runs."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -11,26 +11,26 @@ from gateway.errors import GatewayError
 
 logger = logging.getLogger(__name__)
 
-# Makes what a part of the node needs of fresh settings, and returns what lets it hold. Only making may fail.
+# Prepares a part of the node for new settings, and returns a function that applies them. Only preparing may fail.
 Prepare = Callable[[ServerSettings], Callable[[], object]]
 
 
 class SettingsInForce:
-    """Replaces them in one step: first everything is made that can fail, then every part takes what is its own."""
+    """Replaces the settings in one step: first every part prepares, which may fail; then every part applies them."""
 
     def __init__(self, settings: ServerSettings, source: Source | None) -> None:
-        """`source` is where they are read again."""
+        """`source` is where the settings are reloaded from."""
         self._reloading = Reloading(settings, source)
         self._parts: Sequence[Prepare] = ()
         self.settings = opened(settings)
         self.digests: Mapping[str, str] = digests(self.settings)
 
     def watch(self, *parts: Prepare) -> None:
-        """The parts that hold something of the settings; in this order they are replaced."""
+        """Set the parts that depend on the settings, in the order in which they are updated."""
         self._parts = parts
 
     def reload(self, uid: NodeId) -> Reloaded:
-        """Read them again; takes 20 ms, most of it to check them. Closes no connection, and raises nothing."""
+        """Reload the settings; takes 20 ms, mostly for validation. Closes no connection, and raises nothing."""
         try:
             change = self._reloading.read()
             settings = opened(change.settings)
@@ -58,7 +58,7 @@ class SettingsInForce:
 
 
 def opened(settings: ServerSettings) -> ServerSettings:
-    """`no_auth` and `demo` spelled out: anonymous clients, and an API without a key (but never for browsers)."""
+    """Expand `no_auth` and `demo`: anonymous clients, and an API without a key (but never for browsers)."""
     if not (settings.no_auth or settings.demo):
         return settings
     return settings.model_copy(

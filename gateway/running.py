@@ -1,4 +1,4 @@
-"""Runs a node in a process of its own: an event loop, the server, and the signals."""
+"""Runs a node in its own process: the event loop, the server, and the signals."""
 
 import asyncio
 import signal
@@ -25,15 +25,15 @@ def run_node(
     on_ready: Callable[[], object] | None = None,
     source: Source | None = None,
 ) -> int:
-    """Run one node until a signal ends it; the exit code. Raises GatewayError when it cannot start.
+    """Run one node until a signal ends it; returns the exit code. Raises GatewayError when it cannot start.
 
     `sockets`: listening sockets to serve clients on, in place of `listen`; `internal_sockets` in place of
-    `internal_listen`. `on_ready` is called once the node accepts. `source`: where the settings are read again, then
-    also on SIGHUP.
+    `internal_listen`. `on_ready` is called once the node accepts. `source`: where settings are reloaded from; with
+    it, SIGHUP reloads them too.
     """
     log.configure(settings.log, sys.stderr, settings.node_name)
     if source is not None:
-        # One that comes before the node can read them waits until then.
+        # A SIGHUP that arrives before the node can reload stays pending until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
     async def main() -> None:
@@ -58,7 +58,7 @@ def run_node(
 
 
 def await_hangups(administration: Administration) -> None:
-    """Reload on SIGHUP, which was blocked until now; it ends the node when it says that its terminal was closed."""
+    """Reload on SIGHUP, which was blocked until now. One sent because the terminal was closed ends the node."""
     terminal = Terminal()
 
     def hung_up() -> None:
@@ -67,7 +67,7 @@ def await_hangups(administration: Administration) -> None:
         else:
             administration.reload()
 
-    # nohup ignores it on purpose.
+    # Under nohup the signal is ignored on purpose.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])

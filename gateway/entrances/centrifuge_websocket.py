@@ -1,4 +1,4 @@
-"""The native protocol over WebSocket: clients send a connect, and everything else in commands."""
+"""The native protocol over WebSocket: clients send a connect command, then any others."""
 
 from gateway.entrances.entrance import Entrance, OverWebSocket, Welcome
 from gateway.protocols.centrifuge import CentrifugeProtocol

@@ -1,4 +1,4 @@
-"""Clients whose request names their only channel, and which send neither connect nor subscribe."""
+"""Clients whose URL names their only channel, and which send neither connect nor subscribe."""
 
 from gateway.auth.token_verifier import is_subscription_token
 from gateway.entrances.credentials import position
@@ -8,13 +8,13 @@ from gateway.transports.handshake import Handshake
 
 
 def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None) -> Welcome:
-    """Connects with the token (of a connection, or of a subscription to the channel), and subscribes.
+    """Connect with the token (for a connection, or for a subscription to the channel), and subscribe.
 
-    The channel is the part of the path that the route calls so; `?since=EPOCH:OFFSET` asks for what was missed.
+    The route's path parameter `channel` names the channel; `?since=EPOCH:OFFSET` asks for missed publications.
     """
     channel = handshake.path_params["channel"]
     if handshake.path.endswith("\n"):
-        # Patterns of routes end before it (`$`); the name is no other channel's, but not a valid one.
+        # The `$` of route patterns matches before it. Kept, so that the name is invalid, not another channel's.
         channel += "\n"
     by_grant = is_subscription_token(token)
     since = position(handshake.parameter("since"))

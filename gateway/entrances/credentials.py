@@ -1,4 +1,4 @@
-"""Where clients that cannot send a connect say who they are, and where they stand in a stream."""
+"""Where clients that cannot send a connect command put their token and their position in a stream."""
 
 from re import compile as compile_pattern
 
@@ -9,9 +9,9 @@ _OFFSET = compile_pattern("[0-9]{1,18}")
 
 
 def token_of(handshake: Handshake, cookie: str) -> str:
-    """The token in the first place that has one, empty where none has.
+    """The first token found, or an empty string.
 
-    `Authorization: Bearer TOKEN`, the cookie of that name (none where it is empty), `?token=TOKEN`.
+    Looks in `Authorization: Bearer TOKEN`, the cookie named `cookie` (unless that is empty), and `?token=TOKEN`.
     """
     scheme, _, credentials = handshake.header("authorization").partition(" ")
     if scheme.lower() == "bearer" and credentials:
@@ -22,9 +22,9 @@ def token_of(handshake: Handshake, cookie: str) -> str:
 
 
 def position(text: str) -> Position | None:
-    """The `EPOCH:OFFSET` from which a client goes on; None for an empty text.
+    """The position after which a client continues, from `EPOCH:OFFSET`; None for an empty text.
 
-    Any other text is a position in an epoch that never was, so that the client is told that its place is gone.
+    Any other text becomes a position in an epoch that never existed, so the client is told that its position is gone.
     """
     if not text:
         return None

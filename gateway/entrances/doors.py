@@ -1,4 +1,4 @@
-"""Makes routes of entrances: behind each stands an endpoint that opens sessions."""
+"""Turns entrances into routes, each with an endpoint that opens sessions."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -50,13 +50,13 @@ class Doors:
         self.apply(settings)
 
     def apply(self, settings: ServerSettings) -> None:
-        """These settings hold from now on."""
+        """Use these settings from now on."""
         self._cookie = settings.auth.cookie
         for endpoint in self._websockets:
             endpoint.message_size = settings.limits.frame_size
 
     def congested(self) -> Iterator[Holder]:
-        """Connections over plain ASGI that keep what their clients do not read."""
+        """Plain ASGI connections that hold bytes their clients have not read."""
         endpoints: Iterator[Endpoint] = chain(self._websockets, self._streams)
         return chain.from_iterable(endpoint.congested for endpoint in endpoints)
 
@@ -66,7 +66,7 @@ class Doors:
         return WebSocketRoute(entrance.path, self._websocket(entrance))
 
     def _websocket(self, entrance: Entrance) -> WebSocketEndpoint:
-        # One for all connections: its identity names their delivery group.
+        # One encoder for all connections: its identity defines their delivery group.
         encoder = Encoder.of(entrance.protocol, WebSocketFraming())
 
         def open_connection(handshake: Handshake) -> tuple[Session, str | None]:

@@ -12,26 +12,26 @@ from gateway.transports.http_stream.stream_framing import Delimit
 
 @dataclass(frozen=True)
 class OverWebSocket:
-    """Messages are those of a WebSocket (RFC 6455), in both directions."""
+    """WebSocket messages (RFC 6455) in both directions."""
 
 
 class OverHttpStream(NamedTuple):
-    """Messages are the body of an HTTP response that does not end; the client says nothing but its request."""
+    """Messages form the body of an HTTP response that does not end; the client sends only its request."""
 
     content_type: str
     delimit: Delimit
-    # What clients skip, to keep proxies and clients from taking silence for the end.
+    # Text that clients skip. It keeps proxies and clients from closing a silent connection.
     keep_alive: bytes
 
 
 class Welcome(NamedTuple):
-    """How the session of a client begins."""
+    """How a client's session begins."""
 
-    # The channel of publishes that name none, for clients that have one channel.
+    # The channel of publishes without a channel name, for clients with a single channel.
     home: str = ""
-    # Requests that the client made by coming in.
+    # Requests implied by the handshake.
     initial: Sequence[Request] = ()
-    # The WebSocket subprotocol to accept, of those that the client offers.
+    # The WebSocket subprotocol to accept, one that the client offers.
     subprotocol: str | None = None
 
 
@@ -39,12 +39,12 @@ class Welcome(NamedTuple):
 class Entrance:
     """One way in."""
 
-    # Of a Starlette route.
+    # As in a Starlette route.
     path: str
     carrier: OverWebSocket | OverHttpStream
     protocol: WireProtocol
     welcome: Callable[[Handshake, str], Welcome]
-    """Reads what the client said; gets the name of the cookie that may hold a token, empty for none.
+    """Reads the handshake. Its second argument names the cookie that may hold a token; empty for none.
 
     Raises HandshakeRefused.
     """

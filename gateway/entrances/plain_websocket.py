@@ -1,4 +1,4 @@
-"""One channel over a plain WebSocket: messages with nothing around them."""
+"""One channel over a plain WebSocket: bare messages without an envelope."""
 
 from gateway.entrances.channel_url import one_channel
 from gateway.entrances.credentials import token_of
@@ -8,7 +8,7 @@ from gateway.transports.handshake import Handshake
 
 
 def _welcome(handshake: Handshake, cookie: str) -> Welcome:
-    """Before all other places a token may stand in `Sec-WebSocket-Protocol: token, TOKEN`.
+    """A token in `Sec-WebSocket-Protocol: token, TOKEN` takes precedence over all other places.
 
     Browsers can set no other header.
     """

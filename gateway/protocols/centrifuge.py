@@ -1,7 +1,7 @@
 """The native wire protocol: Centrifuge client protocol v2 in JSON (client.proto of centrifugal/protocol).
 
-A frame carries commands, or replies, one JSON object a line. Payloads are never parsed into Python objects: they
-are taken as raw JSON and spliced into every reply.
+A frame carries commands, or replies, one JSON object per line. Payloads are never parsed into Python objects: they
+are taken as raw JSON and inserted into replies and pushes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,15 +29,15 @@ from gateway.protocols.fossil import create_delta
 from gateway.protocols.payload import as_json
 from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Message
 
-# A frame of many publications ends here and the next one begins: clients bound the size of one message
-# (python-websockets at 1 MiB), and a publication alone may have 64 KiB.
+# Bytes above which publications are split into several frames: clients limit the size of one message (python-websockets
+# to 1 MiB), and a single publication may have 64 KiB.
 FRAME_LIMIT = 64 * 1024
 
 _PING = (Message(b"{}"),)
 
 
 class CentrifugeProtocol:
-    """Commands in, replies and pushes out. Stateless: it is the codec of all its connections."""
+    """Commands in, replies and pushes out. Stateless, so it is also the codec of all its connections."""
 
     def open(self) -> "CentrifugeProtocol":
         return self
@@ -50,7 +50,7 @@ class CentrifugeProtocol:
         return (decode(command),)
 
     def count(self, data: bytes) -> int:
-        # Empty lines too; a line break at the end begins none.
+        # Counts empty lines too, but none after a final line break.
         return data.count(b"\n", 0, -1) + 1
 
     def cut(self, data: bytes, start: int) -> tuple[bytes, int]:
@@ -118,7 +118,7 @@ class CentrifugeProtocol:
         return _frames([b"%b%b}}" % (head, _event(event)) for event in events])
 
     def events_after(self, base: Publication | None, events: Sequence[Event]) -> Sequence[Message]:
-        """Payloads are JSON strings here: of the payload, or of a Fossil delta from the one before."""
+        """Here `data` is a JSON string that holds the payload, or a Fossil delta from the previous one."""
         head = _push_head(events[0].channel.name)
         lines = []
         left = DIFFERENCE_BYTES
@@ -131,14 +131,14 @@ class CentrifugeProtocol:
                     data = _difference(as_json(base), whole)
                 data = data or _text(whole)
                 lines.append(b'%b"pub":%b}}' % (head, _publication(event, data)))
-                # For the client, too, whatever came last is the base of the next.
+                # The client, too, uses the latest publication as the base of the next delta.
                 base = event
             else:
                 lines.append(b"%b%b}}" % (head, _event(event)))
         return _frames(lines)
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        # The push has no room for what was missed: it follows.
+        # The push has no field for missed publications: they follow it.
         told = msgspec.structs.replace(result, publications=(), recovered=None)
         push = Message(b'{"push":{"channel":%b,"subscribe":{%b}}}' % (_quote(channel), _subscription(told)))
         return (push, *self.events(result.publications)) if result.publications else (push,)
@@ -171,12 +171,12 @@ def _quote(text: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _push_head(channel: str) -> bytes:
-    """The start of a push; the same for everything that comes to a channel."""
+    """The start of a push, the same for all pushes of a channel."""
     return b'{"push":{"channel":%b,' % _quote(channel)
 
 
 def _event(event: Event) -> bytes:
-    """A member of a push, with its name."""
+    """The member of a push for this event, with its name."""
     if type(event) is Publication:
         return b'"pub":%b' % _publication(event)
     assert type(event) is Membership
@@ -207,7 +207,7 @@ def _subscription(result: SubscribeResult) -> bytes:
 
 
 def _recovered(result: SubscribeResult) -> Iterator[bytes]:
-    """Each whole, also where differences were agreed on."""
+    """The recovered publications, in full even where deltas were negotiated."""
     for publication in result.publications:
         yield _publication(publication, _text(as_json(publication)) if result.delta else b"")
 
@@ -223,7 +223,7 @@ def _client_info(info: ClientInfo) -> bytes:
 
 
 def _frames(lines: Iterable[bytes]) -> Sequence[Message]:
-    """Lines in as few frames as their size allows."""
+    """Join lines into as few frames as their size allows."""
     frames: list[Message] = []
     frame: list[bytes] = []
     size = 0
@@ -238,12 +238,12 @@ def _frames(lines: Iterable[bytes]) -> Sequence[Message]:
 
 
 def _text(whole: bytes) -> bytes:
-    """The `data` member of a publication that is not written as a difference, where others may be."""
+    """The `data` member of a publication written in full, where deltas were negotiated."""
     return _quote(whole.decode())
 
 
 def _difference(before: bytes, whole: bytes) -> bytes:
-    """The `data` member, and `delta`, of a payload as its difference from the one before; empty if it does not pay."""
+    """The `data` and `delta` members for a delta from the previous payload; empty if it saves nothing."""
     if len(before) > DELTA_LIMIT:
         return b""
     delta = create_delta(before, whole)
@@ -251,7 +251,7 @@ def _difference(before: bytes, whole: bytes) -> bytes:
 
 
 def _publication(publication: Publication, data: bytes = b"") -> bytes:
-    """A Publication object of the protocol; `data` in place of the payload."""
+    """A Publication object of the protocol; `data`, if given, replaces the payload."""
     data = data or (publication.data if publication.kind is Kind.JSON else as_json(publication))
     if publication.info is None and not publication.offset and publication.tags is None:
         return b'{"data":%b}' % data
@@ -261,7 +261,7 @@ def _publication(publication: Publication, data: bytes = b"") -> bytes:
     if publication.offset:
         parts.append(b',"offset":%d' % publication.offset)
         if publication.offset == 1:
-            # Whoever subscribed before there was a stream learns of its epoch.
+            # Tells the epoch to clients that subscribed before the stream existed.
             parts.append(b',"epoch":%b' % _quote(publication.epoch))
     if publication.tags:
         parts += [b',"tags":', msgspec.json.encode(publication.tags)]

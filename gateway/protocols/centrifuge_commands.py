@@ -1,4 +1,4 @@
-"""What clients of the native protocol send: commands, one JSON object a line.
+"""Decodes what clients of the native protocol send: commands, one JSON object per line.
 
 Payloads are never parsed into Python objects: they are taken as raw JSON.
 """
@@ -39,7 +39,7 @@ class _Since(msgspec.Struct, frozen=True, gc=False):
 
 
 class _SubPosition(msgspec.Struct, frozen=True, gc=False):
-    """The part of a SubscribeRequest that a connect carries for server-side subscriptions."""
+    """The part of a SubscribeRequest that a connect carries for a server-side subscription."""
 
     recover: bool = False
     offset: int = 0
@@ -47,13 +47,13 @@ class _SubPosition(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Body(msgspec.Struct, gc=False):
-    """The fields of all commands that the gateway reads; each command uses its own."""
+    """All fields that the gateway reads, of any command; each command uses some of them."""
 
     channel: str = ""
     token: str = ""
     data: msgspec.Raw = _EMPTY
     method: str = ""
-    # Positions. Offsets of another sign or size are no offsets, and answered as such.
+    # Positions. `_position` refuses offsets that are negative or too large.
     recover: bool = False
     offset: int = 0
     epoch: str = ""
@@ -66,7 +66,7 @@ class _Body(msgspec.Struct, gc=False):
 
 
 class _Command(msgspec.Struct, gc=False):
-    """Command{id, exactly one body}. A body that is absent is None."""
+    """Command{id, exactly one body}. An absent body is None."""
 
     id: int = 0
     connect: _Body | None = None
@@ -84,22 +84,22 @@ class _Command(msgspec.Struct, gc=False):
 
 
 _decode_line = msgspec.json.Decoder(_Command).decode
-# Between two commands: nowhere else in JSON does one object follow another, and no string holds a raw line break.
+# The gap between two commands: nowhere else in JSON do `}`, a line break and `{` follow, since strings hold no raw one.
 _BETWEEN = re.compile(rb"(?<=\})[ \t\r]*\n[ \t\r\n]*(?=\{)")
 _MAX_ID = 2**32 - 1
 _MAX_OFFSET = 2**63 - 1
-# SubscribeRequest.flag: an error is preferred to a subscription that is not recovered.
+# SubscribeRequest.flag: the client prefers an error to a subscription that is not recovered.
 _REJECT_UNRECOVERED = 2
 
 
 def decode(data: bytes) -> Request:
-    """The command. Raises Disconnect(3501) for anything else."""
+    """The request in one command. Raises Disconnect(3501) for anything else."""
     try:
         command = _command(data)
     except RecursionError:
         raise Disconnect(BAD_COMMAND, TOO_DEEP) from None
     except ValueError as error:
-        # Of the decoder, or of text that is not UTF-8.
+        # From the decoder, or because the text is not UTF-8.
         raise Disconnect(BAD_COMMAND, str(error)) from None
     if is_too_deep(data):
         raise Disconnect(BAD_COMMAND, TOO_DEEP)
@@ -107,7 +107,7 @@ def decode(data: bytes) -> Request:
 
 
 def cut(data: bytes, start: int) -> tuple[bytes, int]:
-    """The command that begins at `start` of a frame, and where the next one does: at the end, behind the last."""
+    """The command that begins at `start` of a frame, and where the next one begins: the end, after the last one."""
     between = _BETWEEN.search(data, start) if data.find(b"\n", start) >= 0 else None
     return (data[start:], len(data)) if between is None else (data[start : between.start()], between.end())
 
@@ -137,7 +137,7 @@ def _request(command: _Command) -> Request:
 
 def _method(command: _Command) -> str:
     """The name of the one body that is present; "pong" for an empty command without an id (the answer to a ping)."""
-    # Counted first: this stands in the way of every publish.
+    # Counting first is fast: every publish passes here.
     present = len(_METHODS) + 1 - astuple(command).count(None)
     if present == 2:
         if command.publish is not None:
@@ -184,7 +184,7 @@ _MAKERS: dict[str, Callable[[int, _Body], Request]] = {
 
 
 def _position(offset: int, epoch: str) -> Position:
-    """Raises Disconnect for an offset that is not a uint64 of any stream."""
+    """Raises Disconnect for an offset that no stream can have."""
     if not 0 <= offset <= _MAX_OFFSET:
         raise Disconnect(BAD_COMMAND, "an offset that no stream has")
     return Position(offset, epoch)

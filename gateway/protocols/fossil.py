@@ -1,4 +1,4 @@
-"""Fossil deltas: a text as its difference from the one before (the delta format of fossil-scm.org).
+"""Fossil deltas: a text as its difference from the previous one (the delta format of fossil-scm.org).
 
     length of the target LF  { length @ offset ,  |  length : bytes }  checksum ;
 
@@ -11,20 +11,20 @@ from array import array
 from collections.abc import Iterator
 from itertools import islice
 
-# Bytes of the larger text up to which a delta is computed in less than 2 ms. JSON with 20 changed values of 270 takes
-# 0.4 ms, with one 0.2 ms, and texts that have nothing in common 0.25 ms.
+# Bytes of the larger text up to which a delta takes less than 2 ms. JSON with 20 of 270 values changed takes 0.4 ms,
+# with one changed 0.2 ms, and texts that have nothing in common 0.25 ms.
 LIMIT = 8 * 1024
 
-# Pieces from the middle of the source that are looked for. One takes up to 6 us; without a limit, texts made of
-# shuffled blocks take 2.7 ms.
+# Most matches used in the middle of the text. One takes up to 6 us; without a limit, texts made of shuffled blocks take
+# 2.7 ms.
 PIECES = 128
 
-# What is alike is found by blocks of so many bytes of the source; a copy costs up to 10 bytes itself.
+# Matches are found by blocks of this many bytes of the source; a copy itself costs up to 10 bytes.
 BLOCK = 16
-# Places in a row without a match after which each step is one byte longer: where nothing is alike, few are looked at.
-# A long match is found all the same, and then from its start.
+# After every PATIENCE consecutive misses the step grows by one byte, so few positions are tried where nothing matches.
+# A long match is still found, and then extended back to its start.
 PATIENCE = 64
-# Bytes of a character at most.
+# Most bytes of a character.
 LONGEST = 4
 
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
@@ -32,7 +32,7 @@ _WORD = 4
 
 
 def create_delta(source: bytes, target: bytes) -> bytes:
-    """What turns `source` into `target`."""
+    """The delta that turns `source` into `target`."""
     parts = [_number(len(target)), b"\n"]
     parts += _pieces(source, target)
     parts += (_number(_checksum(target)), b";")
@@ -40,7 +40,7 @@ def create_delta(source: bytes, target: bytes) -> bytes:
 
 
 def _pieces(source: bytes, target: bytes) -> Iterator[bytes]:
-    """Common start, what is alike in the middle, common end."""
+    """The common start, matches and insertions in the middle, and the common end."""
     most = min(len(source), len(target))
     start = _floor(target, _common_ahead(source, 0, target, 0, most))
     end = _ceiling(target, len(target) - _common_back(source, len(source), target, len(target), most - start))
@@ -59,11 +59,11 @@ def _pieces(source: bytes, target: bytes) -> Iterator[bytes]:
 
 
 def _matches(source: bytes, target: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Pieces of target[start:end] that are in the source: (position, offset in the source, length), in order.
+    """Matches of target[start:end] in the source: (position, offset in the source, length), in order.
 
-    Each block of the source is known once, at its first place: repetitive texts cost no more than others. Blocks begin
-    with a character. So whatever matches one does too, and no piece is shorter than a block without its last character:
-    every match is used, and hostile texts find none that cost and lead nowhere.
+    Only the first occurrence of a block in the source is indexed: repetitive texts cost no more than others. Blocks
+    begin at a character boundary, so a match does too, and no match is shorter than a block without its last character.
+    So every match is used, and hostile texts cannot cause matches that cost time and are then discarded.
     """
     if end - start < BLOCK:
         return
@@ -91,7 +91,7 @@ def _matches(source: bytes, target: bytes, start: int, end: int) -> Iterator[tup
 def _common_ahead(one: bytes, i: int, other: bytes, j: int, most: int) -> int:
     """How many of the next `most` bytes after `i` and `j` are equal.
 
-    By steps that double and then halve: comparing slices costs next to nothing, and none is longer than what is equal.
+    Steps double and then halve: comparing slices is nearly free, and steps grow only with the bytes found equal.
     """
     known, step = 0, BLOCK
     while known < most:
@@ -120,7 +120,7 @@ def _common_back(one: bytes, i: int, other: bytes, j: int, most: int) -> int:
 
 
 def _floor(text: bytes, at: int) -> int:
-    """The last place up to `at` that is not inside a character (RFC 3629: up to three bytes 10xxxxxx continue one)."""
+    """The last position up to `at` not inside a character (RFC 3629: up to three bytes 10xxxxxx continue one)."""
     if at == len(text) or text[at] & 0xC0 != 0x80:
         return at
     for place in range(at - 1, max(at - LONGEST, -1), -1):
@@ -130,7 +130,7 @@ def _floor(text: bytes, at: int) -> int:
 
 
 def _ceiling(text: bytes, at: int) -> int:
-    """The first place from `at` on that is not inside a character."""
+    """The first position from `at` on that is not inside a character."""
     for place in range(at, min(at + LONGEST, len(text))):
         if text[place] & 0xC0 != 0x80:
             return place

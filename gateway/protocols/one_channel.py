@@ -1,4 +1,4 @@
-"""What protocols of one channel per connection have in common: without replies, an error can only close."""
+"""The base of protocols with one channel per connection. They have no replies, so an error closes the connection."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -17,7 +17,7 @@ from gateway.messages import (
 )
 from gateway.protocols.wire_protocol import Message
 
-# What closes the connection in place of an error reply. Clients reconnect on codes below 3500.
+# The code that closes the connection in place of an error reply. Clients reconnect on codes below 3500.
 CLOSE_CODES: dict[ErrorCode, CloseCode] = {
     errors.INTERNAL: errors.SERVER_ERROR,
     errors.TOO_MANY_REQUESTS: errors.TOO_MANY_COMMANDS,
@@ -31,7 +31,7 @@ CLOSE_CODES: dict[ErrorCode, CloseCode] = {
 
 
 class OneChannel:
-    """All of such a protocol but `events`, for clients that only listen. Stateless, as its codec."""
+    """Everything but `events`, for clients that only listen. Stateless, so it is also its own codec."""
 
     def open(self) -> "OneChannel":
         """As in WireProtocol."""
@@ -52,11 +52,11 @@ class OneChannel:
         raise NotImplementedError
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
-        """What was missed of the one channel, when the token has let the connection in."""
+        """The missed publications of the one channel, if the token subscribed the connection to it."""
         return [message for name, sub in (result.subs or {}).items() for message in self.subscribed(id, name, sub)]
 
     def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        """What was missed. Raises Disconnect when it is gone: the client must not believe that it has all."""
+        """The missed publications. Raises Disconnect if they are gone: the client must not believe it has them all."""
         if result.recovered is False:
             raise Disconnect(errors.POSITION_GONE)
         return self.events(result.publications)
@@ -86,7 +86,7 @@ class OneChannel:
         return ()
 
     def failed(self, id: int, error: ErrorCode) -> NoReturn:
-        """Raises Disconnect: a client that asked for something must not believe that it got it."""
+        """Raises Disconnect: the client must not believe that its request succeeded."""
         raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:

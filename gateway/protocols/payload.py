@@ -1,4 +1,4 @@
-"""How the kinds of payload (JSON, text, binary) are shown in each other's place.
+"""How a protocol for one kind of payload shows the others (JSON, text, binary).
 
 | kind   | a JSON protocol shows         | plain WebSocket shows |
 |--------|-------------------------------|-----------------------|
@@ -17,7 +17,7 @@ from gateway.messages import Kind, Publication
 
 
 def checked_json(data: bytes) -> bytes:
-    """JSON from a source that nobody has parsed yet, ready to be spliced into replies. Raises RequestError(107)."""
+    """Check JSON that has not been parsed yet, and make it ready for replies. Raises RequestError(107)."""
     try:
         check_json(data)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The plain wire protocol: one channel per connection, messages with nothing around them.
+"""The plain wire protocol: one channel per connection, bare messages without an envelope.
 
 Every message a client sends is published; every publication arrives as one message. There are no replies: the
 connection closes with the code that says why something could not be done.
@@ -18,5 +18,5 @@ class PlainProtocol(OneChannel):
         return (Publish(0, "", command, Kind.BINARY if binary else Kind.TEXT),)
 
     def events(self, events: Sequence[Event]) -> Sequence[Message]:
-        """Publications; who comes and goes is not told, since it could not be told from a message."""
+        """Publications only: joins and leaves could not be told apart from messages."""
         return [Message(event.data, event.kind is Kind.BINARY) for event in events if type(event) is Publication]

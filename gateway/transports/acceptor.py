@@ -1,4 +1,4 @@
-"""Accepts connections, many in one turn of the loop, and closes those that are too many before they cost anything."""
+"""Accepts connections, many in one turn of the loop, and closes those beyond the limit before they cost anything."""
 
 import asyncio
 import socket
@@ -10,18 +10,19 @@ from gateway.transports.admission import Place
 from gateway.transports.http_options import HttpOptions
 from gateway.transports.http_protocol import GatewayHttpProtocol
 
-# Connections accepted in one turn of the loop at most.
+# Most connections accepted in one turn of the loop.
 BATCH = 64
-# Seconds without accepting when the system has no descriptor left.
+# Seconds to stop accepting for when no file descriptor is left.
 EXHAUSTED_DELAY = 1.0
 
 
 class Acceptor:
-    """Takes connections from the listeners of clients: all of them with TLS, without it those that wait in a crowd.
+    """Accepts connections on the client listeners: all of them with TLS; without TLS only during an overflow.
 
-    uvloop's own servers accept one connection a turn, and make all of it before anybody can refuse it: behind thousands
-    that are to be refused, honest ones wait. And they tell a protocol only of TLS handshakes that succeeded: whoever
-    connects and stays silent would hold a descriptor that nobody counts. For anybody else they are cheaper.
+    uvloop's own servers accept one connection a turn and set it up completely before it can be refused, so honest
+    clients would queue behind thousands that are refused. They also tell a protocol only about TLS handshakes that
+    succeeded: a client that connects and stays silent would hold a descriptor that nobody counts. Otherwise they are
+    cheaper.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Acceptor:
         options: HttpOptions,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """The options need an admission. A TLS handshake may take as long as a request's head."""
+        """The options need an admission. A TLS handshake may take as long as a request head."""
         assert options.admission is not None
         self._make_protocol = make_protocol
         self._admission = options.admission
@@ -38,17 +39,17 @@ class Acceptor:
         self._tls = tls
         self._listeners: list[socket.socket] = []
         self._connecting: set[asyncio.Task[None]] = set()
-        # Those that are refused, later.
+        # Connections that are refused, after a delay.
         self._held: dict[socket.socket, Place] = {}
 
     def listen(self, listener: socket.socket, backlog: int) -> None:
-        """Accept all that come to this socket. Raises OSError."""
+        """Accept every connection to this socket. Raises OSError."""
         listener.listen(backlog)
         self._listeners.append(listener)
         self._watch(listener)
 
     def close(self) -> None:
-        """Accept no more. Handshakes under way are dropped."""
+        """Stop accepting. Handshakes in progress are dropped."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.remove_reader(listener.fileno())
@@ -64,7 +65,7 @@ class Acceptor:
             client.close()
 
     def accept_waiting(self, listener: socket.socket) -> None:
-        """Accept those who wait at this socket, many in one turn. Raises OSError when no descriptor is left."""
+        """Accept the connections waiting at this socket, up to BATCH. Raises OSError when no descriptor is left."""
         loop = asyncio.get_running_loop()
         for _ in range(BATCH):
             try:
@@ -94,7 +95,7 @@ class Acceptor:
         try:
             self.accept_waiting(listener)
         except OSError:
-            # The socket stays readable, and asking again at once would be all we do.
+            # The socket stays readable: retrying at once would be a busy loop.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener.fileno())
             loop.call_later(EXHAUSTED_DELAY, self._watch, listener)

@@ -1,4 +1,4 @@
-"""Counts what is connected, so that a node stays answerable when too much wants to be."""
+"""Counts and limits connections, so that an overloaded node stays responsive."""
 
 import logging
 import math
@@ -16,24 +16,24 @@ from gateway.transports.client_addresses import Network, counted_as, is_trusted
 
 logger = logging.getLogger(__name__)
 
-# Descriptors for everything that is no client: Redis, listeners, files, requests of health and API.
+# Descriptors for everything but clients: Redis, listeners, files, health and API requests.
 RESERVED_DESCRIPTORS = 256
-# Connections beyond the limit that are still listened to, for health checks and for a proper refusal.
+# Connections beyond the limit that are still read from, for health checks and to send a proper refusal.
 OVERFLOW = 128
 # Seconds between two log lines about refusals for the same reason.
 LOG_INTERVAL = 5.0
 # Seconds after which a refused client may try again.
 RETRY_AFTER = 5
-# Seconds for which a connection may stay without authenticating although others need its place: in a storm of clients
-# the oldest are those that are nearly done, and a node lets some thousands a second in.
+# Seconds for which a connection may stay unauthenticated although others need its place: when many clients connect at
+# once the oldest are nearly done, and a node lets some thousands a second in.
 PATIENCE = 1.0
-# Seconds, on average, for which a connection that is not listened to is held before it is refused, each for its own
-# time: thousands that come back as soon as they are refused would fill the queue of those who are to be accepted.
+# Seconds, on average and with jitter, for which a connection that is not read from is held before it is refused:
+# thousands that reconnect as soon as they are refused would fill the accept queue.
 HOLD = 1.0
 
 
 class Refusal(NamedTuple):
-    """Why no WebSocket opens: an HTTP status, and a word for the metrics, the log and the answer."""
+    """Why a WebSocket is refused: an HTTP status, and a word for the metrics, the log and the answer."""
 
     status: int
     reason: str
@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
     @property
     def message(self) -> str:
-        """For whoever is refused."""
+        """For the refused client."""
         return f"too many connections ({self.reason})" if self.setting else f"this node is {self.reason}"
 
 
@@ -53,7 +53,7 @@ ADDRESS = Refusal(429, "address", "limits.connections_per_address")
 
 
 class AdmissionLimits(Protocol):
-    """Of the section `limits` of the settings."""
+    """From the section `limits` of the settings."""
 
     @property
     def connections(self) -> int: ...
@@ -69,10 +69,10 @@ class AdmissionLimits(Protocol):
 
 
 class Admission:
-    """Who is connected to the clients' listener, from the TCP connection on: silent ones count too.
+    """The connections of the client listener, counted from the TCP connection on, so silent ones count too.
 
-    Those who have not authenticated have a limit, and each address a share of it. At either the oldest of them loses
-    its connection to the newest, so that nobody keeps others out by being silent.
+    Unauthenticated connections have a limit, and each address a share of it. At either limit the oldest connection is
+    dropped for the newest, so that nobody keeps others out by staying silent.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
         trusted_proxies: Sequence[Network] = (),
     ) -> None:
-        """Without a limit of its own the descriptor limit counts, which the server raises to its hard value.
+        """Where `connections` is not set, the descriptor limit applies, which the server raises to its hard value.
 
-        Connections of trusted proxies are those of many clients: they count by what the proxy says of each, once it
-        did.
+        Connections from a trusted proxy belong to many clients: each counts under the address that the proxy reports,
+        once it has.
         """
         self.apply(limits)
         self._trusted_proxies = trusted_proxies
@@ -93,20 +93,20 @@ class Admission:
         self._clock = clock
         self._lines = LogLimit(LOG_INTERVAL, clock)
         self._by_address: dict[str, int] = {}
-        # Those who have not authenticated, the oldest first: all of them, and those of each address.
+        # Unauthenticated connections, oldest first: all of them, and by address.
         self._waiting = _Waiting()
         self._waiting_at: dict[str, _Waiting] = {}
         self.total = 0
         self.clients = 0
-        # Of the total, those that are held.
+        # How many of the total are held before they are refused.
         self.held = 0
-        # No client is let in any more.
+        # New clients are refused.
         self.draining = False
         metrics.connections.read = lambda: self.clients
         metrics.unauthenticated.read = lambda: self.unauthenticated
 
     def apply(self, limits: AdmissionLimits) -> None:
-        """These limits hold for those who come from now on."""
+        """Use these limits for connections that arrive from now on."""
         self.limit = limits.connections or max(descriptor_limit() - RESERVED_DESCRIPTORS, 1)
         self._unauthenticated_limit = limits.unauthenticated
         self._share = limits.unauthenticated_per_address
@@ -129,7 +129,7 @@ class Admission:
         return place
 
     def wait_at(self, place: "Place", address: str) -> None:
-        """The place is that of a client at this address, and it has not authenticated."""
+        """Count the place as an unauthenticated client at this address."""
         place.waits_at = address
         waiting = self._waiting_at.setdefault(address, _Waiting())
         waiting[place] = None
@@ -137,7 +137,7 @@ class Admission:
             self._make_room(waiting, self._share, SHARE)
 
     def end_waiting(self, place: "Place") -> None:
-        """It has authenticated, or is gone."""
+        """The client has authenticated, or is gone."""
         self._waiting.pop(place, None)
         waiting = self._waiting_at.get(place.waits_at)
         if waiting is not None:
@@ -146,10 +146,10 @@ class Admission:
                 del self._waiting_at[place.waits_at]
 
     def _make_room(self, waiting: "_Waiting", limit: int, reason: Refusal) -> None:
-        """Drop the oldest until no more than the limit are left, or none that had its time.
+        """Drop the oldest until the limit is met, or the remaining ones are younger than PATIENCE.
 
-        As many as came at once come of age at once, and come back at once: no more are dropped than the limit in each
-        PATIENCE, so that nobody waits behind all of them to be accepted.
+        Connections that arrived together reach PATIENCE together, and would reconnect together: at most `limit` are
+        dropped per PATIENCE, so that nobody queues behind all of them to be accepted.
         """
         now, dropped = self._clock(), 0
         while len(waiting) > limit:
@@ -166,7 +166,7 @@ class Admission:
             waiting.made_room_at = now
 
     def overflow(self, place: "Place") -> Refusal | None:
-        """Why the newest is not even listened to: there are too many beyond a limit."""
+        """Why the newest connection is not even read from: a limit is exceeded by more than OVERFLOW."""
         if self.total > self.limit + OVERFLOW:
             return FULL
         if self.unauthenticated > self._unauthenticated_limit + OVERFLOW:
@@ -174,7 +174,10 @@ class Admission:
         return SHARE if self._exceeds_share(place, OVERFLOW) else None
 
     def hold(self, place: "Place") -> float:
-        """Seconds until one that overflows is refused, among nobody who waits; 0 where too many are held already."""
+        """Seconds to hold an overflowing connection before its refusal; 0 if too many are held.
+
+        A held connection no longer counts as unauthenticated.
+        """
         if self.held >= self._unauthenticated_limit or self.total > self.limit // 2:
             return 0.0
         self.held += 1
@@ -182,7 +185,7 @@ class Admission:
         return HOLD * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
 
     def check(self) -> Refusal | None:
-        """Whether a connection that is counted already may become a WebSocket."""
+        """Why a connection that is already counted may not become a WebSocket; None if it may."""
         if self.draining:
             return DRAINING
         if self.total > self.limit:
@@ -192,14 +195,14 @@ class Admission:
         return None
 
     def check_share(self, place: "Place") -> Refusal | None:
-        """Whether the address of a place has more that wait than its share, all of them young."""
+        """SHARE if the address of a place is above its share, all its connections being too young to drop."""
         return SHARE if self._exceeds_share(place, 0) else None
 
     def _exceeds_share(self, place: "Place", overflow: int) -> bool:
         return bool(self._share) and len(self._waiting_at.get(place.waits_at, ())) > self._share + overflow
 
     def count_address(self, address: str) -> bool:
-        """Count a client of the address; False and nothing counted when it has too many."""
+        """Count a client of the address; False, without counting, when it has too many."""
         count = self._by_address.get(address, 0)
         if count >= self._address_limit:
             return False
@@ -220,7 +223,7 @@ class Admission:
         return self._address_limit > 0
 
     def refused(self, reason: str, setting: str = "", address: str = "") -> None:
-        """Count a refusal, and log it unless the same was logged moments ago."""
+        """Count a refusal, and log it unless the same one was logged moments ago."""
         self._refused.add(reason)
         if (suppressed := self._lines.passes(reason)) is None:
             return
@@ -233,22 +236,22 @@ class Admission:
 
 
 class _Waiting(OrderedDict["Place", None]):
-    """Those who have not authenticated, the oldest first."""
+    """Unauthenticated connections, oldest first."""
 
     made_room_at = -math.inf
 
 
 class Place:
-    """What one connection occupies. Leaving is idempotent, and so is each step."""
+    """What one connection takes up in the admission. `opened`, `authenticated` and `leave` are idempotent."""
 
     __slots__ = ("_address", "_admission", "_authenticated", "_client", "_held", "_left", "drop", "since", "waits_at")
 
     def __init__(self, admission: Admission, since: float, drop: Callable[[], object] | None) -> None:
         self._admission = admission
         self.since = since
-        # Ends the connection while it has not authenticated; None where nobody can, and afterwards.
+        # Ends the connection while it is unauthenticated; None afterwards, and where there is no way to.
         self.drop = drop
-        # The address among whose connections it waits, empty for none.
+        # The address under which it counts as unauthenticated, empty for none.
         self.waits_at = ""
         self._authenticated = False
         self._client = False
@@ -257,7 +260,7 @@ class Place:
         self._address = ""
 
     def check(self, address: str) -> Refusal | None:
-        """Whether a WebSocket may open for a client at this address; from then on it counts there."""
+        """Why a client at this address may not open a WebSocket; None if it may, and then it counts there."""
         refusal = self._admission.check()
         if refusal is None and not self._authenticated:
             if address and not self.waits_at:
@@ -273,7 +276,7 @@ class Place:
         return None
 
     def opened(self) -> None:
-        """It is a WebSocket of a client now."""
+        """The connection is a client's WebSocket or stream now."""
         if not self._client and not self._left:
             self._client = True
             self._admission.clients += 1
@@ -312,7 +315,7 @@ class Place:
 
 
 def descriptor_limit() -> int:
-    """How many descriptors this process may have once it raised its limit."""
+    """How many descriptors this process may have once it has raised its limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     # macOS says "unlimited" and allows OPEN_MAX at most (setrlimit(2)).
     most = 10_240 if sys.platform == "darwin" else 1 << 20
@@ -320,7 +323,7 @@ def descriptor_limit() -> int:
 
 
 def raise_descriptor_limit() -> None:
-    """Set the soft limit of this process to its hard one."""
+    """Raise the soft descriptor limit of this process to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = descriptor_limit()
     if soft == resource.RLIM_INFINITY or soft >= limit:

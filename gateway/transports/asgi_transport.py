@@ -1,4 +1,4 @@
-"""A long-lived connection over plain ASGI: any server, Starlette's test client. At a higher price than on a socket."""
+"""A long-lived connection over plain ASGI: any server, Starlette's test client. Costs more than on a socket."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ class AsgiTransport(ABC):
     """Implements the Transport port of sessions with two tasks, one that receives and one that sends."""
 
     def __init__(self, connection: Connection, send: Any, place: Place, congested: "set[AsgiTransport]") -> None:
-        """`send` is that of ASGI, after the client was let in. `congested` holds those whose clients do not read."""
+        """`send` is ASGI's, after the client was let in. `congested` holds the transports whose clients do not read."""
         self.write: Write = self._write
         self._connection: Connection | None = connection
         self._send = send
@@ -35,7 +35,7 @@ class AsgiTransport(ABC):
         self._sender: asyncio.Task[None] | None = None
 
     async def run(self, receive: Any) -> None:
-        """The life of the connection, from `opened` to `closed`. `receive` is that of ASGI."""
+        """Run the connection from `opened` to `closed`. `receive` is ASGI's."""
         self._receiver = asyncio.create_task(self._receive_all(receive))
         self._sender = asyncio.create_task(self._send_all())
         gone = (ABNORMAL, "")
@@ -44,7 +44,7 @@ class AsgiTransport(ABC):
         try:
             await asyncio.wait((self._receiver, self._sender), return_when=asyncio.FIRST_COMPLETED)
             if self._closed_with is not None:
-                # Our goodbye is on its way: the peer answers it, or does not.
+                # Our goodbye is on its way; the peer may or may not answer it.
                 await asyncio.wait((self._sender,), timeout=CLOSE_TIMEOUT)
                 await self._await_end(self._receiver)
             if self._receiver.done() and not self._receiver.cancelled():
@@ -62,19 +62,19 @@ class AsgiTransport(ABC):
 
     @abstractmethod
     async def _receive_all(self, receive: Any) -> tuple[int, str]:
-        """Take what the client sends until it is gone; its close code and reason."""
+        """Take what the client sends until it is gone; returns its close code and reason."""
 
     @abstractmethod
     async def _send_block(self, block: bytes) -> None:
-        """Send what was written at once."""
+        """Send one written block."""
 
     @abstractmethod
     async def _send_end(self, code: CloseCode) -> None:
-        """Say goodbye as the server does."""
+        """Send the message that makes the server close the connection."""
 
     @abstractmethod
     async def _await_end(self, receiver: "asyncio.Task[tuple[int, str]]") -> None:
-        """Our goodbye is sent: give the peer time for its own, where there is one."""
+        """Our goodbye is sent: give the peer time for its own, if the protocol has one."""
 
     # Transport port
 
@@ -91,7 +91,7 @@ class AsgiTransport(ABC):
                 self._connection.pause_writing()
 
     def close(self, code: CloseCode, goodbye: bytes) -> None:
-        """End behind all that was written."""
+        """Close once everything written has been sent."""
         if not self._open:
             return
         self._open = False
@@ -108,7 +108,7 @@ class AsgiTransport(ABC):
             self._size += len(goodbye)
 
     def drive(self, connection: Connection) -> None:
-        """Go on with another connection; the one before hears nothing more, not even `closed`."""
+        """Switch to another connection; the previous one is told nothing more, not even `closed`."""
         self._connection = connection
         if self._has_ended:
             connection.closed(ABNORMAL, "")
@@ -116,13 +116,13 @@ class AsgiTransport(ABC):
             connection.pause_writing()
 
     def release(self, goodbye: bytes) -> None:
-        """The connection goes on elsewhere."""
+        """The connection continues on another transport."""
         self._connection = None
-        # Servers write a close frame of their own, in which 1006 must not stand (RFC 6455 section 7.4.1).
+        # Servers write their own close frame, which must not contain 1006 (RFC 6455 section 7.4.1).
         self.close(CloseCode(1000, "moved"), goodbye)
 
     def abort(self) -> None:
-        """Leave the application, at which the server drops the socket."""
+        """Leave the application, which makes the server drop the socket."""
         self._open = False
         self._cancel()
 
@@ -131,30 +131,30 @@ class AsgiTransport(ABC):
         self._place.authenticated()
 
     def pause_reading(self) -> None:
-        """Ask the server for no more."""
+        """Stop asking the server for messages."""
         if self._open:
             self._readable.clear()
 
     def resume_reading(self) -> None:
-        """Go on asking."""
+        """Ask the server for messages again."""
         self._readable.set()
 
-    # Called by the budget of the node. What the server keeps of its own is not known here.
+    # Called by the node's memory budget. The server's own buffers are not known here.
 
     concerned = 1
 
     @property
     def held(self) -> int:
-        """As a Holder: bytes that the client does not read."""
+        """As a Holder: bytes that the client has not read."""
         return counted_unread(self._size, self._congested_at)
 
     @property
     def payer(self) -> str | None:
-        """Its address."""
+        """The client's address."""
         return self._place.waits_at or None
 
     def shed(self) -> None:
-        """Others need the memory."""
+        """Drop the connection: others need the memory."""
         if self._open and self._connection is not None:
             self._connection.shed()
         self.abort()
@@ -163,7 +163,7 @@ class AsgiTransport(ABC):
 
     async def _send_all(self) -> None:
         """Send what is written until the connection closes."""
-        # What servers raise for a client that is gone: OSError says ASGI, RuntimeError do older ones.
+        # What servers raise when the client is gone: OSError according to ASGI, RuntimeError in older servers.
         with suppress(OSError, RuntimeError):
             while self._blocks or self._open:
                 while self._blocks:

@@ -1,4 +1,4 @@
-"""The address of a client behind proxies: what they say counts only when they are trusted."""
+"""The address of a client behind proxies, whose headers count only if they are trusted."""
 
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
@@ -7,16 +7,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# Hops looked at from the right; no chain of proxies is longer.
+# Hops read from the right; no chain of proxies is longer.
 _MOST_HOPS = 32
 
 
-# IPv6 subscribers get a /64 at least (RFC 6177): whoever has one has all addresses in it.
+# IPv6 subscribers get at least a /64 (RFC 6177), and with it every address in it.
 _SUBSCRIBER_BITS = 64
 
 
 def counted_as(address: str) -> str:
-    """What an address counts under: an IPv4 address itself, also where a socket shows it as IPv6, else its /64."""
+    """What an address counts under: IPv4 as itself, even where a socket shows it as IPv6; IPv6 as its /64."""
     if ":" not in address:
         return address
     try:
@@ -29,14 +29,14 @@ def counted_as(address: str) -> str:
 
 
 def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Network]) -> str:
-    """The address nearest to the client that somebody trusted vouches for, in its usual notation.
+    """The address nearest to the client that a trusted peer vouches for, in its usual notation.
 
-    `peer` is the other end of the socket, empty for a Unix socket, whose peers are trusted once any network is.
-    `header` gives the values of all headers of a name, joined by commas, or an empty text.
+    `peer` is the other end of the socket; empty for a Unix socket, whose peers are trusted if any network is.
+    `header` returns the values of all headers of a name, joined by commas, or an empty string.
 
     A proxy appends the address it was called from, so the list is read from the right (RFC 7239 section 5.2): the
-    first address that is not a trusted proxy's is the client's. What stands left of it, or left of anything that
-    is no address, may be the client's invention.
+    first address that is not a trusted proxy's is the client's. Anything to the left of it, or to the left of an
+    invalid address, may have been made up by the client.
     """
     if peer.startswith("::ffff:"):
         peer = str(_unmapped(ipaddress.ip_address(peer)))
@@ -54,9 +54,9 @@ def client_address(peer: str, header: Callable[[str], str], trusted: Sequence[Ne
 
 
 def _hops(header: Callable[[str], str]) -> Iterator[str]:
-    """What the proxies say, nearest first. One header counts: X-Forwarded-For before Forwarded before X-Real-IP.
+    """The addresses that proxies report, nearest first, from X-Forwarded-For, else Forwarded, else X-Real-IP.
 
-    Each hop is read when it is asked for: those that nobody trusted vouches for may be long.
+    Hops are parsed lazily: those that no trusted proxy vouches for may be long.
     """
     if listed := header("x-forwarded-for"):
         return map(str.strip, reversed(listed.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]))
@@ -95,7 +95,7 @@ def _unmapped(address: Address) -> Address:
 
 
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
-    """Whether the other end of a socket is a proxy whose headers count; that of a Unix socket is, once any is."""
+    """Whether a peer is a proxy whose headers count. The peer of a Unix socket is, if any network is trusted."""
     if not trusted or not peer:
         return bool(trusted)
     try:

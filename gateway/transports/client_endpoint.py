@@ -17,7 +17,7 @@ from gateway.transports.responses import error_body, refusal_headers
 class Endpoint(ABC):
     """An ASGI application: checks the origin and the limits, and hands the connection over.
 
-    For good under our HTTP class, else for as long as plain `receive()` and `send()` carry it.
+    Under our HTTP class that is final; elsewhere it carries the connection over plain `receive()` and `send()`.
     """
 
     def __init__(
@@ -27,17 +27,17 @@ class Endpoint(ABC):
         self._admission = admission
         self._trusted_proxies = trusted_proxies
         self._metrics = metrics
-        # Of plain ASGI, those whose clients do not read.
+        # Plain ASGI transports whose clients do not read.
         self.congested: set[AsgiTransport] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """One request to be let in, and on plain ASGI the whole life of its connection."""
+        """Serve one handshake and, on plain ASGI, the connection until it ends."""
         detachment = scope.get("extensions", {}).get(DETACH) or {}
         place: Place | None = detachment.get("place")
         if place is not None:
             await self._serve(scope, receive, send, place)
             return
-        # Nobody counted this connection when it arrived.
+        # This connection was not counted when it arrived.
         place = self._admission.enter(peer_of(scope))
         detached = False
         try:
@@ -60,7 +60,7 @@ class Endpoint(ABC):
         return False
 
     def _admit(self, handshake: Handshake, place: Place) -> None:
-        """Raises HandshakeRefused with the first thing against letting the client in."""
+        """Raises HandshakeRefused with the first reason not to let the client in."""
         reason = self._origins.check(handshake.origin)
         if reason is not None:
             raise HandshakeRefused(Refusal(403, "origin", reason), reason)
@@ -70,11 +70,11 @@ class Endpoint(ABC):
 
     @abstractmethod
     async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
-        """Take what begins the request; False when it is none of this kind, and is answered."""
+        """Take the first message; False if the request is of another kind, which has then been answered."""
 
     @abstractmethod
     async def _let_in(self, handshake: Handshake, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
-        """Admit, and serve. True when the connection lives on by itself. Raises HandshakeRefused."""
+        """Admit and serve. True when the connection lives on by itself. Raises HandshakeRefused."""
 
     @abstractmethod
     async def _refuse(

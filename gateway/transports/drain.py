@@ -1,4 +1,4 @@
-"""Closing many connections at the end of a server so that their clients do not all come back at one moment."""
+"""Closes many connections at shutdown so that their clients do not all reconnect at the same moment."""
 
 import asyncio
 import math
@@ -7,22 +7,22 @@ from collections.abc import Callable
 
 from gateway.guard import Guard
 
-# Seconds between two batches on average, while they are not too large and there is more than one in each.
+# Average seconds between two batches, as long as a batch has more than one connection and at most BATCH.
 INTERVAL = 0.1
-# Connections closed in one turn of the loop at most. Closing one costs 30 us, and 1 ms where it has 128 channels:
-# others get their turn after some milliseconds.
+# Most connections closed in one turn of the loop. Closing one costs 30 us, or 1 ms if it has 128 channels, so the turn
+# lasts some milliseconds.
 BATCH = 20
 
 
 class Drain:
-    """Spreads what is added over a window, in random order, in small batches at times that are not quite regular.
+    """Spreads the calls added to it over a window: in random order, in small batches, with jitter between them.
 
-    It starts with the first `add` at the latest, which is why it works under any server that asks its connections to
-    end. Whoever comes once it has started is to be closed too.
+    It starts at the latest with the first `add`, so it works under any server that asks its connections to end.
+    Connections that arrive after the start are to be closed too.
     """
 
     def __init__(self, window: float, guard: Guard) -> None:
-        """`window` in seconds; 0 closes as fast as the loop allows."""
+        """`window` is in seconds; 0 closes as fast as the loop allows."""
         self._window = window
         self._guard = guard
         self._ends = 0.0
@@ -31,7 +31,7 @@ class Drain:
         self.started = False
 
     def start(self) -> None:
-        """The window opens now, unless it did."""
+        """Open the window, unless it is open already."""
         if not self.started:
             self.started = True
             self._ends = asyncio.get_running_loop().time() + self._window
@@ -39,13 +39,13 @@ class Drain:
     def add(self, close: Callable[[], object]) -> None:
         """Call `close` once, within the window."""
         self.start()
-        # The place it gets is the random order.
+        # A random position in the list makes the order random.
         place = random.randint(0, len(self._waiting))  # noqa: S311 - no secret
         self._waiting.append(close)
         self._waiting[place], self._waiting[-1] = self._waiting[-1], self._waiting[place]
         if not self._running:
             self._running = True
-            # The server adds all it has in one go: count them first.
+            # The server adds all its connections in one turn: wait until their number is known.
             asyncio.get_running_loop().call_soon(self._close_batch)
 
     def _close_batch(self) -> None:
@@ -59,7 +59,7 @@ class Drain:
         batch = self._waiting[-count:]
         del self._waiting[-count:]
         for close in batch:
-            # One that fails keeps no other open.
+            # A failing one must not keep the others open.
             self._guard.call("drain", "", close)
         if self._waiting:
             loop.call_later(min(delay, max(left, 0.0)), self._close_batch)

@@ -1,4 +1,4 @@
-"""Our HTTP class for a uvicorn server of somebody else."""
+"""Our HTTP class, for a uvicorn server that is not ours."""
 
 import logging
 from functools import partial
@@ -11,13 +11,13 @@ logger = logging.getLogger(__name__)
 
 
 def http_protocol(options: HttpOptions) -> Any:
-    """What `uvicorn.Config` takes as `http`.
+    """The value for the `http` parameter of `uvicorn.Config`.
 
-    With a uvicorn that does not fit it is uvicorn's own class, and a warning in the log says why: connections are
-    served over plain ASGI then, WebSockets too (`ws="auto"`, the default).
+    With an incompatible uvicorn this is uvicorn's own class, and a warning in the log says why. Connections are then
+    served over plain ASGI, WebSockets too (`ws="auto"`, the default).
     """
     try:
-        # Not earlier: whoever only needs the applications needs no uvicorn that fits.
+        # Imported late: using only the applications needs no compatible uvicorn.
         from gateway.transports.http_protocol import GatewayHttpProtocol
     except GatewayError as error:
         logger.warning("connections are served over plain ASGI, with fewer limits and at a higher price: %s", error)

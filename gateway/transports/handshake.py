@@ -1,4 +1,4 @@
-"""What a client says when it asks to be let in, whatever carries its connection."""
+"""What a client sends when it connects, over any transport."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Scope = dict[str, Any]
 
 
 class HandshakeRefused(GatewayError):
-    """The connection is not let in: the handshake is answered with the status and the message of a refusal."""
+    """The connection is refused: the handshake is answered with the status of the refusal, and the message."""
 
     def __init__(self, refusal: Refusal, message: str) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class HandshakeRefused(GatewayError):
 
 
 class Handshake:
-    """What a client said when it asked for its connection. Not to be kept: it holds the whole request."""
+    """The request that a client opened its connection with. Do not keep it: it holds the whole request."""
 
     __slots__ = ("_scope", "_trusted_proxies", "path", "path_params", "subprotocols")
 
@@ -28,47 +28,47 @@ class Handshake:
         self._scope = scope
         self._trusted_proxies = trusted_proxies
         self.path: str = scope["path"]
-        # Parts of the path by the names that the route gave them.
+        # Parts of the path, by their names in the route.
         self.path_params: Mapping[str, str] = scope.get("path_params", {})
         # Offered by the client, in its order of preference.
         self.subprotocols: Sequence[str] = scope.get("subprotocols", ())
 
     def header(self, name: str) -> str:
-        """The value of a header, joined by commas where it was sent more than once, empty where it was not."""
+        """The value of a header; joined by commas if it was sent more than once, empty if it was not sent."""
         wanted = name.lower().encode("latin-1")
         values = [value for key, value in self._scope["headers"] if key == wanted]
         return b",".join(values).decode("latin-1")
 
     @property
     def origin(self) -> str | None:
-        """The Origin header; None without one. Sent twice it is no origin at all."""
+        """The Origin header; None without one. Two of them, joined, match no origin."""
         sent = any(key == b"origin" for key, _ in self._scope["headers"])
         return self.header("origin") if sent else None
 
     def parameter(self, name: str) -> str:
-        """The last value of a name in the query string, empty where there is none.
+        """The last value of a name in the query string; empty if there is none.
 
-        The rest is not looked at: a query may hold thousands of parameters. A name with escapes is another one.
+        Other parameters are not parsed: a query may hold thousands. A name written with escapes does not match.
         """
         query: str = self._scope["query_string"].decode("latin-1")
         _, found, rest = f"&{query}".rpartition(f"&{name}=")
         return unquote_plus(rest.partition("&")[0]) if found else ""
 
     def cookie(self, name: str) -> str:
-        """The value of the first cookie of a name, as it was sent without its quotes; empty where there is none.
+        """The value of the first cookie of a name, as sent but without its quotes; empty if there is none.
 
-        Backslashes are not resolved: tokens have none, and the standard library takes quadratic time for them on
-        Pythons with CVE-2024-7592.
+        Backslash escapes are left as they are: tokens have none, and the standard library takes quadratic time for
+        them on Python versions with CVE-2024-7592.
         """
         # RFC 6265 section 5.4 allows one Cookie header, HTTP/2 proxies may send several.
         header = ";".join(value.decode("latin-1") for key, value in self._scope["headers"] if key == b"cookie")
-        # 4.2.1: one space behind each semicolon, none around `=`. Header values may hold thousands of cookies.
+        # 4.2.1: one space after each semicolon, none around `=`. Header values may hold thousands of cookies.
         _, _, rest = f";{header.replace('; ', ';')}".partition(f";{name}=")
         return rest.partition(";")[0].strip().strip('"')
 
     @property
     def address(self) -> str:
-        """The client's address, as far as trusted proxies vouch for it; empty on a Unix socket."""
+        """The client's address as far as trusted proxies vouch for it; empty on a Unix socket."""
         return client_address(self._peer, self.header, self._trusted_proxies)
 
     @property

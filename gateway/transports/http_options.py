@@ -1,4 +1,4 @@
-"""What all connections of a listener share, whatever they become."""
+"""What all connections of a listener share, whether HTTP or WebSocket."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,12 +8,12 @@ from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.socket_transport import SocketOptions, SocketTransport
 
-# Bytes of a body without a limit of its own.
+# Most bytes of a body, where no other limit is given.
 LARGEST_BODY = 4 * 1024 * 1024
 
 
 class HttpLimits(Protocol):
-    """Of the section `limits` of the settings."""
+    """From the section `limits` of the settings."""
 
     @property
     def header_bytes(self) -> int: ...
@@ -54,14 +54,14 @@ class HttpOptions:
         self.metrics = metrics
         self.admission = admission
         self.max_body = max_body
-        # Called when a connection is not even listened to: there may be a crowd behind it.
+        # Called when a connection is not even read from: many more may be waiting behind it.
         self.on_overflow: Callable[[], object] = lambda: None
-        # Detached connections that keep a large part of a message, or what their client does not read.
+        # Detached connections that hold a large part of a message, or bytes that their client has not read.
         self.keeping: set[SocketTransport] = set()
         self._sockets: SocketOptions | None = None
 
     def apply(self, limits: HttpLimits) -> None:
-        """These limits hold from now on, for detached connections for those that open from now on."""
+        """Use these limits from now on. Detached connections that are already open keep theirs."""
         self.limits = limits
         self._sockets = None
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP class with bounds on everything that comes before a request is complete, and our WebSockets."""
+"""uvicorn's HTTP class, with limits on everything that arrives before a request is complete, and our WebSockets."""
 
 import asyncio
 import urllib.parse
@@ -20,22 +20,22 @@ from gateway.transports.uvicorn_internals import HttpToolsProtocol, RequestRespo
 from gateway.transports.websocket import opening
 from gateway.transports.websocket.upgrade import Upgrade
 
-# Bytes a second that a request body has to come with, averaged over header_timeout.
+# The least bytes per second at which a request body must arrive, averaged over header_timeout.
 SLOWEST_BODY = 512
-# Chunks of a body of any size; beyond them they hold so many bytes on average. A chunk costs 0.3 us, whatever is in it:
-# bodies in small ones took 150 times as long as others.
+# A body may have ANY_CHUNKS chunks of any size; further ones must average MEAN_CHUNK bytes. A chunk costs 0.3 us,
+# whatever its size: bodies in small chunks took 150 times as long as others.
 ANY_CHUNKS = 512
 MEAN_CHUNK = 128
-# Bytes around a chunk: its size in up to eight digits, two line ends.
+# Bytes of framing per chunk: its size in up to eight digits, and two line ends.
 CHUNK_OVERHEAD = 12
-# Escapes (%41) in a request target; a channel's name has 255 characters. 5,000 take ten times as long as an opening.
+# Most escapes (%41) in a request target. A channel name has 255 characters; 5,000 escapes cost ten opening handshakes.
 MOST_ESCAPES = 1_024
-# Requests of one connection that wait for the one before them.
+# Most requests of one connection that wait for the one before them.
 MOST_PIPELINED = 16
 
 
 class _Violation(GatewayError):
-    """Raised out of the parser's callbacks: the request is answered with a status."""
+    """Raised by the parser's callbacks: the request is answered with this status."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -44,11 +44,11 @@ class _Violation(GatewayError):
 
 
 class GatewayHttpProtocol(HttpToolsProtocol):
-    """One connection before it is a WebSocket, or for as long as it speaks HTTP.
+    """One connection for as long as it speaks HTTP: until it becomes a WebSocket, if it does.
 
-    Bounded are the bytes and number of headers (431, 414), the time to send them (408), the size of a body (413), that
-    of its chunks (400), and the pace at which it comes (408). One timer at most: until the head is complete, then until
-    the body is.
+    It limits the bytes and number of headers (431, 414), the time to send them (408), the size of a body (413) and of
+    its chunks (400), and how slowly a body may arrive (408). It has at most one timer: first for the head, then for the
+    body.
     """
 
     def __init__(
@@ -61,33 +61,33 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._options = options
-        # What it occupies; set before the connection is made where somebody counted it already.
+        # Its place in the admission; set before `connection_made` if the acceptor has counted it already.
         self.place: Place | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_size = 0
         self._wants_websocket = False
-        # Of the body at hand: its bytes, how many there were when the deadline was set, those on the wire, its chunks.
+        # The current body: bytes so far, bytes at the last deadline check, bytes on the wire, chunks.
         self._body_size = 0
         self._body_checked = 0
         self._body_wire = 0
         self._chunks = 0
         self._violation: _Violation | None = None
-        # What applications get besides ASGI, once there is a request for one.
+        # The ASGI extensions that applications get; filled with the first request.
         self._extensions: dict[str, Any] = {}
-        # The request that an application is answering, behind which others may wait.
+        # The request that an application is answering; others may wait for it to finish.
         self._served: RequestResponseCycle | None = None
 
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """A connection arrives, and has to say something soon."""
-        # As uvicorn does, with fewer system calls.
+        """A connection arrives, and has to send a request soon."""
+        # The same as in uvicorn, with fewer system calls.
         self.connections.add(self)
         self.transport = transport
         self.flow: BoundedFlowControl = BoundedFlowControl(transport, self.loop)
         name = transport.get_extra_info("sockname")
-        # Without scope and flow label of IPv6; of a Unix socket the path.
+        # Without the scope and flow label of IPv6; for a Unix socket the path.
         self.server = name[:2] if isinstance(name, tuple) else (str(name), None)
         peer = transport.get_extra_info("peername")
         self.client = peer[:2] if isinstance(peer, tuple) else None
@@ -104,7 +104,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """The connection is gone."""
         self._clear_deadline()
         if self.place is not None:
             self.place.leave()
@@ -133,14 +133,14 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         except (httptools.HttpParserError, _Violation) as error:
             self._fail(self._violation or (error if isinstance(error, _Violation) else _Violation(400, "malformed")))
         else:
-            # A request that is not complete yet; most come in one piece and need no timer.
+            # The request is not complete yet. Most arrive in one piece and need no timer.
             if self._deadline is None and (self._head_size or not self._in_head):
                 self._set_deadline()
             if self.place is not None and not self.place.has_authenticated:
                 self.flow.has_read(len(data))
 
     def _check_sizes(self) -> None:
-        """Bound what the parser gathers before it calls."""
+        """Limit what the parser buffers before it calls back."""
         header_bytes = self._options.limits.header_bytes
         if self._in_head:
             if self._head_size > header_bytes:
@@ -153,7 +153,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     # Called by the server
 
     def shutdown(self) -> None:
-        """The server ends. What a request under way detaches from now on is to end as well."""
+        """The server shuts down. Connections that requests in progress detach from now on are to end too."""
         self._options.drain.start()
         super().shutdown()
 
@@ -184,10 +184,10 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._violate(431, "too many headers")
 
     def on_headers_complete(self) -> None:
-        """The head is complete: what it promises is checked before the application is started."""
+        """The head is complete: check what it announces before the application starts."""
         limits = self._options.limits
         self._clear_deadline()
-        # What came with the head may be body: only then it is counted again, without.
+        # The bytes that came with the head may include some of the body: count again, without them.
         if self._head_size > limits.header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > limits.header_bytes:
@@ -211,7 +211,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self._in_head = False
 
     def on_chunk_header(self) -> None:
-        """A chunk begins, or the end of the chunks."""
+        """A chunk begins, possibly the last, empty one."""
         self._chunks += 1
         if self._chunks > ANY_CHUNKS + self._body_size // MEAN_CHUNK:
             self._violate(400, "chunks too small")
@@ -234,25 +234,25 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     # Upgrades
 
     def _should_upgrade(self) -> bool:
-        """Whether it is our kind of upgrade."""
+        """Whether the request asks for a WebSocket."""
         return self._wants_websocket
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Answer the request as if nothing had been asked (RFC 9110 section 7.8).
+        """Answer the request as if it asked for no upgrade (RFC 9110 section 7.8).
 
-        httptools skips the body of every upgrade, and would take it for the next request. A parser that sees no
-        Upgrade header reads it. Java's HttpClient and `curl --http2` ask for h2c whenever they have no TLS.
+        httptools skips the body of every upgrade request, and would parse it as the next request; a parser that sees
+        no Upgrade header reads it. Java's HttpClient and `curl --http2` ask for h2c on every connection without TLS.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version()
         head = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
         head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        # As uvicorn's first one: bytes behind a request that closes the connection are no error.
+        # As in uvicorn's first parser: bytes after a request that closes the connection are no error.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"\r\n".join([*head, b"\r\n"]) + rest)
 
     def _upgrade(self, rest: bytes) -> None:
-        """Hand the socket over; `rest` came behind the request."""
+        """Hand the socket over; `rest` arrived after the request."""
         options = self._options
         self._clear_deadline()
         refusal = options.admission.check() if options.admission is not None else None
@@ -260,7 +260,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._refuse_upgrade(refusal)
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            # An answer to an earlier request is still being written.
+            # A response to an earlier request is still being written.
             self.transport.close()
             return
         checked = opening.check(self.scope["method"], self.scope["http_version"], self.headers)
@@ -271,7 +271,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         try:
             scope = self._websocket_scope()
         except (httptools.HttpParserInvalidURLError, AttributeError):
-            # httptools gives None for the path that is missing in http://host.
+            # httptools gives None as the path of http://host.
             self._fail(_Violation(400, "malformed"))
             return
         self._hand_over(checked, scope, rest)
@@ -293,17 +293,17 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.tasks.add(task)
 
     def _let_go(self) -> None:
-        """The socket is somebody else's from now on."""
+        """Give up the socket, which has a new owner from now on."""
         self.connections.discard(self)
         self._clear_deadline()
         self.flow.let_go()
-        # Parser and protocol refer to each other: without this they would wait for the garbage collector.
+        # Parser and protocol refer to each other: without this only the garbage collector would free them.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does in connection_lost
 
     # Long responses
 
     def _offer(self) -> None:
-        """Extend the scope of the request. All requests of the connection get the same."""
+        """Add our extensions to the scope of the request. All requests of the connection get the same ones."""
         self.scope["extensions"] = self._extensions
         if self._extensions:
             return
@@ -312,7 +312,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._extensions[AUTHENTICATED] = {"authenticated": self.place.authenticated}
 
     def _withdraw(self) -> None:
-        """The scopes of requests hold what refers to this, and this holds them."""
+        """Break the reference cycle between the scopes of requests and this object."""
         self._extensions.clear()
         self._served = None
 
@@ -321,9 +321,9 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _detach(self, headers: Sequence[tuple[bytes, bytes]], connection: Connection, place: Place) -> None:
-        """Let the connection have the socket for a response that does not end, and with which the socket does.
+        """Give the socket to the connection, for an endless response; the socket closes when the response ends.
 
-        Requests behind this one get no answer. Where the socket is closed already, the connection hears nothing.
+        Requests after this one get no answer. If the socket is closed already, the connection is told nothing.
         """
         cycle = self._served
         if cycle is None or cycle.response_started or cycle.more_body:
@@ -331,13 +331,13 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         framed = [(b"transfer-encoding", b"chunked")] if cycle.scope["http_version"] == "1.1" else []
         lines = header_lines([*self._default_headers, *headers, *framed, (b"connection", b"close")])
         is_gone = cycle.disconnected or self.transport.is_closing()
-        # As of a request whose client is gone, and which uvicorn therefore leaves alone.
+        # Looks like a request whose client is gone, so that uvicorn leaves it alone.
         cycle.response_started = cycle.response_complete = cycle.disconnected = True
         if is_gone:
             place.leave()
             return
         self.pipeline.clear()
-        # It may find the socket congested by answers before, and say so to this protocol.
+        # Earlier responses may have congested the socket; this protocol is then told so.
         self.transport.write(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"\r\n"]))
         stream = StreamTransport(self._options.sockets(self.connections), self.transport, connection, place)
         self._let_go()
@@ -375,12 +375,12 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         )
 
     def _violate(self, status: int, reason: str) -> None:
-        """Stop the parser. httptools hides what its callbacks raise, so the reason is kept."""
+        """Stop the parser. httptools hides exceptions raised in its callbacks, so the reason is kept."""
         self._violation = _Violation(status, reason)
         raise self._violation
 
     def _fail(self, violation: _Violation) -> None:
-        """Count it, answer it where nothing else is being answered, and close."""
+        """Count the violation, answer it unless another response is being written, and close."""
         self._violation = violation.detach()
         self._clear_deadline()
         self._options.metrics.protocol_errors.add(violation.reason)
@@ -388,7 +388,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         is_own = not self._in_head and not self.pipeline
         if cycle is None or cycle.response_complete or (is_own and not cycle.response_started):
             if cycle is not None:
-                # The application's own answer, if it still comes, finds the connection gone.
+                # If the application still answers, it finds the connection gone.
                 cycle.disconnected = True
                 cycle.message_event.set()
             self._answer(error_response(violation.status, violation.reason, self._default_headers))
@@ -402,13 +402,13 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self.flow.closing()
 
     def on_response_complete(self) -> None:
-        """An answer of the application is written, if not read."""
+        """The application's response is written, but maybe not read yet."""
         self.timeout_keep_alive = self._options.limits.keep_alive  # type: ignore[assignment]  # for call_later
         super().on_response_complete()
         self.flow.closing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """No further request came."""
+        """No further request came in time."""
         super().timeout_keep_alive_handler()
         self.flow.closing()
 

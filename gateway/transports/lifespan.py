@@ -1,11 +1,11 @@
-"""Starts and stops an ASGI application (the lifespan protocol), and lets its errors through."""
+"""Starts and stops an ASGI application (the lifespan protocol), and passes its errors on."""
 
 import asyncio
 from typing import Any
 
 
 class Lifespan:
-    """Runs in a task of its own, as the protocol demands. `state` is what the application puts there for requests."""
+    """Runs in its own task, as the protocol demands. `state` is what the application stores there for requests."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -15,13 +15,13 @@ class Lifespan:
         self.state: dict[str, Any] = {}
 
     async def startup(self) -> None:
-        """Returns when the application can serve. Raises whatever it raises."""
+        """Return when the application can serve. Raises what the application raises."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         self._task = asyncio.create_task(self._app(scope, self._events.get, self._answers.put))
         await self._ask("lifespan.startup")
 
     async def shutdown(self) -> None:
-        """Returns when the application is done. Raises whatever it raises."""
+        """Return when the application is done. Raises what the application raises."""
         if self._task is not None and not self._task.done():
             await self._ask("lifespan.shutdown")
             await self._task
@@ -35,7 +35,7 @@ class Lifespan:
         answer.cancel()
         failed = reply["type"].endswith(".failed")
         if failed or self._task.done():
-            # The application raises behind its answer, and what it raises says more.
+            # The application raises after its answer, and the exception says more.
             await self._task
         if failed:
             raise RuntimeError(reply.get("message") or f"the application failed at {event}")

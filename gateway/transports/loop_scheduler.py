@@ -8,14 +8,14 @@ from collections.abc import Callable
 class LoopScheduler:
     """Needs a running loop.
 
-    `now` is the loop's own clock: uvloop reads it once per turn, so that asking costs no system call.
+    `now` is the loop's own clock: uvloop reads the time once per turn, so calling it costs no system call.
     """
 
     __slots__ = ("_loop", "now", "time")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # Bound here, so that a call is not two.
+        # Bound here to save a second call.
         self.now: Callable[[], float] = self._loop.time
         self.time: Callable[[], float] = time.time
 

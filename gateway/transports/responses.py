@@ -1,4 +1,4 @@
-"""Complete HTTP/1.1 responses for requests that no application gets to see."""
+"""Complete HTTP/1.1 responses to requests that never reach an application."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 def response(status: int, headers: Headers, body: bytes = b"") -> bytes:
-    """A response after which the connection closes. Raises ValueError for headers that would end a line."""
+    """A response after which the connection closes. Raises ValueError for headers with line breaks."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -24,7 +24,7 @@ def response(status: int, headers: Headers, body: bytes = b"") -> bytes:
 
 
 def header_lines(headers: Headers) -> list[bytes]:
-    """Headers as they are written, without the line ends."""
+    """Headers as written on the wire, without the line ends. Raises ValueError as `response` does."""
     lines = [name + b": " + value for name, value in headers]
     for line in lines:
         if b"\r" in line or b"\n" in line or b"\0" in line:
@@ -43,5 +43,5 @@ def error_body(status: int, message: str) -> bytes:
 
 
 def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
-    """When to come back."""
+    """Tells the client when to come back."""
     return [(b"retry-after", b"%d" % RETRY_AFTER)] if refusal.status in (429, 503) else []

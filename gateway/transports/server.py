@@ -1,4 +1,4 @@
-"""One node's server: two listeners on one loop, started and ended in order."""
+"""One node's server: two listeners on one loop, started and stopped in order."""
 
 import asyncio
 import gc
@@ -28,19 +28,19 @@ from gateway.transports.uvicorn_internals import ServerState
 
 logger = logging.getLogger(__name__)
 
-# Seconds for what is left after the drain: close frames without an answer, requests under way.
+# Seconds for what is left after the drain: unanswered close frames, requests in progress.
 GRACE = 1.0
-# Seconds between two looks at what is left.
+# Seconds between two checks of what is left.
 POLL = 0.05
-# Objects made and not freed before the garbage collector looks at the youngest, and passes of a generation before the
-# next. A connection holds 9 objects that it tracks, and no cycle. Passes took, with 19,000 connections, 0.3 ms
-# for the youngest, 8 ms for 200,000 objects in the middle, 20 ms for all: here the middle has 50,000 (2 ms), and all of
-# them are looked at once for 5 million.
+# Net new objects before the garbage collector examines the youngest generation, and passes of one generation before a
+# pass of the next. A connection has 9 objects that the collector tracks, and no cycle. With 19,000 connections a pass
+# took 0.3 ms for the youngest generation, 8 ms for 200,000 objects in the middle one, 20 ms for all. With these
+# thresholds the middle one has 50,000 (2 ms), and a full pass comes once in 5 million objects.
 GC_THRESHOLDS = (5_000, 10, 100)
 
 
 class Listener:
-    """The addresses of an application: sockets, and the connections that came in through them."""
+    """The addresses of one application: their sockets, and the connections accepted on them."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Listener:
         setting: str,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`setting` is named when an address is refused. TLS needs options with an admission."""
+        """`setting` is named in the error when an address cannot be used. TLS needs options with an admission."""
         self.state = ServerState()
         http_class: Any = partial(GatewayHttpProtocol, options)
         self.config = uvicorn.Config(
@@ -69,7 +69,7 @@ class Listener:
         self._tls = tls
         self._acceptor: Acceptor | None = None
         self._servers: list[asyncio.AbstractServer] = []
-        # Where it listens; a socket that is refused is closed, and does not know any more.
+        # Where it listens. Kept here because a socket that fails to listen is closed and has no address any more.
         self.urls = [listeners.shown(each, "https" if tls else "http") for each in sockets]
 
     async def open(self, app_state: dict[str, Any]) -> None:
@@ -97,13 +97,13 @@ class Listener:
 
     def _accept_crowd(self) -> None:
         assert self._acceptor is not None
-        # Without a descriptor the servers stop for a while by themselves.
+        # When no descriptor is left, the servers pause by themselves.
         with suppress(OSError):
             for listener in self._sockets:
                 self._acceptor.accept_waiting(listener)
 
     def stop_accepting(self) -> None:
-        """New connections are refused by the system, those that are open stay."""
+        """Close the listening sockets: the system refuses new connections, open ones stay."""
         for listener in self._sockets:
             listeners.remove_file(listener)
         if self._acceptor is not None:
@@ -119,7 +119,7 @@ class Listener:
             connection.shutdown()
 
     async def wait_closed(self, seconds: float) -> None:
-        """Return when nothing is left; after `seconds` what is left is dropped."""
+        """Return when all connections and requests have ended; after `seconds` drop the rest."""
         try:
             async with asyncio.timeout(seconds):
                 while self.state.connections or self.state.tasks:  # noqa: ASYNC110 - uvicorn keeps plain sets
@@ -132,7 +132,7 @@ class Listener:
     async def _drop(self) -> None:
         for connection in list(self.state.connections):
             connection.abort()  # type: ignore[union-attr]  # uvicorn names its own classes
-        # Their requests learn that nobody waits for them, before they are cancelled.
+        # Requests learn that their client is gone before they are cancelled.
         await asyncio.sleep(0)
         for task in list(self.state.tasks):
             task.cancel()
@@ -140,7 +140,7 @@ class Listener:
 
 
 def _quiet(app: Any) -> Any:
-    """The application without the errors of requests whose client left, or that are dropped at the end."""
+    """The application, without the errors of requests whose client has left or that are dropped at shutdown."""
 
     async def quiet(scope: Any, receive: Any, send: Any) -> None:
         with suppress(ClientDisconnect, asyncio.CancelledError):
@@ -150,10 +150,11 @@ def _quiet(app: Any) -> Any:
 
 
 class GatewayServer(uvicorn.Server):
-    """uvicorn's handling of signals and dates; start and end are our own.
+    """uvicorn's handling of signals and dates, with our own startup and shutdown.
 
-    At the first signal: not ready, a delay for balancers to notice, no new connections, the drain, the application's
-    own end. The internal listener answers until then. A second signal ends the process at once.
+    The first signal starts the shutdown: the node reports not ready, waits for load balancers to notice, stops
+    accepting, drains, and stops the application. The internal listener answers until then. A second signal ends the
+    process at once.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class GatewayServer(uvicorn.Server):
         on_started: Callable[[], object],
         on_draining: Callable[[], object],
     ) -> None:
-        """`on_started` is called once both listeners accept, `on_draining` when the end begins."""
+        """`on_started` is called once both listeners accept, `on_draining` when the shutdown begins."""
         super().__init__(public.config)
         self.server_state = public.state
         self._public = public
@@ -202,13 +203,13 @@ class GatewayServer(uvicorn.Server):
         self._on_started()
 
     async def on_tick(self, counter: int) -> bool:
-        """Every 100 ms: the date of answers, and whether to end."""
+        """Every 100 ms: update the Date header of responses; returns whether to end."""
         ends = await super().on_tick(counter)
         self._internal.state.default_headers = self._public.state.default_headers
         return ends
 
     async def _end_clients(self) -> None:
-        """Everything between the first signal and the application's end."""
+        """Everything from the first signal until the application is stopped."""
         self._on_draining()
         logger.info("shutting down", extra={"connections": len(self._public.state.connections)})
         await asyncio.sleep(self._drain.delay)
@@ -217,7 +218,7 @@ class GatewayServer(uvicorn.Server):
         await self._public.wait_closed(self._drain.window + GRACE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal asks for an orderly end, the second takes its default effect."""
+        """The first signal starts an orderly shutdown, the second has its default effect."""
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
@@ -238,7 +239,7 @@ async def serve(
 ) -> None:
     """Run both applications until a signal ends them. Raises ConfigError, and what the lifespan of `public` raises.
 
-    Sockets that are given are served instead of the addresses in the settings, and closed at the end.
+    Sockets given here are served instead of the addresses in the settings, and closed at the end.
     """
     raise_descriptor_limit()
     tls = tls_context(settings.tls)
@@ -265,7 +266,7 @@ async def serve(
 
 
 def _spare_collector() -> None:
-    """What exists now exists until the end; and of what comes most lives long."""
+    """Tune the garbage collector: what exists now stays until the end, and most later objects live long."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

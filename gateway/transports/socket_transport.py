@@ -1,4 +1,4 @@
-"""A socket that the server has let go of: what all long-lived connections on it have in common, whatever they speak."""
+"""A socket detached from the HTTP server: the base of all long-lived connections, whatever their protocol."""
 
 import asyncio
 from typing import cast
@@ -9,17 +9,17 @@ from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
 from gateway.transports.drain import Drain
 
-# Seconds between a goodbye of ours and the end of a socket whose peer does not answer it, or does not read.
+# Seconds from our goodbye until the socket is dropped if the peer does not answer, or does not read.
 CLOSE_TIMEOUT = 5.0
 # The close code of a connection that ended without one (RFC 6455 section 7.1.5).
 ABNORMAL = 1006
-# Bytes that are still looked at for the peer's goodbye after ours.
+# Bytes that are still read after our goodbye, to find the peer's.
 MOST_UNWANTED = 65_536
-# Bytes in a socket's own buffer above which its connection is congested. The kernel holds more in front of it.
+# Bytes in a socket's own buffer above which its connection is congested. The kernel's buffer comes on top.
 HIGH_WATER = 65_536
 LOW_WATER = 16_384
-# Seconds for which a socket is congested before what it holds above HIGH_WATER counts among what waits on the node.
-# A burst of publications is one block, which lies in memory once for all its subscribers, and they read it soon.
+# Seconds for which a socket must be congested before its bytes above HIGH_WATER count against the node's memory budget.
+# A burst of publications is one block, which is in memory once for all its subscribers, and they read it soon.
 BURST = 1.0
 
 
@@ -38,9 +38,9 @@ class SocketOptions:
         fragments: int,
         keeping: "set[SocketTransport]",
     ) -> None:
-        """`connections` is the server's own set: it waits until the set is empty when it ends.
+        """`connections` is the server's own set: at shutdown it waits until the set is empty.
 
-        `keeping` holds those that wait for the rest of a large message, or for their client to read.
+        `keeping` holds the transports that wait for the rest of a large message, or for their client to read.
         """
         self.keeping = keeping
         self.connections = connections
@@ -51,19 +51,19 @@ class SocketOptions:
 
 
 class Nobody:
-    """Wants no messages."""
+    """Ignores messages."""
 
     def received(self, data: bytes, *, binary: bool) -> None:
-        """They come behind a goodbye."""
+        """They arrive after a goodbye."""
 
 
 NOBODY = Nobody()
 
 
 class SocketTransport(asyncio.Protocol):
-    """Implements the Transport port of sessions, but for reading; driven by the event loop's callbacks alone.
+    """Implements the Transport port of sessions, except for reading; driven by the event loop's callbacks alone.
 
-    No task, queue, timer or coroutine lives for it.
+    It has no task, queue, timer or coroutine of its own while open.
     """
 
     __slots__ = (
@@ -82,17 +82,17 @@ class SocketTransport(asyncio.Protocol):
     def __init__(
         self, options: SocketOptions, transport: asyncio.Transport, connection: Connection, place: Place | None
     ) -> None:
-        """`transport` reads. `connection.opened` is for the caller to call."""
+        """`transport` must be reading. The caller calls `connection.opened`."""
         self.write: Write = transport.write
         self._options = options
         self._transport = transport
         self._connection: Connection | None = connection
-        # Who wants what the client sends: the connection, until either side said goodbye.
+        # Gets what the client sends: the connection, until either side has said goodbye.
         self.receiver: Connection | Nobody = connection
         self._place = place
-        # Neither side has said goodbye.
+        # True until either side says goodbye.
         self._open = True
-        # When that began; None while it is not.
+        # When it became congested; None while it is not.
         self._congested_at: float | None = None
         self._closed_with: CloseCode | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -105,7 +105,7 @@ class SocketTransport(asyncio.Protocol):
     # Transport port: what the session calls
 
     def close(self, code: CloseCode, goodbye: bytes) -> None:
-        """Say goodbye, and let the peer do so."""
+        """Say goodbye, and give the peer time to do so."""
         if not self._open:
             return
         self._open = False
@@ -116,7 +116,7 @@ class SocketTransport(asyncio.Protocol):
         self._await_end()
 
     def drive(self, connection: Connection) -> None:
-        """Go on with another connection; the one before hears nothing more, not even `closed`."""
+        """Switch to another connection; the previous one is told nothing more, not even `closed`."""
         is_lost = self._connection is None
         self._connection = connection
         if self._open:
@@ -127,16 +127,16 @@ class SocketTransport(asyncio.Protocol):
             connection.pause_writing()
 
     def release(self, goodbye: bytes) -> None:
-        """The connection goes on elsewhere."""
+        """The connection continues on another transport."""
         self._connection = None
         self.close(CloseCode(ABNORMAL, ""), goodbye)
 
     def _await_end(self) -> None:
-        """The goodbye is written: be ready for the peer's."""
+        """Our goodbye is written: wait for the peer's, if the protocol has one."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Drop the socket and what waits in it at once."""
+        """Drop the socket at once, with its unsent bytes."""
         self._open = False
         self._fall_silent()
         self._transport.abort()
@@ -147,21 +147,21 @@ class SocketTransport(asyncio.Protocol):
             self._place.authenticated()
 
     def _fall_silent(self) -> None:
-        """Nothing is written any more, and nobody wants what still comes."""
+        """Ignore further writes, and further messages of the client."""
         self.write = write_nowhere
         self.receiver = NOBODY
 
     # Called by the event loop
 
     def eof_received(self) -> None:
-        """The client sends nothing more, and said no goodbye; returning None closes our side too."""
+        """The client closed its side without a goodbye; returning None closes ours too."""
         self._open = False
         self._fall_silent()
         self._linger()
         self._finish(ABNORMAL, "")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over."""
+        """The socket is gone."""
         self._open = False
         self._options.keeping.discard(self)
         self._fall_silent()
@@ -181,30 +181,30 @@ class SocketTransport(asyncio.Protocol):
             self._connected.pause_writing()
 
     def resume_writing(self) -> None:
-        """It is below LOW_WATER again."""
+        """The socket's buffer is below LOW_WATER again."""
         self._congested_at = None
         self._options.keeping.discard(self)
         if self._open:
             self._connected.resume_writing()
 
-    # Called by the budget of the node
+    # Called by the node's memory budget
 
     concerned = 1
 
     @property
     def held(self) -> int:
-        """As a Holder: bytes that the client does not read."""
+        """As a Holder: bytes that the client has not read."""
         if self._congested_at is None:
             return 0
         return counted_unread(self._transport.get_write_buffer_size(), self._congested_at)
 
     @property
     def payer(self) -> str | None:
-        """Its address."""
+        """The client's address."""
         return (self._place.waits_at or None) if self._place is not None else None
 
     def shed(self) -> None:
-        """Others need the memory. Nobody waits for the goodbye, which stands behind what is not read."""
+        """Drop the connection: others need the memory. Unread bytes hold up the goodbye, so nothing waits for it."""
         if self._open:
             self._connected.shed()
         self.abort()
@@ -212,7 +212,7 @@ class SocketTransport(asyncio.Protocol):
     # Called by the server
 
     def shutdown(self) -> None:
-        """The server ends. It asks all its connections at once; the drain spreads that."""
+        """The server shuts down. It asks all its connections at once; the drain spreads that over time."""
         self._options.drain.add(self._shut_down)
 
     def _shut_down(self) -> None:
@@ -221,26 +221,26 @@ class SocketTransport(asyncio.Protocol):
 
     @property
     def _connected(self) -> Connection:
-        """The connection, which is there while the socket is open."""
+        """The connection, which exists while the socket is open."""
         return cast(Connection, self._connection)
 
     def _linger(self) -> None:
-        """Not every peer answers, and one that does not read keeps the buffer from emptying."""
+        """Drop the socket after CLOSE_TIMEOUT: the peer may not answer, or not read what is still to be sent."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def _finish(self, code: int, reason: str) -> None:
-        """Tell the connection once; the code is ours where we closed."""
+        """Tell the connection once that it is closed; with our code if we closed it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.closed(*(self._closed_with or (code, reason)))
 
 
 def counted_unread(unread: int, congested_at: float) -> int:
-    """Of the bytes that wait in a socket, those that count as memory of their own."""
+    """How many of the unread bytes of a socket count against the memory budget."""
     lasts = asyncio.get_running_loop().time() - congested_at >= BURST
     return max(unread - HIGH_WATER, 0) if lasts else 0
 
 
 def write_nowhere(data: bytes) -> None:
-    """The connection is over."""
+    """Ignore the data: the connection is over."""

@@ -8,7 +8,7 @@ from gateway.errors import ConfigError
 
 
 def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:
-    """The certificate to serve with, None for none. Raises ConfigError."""
+    """A context with the certificate to serve with; None if none is set. Raises ConfigError."""
     if settings.certificate is None:
         if settings.key is not None:
             raise ConfigError("tls.key is set and tls.certificate is not")
@@ -29,5 +29,5 @@ def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:
 
 
 def _no_passphrase() -> str:
-    """OpenSSL would ask on the terminal."""
+    """Called for an encrypted key. Without this OpenSSL would ask on the terminal."""
     raise ConfigError("tls.key is encrypted; a key without a passphrase is needed")

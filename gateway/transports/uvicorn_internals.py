@@ -1,9 +1,9 @@
-"""All that we use of uvicorn beyond its documented API, and whether the installed one has it.
+"""All that we use of uvicorn beyond its documented API, and a check that the installed release has it.
 
-Nothing else of the gateway imports it from uvicorn. Importing this module raises GatewayError where something is
-missing. The check sees names and parameters; that they still mean the same only the tests show, which is why the
-requirement ends with the newest release that they have run with. (`log.py` knows the names of uvicorn's loggers, and
-the arguments of its access lines.)
+No other module imports these from uvicorn. Importing this module raises GatewayError if something is missing. The check
+covers names and parameters; only the tests show that they still mean the same, so the requirement ends with the newest
+release that the tests have run with. (`log.py` knows the names of uvicorn's loggers, and the arguments of its access
+lines.)
 """
 
 import inspect
@@ -14,7 +14,7 @@ import uvicorn
 
 from gateway.errors import GatewayError
 
-# The releases that the tests have run with, the first and the last of them; pyproject.toml requires the same.
+# The first and the last release that the tests have run with; pyproject.toml requires the same.
 OLDEST, NEWEST = "0.53", "0.54"
 
 
@@ -37,7 +37,7 @@ __all__ = ["FlowControl", "HttpToolsProtocol", "RequestResponseCycle", "ServerSt
 
 
 class Use(NamedTuple):
-    """What we use of a class: methods that we override or call, with their parameters, and attributes of objects."""
+    """What we use of a class: methods that we override or call, with their parameters, and instance attributes."""
 
     methods: dict[str, str]
     attributes: str = ""
@@ -94,7 +94,7 @@ USED: dict[type[Any], Use] = {
 
 
 def lacking() -> Iterator[str]:
-    """What of USED the installed uvicorn does not have, or has with other parameters."""
+    """Everything in USED that the installed uvicorn lacks, or has with other parameters."""
     for owner, use in USED.items():
         for name, parameters in use.methods.items():
             method = getattr(owner, name, None)
@@ -114,11 +114,11 @@ def lacking() -> Iterator[str]:
 
 
 def objects() -> list[Any]:
-    """One of each class, as it is once it is needed. No connection, loop or thread is behind them."""
+    """One instance of each class, without a connection, loop or thread behind it."""
     state = ServerState()
     config = uvicorn.Config(_nothing, http=HttpToolsProtocol, ws="none", lifespan="off", log_config=None, workers=1)
     config.load()
-    # The loop is not used before a request comes.
+    # The loop is not used until a request arrives.
     loop: Any = object()
     protocol = HttpToolsProtocol(config, state, {}, loop)
     protocol.on_message_begin()

@@ -1,4 +1,4 @@
-"""The example of a wire protocol: newline-separated text, `EVENT DATA` a line, and `! CODE REASON` at the end."""
+"""An example wire protocol: newline-separated text, one `EVENT DATA` per line, and `! CODE REASON` at the end."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from gateway.protocols.wire_protocol import Message
 
 
 class LinesProtocol(OneChannel):
-    """Payloads are JSON, whatever they were, so that none has a line break."""
+    """Payloads of every kind become JSON, so that none has a line break."""
 
     def events(self, events: Sequence[Event]) -> Sequence[Message]:
         """Publications."""

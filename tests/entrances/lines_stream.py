@@ -1,4 +1,4 @@
-"""The example of an entrance: `GET /lines/CHANNEL` is a response that does not end."""
+"""An example entrance: `GET /lines/CHANNEL` gets a response that does not end."""
 
 from collections.abc import Sequence
 

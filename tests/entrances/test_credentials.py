@@ -1,4 +1,4 @@
-"""Where clients stand in a stream, as they write it in a URL (tokens: test_plain_websocket.py)."""
+"""Stream positions as clients write them in a URL (tokens: test_plain_websocket.py)."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from gateway.messages import Position
         ("e:1", Position(1, "e")),
         ("a:b:17", Position(17, "a:b")),
         (":5", Position(5, "")),
-        # No stream has such a place: the client is told that its own is gone.
+        # No stream has such a position: the client is told that its position is gone.
         ("e", Position(0, "e")),
         ("e:", Position(0, "e:")),
         ("e:-1", Position(0, "e:-1")),

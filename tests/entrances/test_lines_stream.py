@@ -1,6 +1,6 @@
-"""A toy protocol over a long HTTP response, on a whole node: one file in protocols, one in entrances, and no other.
+"""A toy protocol over a long HTTP response, on a whole node. It takes two files, protocol and entrance.
 
-It is the example of "how to add a protocol" in docs/architecture.md.
+It is the example for "how to add a protocol" in docs/architecture.md.
 """
 
 import socket
@@ -37,7 +37,7 @@ def detached(settings: ServerSettings) -> Iterator[str]:
 
 @contextmanager
 def plain_asgi(settings: ServerSettings) -> Iterator[str]:
-    """The public application under uvicorn as it comes."""
+    """The public application under a standard uvicorn."""
     listener = socket.create_server(("127.0.0.1", 0))
     servers: list[uvicorn.Server] = []
     started = threading.Event()
@@ -85,7 +85,7 @@ class Client:
 
     @contextmanager
     def lines(self, path: str) -> Iterator[Iterator[str]]:
-        """Those of a response, without those that only keep it alive; the channel is subscribed by then."""
+        """The lines of a response, without the empty keep-alive lines; the channel is subscribed by then."""
         with self.http.stream("GET", path) as answer:
             assert answer.status_code == 200, answer.status_code
             yield (line for line in answer.iter_lines() if line)
@@ -99,7 +99,7 @@ def client(url: str) -> Iterator[Client]:
 
 
 def test_publications_arrive_as_lines_in_order(client: Client) -> None:
-    """As JSON, in the line of their event."""
+    """As JSON, after the name of their event."""
     epoch = client.call("publish", channel="kept:a", data=0)["epoch"]
     with client.lines(f"/lines/kept:a?since={epoch}:1") as lines:
         for number in range(1, 50):
@@ -108,7 +108,7 @@ def test_publications_arrive_as_lines_in_order(client: Client) -> None:
 
 
 def test_what_was_missed_comes_first(client: Client) -> None:
-    """`since` is written here as on the plain WebSocket."""
+    """`since` has the same form as on the plain WebSocket."""
     for number in range(5):
         top = client.call("publish", channel="kept:b", data=number)
     with client.lines(f"/lines/kept:b?since={top['epoch']}:2") as lines:
@@ -125,7 +125,7 @@ def test_what_was_missed_comes_first(client: Client) -> None:
     ],
 )
 def test_the_last_line_says_why(client: Client, path: str, last: str) -> None:
-    """An HTTP response has no close code."""
+    """An HTTP response has no close code, so the last line carries it."""
     with client.lines(path) as lines:
         assert list(lines) == [last]
 
@@ -140,10 +140,10 @@ def test_a_client_is_disconnected_as_any_other(client: Client) -> None:
 
 
 def test_silence_does_not_end_it(client: Client) -> None:
-    """Empty lines keep it alive; nobody waits for an answer, which this client cannot give."""
+    """Empty lines keep it alive; no pong is expected, since this client cannot send one."""
     with client.http.stream("GET", "/lines/news") as answer:
         pieces = answer.iter_raw()
-        # Each ping comes after the time in which a pong would have been due.
+        # Every ping comes after a pong to the previous one would have been due.
         assert [next(pieces) for _ in range(3)] == [b"\n"] * 3
 
 
@@ -166,7 +166,7 @@ def test_a_node_that_ends_tells_its_clients() -> None:
 
 
 def test_a_client_that_reads_too_slowly_is_closed_as_slow() -> None:
-    """Backpressure is that of every transport: what waits is bounded in bytes, and the others notice nothing."""
+    """Backpressure works as on every transport: waiting bytes are limited, and other clients are not affected."""
     settings = settings_of(**SETTINGS, limits={"outbox": 100_000})
     with detached(settings) as url, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -174,7 +174,7 @@ def test_a_client_that_reads_too_slowly_is_closed_as_slow() -> None:
         slow.connect((host, int(port)))
         slow.settimeout(10)
         slow.sendall(b"GET /lines/news HTTP/1.1\r\nHost: test\r\n\r\n")
-        # The first line tells that it is subscribed.
+        # The first line shows that it is subscribed.
         client = Client(url)
         while b"message" not in slow.recv(4096):
             client.call("publish", channel="news", data=0)

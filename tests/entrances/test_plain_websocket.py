@@ -1,4 +1,4 @@
-"""Where plain connections may have their token (through sockets in tests/api/test_plain_route.py)."""
+"""Where plain connections may put their token (over real sockets: tests/api/test_plain_route.py)."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SCOPE = {"path": "/ws/a", "path_params": {"channel": "a"}}
 
 
 def token_and_subprotocol(scope: dict[str, Any], cookie: str) -> tuple[str, str | None]:
-    """What the entrance finds."""
+    """The token and subprotocol that the entrance finds."""
     welcome = PLAIN_WEBSOCKET.welcome(Handshake(scope, ()), cookie)
     connect = welcome.initial[0]
     assert isinstance(connect, Connect)
@@ -44,7 +44,7 @@ def token_and_subprotocol(scope: dict[str, Any], cookie: str) -> tuple[str, str 
 def test_tokens_of_plain_connections(
     subprotocols: list[str], headers: list[tuple[bytes, bytes]], query: str, found: tuple[str, str | None]
 ) -> None:
-    """The first place that holds one; whatever else is sent is no error."""
+    """The first place that holds one wins; anything else that is sent is no error."""
     scope = {
         "path": "/ws/a",
         "subprotocols": subprotocols,
@@ -56,7 +56,7 @@ def test_tokens_of_plain_connections(
 
 
 def test_only_the_parameter_that_is_wanted_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query of 16 KB of escapes took 20 ms."""
+    """Decoding a query of 16 KB of escapes took 20 ms."""
     decoded: list[str] = []
 
     def unquote(text: str) -> str:
@@ -75,7 +75,7 @@ def test_only_the_parameter_that_is_wanted_is_decoded(monkeypatch: pytest.Monkey
 
 
 def test_no_cookie_is_looked_at_without_the_setting() -> None:
-    """A cookie of that name may be anything."""
+    """A cookie with that name may belong to another application."""
     scope = {
         "path": "/ws/a",
         "path_params": {"channel": "a"},

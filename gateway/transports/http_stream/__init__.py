@@ -1,4 +1,4 @@
-"""HTTP responses that do not end: framing, a socket of their own, plain ASGI, and the endpoint above both.
+"""HTTP responses that do not end: framing, the transports (own socket, plain ASGI), and the endpoint for both.
 
 May import what its parent package may; knows nothing of WebSockets.
 """

@@ -18,7 +18,7 @@ class AsgiStream(AsgiTransport):
         return ABNORMAL, ""
 
     async def _await_end(self, receiver: "asyncio.Task[tuple[int, str]]") -> None:
-        """The end of a response has no answer."""
+        """Clients do not answer the end of a response."""
 
     async def _send_block(self, block: bytes) -> None:
         await self._send({"type": "http.response.body", "body": block, "more_body": True})

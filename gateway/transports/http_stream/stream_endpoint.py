@@ -11,7 +11,7 @@ from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_stream.asgi_stream import AsgiStream
 from gateway.transports.responses import error_body
 
-# The connection, for a body that is to be framed as chunks by its encoder, or not.
+# Opens the connection. The flag says whether its encoder has to frame the body as chunks.
 OpenStream = Callable[[Handshake, bool], Connection]
 
 
@@ -19,13 +19,13 @@ class StreamEndpoint(Endpoint):
     """For a Starlette `Route`."""
 
     def __init__(self, *, open_connection: OpenStream, content_type: str, **parts: Any) -> None:
-        """`open_connection` may raise HandshakeRefused. `parts` are those of every Endpoint."""
+        """`open_connection` may raise HandshakeRefused. `parts` are the parameters of Endpoint."""
         super().__init__(**parts)
         self._open_connection = open_connection
         self._headers = [
             (b"content-type", content_type.encode()),
             (b"cache-control", b"no-store"),
-            # nginx and its relatives would gather it.
+            # Keeps nginx and similar proxies from buffering the body.
             (b"x-accel-buffering", b"no"),
         ]
 
@@ -49,7 +49,7 @@ class StreamEndpoint(Endpoint):
             detachment["detach"](self._headers, connection, place)
             return True
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        # The head goes out with the first piece of the body.
+        # Servers send the head with the first piece of the body.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         transport = AsgiStream(connection, send, place, self.congested)
         place.drop = transport.abort

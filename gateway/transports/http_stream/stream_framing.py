@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 from gateway.errors import CloseCode
 from gateway.protocols.wire_protocol import Message
 
-# Messages to bytes in which the client can tell where one ends and the next begins: lines, or server-sent events.
+# Delimits messages so that the client can tell them apart: as lines, or as server-sent events.
 Delimit = Callable[[Sequence[Message]], bytes]
 
 
 class BodyFraming:
-    """Implements the Framing port for a body that ends with its connection, or that a server frames by itself."""
+    """Implements the Framing port for a body that ends with its connection, or that the server frames."""
 
     answers_pings = False
     tells_codes = False
 
     def __init__(self, delimit: Delimit, keep_alive: bytes) -> None:
-        """`keep_alive` is what clients skip."""
+        """`keep_alive` is a text that clients skip."""
         self._delimit = delimit
         self.ping = keep_alive
 
@@ -25,12 +25,12 @@ class BodyFraming:
         return self._delimit(messages) if messages else b""
 
     def close(self, code: CloseCode) -> bytes:
-        """Nothing: the end of the connection is the end."""
+        """Nothing: the body ends with the connection."""
         return b""
 
 
 class ChunkedFraming(BodyFraming):
-    """The same for a body in chunks (RFC 9112 section 7.1): one for all that is framed together."""
+    """The same for a chunked body (RFC 9112 section 7.1): one chunk for all messages framed together."""
 
     def __init__(self, delimit: Delimit, keep_alive: bytes) -> None:
         """Raises ValueError without a `keep_alive`: an empty chunk ends the body."""
@@ -44,7 +44,7 @@ class ChunkedFraming(BodyFraming):
         return _chunk(body) if body else b""
 
     def close(self, code: CloseCode) -> bytes:
-        """The last chunk: without it the client would take the body for cut off."""
+        """The last chunk: without it the body would look truncated to the client."""
         return b"0\r\n\r\n"
 
 

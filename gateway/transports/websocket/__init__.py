@@ -1,4 +1,4 @@
-"""WebSockets (RFC 6455): the opening handshake, frames, a socket of their own, plain ASGI, and the endpoint above both.
+"""WebSockets (RFC 6455): handshake, frames, the transports (own socket, plain ASGI), and the endpoint for both.
 
 May import what its parent package may; knows nothing of HTTP streams.
 """

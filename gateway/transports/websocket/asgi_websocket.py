@@ -1,4 +1,4 @@
-"""A WebSocket over plain ASGI. Behaves as the one on a socket of its own."""
+"""A WebSocket over plain ASGI. Behaves like one on its own socket."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ from gateway.transports.websocket.frames import INVALID_DATA, NO_STATUS, PING, T
 
 
 class AsgiWebSocket(AsgiTransport):
-    """Takes the frames of an encoder apart again, since ASGI wants messages."""
+    """Takes the encoder's frames apart again, since ASGI sends messages."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class AsgiWebSocket(AsgiTransport):
         message_size: int,
         protocol_errors: LabelledCounter,
     ) -> None:
-        """After `websocket.accept`. `message_size`: bytes of a client's message at most."""
+        """Made after `websocket.accept`. `message_size`: the most bytes of a client's message."""
         super().__init__(connection, send, place, congested)
         self._message_size = message_size
         self._protocol_errors = protocol_errors
@@ -37,7 +37,7 @@ class AsgiWebSocket(AsgiTransport):
             if message["type"] == "websocket.disconnect":
                 self._open = False
                 return message.get("code") or NO_STATUS, message.get("reason") or ""
-            # Paused while the server waited for a message.
+            # Reading may have been paused while the server waited for a message.
             await self._readable.wait()
             if self._open:
                 self._deliver(message)
@@ -60,10 +60,10 @@ class AsgiWebSocket(AsgiTransport):
         self.close(code, b"")
 
     def _say(self, goodbye: bytes) -> None:
-        """The server writes the close frame."""
+        """Nothing: the server writes the close frame."""
 
     async def _await_end(self, receiver: "asyncio.Task[tuple[int, str]]") -> None:
-        """RFC 6455 section 7.1.2: the peer's close frame."""
+        """RFC 6455 section 7.1.2: wait for the peer's close frame."""
         await asyncio.wait((receiver,), timeout=CLOSE_TIMEOUT)
 
     async def _send_block(self, block: bytes) -> None:
@@ -72,7 +72,7 @@ class AsgiWebSocket(AsgiTransport):
 
     async def _send_one(self, opcode: int, data: bytes) -> None:
         if opcode == PING:
-            # ASGI has no pings: the server sends its own, and ends the connection that does not answer.
+            # ASGI has no pings: the server sends its own, and closes connections that do not answer.
             if self._connection is not None:
                 self._connection.ponged()
         elif opcode == TEXT:

@@ -1,6 +1,6 @@
-"""WebSocket frames (RFC 6455 section 5), server side, without I/O: a parser of client frames, a builder of ours.
+"""WebSocket frames (RFC 6455 section 5), server side, without I/O: parses client frames, builds ours.
 
-No extension is negotiated, so that every reserved bit is an error.
+No extension is negotiated, so every reserved bit is an error.
 """
 
 import codecs
@@ -21,8 +21,8 @@ INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 
-# Frames taken in one turn of the loop: the smallest cost 2 us, a publish 20, so that others get their turn after 3 ms.
-# One read of a socket may hold 40,000.
+# Frames parsed in one turn of the loop: the smallest costs 2 us, a publish 20 us, so a turn lasts up to 3 ms. One read
+# of a socket may hold 40,000 frames.
 TURN_FRAMES = 128
 
 _FIN = 0x80
@@ -30,16 +30,16 @@ _MASKED = 0x80
 _CONTROL = 0x08
 _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 _MESSAGES = (_FIN | TEXT, _FIN | BINARY)
-# No reserved bit, a known opcode, and control frames in one piece (5.5).
+# No reserved bit, a known opcode, and no fragmented control frames (5.5).
 _FIRST_BYTES = frozenset([_FIN | opcode for opcode in _OPCODES] + [CONTINUATION, TEXT, BINARY])
-# 7.4: what a peer may send. 1004-1006 and 1015 are never on the wire, 1016-2999 are not assigned.
+# 7.4: codes that a peer may send. 1004-1006 and 1015 are never on the wire, 1016-2999 are not assigned.
 _CLOSE_CODES = frozenset([*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)])
 
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class FrameError(GatewayError):
-    """The peer broke the protocol: the connection is closed with `code`. `reason` is one of a fixed few."""
+    """The peer broke the protocol: the connection is closed with `code`. `reason` is one of a small fixed set."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -48,18 +48,18 @@ class FrameError(GatewayError):
 
 
 class Receiver(Protocol):
-    """Who wants messages."""
+    """Receives messages."""
 
     def received(self, data: bytes, *, binary: bool) -> None:
         """A complete message. Text is valid UTF-8."""
 
 
 class Sink(Protocol):
-    """Takes what a parser finds, in the order of the stream."""
+    """Receives the frames that a parser finds, in stream order."""
 
     @property
     def receiver(self) -> Receiver:
-        """Gets complete messages; asked for again for each, since one may be the last."""
+        """Gets complete messages. Read again for each message, since any message may change it."""
 
     def ping_received(self, data: bytes) -> None:
         """A ping with its application data."""
@@ -72,7 +72,7 @@ class Sink(Protocol):
 
 
 class _Unfinished:
-    """A message of which parts are missing. Text is checked as it comes, so that bad text fails at once (8.1)."""
+    """An incomplete message. Text is checked as it arrives, so that invalid UTF-8 fails at once (8.1)."""
 
     __slots__ = ("binary", "data", "decoder", "fragments")
 
@@ -92,7 +92,7 @@ class _Unfinished:
 
 
 class _PartialFrame:
-    """A frame whose payload has not arrived as a whole."""
+    """A frame whose payload has not fully arrived."""
 
     __slots__ = ("data", "first", "mask", "missing")
 
@@ -100,7 +100,7 @@ class _PartialFrame:
         self.first = first
         self.mask = mask
         self.missing = missing
-        # Of control frames only: payloads of the others go to the message.
+        # Used for control frames only; payloads of data frames go to the message.
         self.data = b""
 
     def unmask(self, data: bytes) -> bytes:
@@ -113,17 +113,17 @@ class _PartialFrame:
 
 
 class FrameParser:
-    """Takes the stream of a client in pieces of any size. Holds nothing between frames.
+    """Parses a client's stream in pieces of any size. Holds nothing between frames.
 
-    `paused` stops it after the message at hand; the rest of the stream waits for the next `feed`.
+    `paused` stops it after the current message; the rest of the stream waits for the next `feed`.
     """
 
     __slots__ = ("_finished", "_fragments", "_frame", "_limit", "_message", "_rest", "paused")
 
     def __init__(self, limit: int, fragments: int, early: bytes = b"") -> None:
-        """`limit`: bytes of a message at most. `fragments`: frames of a message at most, empty ones included.
+        """`limit`: most bytes of a message. `fragments`: most frames of a message, including empty ones.
 
-        `early` is the begin of the stream, looked at with the first `feed`.
+        `early` is the start of the stream, parsed with the first `feed`.
         """
         self._limit = limit
         self._fragments = fragments
@@ -135,14 +135,14 @@ class FrameParser:
 
     @property
     def kept(self) -> int:
-        """Bytes of a message that is not complete."""
+        """Bytes held: of an incomplete message, and unparsed ones."""
         return len(self._rest) + (len(self._message.data) if self._message is not None else 0)
 
     def feed(self, data: bytes, sink: Sink) -> bool:
-        """Parse; calls `sink` for what is complete. Raises FrameError; the parser is of no use then.
+        """Parse, and call `sink` for everything complete. Raises FrameError, after which the parser is unusable.
 
-        True after TURN_FRAMES: what is left waits for a `feed` in another turn. `sink` is given each time, since a
-        reference to it would be a cycle in every connection.
+        Returns True after TURN_FRAMES: the rest waits for a `feed` in another turn. `sink` is passed each time, since
+        holding a reference would make a cycle in every connection.
         """
         if self._rest:
             data = self._rest + data
@@ -163,7 +163,7 @@ class FrameParser:
         return False
 
     def _quick(self, data: bytes, position: int, sink: Sink) -> int:
-        """Read what nearly all frames are: a short message in one piece. 0 when it is anything else."""
+        """Read a short unfragmented message, as nearly all frames are; 0 if it is anything else."""
         payload = position + 6
         if payload > len(data):
             return 0
@@ -180,10 +180,10 @@ class FrameParser:
         return end
 
     def _begin(self, data: bytes, position: int, sink: Sink) -> int:
-        """Read a frame that begins at `position`. The position behind what was used; the same if that is nothing."""
+        """Read a frame that begins at `position`; returns the position after it, or `position` if more is needed."""
         available = len(data) - position
         if available < 2:
-            # A wrong first byte fails at once, whether or not more follows.
+            # An invalid first byte fails at once, whether or not more follows.
             self._check(data[position], _MASKED)
             return position
         first, second = data[position], data[position + 1]
@@ -209,7 +209,7 @@ class FrameParser:
         return end
 
     def _go_on(self, frame: _PartialFrame, data: bytes, position: int, sink: Sink) -> int:
-        """Read on in a frame; the position behind it."""
+        """Continue a partial frame; returns the position after the bytes used."""
         piece = frame.unmask(data[position : position + frame.missing])
         position += len(piece)
         done = frame.missing == 0
@@ -224,7 +224,7 @@ class FrameParser:
         return position
 
     def _check(self, first: int, second: int) -> None:
-        """The first byte before the second, so that the error is the same however the stream is cut."""
+        """Check the first byte before the second: the error is then the same however the stream is split."""
         if first not in _FIRST_BYTES:
             raise FrameError(PROTOCOL_ERROR, _describe(first))
         if not first & _CONTROL and (first & 0x0F == CONTINUATION) != (self._message is not None):
@@ -236,14 +236,14 @@ class FrameParser:
             raise FrameError(PROTOCOL_ERROR, "long control frame")
 
     def _check_size(self, first: int, length: int) -> None:
-        """The declared length decides: a message that is too big is refused before it arrives."""
+        """Check the declared length, so that a message that is too big is refused before it arrives."""
         if not first & _CONTROL:
             size = length if self._message is None else length + len(self._message.data)
             if size > self._limit:
                 raise FrameError(TOO_BIG, "message too big")
 
     def _count(self, first: int) -> None:
-        """A data frame that is not a message by itself begins."""
+        """A data frame begins that is not a complete message: count the fragment."""
         if first & _CONTROL:
             return
         if self._message is None:
@@ -253,7 +253,7 @@ class FrameParser:
             raise FrameError(POLICY_VIOLATION, "too many fragments")
 
     def _complete(self, first: int, data: bytes, sink: Sink) -> None:
-        """A frame that arrived as a whole."""
+        """Handle a frame that arrived in one piece."""
         if first == _FIN | TEXT:
             if not data.isascii():
                 _check_text(data)
@@ -292,7 +292,7 @@ def _describe(first: int) -> str:
 
 
 def _extended_length(data: bytes) -> int:
-    """5.2: the shortest form counts, and of 64 bits the highest is zero."""
+    """5.2: the shortest form is required, and the highest of 64 bits must be zero."""
     length = int.from_bytes(data, "big")
     if length < (126 if len(data) == 2 else 1 << 16) or length >> 63:
         raise FrameError(PROTOCOL_ERROR, "wrong length")
@@ -318,7 +318,7 @@ def _parse_close(data: bytes) -> tuple[int, str]:
 
 
 def frame(messages: Sequence[Message]) -> bytes:
-    """Each message in one frame, one behind the other."""
+    """One frame per message, concatenated."""
     if len(messages) == 1:
         data, binary = messages[0]
         return _head(BINARY if binary else TEXT, len(data)) + data
@@ -329,7 +329,7 @@ def frame(messages: Sequence[Message]) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; without a code for NO_STATUS. A reason beyond 123 bytes is cut between characters (5.5)."""
+    """A close frame, empty for NO_STATUS. A reason over 123 bytes is cut between characters (5.5)."""
     if code == NO_STATUS:
         return _head(CLOSE, 0)
     text = reason.encode()[:123].decode(errors="ignore").encode()
@@ -337,7 +337,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 def pong_frame(data: bytes) -> bytes:
-    """The answer to a ping with these application data (5.5.3)."""
+    """The answer to a ping with this application data (5.5.3)."""
     return _head(PONG, len(data)) + data
 
 
@@ -353,7 +353,7 @@ PING_FRAME = _head(PING, 0)
 
 
 class WebSocketFraming:
-    """Implements the Framing port: a message is a frame, and the close frame tells the code."""
+    """Implements the Framing port: one frame per message, and a close frame that carries the code."""
 
     ping = PING_FRAME
     answers_pings = True
@@ -367,7 +367,7 @@ class WebSocketFraming:
 
 
 def unframe(frames: bytes) -> Iterator[tuple[int, bytes]]:
-    """Opcode and payload of each of these complete server frames. The opposite of what builds them here."""
+    """The opcode and payload of every server frame in `frames`, all of them complete. The inverse of `frame`."""
     position = 0
     while position < len(frames):
         opcode, length = frames[position] & 0x0F, frames[position + 1]

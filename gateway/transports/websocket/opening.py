@@ -5,7 +5,7 @@ import binascii
 import hashlib
 from typing import NamedTuple
 
-# 1.3: the constant that proves that the server knows WebSockets.
+# 1.3: the constant that proves that the server speaks WebSocket.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _LOOKED_AT = frozenset(
     [b"host", b"sec-websocket-version", b"sec-websocket-key", b"transfer-encoding", b"content-length"]
@@ -13,7 +13,7 @@ _LOOKED_AT = frozenset(
 
 
 class Refused(NamedTuple):
-    """The HTTP answer to a handshake that is none."""
+    """The HTTP answer to an invalid handshake."""
 
     status: int
     message: str
@@ -21,12 +21,12 @@ class Refused(NamedTuple):
 
 
 def is_asked_for(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a request with `Connection: upgrade` names this protocol, maybe among others (RFC 9110 section 7.8)."""
+    """Whether a request with `Connection: upgrade` names WebSocket, maybe among others (RFC 9110 section 7.8)."""
     return any(b"websocket" in _tokens(value.lower()) for name, value in headers if name == b"upgrade")
 
 
 def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bytes | Refused:
-    """`Sec-WebSocket-Accept` for a request that asks for an upgrade to WebSocket. Header names are in lower case."""
+    """The `Sec-WebSocket-Accept` for a WebSocket upgrade request, or its refusal. Header names are in lower case."""
     if method != "GET" or http_version != "1.1":
         return Refused(400, "a WebSocket handshake is a GET request of HTTP/1.1")
     found: dict[bytes, list[bytes]] = {}
@@ -34,7 +34,7 @@ def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) ->
         if name in _LOOKED_AT:
             found.setdefault(name, []).append(value.strip())
     if found.get(b"sec-websocket-version") != [b"13"]:
-        # 4.4: the answer tells the client which version would do.
+        # 4.4: the answer tells the client which version is supported.
         return Refused(426, "Sec-WebSocket-Version must be 13", ((b"sec-websocket-version", b"13"),))
     keys = found.get(b"sec-websocket-key", [])
     # 11.3.1: it must not appear more than once.
@@ -49,13 +49,13 @@ def check(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) ->
 
 
 def offered_subprotocols(headers: list[tuple[bytes, bytes]]) -> list[str]:
-    """What the client can speak, in its order of preference (4.1)."""
+    """The subprotocols that the client offers, in its order of preference (4.1)."""
     offered = [value for name, value in headers if name == b"sec-websocket-protocol"]
     return [token.decode("latin-1") for token in _tokens(b",".join(offered))]
 
 
 def _tokens(value: bytes) -> list[bytes]:
-    """Elements of a list (RFC 9110 section 5.6.1): white space is in none, and thousands may be empty."""
+    """Elements of a list (RFC 9110 section 5.6.1). They contain no white space; thousands of them may be empty."""
     return value.replace(b",", b" ").split()
 
 

@@ -1,4 +1,4 @@
-"""A WebSocket between its handshake and its session: any ASGI application under uvicorn, until one detaches it."""
+"""A WebSocket served by an ASGI application under uvicorn, until the application detaches it for a session."""
 
 import asyncio
 import logging
@@ -19,9 +19,9 @@ from gateway.transports.websocket.websocket_transport import WebSocketTransport
 
 logger = logging.getLogger(__name__)
 
-# Messages that wait for an application before its socket is not read any more.
+# Messages waiting for an application at which its socket is no longer read.
 MOST_WAITING = 32
-# Bytes of a client that sends before it was accepted.
+# Bytes held of a client that sends before it is accepted; at more its socket is not read.
 MOST_EARLY = 65_536
 
 SERVICE_RESTART = CloseCode(1012, "service restart")
@@ -43,8 +43,8 @@ class _State(Enum):
 class Upgrade(asyncio.Protocol):
     """Runs the application; takes the socket's events until the handshake is done.
 
-    An endpoint that finds DETACH in its scope may, after it sent `websocket.accept`, call `detach` with a Connection
-    and return. The socket is driven by callbacks from then on, and of this object and the task nothing remains.
+    An endpoint that finds DETACH in its scope may send `websocket.accept`, call `detach` with a Connection, and return.
+    From then on callbacks drive the socket, and this object and its task are gone.
     """
 
     __slots__ = (
@@ -73,9 +73,9 @@ class Upgrade(asyncio.Protocol):
         *,
         congested: bool = False,
     ) -> None:
-        """`early`: what the client sent behind its handshake. `default_headers` go into every answer.
+        """`early`: what the client sent after its handshake. `default_headers` go into every response.
 
-        `congested`: the client has not read what it was answered before.
+        `congested`: the client has not read earlier responses yet.
         """
         self._options = options
         self._transport = transport
@@ -93,7 +93,7 @@ class Upgrade(asyncio.Protocol):
         transport.set_protocol(self)
 
     async def run(self, app: Any, scope: dict[str, Any]) -> None:
-        """Serve one handshake; the scope is completed and not kept."""
+        """Serve one handshake. Adds the extensions to the scope, and does not keep it."""
         scope["extensions"] = {
             "websocket.http.response": {},
             DETACH: {"detach": self.detach, "place": self._place},
@@ -110,7 +110,7 @@ class Upgrade(asyncio.Protocol):
             self._end(code)
 
     def detach(self, connection: Connection, place: Place) -> None:
-        """Let the connection have the socket. Only after `websocket.accept`. The place is left with the socket."""
+        """Give the socket to the connection; only after `websocket.accept`. When the socket ends, the place is left."""
         if self._socket is None:
             raise RuntimeError("the WebSocket is not accepted yet")
         socket, self._socket = self._socket, None
@@ -157,7 +157,7 @@ class Upgrade(asyncio.Protocol):
             self._socket.pause_writing()
         if self._early:
             self._early = b""
-            # Not at once: an endpoint that detaches does so before the next turn of the loop.
+            # Later, since an endpoint that detaches does so before the next turn of the loop.
             asyncio.get_running_loop().call_soon(self._socket.data_received, b"")
         if not self._reading:
             self._transport.resume_reading()
@@ -168,11 +168,11 @@ class Upgrade(asyncio.Protocol):
             self._transport.write(answer)
             self._transport.close()
             if self._transport.get_write_buffer_size():
-                # Of a client that does not read, it would never be empty.
+                # If the client does not read, the buffer would never empty.
                 asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def _end(self, code: CloseCode) -> None:
-        """The application is done."""
+        """The application has returned or failed."""
         if self._state is _State.ACCEPTED:
             if self._socket is not None:
                 _close(self._socket, code)
@@ -182,7 +182,7 @@ class Upgrade(asyncio.Protocol):
     # Called by the event loop and the server, until `websocket.accept`
 
     def data_received(self, data: bytes) -> None:
-        """A client in a hurry."""
+        """The client sends before it is accepted: keep the data."""
         self._early += data
         if len(self._early) > MOST_EARLY and self._reading:
             self._reading = False
@@ -208,7 +208,7 @@ class Upgrade(asyncio.Protocol):
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """The server ends."""
+        """The server shuts down."""
         self._refuse(error_response(503, "shutdown", self._headers))
 
 
@@ -244,7 +244,7 @@ class AppConnection:
             self._transport.pause_reading()
 
     def ponged(self) -> None:
-        """Applications do not hear of pongs."""
+        """Applications are not told of pongs."""
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -271,7 +271,7 @@ class AppConnection:
     # ASGI
 
     async def receive(self) -> dict[str, Any]:
-        """The application's `receive`. After `websocket.disconnect` it says that again."""
+        """The application's `receive`. After `websocket.disconnect` it keeps returning that."""
         while not self._messages:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -299,7 +299,7 @@ class AppConnection:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
 
     def take(self) -> list[tuple[bytes, bool]]:
-        """The messages that the application did not ask for any more."""
+        """Take the messages that the application has not received."""
         taken = [message for message in self._messages if message["type"] == "websocket.receive"]
         self._messages.clear()
         self._transport = None

@@ -1,4 +1,4 @@
-"""The ASGI application behind a WebSocket route: lets a client in, and gives its socket to a session."""
+"""The ASGI application behind a WebSocket route: lets a client in, and hands its socket to a session."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +17,9 @@ class WebSocketEndpoint(Endpoint):
     """For a Starlette `WebSocketRoute`."""
 
     def __init__(self, *, open_connection: OpenWebSocket, message_size: int = 65_536, **parts: Any) -> None:
-        """`open_connection` gives the connection and the subprotocol to accept, or raises HandshakeRefused.
+        """`open_connection` returns the connection and the subprotocol to accept, or raises HandshakeRefused.
 
-        `message_size` bounds messages in bytes on plain ASGI. `parts` are those of every Endpoint.
+        `message_size` limits the bytes of a message on plain ASGI. `parts` are the parameters of Endpoint.
         """
         super().__init__(**parts)
         self._open_connection = open_connection
@@ -53,7 +53,7 @@ class WebSocketEndpoint(Endpoint):
         self, scope: Scope, send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> None:
         if "websocket.http.response" not in scope.get("extensions", {}):
-            # The server answers 403, the only refusal that ASGI knows by itself.
+            # The server answers 403, the only refusal in ASGI without this extension.
             await send({"type": "websocket.close"})
             return
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})

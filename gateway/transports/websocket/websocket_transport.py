@@ -16,17 +16,17 @@ from gateway.transports.websocket.frames import (
     pong_frame,
 )
 
-# Pings and pongs of a client per second, and at once.
+# Pings and pongs that a client may send per second, and in one burst.
 CONTROL_FRAMES = 100
-# Frames of a client per second, where one turn of the loop is not enough for what it sends: an idle core takes 20 times
-# as many. Messages are bounded besides (limits.commands_per_second); this is for fragments, empty ones among them.
+# Frames per second parsed for a client that sends more than one turn of the loop takes; an idle core could parse 20
+# times as many. Messages have their own limit (limits.commands_per_second); this is for fragments, even empty ones.
 FRAMES_PER_SECOND = 20_000
-# Bytes of an incomplete message from which on it counts among what waits on the node.
+# Bytes above which an incomplete message counts against the node's memory budget.
 LARGE = 16_384
 
 
 class WebSocketTransport(SocketTransport):
-    """A WebSocket: parses what comes; what goes out was framed by the encoder."""
+    """A WebSocket: parses incoming frames; outgoing data is already framed by the encoder."""
 
     __slots__ = ("_control_frames", "_owed_ping", "_parser", "_reading", "_unwanted", "_waiting")
 
@@ -38,20 +38,20 @@ class WebSocketTransport(SocketTransport):
         connection: Connection,
         place: Place | None,
     ) -> None:
-        """The handshake is done; `transport` reads. `connection.opened` is for the caller to call."""
+        """The handshake is done; `transport` must be reading. The caller calls `connection.opened`."""
         self._parser: FrameParser | None = parser
         self._reading = True
-        # What was read already has to be looked at first, in another turn.
+        # Data that was read already is to be parsed first, in another turn.
         self._waiting = False
         # Bytes that came after our close frame.
         self._unwanted = 0
         self._control_frames: TokenBucket | None = None
-        # The newest ping that came while the client read nothing: it stands for those before (RFC 6455 5.5.3).
+        # The latest ping received while congested: answering it is enough (RFC 6455 5.5.3).
         self._owed_ping: bytes | None = None
         super().__init__(options, transport, connection, place)
 
     def hand_over(self, connection: Connection, place: Place) -> None:
-        """Open a connection, and go on with it; the application hears nothing more."""
+        """Open a connection and switch to it; the application is told nothing more."""
         self._place = place
         if self._connection is None:
             place.leave()
@@ -61,29 +61,29 @@ class WebSocketTransport(SocketTransport):
     # Transport port: what the session calls
 
     def _await_end(self) -> None:
-        """RFC 6455 section 7.1.2: the peer's close frame stands behind what was not read yet."""
+        """RFC 6455 section 7.1.2: read on, since the peer's close frame comes after data not read yet."""
         self.resume_reading()
 
     def pause_reading(self) -> None:
-        """Stop reading from the socket, and delivering what was read."""
+        """Stop reading from the socket and delivering messages."""
         if self._reading and self._parser is not None and not self._transport.is_closing():
             self._reading = False
             self._parser.paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again, after what was read already."""
+        """Deliver what was read already, then read again."""
         if self._reading or self._parser is None:
             return
         self._reading = True
         self._parser.paused = False
-        # Later, since the caller may stand in the middle of a message.
+        # Later, since the caller may be in the middle of a message.
         self._go_on_after(0.0)
 
     # Called by the event loop
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client, in pieces of any size."""
+        """Bytes from the client, in pieces of any size."""
         if not self._open:
             self._unwanted += len(data)
             if self._unwanted > MOST_UNWANTED:
@@ -115,14 +115,14 @@ class WebSocketTransport(SocketTransport):
             asyncio.get_running_loop().call_later(delay, self._go_on)
 
     def _go_on(self) -> None:
-        """Look at what was read already; only then at more, so that it does not pile up."""
+        """Parse what was read already before reading more, so that it does not pile up."""
         self._waiting = False
         self.data_received(b"")
         if self._reading and not self._waiting and self._parser is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _ignore(self) -> None:
-        """Read no more: the peer's writes block until the socket is aborted. It has had time for its close frame."""
+        """Stop reading: the peer's writes block until the abort. It has had time to send its close frame."""
         self._parser = None
         if not self._transport.is_closing():
             self._transport.pause_reading()
@@ -134,13 +134,13 @@ class WebSocketTransport(SocketTransport):
 
     @property
     def held(self) -> int:
-        """As a Holder: bytes of a message that is not complete, too."""
+        """As a Holder: includes the bytes of an incomplete message."""
         return super().held + (self._parser.kept if self._parser is not None else 0)
 
     # Called by the parser
 
     def ping_received(self, data: bytes) -> None:
-        """Answered unless the client does not even read what it gets already."""
+        """Answer, unless the client is not reading; then the answer waits until it does."""
         self._count_control_frame()
         if self._congested_at is not None:
             self._owed_ping = data
@@ -148,7 +148,7 @@ class WebSocketTransport(SocketTransport):
             self.write(pong_frame(data))
 
     def resume_writing(self) -> None:
-        """It is below LOW_WATER again."""
+        """The socket's buffer is below LOW_WATER again."""
         data, self._owed_ping = self._owed_ping, None
         self._congested_at = None
         if data is not None and self._open:
@@ -156,13 +156,13 @@ class WebSocketTransport(SocketTransport):
         super().resume_writing()
 
     def pong_received(self) -> None:
-        """Asked for or not (5.5.3)."""
+        """A pong, solicited or not (5.5.3)."""
         self._count_control_frame()
         if self._open:
             self._connected.ponged()
 
     def close_received(self, code: int, reason: str) -> None:
-        """5.5.1: echoed unless it answers ours. 7.1.1: the server closes the socket first."""
+        """5.5.1: echo it unless it answers ours. 7.1.1: the server closes the socket first."""
         if self._open:
             self._open = False
             self.write(close_frame(code))
@@ -179,7 +179,7 @@ class WebSocketTransport(SocketTransport):
             raise FrameError(POLICY_VIOLATION, "too many control frames")
 
     def _fail(self, error: FrameError) -> None:
-        """7.1.7. What still comes in is thrown away unread until the peer leaves, or for as long as it is not too much.
+        """7.1.7: close. Further data is read and discarded until the peer leaves, up to MOST_UNWANTED bytes.
 
         Closing a socket with unread bytes makes the kernel reset it, and the peer may never see the close frame.
         """
