@@ -8,7 +8,7 @@ from gateway import __version__, errors
 from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
-from gateway.session.recovery import acquire, approach, arrive, size
+from gateway.session.recovery import arrive, bring_in, size
 from gateway.session.session import Failure, Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -55,17 +55,15 @@ def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool
     if not subs:
         _connect(session, request, subs)
         return False
-    waiting = set(subs)
     for name, granted in subs.items():
         channel = services.channels.resolve(services.app, name).channel
         session.subs[name] = subscription = Subscription(channel, server_side=True, info=granted.info)
         if identity.subs and name in identity.subs:
             # (The personal channel belongs to the user, whatever the token.)
             subscription.opened_by = identity
-    failed = partial(_fail, session)
-    for subscription in list(session.subs.values()):
-        acquired = partial(_acquired, session, request, subscription, waiting, subs)
-        acquire(session, request, subscription, acquired, failed)
+    positioned, failed = partial(_positioned, session, request, subs), partial(_fail, session)
+    for name, subscription in list(session.subs.items()):
+        bring_in(session, request, subscription, request.positions.get(name), positioned, failed)
     return True
 
 
@@ -86,27 +84,9 @@ def _server_subscriptions(session: Session, identity: Identity) -> dict[str, Ser
     return subs
 
 
-def _acquired(
-    session: Session,
-    request: Connect,
-    subscription: Subscription,
-    waiting: set[str],
-    subs: dict[str, ServerSub],
-    acquired: None,
-) -> bool:
-    """The channel of one server-side subscription of a connect now reaches the node."""
-    name = subscription.channel.name
-    waiting.remove(name)
-    positioned = partial(_positioned, session, request, waiting, subs)
-    changed = session.then(request, positioned, partial(_fail, session))
-    approach(session, subscription, request.positions.get(name), changed)
-    return True
-
-
-def _positioned(session: Session, request: Connect, waiting: set[str], subs: dict[str, ServerSub], ready: None) -> bool:
+def _positioned(session: Session, request: Connect, subs: dict[str, ServerSub], ready: None) -> bool:
     """One of them can join; once all can, they join together and the connect is answered. True until then."""
-    joiners = (subscription.joiner for subscription in session.subs.values())
-    if waiting or not all(joiner is None or joiner.ready for joiner in joiners):
+    if not all(each.acquired and (each.joiner is None or each.joiner.ready) for each in session.subs.values()):
         return True
     _connect(session, request, subs)
     return False

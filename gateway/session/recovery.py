@@ -10,52 +10,30 @@ from gateway.session.session import Failure, Session
 from gateway.session.subscription import Subscription
 
 
-def acquire(
+def bring_in(
     session: Session,
     request: Work,
     subscription: Subscription,
-    acquired: Callable[[None], bool],
+    since: Position | None,
+    positioned: Callable[[None], bool | None],
     failed: Callable[[Failure], object],
 ) -> None:
-    """Acquire a subscription's channel for a request; the outcome is handled as in `Session.then`."""
+    """Take a subscription to where it can join, for a request; `since` is the client's position, if it gave one.
+
+    The channel is acquired first. `positioned` and `failed` are called as in `Session.then`; `positioned` may `arrive`
+    now, and is called again if it returns True.
+    """
 
     def abandoned(outcome: Failure | None) -> None:
         if outcome is None:
             session.services.messaging.release(subscription.channel)
 
-    def succeeded(outcome: None) -> bool:
+    def acquired(outcome: None) -> bool:
         subscription.acquired = True
-        return acquired(outcome)
+        _approach(session, subscription, since, session.then(request, positioned, failed))
+        return True
 
-    done = session.then(request, succeeded, failed, abandoned)
-    session.services.messaging.acquire(subscription.channel, done)
-
-
-def approach(
-    session: Session,
-    subscription: Subscription,
-    since: Position | None,
-    changed: Callable[[RequestError | None], None],
-) -> None:
-    """Bring an acquired subscription to where it can join; `since` is the client's position, if it gave one.
-
-    `changed` is called, possibly at once and repeatedly, when `arrive` may be called, or with the error that ends it.
-    """
-    channel = subscription.channel
-    try:
-        spec = session.services.channels.resolve(channel.app, channel.name)
-    except RequestError as error:
-        # A reload has removed the namespace since, or only other nodes have it.
-        changed(error.detach())
-        return
-    interval = subscription.grant.latest_interval if subscription.grant is not None else None
-    joiner = session.services.messaging.prepare_join(spec, since, changed, interval=interval)
-    if joiner is None:
-        changed(None)
-        return
-    subscription.joiner = joiner
-    subscription.lane = joiner.lane
-    joiner.start()
+    session.services.messaging.acquire(subscription.channel, session.then(request, acquired, failed, abandoned))
 
 
 def arrive(
@@ -81,6 +59,33 @@ def arrive(
         # The client counts from just before the first: those skipped exclude it, or it wants only the newest.
         position = Position(mine[0].offset - 1, position.epoch)
     return SubscribeResult(position=position, recovered=joined.recovered, publications=mine)
+
+
+def _approach(
+    session: Session,
+    subscription: Subscription,
+    since: Position | None,
+    changed: Callable[[RequestError | None], None],
+) -> None:
+    """Bring an acquired subscription to where it can join; `since` is the client's position, if it gave one.
+
+    `changed` is called, possibly at once and repeatedly, when `arrive` may be called, or with the error that ends it.
+    """
+    channel = subscription.channel
+    try:
+        spec = session.services.channels.resolve(channel.app, channel.name)
+    except RequestError as error:
+        # A reload has removed the namespace since, or only other nodes have it.
+        changed(error.detach())
+        return
+    interval = subscription.grant.latest_interval if subscription.grant is not None else None
+    joiner = session.services.messaging.prepare_join(spec, since, changed, interval=interval)
+    if joiner is None:
+        changed(None)
+        return
+    subscription.joiner = joiner
+    subscription.lane = joiner.lane
+    joiner.start()
 
 
 def size(publications: Sequence[Publication]) -> int:

@@ -12,7 +12,7 @@ from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
-from gateway.session.recovery import acquire, approach, arrive, size
+from gateway.session.recovery import arrive, bring_in, size
 from gateway.session.session import Failure, Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
@@ -96,16 +96,9 @@ def _subscribe(
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
-    acquired = partial(_acquired, session, request, subscription)
-    failed = partial(_give_up, session, request, subscription)
-    acquire(session, request, subscription, acquired, failed)
-
-
-def _acquired(session: Session, request: Subscribe, subscription: Subscription, acquired: None) -> bool:
     positioned = partial(_positioned, session, request, subscription)
-    changed = session.then(request, positioned, partial(_give_up, session, request, subscription))
-    approach(session, subscription, request.since, changed)
-    return True
+    failed = partial(_give_up, session, request, subscription)
+    bring_in(session, request, subscription, request.since, positioned, failed)
 
 
 def _positioned(session: Session, request: Subscribe, subscription: Subscription, ready: None) -> None:
@@ -143,16 +136,9 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
     subscription = Subscription(channel, server_side=True, info=message.info, expire_at=message.expire_at)
     session.subs[message.channel] = subscription
     session.inbox.block(message)
-    acquired = partial(_acquired_by_server, session, subscription, message)
-    failed = partial(_not_subscribed, session, subscription, message)
-    acquire(session, message, subscription, acquired, failed)
-
-
-def _acquired_by_server(session: Session, subscription: Subscription, message: SubscribeUser, acquired: None) -> bool:
     positioned = partial(_positioned_by_server, session, subscription, message)
-    changed = session.then(message, positioned, partial(_not_subscribed, session, subscription, message))
-    approach(session, subscription, message.since, changed)
-    return True
+    failed = partial(_not_subscribed, session, subscription, message)
+    bring_in(session, message, subscription, message.since, positioned, failed)
 
 
 def _positioned_by_server(session: Session, subscription: Subscription, message: SubscribeUser, ready: None) -> None:
