@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
@@ -15,7 +14,7 @@ from gateway.metrics import Metrics
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.transports.admission import Admission
-from gateway.transports.client_endpoint import Endpoint
+from gateway.transports.client_endpoint import Doorkeeping, Endpoint
 from gateway.transports.handshake import Handshake
 from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
@@ -37,15 +36,9 @@ class Doors:
         metrics: Metrics,
     ) -> None:
         self._services = services
-        self._cookie = settings.auth.cookie
         self._websockets: list[WebSocketEndpoint] = []
         self._streams: list[StreamEndpoint] = []
-        self._parts: dict[str, Any] = {
-            "origins": origins,
-            "admission": admission,
-            "trusted_proxies": settings.trusted_proxies,
-            "metrics": metrics,
-        }
+        self._shared = Doorkeeping(origins, admission, settings.trusted_proxies, metrics)
         self.routes = list(map(self._route, entrances))
         self.apply(settings)
 
@@ -74,7 +67,7 @@ class Doors:
             session = Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
             return session, welcome.subprotocol
 
-        endpoint = WebSocketEndpoint(open_connection=open_connection, **self._parts)
+        endpoint = WebSocketEndpoint(self._shared, open_connection=open_connection)
         self._websockets.append(endpoint)
         return endpoint
 
@@ -87,6 +80,6 @@ class Doors:
             encoder = chunked if is_framed else whole
             return Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
 
-        endpoint = StreamEndpoint(open_connection=open_connection, content_type=carrier.content_type, **self._parts)
+        endpoint = StreamEndpoint(self._shared, open_connection=open_connection, content_type=carrier.content_type)
         self._streams.append(endpoint)
         return endpoint

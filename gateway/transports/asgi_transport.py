@@ -33,6 +33,8 @@ class AsgiTransport(ABC):
         self._readable.set()
         self._receiver: asyncio.Task[tuple[int, str]] | None = None
         self._sender: asyncio.Task[None] | None = None
+        # Set by close(): ends what does not end by itself.
+        self._deadline: asyncio.TimerHandle | None = None
 
     async def run(self, receive: Any) -> None:
         """Run the connection from `opened` to `closed`. `receive` is ASGI's."""
@@ -58,6 +60,7 @@ class AsgiTransport(ABC):
             # Before anything is awaited: under anyio a cancelled application is cancelled again at each await.
             if self._connection is not None:
                 self._connection.closed(*(self._closed_with or gone))
+            self._let_go()
             await asyncio.wait((self._receiver, self._sender))
 
     @abstractmethod
@@ -99,7 +102,7 @@ class AsgiTransport(ABC):
         self._say(goodbye)
         self._work.set()
         self._readable.set()
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._cancel)
+        self._deadline = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._cancel)
 
     def _say(self, goodbye: bytes) -> None:
         """Queue a goodbye, unless the server has one of its own."""
@@ -109,10 +112,11 @@ class AsgiTransport(ABC):
 
     def drive(self, connection: Connection) -> None:
         """Switch to another connection; the previous one is told nothing more, not even `closed`."""
-        self._connection = connection
         if self._has_ended:
             connection.closed(ABNORMAL, "")
-        elif self in self._all_congested:
+            return
+        self._connection = connection
+        if self in self._all_congested:
             connection.pause_writing()
 
     def release(self, goodbye: bytes) -> None:
@@ -183,7 +187,18 @@ class AsgiTransport(ABC):
             if self._open and self._connection is not None:
                 self._connection.resume_writing()
 
+    def _let_go(self) -> None:
+        """Break the reference cycles, which otherwise only the garbage collector would find."""
+        self.write = _discard
+        self._connection = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+
     def _cancel(self) -> None:
         for task in (self._receiver, self._sender):
             if task is not None:
                 task.cancel()
+
+
+def _discard(block: bytes) -> None:
+    """What is written to a transport that has ended."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.auth.origins import OriginPolicy
 from gateway.extensions import DETACH
@@ -14,19 +14,23 @@ from gateway.transports.handshake import Handshake, HandshakeRefused, Scope, pee
 from gateway.transports.responses import error_body, refusal_headers
 
 
+class Doorkeeping(NamedTuple):
+    """What all endpoints of a node share."""
+
+    origins: OriginPolicy
+    admission: Admission
+    trusted_proxies: Sequence[Network]
+    metrics: Metrics
+
+
 class Endpoint(ABC):
     """An ASGI application: checks the origin and the limits, and hands the connection over.
 
     Under our HTTP class that is final; elsewhere it carries the connection over plain `receive()` and `send()`.
     """
 
-    def __init__(
-        self, *, origins: OriginPolicy, admission: Admission, trusted_proxies: Sequence[Network], metrics: Metrics
-    ) -> None:
-        self._origins = origins
-        self._admission = admission
-        self._trusted_proxies = trusted_proxies
-        self._metrics = metrics
+    def __init__(self, shared: Doorkeeping) -> None:
+        self._origins, self._admission, self._trusted_proxies, self._metrics = shared
         # Plain ASGI transports whose clients do not read.
         self.congested: set[AsgiTransport] = set()
 

@@ -150,6 +150,27 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             # Chunk extensions and trailers (RFC 9112 section 7.1): nothing reads them.
             raise _Violation(400, "body framing too big")
 
+    def _check_head(self) -> None:
+        """Limit what a complete head announces, and demand a Host."""
+        limits = self._options.limits
+        # The bytes that came with the head may include some of the body: count again, without them.
+        if self._head_size > limits.header_bytes:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > limits.header_bytes:
+                self._violate(431, "headers too big")
+        self._head_size = 0
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length" and int(value) > self._options.max_body:
+                self._violate(413, "body too big")
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            # RFC 9112 section 3.2; what stands before us may have read another one than we would.
+            self._violate(400, "exactly one Host header is needed")
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._violate(429, "too many pipelined requests")
+
     # Called by the server
 
     def shutdown(self) -> None:
@@ -185,19 +206,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: check what it announces before the application starts."""
-        limits = self._options.limits
         self._clear_deadline()
-        # The bytes that came with the head may include some of the body: count again, without them.
-        if self._head_size > limits.header_bytes:
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > limits.header_bytes:
-                self._violate(431, "headers too big")
-        self._head_size = 0
-        for name, value in self.headers:
-            if name == b"content-length" and int(value) > self._options.max_body:
-                self._violate(413, "body too big")
-        if len(self.pipeline) >= MOST_PIPELINED:
-            self._violate(429, "too many pipelined requests")
+        self._check_head()
         if self.parser.should_upgrade():
             self._wants_websocket = opening.is_asked_for(self.headers)
             if self.parser.get_method() == b"CONNECT":

@@ -4,7 +4,7 @@ A cell says what is expected and why. Whether a client is in is not what it is t
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, NamedTuple
@@ -42,6 +42,14 @@ OF_GRANTS = ("another channel", "another client")
 INVALID = ("not yet valid", "revoked", "another audience", "no audience", "another issuer", "no issuer")
 
 PLACES = ("subprotocol", "authorization", "cookie", "query")
+
+
+def in_places(faults: Iterable[str]) -> list[Any]:
+    """Every fault on every channel at every place; in `make test` one place on all channels, and all on one channel."""
+    return [
+        pytest.param(fault, channel, place, marks=[] if place == "query" or channel == PRIVATE else [pytest.mark.slow])
+        for fault, channel, place in product(faults, CHANNELS, PLACES)
+    ]
 
 
 class Cell(NamedTuple):
@@ -273,17 +281,15 @@ def test_connect_with_a_subscription_token(site: Site, channel: str) -> None:
     assert ended(closed.value) == 3500
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("fault", "channel"), list(product(BY_FAULT["plain by grant"], CHANNELS)))
+@pytest.mark.parametrize(("fault", "channel", "place"), in_places(BY_FAULT["plain by grant"]))
 def test_plain_by_a_subscription_token(site: Site, api: Api, fault: str, channel: str, place: str) -> None:
     expected = BY_FAULT["plain by grant"][fault]
     code = plain_outcome(site, api, channel, of_channel(fault, channel), place)
     assert code == expected.code, expected.why
 
 
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    ("fault", "channel"), list(product(["none", "another user", *BY_FAULT["plain by connection token"]], CHANNELS))
+    ("fault", "channel", "place"), in_places(["none", "another user", *BY_FAULT["plain by connection token"]])
 )
 def test_plain_by_a_connection_token(site: Site, api: Api, fault: str, channel: str, place: str) -> None:
     expected = BY_FAULT["plain by connection token"].get(fault)

@@ -238,3 +238,34 @@ def test_a_member_that_leaves_before_it_got_anything_leaves_no_group(room: Room)
     fanout.write_all(events)
     assert fanout.cost(events) == before
     assert list(fanout.subscribers()) == [stays]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_moves_between_groups_can_put_together_everything(seed: int) -> None:
+    """While fan-outs are in slices and wait, and some publications leave out a connection."""
+    chance = random.Random(seed)
+    scheduler = ManualScheduler()
+    hub: Hub[Reader] = Hub(scheduler, Metrics())
+    encoders = [DeltaEncoder(CentrifugeProtocol(), PlainFraming(lines)) for _ in range(3)]
+    for number in range(TURN_WRITES * 2):
+        hub.add(ROOM, Reader(f"crowd{number}"), encoders[0], lambda block: None)
+    movers = [Reader(f"mover{number}") for number in range(10)]
+    standing = dict.fromkeys(movers, encoders[0])
+    expected: dict[Reader, list[object]] = {mover: [] for mover in movers}
+    for mover in movers:
+        hub.add(ROOM, mover, encoders[0], mover.write)
+    for number in range(60):
+        excluded = chance.choice([*movers, None, None])
+        hub.deliver(ROOM, [publication(version(number), excluded.client if excluded is not None else "")])
+        for mover in movers:
+            if mover is not excluded:
+                expected[mover].append(version(number))
+        for mover in chance.sample(movers, chance.randrange(4)):
+            encoder = chance.choice(encoders)
+            hub.move(ROOM, mover, standing[mover], encoder, mover.write)
+            standing[mover] = encoder
+        if chance.random() < 0.5:
+            scheduler.turn()
+    scheduler.run()
+    assert {mover.client: mover.got for mover in movers} == {mover.client: found for mover, found in expected.items()}
+    assert sum(mover.differences for mover in movers) > 0

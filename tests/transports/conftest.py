@@ -25,6 +25,7 @@ from gateway.metrics import Metrics
 from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection
 from gateway.transports.admission import Admission, Refusal
+from gateway.transports.client_endpoint import Doorkeeping
 from gateway.transports.drain import Drain
 from gateway.transports.handshake import Handshake, HandshakeRefused
 from gateway.transports.http_options import HttpOptions
@@ -59,14 +60,9 @@ class Site:
         return self.connections[-1]
 
     def app(self) -> Starlette:
-        parts: dict[str, Any] = {
-            "origins": self.origins,
-            "admission": self.admission,
-            "trusted_proxies": self.settings.trusted_proxies,
-            "metrics": self.metrics,
-        }
-        endpoint = WebSocketEndpoint(open_connection=self._open, **parts)
-        stream = StreamEndpoint(open_connection=self._open_stream, content_type="text/plain", **parts)
+        shared = Doorkeeping(self.origins, self.admission, self.settings.trusted_proxies, self.metrics)
+        endpoint = WebSocketEndpoint(shared, open_connection=self._open)
+        stream = StreamEndpoint(shared, open_connection=self._open_stream, content_type="text/plain")
         routes: list[BaseRoute] = [
             WebSocketRoute("/record", endpoint),
             WebSocketRoute("/record/{channel:path}", endpoint),

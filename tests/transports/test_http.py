@@ -145,6 +145,29 @@ def test_what_is_not_http_is_400(site: Site, request_bytes: bytes) -> None:
     assert errors(site, "malformed") == before + 1
 
 
+UPGRADE = handshake().decode().split("\r\n", 2)[2]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["", "Host: test\r\nHost: other\r\n", "Host: test\r\nHost: test\r\n"],
+    ids=["none", "two", "the same twice"],
+)
+@pytest.mark.parametrize("rest", ["", UPGRADE], ids=["request", "handshake"])
+def test_http_1_1_has_one_host(site: Site, hosts: str, rest: str) -> None:
+    """RFC 9112 section 3.2: a proxy in front of us may have read another one."""
+    before = errors(site, "exactly one Host header is needed")
+    assert answer(site, f"GET /record HTTP/1.1\r\n{hosts}{rest}\r\n".encode())[0] == 400
+    assert errors(site, "exactly one Host header is needed") == before + 1
+
+
+def test_http_1_0_needs_no_host(site: Site) -> None:
+    """It may have one, not two."""
+    assert answer(site, b"GET /hello HTTP/1.0\r\n\r\n")[0] == 200
+    assert answer(site, b"GET /hello HTTP/1.0\r\nHost: test\r\n\r\n")[0] == 200
+    assert answer(site, b"GET /hello HTTP/1.0\r\nHost: test\r\nHost: test\r\n\r\n")[0] == 400
+
+
 def test_a_body_that_is_announced_too_big_is_413(site: Site) -> None:
     """Before any of it arrives; the application is not started."""
     status, body = answer(site, post(b"", "Content-Length: 100001"))

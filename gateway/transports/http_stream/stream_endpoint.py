@@ -6,7 +6,7 @@ from typing import Any
 from gateway.extensions import DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
-from gateway.transports.client_endpoint import Endpoint
+from gateway.transports.client_endpoint import Doorkeeping, Endpoint
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_stream.asgi_stream import AsgiStream
 from gateway.transports.responses import error_body
@@ -18,9 +18,9 @@ OpenStream = Callable[[Handshake, bool], Connection]
 class StreamEndpoint(Endpoint):
     """For a Starlette `Route`."""
 
-    def __init__(self, *, open_connection: OpenStream, content_type: str, **parts: Any) -> None:
-        """`open_connection` may raise HandshakeRefused. `parts` are the parameters of Endpoint."""
-        super().__init__(**parts)
+    def __init__(self, shared: Doorkeeping, *, open_connection: OpenStream, content_type: str) -> None:
+        """`open_connection` may raise HandshakeRefused."""
+        super().__init__(shared)
         self._open_connection = open_connection
         self._headers = [
             (b"content-type", content_type.encode()),

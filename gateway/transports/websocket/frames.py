@@ -7,10 +7,14 @@ import codecs
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from websockets.speedups import apply_mask
-
 from gateway.errors import CloseCode, GatewayError
 from gateway.protocols.wire_protocol import Message
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    # The C extension is optional there: it is missing on PyPy, and where nothing could be compiled.
+    from websockets.utils import apply_mask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

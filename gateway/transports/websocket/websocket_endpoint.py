@@ -6,7 +6,7 @@ from typing import Any
 from gateway.extensions import DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
-from gateway.transports.client_endpoint import Endpoint
+from gateway.transports.client_endpoint import Doorkeeping, Endpoint
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
 
@@ -16,12 +16,12 @@ OpenWebSocket = Callable[[Handshake], tuple[Connection, str | None]]
 class WebSocketEndpoint(Endpoint):
     """For a Starlette `WebSocketRoute`."""
 
-    def __init__(self, *, open_connection: OpenWebSocket, message_size: int = 65_536, **parts: Any) -> None:
+    def __init__(self, shared: Doorkeeping, *, open_connection: OpenWebSocket, message_size: int = 65_536) -> None:
         """`open_connection` returns the connection and the subprotocol to accept, or raises HandshakeRefused.
 
-        `message_size` limits the bytes of a message on plain ASGI. `parts` are the parameters of Endpoint.
+        `message_size` limits the bytes of a message on plain ASGI.
         """
-        super().__init__(**parts)
+        super().__init__(shared)
         self._open_connection = open_connection
         self.message_size = message_size
 

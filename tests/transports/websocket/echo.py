@@ -12,6 +12,7 @@ from gateway.metrics import Metrics
 from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Admission
+from gateway.transports.client_endpoint import Doorkeeping
 from gateway.transports.handshake import Handshake
 from gateway.transports.websocket.frames import frame
 from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
@@ -64,11 +65,8 @@ def echo_app(settings: ServerSettings) -> Starlette:
     """At `/` a detached connection, as clients of the gateway have; at `/receive` an ASGI application's loop."""
     metrics = Metrics()
     endpoint = WebSocketEndpoint(
-        origins=OriginPolicy(OriginSettings(), ""),
-        admission=Admission(settings.limits, metrics),
+        Doorkeeping(OriginPolicy(OriginSettings(), ""), Admission(settings.limits, metrics), (), metrics),
         open_connection=_open,
-        trusted_proxies=(),
-        metrics=metrics,
         message_size=settings.limits.message_size,
     )
     return Starlette(routes=[WebSocketRoute("/", endpoint), WebSocketRoute("/receive", _echo)])

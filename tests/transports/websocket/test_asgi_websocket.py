@@ -1,7 +1,9 @@
 """What only plain ASGI has: Starlette's test client, servers with fewer extensions, and servers that misbehave."""
 
 import asyncio
+import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -193,5 +195,51 @@ def test_a_released_connection_ends_with_a_code_that_may_be_sent() -> None:
         await running
         assert server.sent == [{"type": "websocket.close", "code": 1000, "reason": "moved"}]
         assert connection.events == [("opened",)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("end", ["close", "leave", "release"])
+def test_a_transport_that_has_ended_is_free_at_once(end: str) -> None:
+    """Neither a circle nor a timer holds it: an application may have thousands that come and go."""
+
+    async def run() -> None:
+        server = Server()
+        made, connection, _ = transport(server)
+        there = weakref.ref(made)
+        running = asyncio.create_task(made.run(server.receive))
+        await asyncio.sleep(0)
+        if end == "close":
+            made.close(CloseCode(3000, "bye"), b"")
+        elif end == "release":
+            made.release(b"")
+        server.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await running
+        del made, running
+        connection.transport = None
+        await asyncio.sleep(0)
+        assert there() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_written_to_a_transport_that_has_ended() -> None:
+    """A session may still hold it for a moment."""
+
+    async def run() -> None:
+        server = Server({"type": "websocket.disconnect", "code": 1000})
+        made, _, _ = transport(server)
+        await made.run(server.receive)
+        made.write(frame([Message(b"late")]))
+        made.close(CloseCode(3000, "bye"), b"")
+        other = RecordingConnection()
+        made.drive(other)
+        assert server.sent == []
+        assert other.events == [("closed", 1006, "")]
 
     asyncio.run(run())

@@ -1,5 +1,7 @@
 """The frame parser and builder (RFC 6455 section 5)."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -307,3 +309,15 @@ def test_a_long_reason_is_cut_between_characters() -> None:
     assert opcode == CLOSE
     assert len(payload) == 2 + 122
     assert payload[2:].decode() == "ü" * 61
+
+
+def test_frames_are_parsed_without_the_compiled_mask() -> None:
+    """The C extension of `websockets` is optional; the same code in Python takes its place."""
+    code = """
+import sys
+sys.modules["websockets.speedups"] = None
+from gateway.transports.websocket.frames import FrameParser, apply_mask
+assert apply_mask.__module__ == "websockets.utils", apply_mask.__module__
+assert apply_mask(bytearray(b"abcdefg"), bytearray(b"1234")) == bytes(a ^ b for a, b in zip(b"abcdefg", b"12341234"))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.routing import WebSocketRoute
 
 from gateway.app import Gateway
 from gateway.config.settings import ServerSettings
@@ -12,6 +13,7 @@ from gateway.transports import socket_transport
 from gateway.transports.asgi_transport import AsgiTransport
 from gateway.transports.socket_transport import HIGH_WATER
 from gateway.transports.websocket.asgi_websocket import AsgiWebSocket
+from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 from gateway.transports.websocket.websocket_transport import LARGE
 from tests.transports.conftest import Site, settings_of
 from tests.transports.raw import masked
@@ -130,5 +132,20 @@ def test_the_node_counts_them() -> None:
         socket.transport.pause_writing()
         node.options.keeping.add(socket.transport)
         assert node.metrics.waiting_bytes.read() == 1000
+        endpoint = next(
+            route.endpoint
+            for route in node.public.routes
+            if isinstance(route, WebSocketRoute) and isinstance(route.endpoint, WebSocketEndpoint)
+        )
+        plain = AsgiWebSocket(
+            RecordingConnection(),
+            _never,
+            node.admission.enter("192.0.2.1"),
+            endpoint.congested,
+            message_size=100,
+            protocol_errors=node.metrics.protocol_errors,
+        )
+        plain.write(b"x" * (HIGH_WATER + 500))
+        assert node.metrics.waiting_bytes.read() == 1500
 
     asyncio.run(run())
