@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from gateway.errors import RequestError
 from gateway.guard import Guard
+from gateway.tasks import end_task
 
 logger = logging.getLogger(__name__)
 
@@ -21,29 +22,23 @@ class Repeating:
         self._interval = interval
         self._step = step
         self._due = asyncio.Event()
-        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """The first call comes after an interval."""
-        self._stopping = False
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Stop; no call is in progress afterwards. Safe to call twice, and before start."""
-        # `asyncio.wait_for`, which redis-py waits with, loses cancellations before Python 3.12.
-        self._stopping = True
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_task(task)
 
     def soon(self) -> None:
         """Do not wait for the interval to pass."""
         self._due.set()
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._due.wait()

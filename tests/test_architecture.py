@@ -13,6 +13,7 @@ LAYERS = [
     {"errors", "extensions", "json_text", "epochs"},
     {"messages", "config", "metrics", "log", "scheduler", "tokens"},
     {"control", "guard"},
+    {"tasks"},
     {"repeating"},
     {"listeners", "hangup"},
     {"channels"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway.auth.keys import Key, KeySet
 from gateway.errors import ConfigError
+from gateway.tasks import end_task
 
 if TYPE_CHECKING:
     # At runtime it is imported by those who fetch: it takes a fifth of the time in which a node starts.
@@ -134,10 +135,8 @@ class UrlKeys:
 
     async def stop(self) -> None:
         """Stop fetching. Safe to call twice, and before start."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
-            self._fetching = None
+        await end_task(self._fetching)
+        self._fetching = None
         if self._client is not None:
             await self._client.aclose()
             self._client = None

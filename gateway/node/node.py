@@ -9,6 +9,7 @@ from gateway.metrics import Metrics
 from gateway.node.administration import Administration
 from gateway.node.messaging import Messaging
 from gateway.node.vitals import LoopLag
+from gateway.tasks import end_task
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,7 @@ class Node:
         """Leave the cluster, once the clients are gone; the link to Redis closes last."""
         if self._lag is not None:
             self._lag.stop()
-        if self._joining is not None:
-            self._joining.cancel()
-            await asyncio.gather(self._joining, return_exceptions=True)
+        await end_task(self._joining)
         if not self._unjoined:
             await self._administration.stop()
         await self._broker.stop()

@@ -10,6 +10,7 @@ from gateway.broker.redis.link import Link
 from gateway.errors import BrokerUnavailable
 from gateway.guard import Guard
 from gateway.metrics import Metrics
+from gateway.tasks import end_task
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ class KeptLink:
         """Disconnect. Safe to call twice, and before start."""
         if self._task is not None:
             self.reason = "stopped"
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_task(self._task)
             self._task = None
         self.abort("the broker is stopped")
         self.current = None
