@@ -6,8 +6,9 @@ PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 # The Autobahn suite runs on nothing newer.
 PYTHON2 ?= python2.7
 CONFORMANCE := $(CURDIR)/.conformance
-# Files side by side, one process a core: a file keeps the servers that its tests share.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Files side by side, since a file keeps the servers that its tests share; in four processes even on two cores, since
+# many tests wait.
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
 .PHONY: always install check test test-all conformance faults bench attack demo clean

@@ -37,10 +37,10 @@ class SettingsInForce:
             for take in [prepare(settings) for prepare in self._parts]:
                 take()
         except GatewayError as error:
-            logger.error("the settings cannot be used, those before stay in force: %s", error)
+            logger.error("the new settings cannot be used, the previous ones stay in force: %s", error)
             return Reloaded(uid, str(error))
         except Exception:
-            logger.exception("the settings could not be read again, those before stay in force")
+            logger.exception("the settings could not be reloaded, the previous ones stay in force")
             return Reloaded(uid, "internal error; the log of the node has it")
         self._reloading.take(change)
         known = warnings(self.settings)
@@ -49,7 +49,7 @@ class SettingsInForce:
                 logger.warning("%s", warning)
         self.settings = settings
         self.digests = digests(settings)
-        logger.info("read the settings again", extra={"changed": ", ".join(change.changed) or "nothing"})
+        logger.info("reloaded the settings", extra={"changed": ", ".join(change.changed) or "nothing"})
         if change.needs_restart:
             logger.warning(
                 "settings have changed that need a restart", extra={"settings": ", ".join(change.needs_restart)}

@@ -20,6 +20,6 @@ def http_protocol(options: HttpOptions) -> Any:
         # Imported late: using only the applications needs no compatible uvicorn.
         from gateway.transports.http_protocol import GatewayHttpProtocol
     except GatewayError as error:
-        logger.warning("connections are served over plain ASGI, with fewer limits and at a higher price: %s", error)
+        logger.warning("connections are served over plain ASGI, with fewer limits and at a higher cost: %s", error)
         return "auto"
     return partial(GatewayHttpProtocol, options)

@@ -180,7 +180,7 @@ def test_what_needs_a_restart_is_said(site: Site, api: Api, again: Again, caplog
     assert reloaded(api) == {"error": "", "changed": [], "needs_restart": waiting}
     said = [record for record in caplog.records if record.message == "settings have changed that need a restart"]
     assert [vars(record)["settings"] for record in said] == [", ".join(waiting)] * 2
-    done = [record for record in caplog.records if record.message == "read the settings again"]
+    done = [record for record in caplog.records if record.message == "reloaded the settings"]
     assert [vars(record)["changed"] for record in done] == ["limits.channels", "nothing"]
     assert "hidden" not in caplog.text
     assert api.http.post("/api/info", json={}, headers={"X-API-Key": "wrong"}).status_code == 401

@@ -77,6 +77,7 @@ def test_workers_share_a_port(tmp_path: Path, valkey: ValkeyServer) -> None:
         assert "Traceback" not in "".join(supervisor.errors)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     """Later each time, while it dies soon after; the others go on. Once it can serve again, it does."""
     with valkey_server() as own, workers(tmp_path, own) as (supervisor, port):

@@ -268,6 +268,7 @@ def test_servers_of_debian(start: Callable[[Sandbox], RunningPeer], protocol: st
 # The measurement
 
 
+@pytest.mark.slow
 def test_peers_are_measured_and_the_missing_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the same load, or less for those that are late; one that is missing keeps nobody from the others."""
 
@@ -292,6 +293,7 @@ def test_peers_are_measured_and_the_missing_named(place: Path, monkeypatch: pyte
     assert LIMIT in table(found)
 
 
+@pytest.mark.slow
 def test_a_peer_that_keeps_nobody_connected_is_missing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is what its clients met."""
 
