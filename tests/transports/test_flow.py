@@ -54,8 +54,9 @@ def test_an_answer_that_nobody_reads_ends_its_connection(site: Site, connection:
         assert 0 < len(client.rest()) < SIZE
 
 
-def test_an_answer_that_is_read_slowly_arrives(site: Site) -> None:
-    """The deadline moves with every step forward, and is gone once all is written."""
+def test_an_answer_that_is_read_in_pieces_arrives(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one on the same connection."""
+    monkeypatch.setattr("gateway.transports.flow.UNREAD_TIMEOUT", 10.0)
     with RawClient(site.address, receive_buffer=4096) as client:
         client.send(get(SIZE, "keep-alive"))
         assert client.status() == 200
@@ -82,6 +83,24 @@ class _Transport(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted.set()
+
+
+def test_each_step_forward_moves_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reads slowly is not one that has stopped."""
+    monkeypatch.setattr("gateway.transports.flow.UNREAD_TIMEOUT", 0.0)
+
+    async def run() -> None:
+        transport = _Transport(10)
+        flow = BoundedFlowControl(transport, asyncio.get_running_loop())
+        for _ in range(3):
+            flow.pause_writing()
+            flow.resume_writing()
+            await asyncio.sleep(0.01)
+            assert not transport.aborted.is_set()
+        flow.pause_writing()
+        await transport.aborted.wait()
+
+    asyncio.run(run())
 
 
 def test_a_closed_connection_with_a_few_unread_bytes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
