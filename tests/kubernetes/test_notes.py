@@ -55,6 +55,8 @@ def test_notes_tell_where_clients_and_backends_connect(notes: Notes) -> None:
 
 def test_notes_warn_of_what_clients_would_run_into(notes: Notes) -> None:
     assert "origins.allowed is empty" in notes({})
+    assert "networkPolicy.internalFrom is empty" in notes({})
+    assert "networkPolicy" not in notes(VARIANTS["placed"])
     assert "trusted_proxies is empty" in notes(VARIANTS["balanced"])
     quiet = notes(VARIANTS["ingress"])
     assert "is empty" not in quiet

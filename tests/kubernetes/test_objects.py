@@ -1,6 +1,7 @@
 """The objects are right by the schemas of Kubernetes, belong together, and do what an operator counts on."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,6 +160,18 @@ def test_monitor_selects_the_internal_service_alone() -> None:
     assert endpoint["path"] == "/metrics"
     assert endpoint["port"] in [port["name"] for port in selected[0]["spec"]["ports"]]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_network_policy_keeps_the_internal_listener_to_the_nodes() -> None:
+    """Unless others are named, or there is none."""
+    _, internal = the(render({}), "NetworkPolicy")["spec"]["ingress"]
+    assert [list(peer) for peer in internal["from"]] == [["podSelector"]]
+    assert not [each for each in render(VARIANTS["placed"]) if each["kind"] == "NetworkPolicy"]
+
+
+def test_the_api_is_on_the_internal_listener_alone() -> None:
+    """An ingress leads everything to the public one."""
+    assert tomllib.loads(the(render({}), "ConfigMap")["data"]["gateway.toml"])["api"]["public"] is False
 
 
 def test_network_policy_keeps_the_internal_listener_to_those_named() -> None:

@@ -34,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "tls": [{"secretName": "gateway-tls", "hosts": ["gateway.example.com"]}],
         },
         "settings": {"trusted_proxies": ["10.0.0.0/8"], "origins": {"allowed": ["https://example.com"]}},
+        "networkPolicy": {"internalFrom": [{"podSelector": {"matchLabels": {"app": "backend"}}}]},
     },
     "balanced": {
         "service": {
@@ -53,7 +54,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "podDisruptionBudget": {"maxUnavailable": "20%"},
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "networkPolicy": {
-            "enabled": True,
             "internalFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         },
     },
@@ -75,6 +75,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "podLabels": {"team": "live"},
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "podDisruptionBudget": {"enabled": False},
+        "networkPolicy": {"enabled": False},
     },
     "everything set": {
         "terminationGracePeriodSeconds": 400,
@@ -84,7 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "heartbeat": {"ping_interval": 12.5},
             "redis": {"prefix": "live", "durable": True},
             "auth": {"anonymous": True, "public_key": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"},
-            "api": {"public": False},
+            "api": {"public": True},
             "channels": {"allow_subscribe": ["client", "anonymous"]},
             "namespaces": {
                 "chat": {"delivery": "recoverable", "allow_publish": ["subscriber"], "history_ttl": 600},
