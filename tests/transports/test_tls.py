@@ -46,6 +46,13 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module")
 def site(certificate: ssl.SSLContext) -> Iterator[Site]:
+    with fast_site(settings_of(), certificate) as running:
+        yield running
+
+
+@pytest.fixture
+def hasty(certificate: ssl.SSLContext) -> Iterator[Site]:
+    """A server that waits half a second for a handshake."""
     with fast_site(settings_of(header_timeout=0.5), certificate) as running:
         yield running
 
@@ -92,17 +99,17 @@ def test_requests_are_answered_inside_tls(site: Site, trusting: ssl.SSLContext) 
 
 
 @pytest.mark.parametrize("start", [b"", b"\x16\x03\x01"], ids=["silent", "unfinished"])
-def test_a_handshake_that_does_not_come_ends(site: Site, start: bytes) -> None:
+def test_a_handshake_that_does_not_come_ends(hasty: Site, start: bytes) -> None:
     """It counts as unauthenticated meanwhile, and as an error then."""
-    before = site.metrics.protocol_errors.values.get("tls", 0)
-    wait_until_empty(site)
-    with RawClient(site.address) as client:
+    before = hasty.metrics.protocol_errors.values.get("tls", 0)
+    wait_until_empty(hasty)
+    with RawClient(hasty.address) as client:
         client.send(start)
-        while site.call(lambda: site.admission.unauthenticated) == 0:
+        while hasty.call(lambda: hasty.admission.unauthenticated) == 0:
             pass
         assert client.rest() == b""
-    wait_until_empty(site)
-    assert site.metrics.protocol_errors.values["tls"] == before + 1
+    wait_until_empty(hasty)
+    assert hasty.metrics.protocol_errors.values["tls"] == before + 1
 
 
 def test_what_is_no_tls_is_dropped(site: Site) -> None:
