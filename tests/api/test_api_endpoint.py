@@ -1,21 +1,14 @@
 """Requests with wrong shapes: each gets its code, moves its counter, and nothing else notices."""
 
-import asyncio
 import json
 from typing import Any
 
-import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import Route
 
-from gateway.api.access import Access
-from gateway.api.api_endpoint import ApiEndpoint, Method
-from gateway.api.schemas import InfoRequest, InfoResult
-from gateway.metrics import Metrics
+from gateway.api.cluster_methods import Cluster
 from tests.api.clients import settled
 from tests.api.conftest import TRANSPORT, Api
-from tests.api.site import KEY, Site
+from tests.api.site import KEY, Site, running, settings_of
 from tests.transports.raw import RawClient
 
 PUBLISH = b'{"channel":"news","data":%b}'
@@ -263,22 +256,20 @@ def test_a_body_in_chunks_is_one_body(site: Site, api: Api) -> None:
         assert client.recv(10) == '"ü"'
 
 
-def test_a_bug_is_100_without_details(caplog: pytest.LogCaptureFixture) -> None:
-    """The log has the traceback, the caller has a code after which it may try again, and the node goes on."""
+def test_a_bug_is_100_without_details(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has the traceback, the caller has a code after which it may try again, and other commands go on."""
 
-    async def broken(request: Any) -> None:
+    async def broken(*args: Any) -> None:
         raise ZeroDivisionError("the secret of the tests")
 
-    metrics = Metrics()
-    methods = {"info": Method(InfoRequest, InfoResult, broken)}
-    app = Starlette(routes=[Route("/api/{method}", ApiEndpoint(methods, Access((), insecure=True), metrics))])
-
-    async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return await client.post("/api/info", json={}, headers=TRANSPORT)
-
-    response = asyncio.run(ask())
-    assert response.status_code == 500
-    assert response.json() == {"error": {"code": 100, "message": "internal server error"}}
-    assert metrics.api_errors.values == {"100": 1}
+    monkeypatch.setattr(Cluster, "info", broken)
+    error = {"code": 100, "message": "internal server error"}
+    with running(settings_of()) as site, Api(site) as api:
+        assert api.post("info", {}) == {"error": error}
+        response = api.http.post("/api/info", json={}, headers=TRANSPORT)
+        assert (response.status_code, response.json()) == (500, error)
+        publish = {"publish": {"channel": "news", "data": 1}}
+        replies = api.post("batch", {"commands": [publish, {"info": {}}, publish]})["replies"]
+        assert replies == [{"publish": {}}, {"error": error}, {"publish": {}}]
+        assert site.errors("100") == 3
     assert "ZeroDivisionError" in caplog.text

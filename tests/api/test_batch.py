@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import pytest
 
-from gateway.api import routes, schemas
+from gateway.api import routes
 from gateway.channels import Channels
 from tests.api.clients import native, settled
 from tests.api.conftest import Api
@@ -166,26 +165,23 @@ def test_a_body_that_is_too_large_is_413(small: Site) -> None:
             assert api.checked("publish", content, response)["error"]["code"] == 413
 
 
-def few(names: list[str]) -> list[schemas.BroadcastRequest]:
+def few(names: list[str]) -> list[dict[str, Any]]:
     """Broadcasts that are each too small to be cut."""
-    return [
-        schemas.BroadcastRequest(channels=names[at : at + 50], data=msgspec.Raw(b"1"))
-        for at in range(0, len(names), 50)
-    ]
+    return [{"broadcast": {"channels": names[at : at + 50], "data": 1}} for at in range(0, len(names), 50)]
 
 
-@pytest.mark.parametrize("method", ["batch", "broadcast", "broadcasts", "refused"])
+@pytest.mark.parametrize("method", ["batch", "broadcast", "broadcasts", "refused", "malformed"])
 def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str) -> None:
     """Others get a turn of the loop after every hundred publishes."""
     names = [f"many:{number}" for number in range(10_000)]
-    request = {
-        "batch": schemas.BatchRequest([schemas.BatchCommand(schemas.PublishRequest(channel=name)) for name in names]),
-        "broadcast": schemas.BroadcastRequest(channels=names, data=msgspec.Raw(b"1")),
-        "broadcasts": schemas.BatchRequest([schemas.BatchCommand(broadcast=each) for each in few(names)]),
-        "refused": schemas.BatchRequest(
-            [schemas.BatchCommand(presence=schemas.PresenceRequest(channel=name)) for name in names]
-        ),
-    }[method]
+    requests: dict[str, dict[str, Any]] = {
+        "batch": {"commands": [publish(name, 1) for name in names]},
+        "broadcast": {"channels": names, "data": 1},
+        "broadcasts": {"commands": few(names)},
+        "refused": {"commands": [{"presence": {"channel": name}} for name in names]},
+        "malformed": {"commands": [{"presence": {"channel": name, "chanel": 1}} for name in names]},
+    }
+    body = json.dumps(requests[method]).encode()
     method = "broadcast" if method == "broadcast" else "batch"
     turns = 0
 
@@ -199,9 +195,9 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
         gateway = site.gateway
         channels, administration = Channels(gateway.settings), gateway.administration
         api = routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics)
-        call = api.methods[method].call
+        decoded = api.methods.decode(method, body)
         counting = asyncio.create_task(count_turns())
-        await call(request)
+        await api.methods.call(method, decoded)
         counting.cancel()
 
     site.run(carry_out())
