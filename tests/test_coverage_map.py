@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 TESTED_BY = {
     "api/presence.py": "api/test_history.py",
     "api/routes.py": "api/test_api_endpoint.py",
-    "api/request_shapes.py": "api/test_api_endpoint.py",
+    "api/methods.py": "api/test_api_endpoint.py",
     "api/result_shapes.py": "api/test_api_endpoint.py",
     "auth/identity.py": "auth/test_token_verifier.py",
     "broker/base.py": "broker/test_contract.py",

@@ -109,6 +109,50 @@ def test_what_fails_does_not_stop_the_others(site: Site, api: Api) -> None:
     }
 
 
+MALFORMED: list[Any] = [
+    {"publish": {"channel": 5, "data": 1}},
+    {"publish": {"channel": "news", "data": 1, "chanel": "news"}},
+    {"publish": {"data": 1}},
+    {"publish": []},
+    {"publish": None},
+    {"channels": {"limit": -1}},
+    {"info": {}, "channels": {}},
+    {},
+    None,
+    7,
+    [],
+    "publish",
+]
+
+
+@pytest.mark.parametrize("wrong", MALFORMED, ids=repr)
+def test_a_malformed_command_does_not_stop_the_others(site: Site, api: Api, wrong: Any) -> None:
+    """It is answered with 107 in its place, and counted; those around it are carried out, in their order."""
+    before = site.errors("107")
+    with settled(site, "news") as client:
+        replies = batch(api, publish("news", 1), wrong, publish("news", 2), {"presence": {"channel": "news"}})
+        assert [list(reply) for reply in replies] == [["publish"], ["error"], ["publish"], ["error"]]
+        assert [reply.get("error", {}).get("code") for reply in replies] == [None, 107, None, 108]
+        assert [client.recv(10) for _ in range(2)] == ["1", "2"]
+    assert site.errors("107") == before + 1
+
+
+def test_a_batch_is_no_command(api: Api) -> None:
+    """Batches do not hold batches; the message of an error says what is wrong with the command itself."""
+    replies = batch(api, {"batch": {"commands": [{"info": {}}]}}, {"publish": {"channel": "news", "data": 1, "tag": 1}})
+    assert replies[0]["error"]["code"] == 104
+    assert "`tag`" in replies[1]["error"]["message"]
+
+
+def test_half_a_character_in_a_batch_with_a_malformed_command_is_replaced(site: Site, api: Api) -> None:
+    """As in any other request."""
+    body = rb'{"commands":[{"nothing":{}},{"publish":{"channel":"cut","data":"\ud83d"}}]}'
+    with settled(site, "cut") as client:
+        replies = api.send("batch", body)["replies"]
+        assert [list(reply) for reply in replies] == [["error"], ["publish"]]
+        assert client.recv(10) == r'"\ufffd"'
+
+
 def test_each_publish_has_its_own_options(site: Site, api: Api) -> None:
     """Idempotency keys, tags, excluded connections, binary."""
     with native(site) as one, settled(site, "mixed") as other:
