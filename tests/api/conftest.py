@@ -15,6 +15,8 @@ from gateway.errors import BAD_REQUEST, METHOD_NOT_FOUND, NOT_AVAILABLE
 from tests.api.site import KEY, Site, running, settings_of
 from tests.servers import ValkeyServer, valkey_server
 
+# Codes of requests that the document does not describe.
+REFUSED = {BAD_REQUEST.code, NOT_AVAILABLE.code, METHOD_NOT_FOUND.code}
 TRANSPORT = {"X-Centrifugo-Error-Mode": "transport"}
 
 
