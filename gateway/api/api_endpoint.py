@@ -82,7 +82,7 @@ class ApiEndpoint:
             return
         name = scope["path_params"].get("method")
         try:
-            answer = await (self._call(name, body) if name is not None else self._send(body))
+            answer = await (self._call(name, body) if name is not None else self._call_all(body))
         except RequestError as error:
             self._metrics.api_errors.add(str(error.error.code))
             described = api_error(error)
@@ -104,7 +104,7 @@ class ApiEndpoint:
         # MiB.)
         return _encode(result if isinstance(result, BatchResult) else {"result": result})
 
-    async def _send(self, body: bytes) -> bytes:
+    async def _call_all(self, body: bytes) -> bytes:
         """The replies to commands that name their methods, one a line. Raises RequestError."""
         replies = await self._pipe.run(body)
         for reply in replies:

@@ -15,6 +15,9 @@ REFUSALS = {"401": "The API key is missing or wrong.", "405": "Not a POST.", "41
 
 Schema = dict[str, Any]
 
+# Of a command, given back with its reply.
+ID: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": 2**32 - 1}
+
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -63,7 +66,7 @@ def _pipe(methods: list[tuple[tuple[str, Method], Schema, Schema]], error: Schem
     commands = [
         {
             "type": "object",
-            "properties": {"method": {"const": name}, "params": request, "id": {"type": ["integer", "null"]}},
+            "properties": {"method": {"const": name}, "params": {"anyOf": [request, {"type": "null"}]}, "id": ID},
             "required": ["method"],
             "additionalProperties": False,
         }

@@ -1,9 +1,9 @@
 """Pipe: commands that name their method, the only form that older clients of this API know (gocent 3, cent 4)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.api.batch import Batches, Command, in_slices
 from gateway.api.methods import Methods, decoded, decoder_of
@@ -21,7 +21,7 @@ class PipeCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     method: str
     params: Raw | UnsetType = UNSET
-    id: int | None = None
+    id: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
 
 
 class PipeReply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import jsonschema
 import openapi_spec_validator
 import pytest
 
@@ -43,6 +44,26 @@ def test_it_describes_every_method_with_words(api: Api) -> None:
         assert item["post"]["responses"].keys() == {"200", "401", "405", "413", "429", "default"}
     assert api.document["security"] == [{"key": []}]
     assert api.document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+
+
+def test_it_describes_commands_that_name_their_method(api: Api) -> None:
+    """Each with the parameters of its own method."""
+    content = api.document["paths"]["/api"]["post"]["requestBody"]["content"]
+    schema = {**content["application/json"]["schema"], "components": api.document["components"]}
+    validator = jsonschema.Draft202012Validator(schema)
+    publish = {"channel": "news", "data": 1}
+    for command, described in (
+        ({"method": "publish", "params": publish, "id": 1}, True),
+        ({"method": "info"}, True),
+        ({"method": "info", "params": None, "id": None}, True),
+        ({"method": "presence", "params": publish}, False),
+        ({"method": "batch", "params": {"commands": [{"info": {}}]}}, False),
+        ({"method": "info", "id": -1}, False),
+        ({"params": publish}, False),
+    ):
+        assert validator.is_valid(command) is described, command
+        code = api.http.post("/api", json=command).json().get("error", {}).get("code")
+        assert (code is None) is described, command
 
 
 @pytest.mark.parametrize("method", [*NAMES, "batch"])
