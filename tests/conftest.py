@@ -38,7 +38,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and item.config.getoption("no_skips") and not hasattr(report, "wasxfail"):
+    fails = item.config.getoption("no_skips") and not item.get_closest_marker("registry")
+    if report.skipped and fails and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, and --no-skips was given: {call.excinfo.value if call.excinfo else ''}"
     return report

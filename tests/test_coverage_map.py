@@ -12,8 +12,9 @@ TESTS = Path(__file__).parent
 # most: it belongs to another module, or its folder is tested by what clients see.
 TESTED_BY = {
     "api/presence.py": "api/test_history.py",
-    "api/routes.py": "api/test_endpoint.py",
-    "api/schemas.py": "api/test_endpoint.py",
+    "api/routes.py": "api/test_api_endpoint.py",
+    "api/methods.py": "api/test_api_endpoint.py",
+    "api/result_shapes.py": "api/test_api_endpoint.py",
     "auth/identity.py": "auth/test_token_verifier.py",
     "broker/base.py": "broker/test_contract.py",
     "broker/memory/memory_presence.py": "broker/test_presence_contract.py",

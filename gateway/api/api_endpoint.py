@@ -1,14 +1,15 @@
 """One ASGI application for all methods: reads the body, checks its shape, calls the method, answers."""
 
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import msgspec
 
 from gateway.api.access import Access
+from gateway.api.methods import Methods
+from gateway.api.pipe import Pipe
 from gateway.api.publishing import api_error
-from gateway.api.schemas import ApiError, BatchResult, BroadcastResult
+from gateway.api.result_shapes import ApiError, BatchResult, BroadcastResult
 from gateway.errors import (
     BAD_REQUEST,
     EXPIRED,
@@ -21,13 +22,10 @@ from gateway.errors import (
     RequestError,
 )
 from gateway.extensions import AUTHENTICATED
-from gateway.json_text import TOO_DEEP, mended
 from gateway.metrics import Metrics
 
-logger = logging.getLogger(__name__)
-
-# With this header, errors have an HTTP status of their own. Without it, every answer is a 200 with `error` in its body,
-# as clients of this API expect.
+# With this header, errors have an HTTP status of their own, and are the body. Without it, every answer is a 200 with
+# `error` in its body, as clients of this API expect.
 ERROR_MODE = (b"x-centrifugo-error-mode", b"transport")
 STATUS = {
     INTERNAL.code: 500,
@@ -49,22 +47,15 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _encode = msgspec.json.Encoder().encode
 
 
-class Method(NamedTuple):
-    """A method of the API: the shapes of its request and its result, and the function that carries it out."""
-
-    request: type[Any]
-    result: type[Any]
-    call: Callable[[Any], Awaitable[Any]]
-
-
 class ApiEndpoint:
-    """`POST /api/{method}`, as an ASGI application, without the wrappers that Starlette puts around functions.
+    """`POST /api/{method}` and `POST /api`, as an ASGI application, without the wrappers that Starlette has.
 
-    Starlette puts the method into `scope["path_params"]`.
+    Starlette puts the method into `scope["path_params"]`, if the path has one.
     """
 
-    def __init__(self, methods: Mapping[str, Method], access: Access, metrics: Metrics) -> None:
-        self._methods = {name: (msgspec.json.Decoder(each.request), each.call) for name, each in methods.items()}
+    def __init__(self, methods: Methods, pipe: Pipe, access: Access, metrics: Metrics) -> None:
+        self._methods = methods
+        self._pipe = pipe
         self._access = access
         self._metrics = metrics
 
@@ -89,53 +80,40 @@ class ApiEndpoint:
         body = await _body(receive)
         if body is None:
             return
+        name = scope["path_params"].get("method")
         try:
-            await _respond(send, 200, await self._call(scope["path_params"]["method"], body))
+            answer = await (self._call(name, body) if name is not None else self._call_all(body))
         except RequestError as error:
             self._metrics.api_errors.add(str(error.error.code))
-            status = STATUS[error.error.code] if ERROR_MODE in headers else 200
-            await _respond(send, status, _error(api_error(error)))
+            described = api_error(error)
+            if ERROR_MODE in headers:
+                await _respond(send, STATUS[described.code], _encode(described))
+            else:
+                # Without a method, there is one reply for each command, and none for all of them.
+                await _respond(send, 200 if name is not None else STATUS[described.code], _error(described))
+        else:
+            await _respond(send, 200, answer)
 
     async def _call(self, name: str, body: bytes) -> bytes:
         """The body of the answer. Raises RequestError."""
-        if name not in self._methods:
-            raise RequestError(METHOD_NOT_FOUND, f"no such method; see {DOCUMENT}")
+        self._methods.check(name)
         self._metrics.api_requests.add(name)
-        decoder, call = self._methods[name]
-        try:
-            # The decoder does not check embedded values, which may not be valid UTF-8.
-            body.decode()
-            request = _decoded(decoder, body)
-        except RecursionError:
-            raise RequestError(BAD_REQUEST, TOO_DEEP) from None
-        except ValueError as error:
-            # Of the decoder, or of text that is not UTF-8.
-            raise RequestError(BAD_REQUEST, str(error)) from None
-        try:
-            result = await call(request)
-        except RequestError:
-            raise
-        except Exception as error:
-            logger.exception("internal error in API method %s", name)
-            raise RequestError(INTERNAL) from error
-        for failure in _failures(result):
-            self._metrics.api_errors.add(str(failure.code))
+        result = await self._methods.call(name, self._methods.decode(name, body))
+        self._count(result)
         # A batch answers at the top level. (Others are encoded together with `result`: adding it later would copy 32
         # MiB.)
         return _encode(result if isinstance(result, BatchResult) else {"result": result})
 
+    async def _call_all(self, body: bytes) -> bytes:
+        """The replies to commands that name their methods, one a line. Raises RequestError."""
+        replies = await self._pipe.run(body)
+        for reply in replies:
+            self._count(reply.error or reply.result)
+        return b"\n".join(map(_encode, replies))
 
-DOCUMENT = "/api/openapi.json"
-
-
-def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    try:
-        return decoder.decode(body)
-    except msgspec.DecodeError:
-        whole = mended(body)
-        if whole == body:
-            raise
-        return decoder.decode(whole)
+    def _count(self, result: Any) -> None:
+        for failure in _failures(result):
+            self._metrics.api_errors.add(str(failure.code))
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -151,15 +129,14 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _failures(result: Any) -> Iterator[ApiError]:
-    """Errors inside a result that is not an error as a whole."""
-    if isinstance(result, BroadcastResult):
+    """The error, or those inside a result."""
+    if isinstance(result, ApiError):
+        yield result
+    elif isinstance(result, BroadcastResult):
         yield from (response.error for response in result.responses if response.error is not None)
     elif isinstance(result, BatchResult):
         for reply in result.replies:
-            if reply.error is not None:
-                yield reply.error
-            elif reply.broadcast is not None:
-                yield from _failures(reply.broadcast)
+            yield from _failures(reply.error or reply.broadcast)
 
 
 def _error(error: ApiError) -> bytes:

@@ -4,18 +4,15 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 
-from gateway.api.schemas import (
+from gateway.api.request_shapes import ChannelsRequest, DrainRequest, InfoRequest, ReloadRequest
+from gateway.api.result_shapes import (
     ChannelInfo,
-    ChannelsRequest,
     ChannelsResult,
-    DrainRequest,
     DrainResult,
-    InfoRequest,
     InfoResult,
     NodeResult,
     Process,
     ReloadedNode,
-    ReloadRequest,
     ReloadResult,
 )
 from gateway.config.reloading import DIGEST
@@ -39,10 +36,10 @@ class Cluster:
     async def channels(self, request: ChannelsRequest) -> ChannelsResult:
         """One page, or without `limit` all channels: clients without paging must not mistake a part for the whole."""
         found: dict[str, ChannelInfo] = {}
-        cursor = request.cursor
+        cursor = request.cursor or ""
         while True:
             page = await self._administration.occupied_channels(
-                DEFAULT_APP, request.pattern, request.limit or PAGE, cursor
+                DEFAULT_APP, request.pattern or "", request.limit or PAGE, cursor
             )
             cursor = page.cursor
             found.update((name, ChannelInfo(count)) for name, count in page.channels)

@@ -6,13 +6,8 @@ from msgspec import Raw
 
 from gateway.api.outcome import outcome
 from gateway.api.presence import info
-from gateway.api.schemas import (
-    EmptyResult,
-    HistoryPublication,
-    HistoryRemoveRequest,
-    HistoryRequest,
-    HistoryResult,
-)
+from gateway.api.request_shapes import HistoryRemoveRequest, HistoryRequest, StreamPosition
+from gateway.api.result_shapes import EmptyResult, HistoryPublication, HistoryResult
 from gateway.channels import Channels, ChannelSpec
 from gateway.epochs import continues
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNRECOVERABLE, RequestError
@@ -44,7 +39,8 @@ class Histories:
 
     async def read(self, request: HistoryRequest) -> HistoryResult:
         spec, history = self._with_history(request.channel)
-        since = Position(request.since.offset, request.since.epoch) if request.since is not None else None
+        limit = request.limit or 0
+        since = position(request.since)
         found: list[HistoryPublication] = []
         size = 0
         while True:
@@ -53,7 +49,7 @@ class Histories:
             size += sum(map(footprint, page.publications))
             if size > MAX_BYTES:
                 raise RequestError(BAD_REQUEST, f"more than {MAX_BYTES} bytes: ask for parts, with limit and since")
-            if not page.publications or len(found) == request.limit:
+            if not page.publications or len(found) == limit:
                 break
             since = Position(page.publications[-1].offset, page.top.epoch)
         return HistoryResult(found, page.top.epoch, page.top.offset)
@@ -66,8 +62,9 @@ class Histories:
     async def _part(
         self, spec: ChannelSpec, history: Retention, request: HistoryRequest, since: Position | None, have: int
     ) -> HistoryPage:
-        limit = PART if request.limit < 0 else min(request.limit - have, PART)
-        query = HistoryQuery(limit, since, request.reverse, PART_BYTES)
+        wanted = request.limit or 0
+        limit = PART if wanted < 0 else min(wanted - have, PART)
+        query = HistoryQuery(limit, since, bool(request.reverse), PART_BYTES)
         page: HistoryPage = await outcome(partial(self._messaging.read, spec.channel, history, query))
         if since is not None and not continues(since.epoch, page.top.epoch, history.meta_ttl):
             raise RequestError(UNRECOVERABLE, f"the epoch is {page.top.epoch!r} now")
@@ -78,6 +75,11 @@ class Histories:
         if spec.history is None:
             raise RequestError(NOT_AVAILABLE, f"channel {name!r} has no history (delivery, history_size)")
         return spec, spec.history
+
+
+def position(given: StreamPosition | None) -> Position | None:
+    """A position that a request may name."""
+    return Position(given.offset or 0, given.epoch or "") if given is not None else None
 
 
 def publication(stored: Publication) -> HistoryPublication:

@@ -5,7 +5,8 @@ from functools import partial
 
 from gateway.api.history import publication
 from gateway.api.outcome import outcome
-from gateway.api.schemas import EmptyResult, LatestRemoveRequest, LatestRequest, LatestResult
+from gateway.api.request_shapes import LatestRemoveRequest, LatestRequest
+from gateway.api.result_shapes import EmptyResult, LatestResult
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP, REMOVED, Latest, Publication, PublishOptions
@@ -32,7 +33,7 @@ class LatestValues:
             spec.channel,
             b"null",
             time=int(time.time() * 1000),
-            tags={latest.tag: request.key, REMOVED: "true"},
+            tags={latest.tag: request.key or "", REMOVED: "true"},
         )
         await outcome(partial(self._messaging.publish, removal, PublishOptions(latest=latest)))
         return EmptyResult()

@@ -6,13 +6,8 @@ from functools import partial
 from msgspec import UNSET, Raw
 
 from gateway.api.outcome import outcome
-from gateway.api.schemas import (
-    Info,
-    PresenceRequest,
-    PresenceResult,
-    PresenceStatsRequest,
-    PresenceStatsResult,
-)
+from gateway.api.request_shapes import PresenceRequest, PresenceStatsRequest
+from gateway.api.result_shapes import Info, PresenceResult, PresenceStatsResult
 from gateway.channels import Channels
 from gateway.errors import NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP, Channel, ClientInfo

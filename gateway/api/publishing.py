@@ -7,25 +7,19 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import encode
 
 from gateway.api.outcome import outcome
-from gateway.api.schemas import (
-    ApiError,
-    BroadcastRequest,
-    BroadcastResult,
-    PublicationRequest,
-    PublishRequest,
-    PublishResponse,
-    PublishResult,
-)
+from gateway.api.request_shapes import BroadcastRequest, PublicationRequest, PublishRequest
+from gateway.api.result_shapes import ApiError, BroadcastResult, PublishResponse, PublishResult
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, RequestError
-from gateway.json_text import TOO_DEEP, compact, is_too_deep
+from gateway.json_text import TOO_DEEP, compact, is_too_deep, mended
 from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
 from gateway.node.messaging import Messaging
+from gateway.protocols.payload import checked_json
 
 NO_POSITION = PublishResult()
 
@@ -82,6 +76,8 @@ class Publisher:
         for index, name in enumerate(request.channels):
             done = outcomes.slot(index)
             try:
+                if not isinstance(name, str):
+                    raise RequestError(BAD_REQUEST, "a channel name is a string")
                 self._send(request, name, kind, data, done)
             except RequestError as error:
                 done(api_error(error))
@@ -96,15 +92,22 @@ class Publisher:
         self._messaging.publish(_publication(request, spec, kind, data), _options(request, spec), published)
 
     def _payload(self, request: PublicationRequest) -> tuple[Kind, bytes]:
-        if (request.data is UNSET) == (request.b64data is UNSET):
+        base64 = request.b64data
+        if base64:
+            if given(request.data):
+                raise RequestError(BAD_REQUEST, "give one of data and b64data")
+            data = decoded(base64, "b64data")
+        elif request.data is UNSET:
             raise RequestError(BAD_REQUEST, "give one of data and b64data")
-        if request.data is not UNSET:
-            kind, data = Kind.JSON, bytes(request.data)
+        elif request.binary:
+            raise RequestError(BAD_REQUEST, "binary is for b64data")
         else:
-            assert request.b64data is not UNSET
-            kind, data = Kind.BINARY, decoded(request.b64data, "b64data")
+            data = bytes(request.data)
         check_size(len(data) + (len(encode(request.tags)) if request.tags else 0), self.message_size)
-        return kind, spliceable(data) if kind is Kind.JSON else data
+        if not base64:
+            return Kind.JSON, spliceable(data)
+        json = None if request.binary else json_of(data)
+        return (Kind.BINARY, data) if json is None else (Kind.JSON, json)
 
 
 class Outcomes:
@@ -156,11 +159,25 @@ def decoded(text: str, name: str) -> bytes:
         raise RequestError(BAD_REQUEST, f"{name} is not base64: {error}") from None
 
 
+def given(value: Raw | UnsetType) -> bytes:
+    """The JSON of an optional field; empty if it is absent or null."""
+    text = b"" if value is UNSET else bytes(value)
+    return b"" if text == b"null" else text
+
+
 def spliceable(data: bytes) -> bytes:
     """The JSON of a field, whose body was checked to be JSON in UTF-8. Raises RequestError."""
     if is_too_deep(data):
         raise RequestError(BAD_REQUEST, TOO_DEEP)
     return compact(data)
+
+
+def json_of(data: bytes) -> bytes | None:
+    """Bytes as JSON that can be spliced; None if they are none."""
+    try:
+        return checked_json(mended(data))
+    except RequestError:
+        return None
 
 
 def check_size(size: int, limit: int) -> None:
@@ -176,8 +193,8 @@ def _publication(request: PublicationRequest, spec: ChannelSpec, kind: Kind, dat
         kind,
         time=int(time.time() * 1000),
         tags=request.tags,
-        exclude_client=request.exclude_client,
-        version=request.version,
+        exclude_client=request.exclude_client or "",
+        version=request.version or 0,
     )
 
 
@@ -186,9 +203,11 @@ def _options(request: PublicationRequest, spec: ChannelSpec) -> PublishOptions:
     latest = None if request.skip_history else spec.latest
     if request.version and history is None:
         raise RequestError(NOT_AVAILABLE, "field version, in a channel without history (delivery, history_size)")
+    if request.delta and not spec.options.delta:
+        raise RequestError(NOT_AVAILABLE, "field delta, in a channel without deltas (delta)")
     if request.idempotency_key or request.version_epoch:
         return PublishOptions(
-            request.idempotency_key, history=history, latest=latest, version_epoch=request.version_epoch
+            request.idempotency_key or "", history=history, latest=latest, version_epoch=request.version_epoch or ""
         )
     return NO_OPTIONS if request.skip_history else spec.publishing
 

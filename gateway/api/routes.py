@@ -5,14 +5,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.api import schemas
+from gateway.api import request_shapes, result_shapes
 from gateway.api.access import Access
-from gateway.api.api_endpoint import DOCUMENT, ApiEndpoint, Method
+from gateway.api.api_endpoint import ApiEndpoint
 from gateway.api.batch import Batches
 from gateway.api.cluster_methods import Cluster
 from gateway.api.history import Histories
 from gateway.api.latest import LatestValues
+from gateway.api.methods import DOCUMENT, Method, Methods
 from gateway.api.openapi import document
+from gateway.api.pipe import Pipe
 from gateway.api.presence import Members
 from gateway.api.publishing import Publisher
 from gateway.api.users import Users
@@ -24,7 +26,7 @@ from gateway.node.messaging import Messaging
 
 
 class Api:
-    """`POST /api/{method}` and its OpenAPI document, for any number of listeners."""
+    """`POST /api/{method}`, `POST /api` and their OpenAPI document, for any number of listeners."""
 
     def __init__(
         self,
@@ -43,15 +45,21 @@ class Api:
             **_reading(messaging, channels),
             **_operating(Cluster(administration)),
         }
-        batches = Batches(self._publisher, {name: each.call for name, each in single.items()}, max_batch)
-        self.methods = {**single, "batch": Method(schemas.BatchRequest, schemas.BatchResult, batches.run)}
-        described = msgspec.json.encode(document(self.methods))
+        commands = Methods(single)
+        batches = Batches(self._publisher, commands, max_batch)
+        batch = Method(request_shapes.BatchRequest, result_shapes.BatchResult, batches.run, batches.decode)
+        self.methods = Methods({**single, "batch": batch})
+        described = msgspec.json.encode(document(self.methods.described))
 
         async def openapi(request: Request) -> Response:
             return Response(described, media_type="application/json")
 
-        endpoint = ApiEndpoint(self.methods, self._access, metrics)
-        self.routes: list[BaseRoute] = [Route(DOCUMENT, openapi), Route("/api/{method}", endpoint)]
+        endpoint = ApiEndpoint(self.methods, Pipe(batches, commands, metrics), self._access, metrics)
+        self.routes: list[BaseRoute] = [
+            Route(DOCUMENT, openapi),
+            Route("/api", endpoint),
+            Route("/api/{method}", endpoint),
+        ]
 
     def apply(self, settings: ServerSettings) -> None:
         """These keys and limits hold from now on."""
@@ -62,13 +70,13 @@ class Api:
     def _writing(self) -> dict[str, Method]:
         publisher, users = self._publisher, self._users
         return {
-            "publish": Method(schemas.PublishRequest, schemas.PublishResult, publisher.publish),
-            "broadcast": Method(schemas.BroadcastRequest, schemas.BroadcastResult, publisher.broadcast),
-            "subscribe": Method(schemas.SubscribeRequest, schemas.EmptyResult, users.subscribe),
-            "unsubscribe": Method(schemas.UnsubscribeRequest, schemas.EmptyResult, users.unsubscribe),
-            "disconnect": Method(schemas.DisconnectRequest, schemas.EmptyResult, users.disconnect),
-            "refresh": Method(schemas.RefreshRequest, schemas.EmptyResult, users.refresh),
-            "revoke": Method(schemas.RevokeRequest, schemas.EmptyResult, users.revoke),
+            "publish": Method(request_shapes.PublishRequest, result_shapes.PublishResult, publisher.publish),
+            "broadcast": Method(request_shapes.BroadcastRequest, result_shapes.BroadcastResult, publisher.broadcast),
+            "subscribe": Method(request_shapes.SubscribeRequest, result_shapes.EmptyResult, users.subscribe),
+            "unsubscribe": Method(request_shapes.UnsubscribeRequest, result_shapes.EmptyResult, users.unsubscribe),
+            "disconnect": Method(request_shapes.DisconnectRequest, result_shapes.EmptyResult, users.disconnect),
+            "refresh": Method(request_shapes.RefreshRequest, result_shapes.EmptyResult, users.refresh),
+            "revoke": Method(request_shapes.RevokeRequest, result_shapes.EmptyResult, users.revoke),
         }
 
 
@@ -76,19 +84,19 @@ def _reading(messaging: Messaging, channels: Channels) -> dict[str, Method]:
     histories, latest = Histories(messaging, channels), LatestValues(messaging, channels)
     members = Members(messaging, channels)
     return {
-        "history": Method(schemas.HistoryRequest, schemas.HistoryResult, histories.read),
-        "history_remove": Method(schemas.HistoryRemoveRequest, schemas.EmptyResult, histories.remove),
-        "latest": Method(schemas.LatestRequest, schemas.LatestResult, latest.read),
-        "latest_remove": Method(schemas.LatestRemoveRequest, schemas.EmptyResult, latest.remove),
-        "presence": Method(schemas.PresenceRequest, schemas.PresenceResult, members.presence),
-        "presence_stats": Method(schemas.PresenceStatsRequest, schemas.PresenceStatsResult, members.stats),
+        "history": Method(request_shapes.HistoryRequest, result_shapes.HistoryResult, histories.read),
+        "history_remove": Method(request_shapes.HistoryRemoveRequest, result_shapes.EmptyResult, histories.remove),
+        "latest": Method(request_shapes.LatestRequest, result_shapes.LatestResult, latest.read),
+        "latest_remove": Method(request_shapes.LatestRemoveRequest, result_shapes.EmptyResult, latest.remove),
+        "presence": Method(request_shapes.PresenceRequest, result_shapes.PresenceResult, members.presence),
+        "presence_stats": Method(request_shapes.PresenceStatsRequest, result_shapes.PresenceStatsResult, members.stats),
     }
 
 
 def _operating(cluster: Cluster) -> dict[str, Method]:
     return {
-        "channels": Method(schemas.ChannelsRequest, schemas.ChannelsResult, cluster.channels),
-        "info": Method(schemas.InfoRequest, schemas.InfoResult, cluster.info),
-        "drain": Method(schemas.DrainRequest, schemas.DrainResult, cluster.drain),
-        "reload": Method(schemas.ReloadRequest, schemas.ReloadResult, cluster.reload),
+        "channels": Method(request_shapes.ChannelsRequest, result_shapes.ChannelsResult, cluster.channels),
+        "info": Method(request_shapes.InfoRequest, result_shapes.InfoResult, cluster.info),
+        "drain": Method(request_shapes.DrainRequest, result_shapes.DrainResult, cluster.drain),
+        "reload": Method(request_shapes.ReloadRequest, result_shapes.ReloadResult, cluster.reload),
     }

@@ -2,22 +2,26 @@
 
 import time
 
-from msgspec import UNSET, UnsetType
+from msgspec import Raw, UnsetType
 
-from gateway.api.publishing import check_size, decoded, spliceable
-from gateway.api.schemas import (
+from gateway.api.history import position
+from gateway.api.publishing import check_size, decoded, given, spliceable
+from gateway.api.request_shapes import (
+    CloseReason,
     DisconnectRequest,
-    EmptyResult,
     RefreshRequest,
     RevokeRequest,
     SubscribeRequest,
     UnsubscribeRequest,
+    UserRequest,
 )
+from gateway.api.result_shapes import EmptyResult
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocation, SubscribeUser, UnsubscribeUser
-from gateway.errors import BAD_REQUEST, EXPIRED, FORCE_DISCONNECT, INTERNAL, CloseCode, RequestError
-from gateway.messages import DEFAULT_APP, Position
+from gateway.errors import BAD_REQUEST, EXPIRED, FORCE_DISCONNECT, INTERNAL, NOT_AVAILABLE, CloseCode, RequestError
+from gateway.json_text import mended
+from gateway.messages import DEFAULT_APP
 from gateway.node.administration import Administration
 from gateway.protocols.payload import checked_json
 
@@ -45,57 +49,80 @@ class Users:
         self._outlives = settings.auth.leeway + settings.heartbeat.expired_grace
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
-        if 0 < request.expire_at <= time.time():
+        _check_served(request, "override")
+        expire_at = request.expire_at or 0
+        if 0 < expire_at <= time.time():
             raise RequestError(EXPIRED, "expire_at is in the past")
-        since = request.recover_since
         message = SubscribeUser(
             DEFAULT_APP,
             request.user,
             self._channels.resolve(DEFAULT_APP, request.channel).channel.name,
-            request.client,
+            request.client or "",
             info=self._json(request.info, request.b64info, "b64info"),
             data=self._json(request.data, request.b64data, "b64data"),
-            expire_at=request.expire_at,
-            since=Position(since.offset, since.epoch) if since is not None else None,
+            expire_at=expire_at,
+            since=position(request.recover_since),
         )
         return _checked(await self._administration.control(message))
 
     async def unsubscribe(self, request: UnsubscribeRequest) -> EmptyResult:
-        message = UnsubscribeUser(DEFAULT_APP, request.user, request.channel, request.client)
+        _check_served(request)
+        message = UnsubscribeUser(DEFAULT_APP, request.user, request.channel or "", request.client or "")
         return _checked(await self._administration.control(message))
 
     async def disconnect(self, request: DisconnectRequest) -> EmptyResult:
-        code = _close_code(request.disconnect.code, request.disconnect.reason)
-        message = DisconnectUser(
-            DEFAULT_APP, request.user, request.client, tuple(request.whitelist), code.code, code.reason
-        )
+        _check_served(request)
+        code = _close_code(request.disconnect or request.go_disconnect or CloseReason())
+        whitelist = tuple(request.whitelist or request.go_whitelist or ())
+        message = DisconnectUser(DEFAULT_APP, request.user, request.client or "", whitelist, code.code, code.reason)
         return _checked(await self._administration.control(message))
 
     async def refresh(self, request: RefreshRequest) -> EmptyResult:
+        _check_served(request)
+        if given(request.info):
+            raise RequestError(NOT_AVAILABLE, "field info")
         message = RefreshUser(
-            DEFAULT_APP, request.user, request.client, expired=request.expired, expire_at=request.expire_at
+            DEFAULT_APP,
+            request.user,
+            request.client or "",
+            expired=bool(request.expired),
+            expire_at=request.expire_at or 0,
         )
         return _checked(await self._administration.control(message))
 
     async def revoke(self, request: RevokeRequest) -> EmptyResult:
-        if bool(request.user) == bool(request.jti):
+        user, jti, expire_at = request.user or "", request.jti or "", request.expire_at or 0
+        if bool(user) == bool(jti):
             raise RequestError(BAD_REQUEST, "give one of user and jti")
-        if 0 < request.expire_at <= time.time() - self._outlives:
+        if 0 < expire_at <= time.time() - self._outlives:
             raise RequestError(BAD_REQUEST, "expire_at is in the past: these tokens have expired by themselves")
-        issued_before = int(time.time()) if request.user else 0
-        revocation = Revocation(DEFAULT_APP, request.user, request.jti, issued_before, request.expire_at)
+        issued_before = int(time.time()) if user else 0
+        revocation = Revocation(DEFAULT_APP, user, jti, issued_before, expire_at)
         return _checked(await self._administration.revoke(revocation))
 
-    def _json(self, value: bytes | memoryview | UnsetType, base64: str | UnsetType, name: str) -> bytes:
+    def _json(self, value: Raw | UnsetType, base64: str | None, name: str) -> bytes:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""
-        if value is not UNSET and base64 is not UNSET:
+        text = given(value)
+        if text and base64:
             raise RequestError(BAD_REQUEST, f"give one of {name.removeprefix('b64')} and {name}")
-        text = decoded(base64, name) if base64 is not UNSET else b"" if value is UNSET else bytes(value)
+        if base64:
+            text = decoded(base64, name)
         check_size(len(text), self._message_size)
-        return checked_json(text) if base64 is not UNSET else spliceable(text)
+        return checked_json(mended(text)) if base64 else spliceable(text)
 
 
-def _close_code(code: int, reason: str) -> CloseCode:
+def _check_served(request: UserRequest, *names: str) -> None:
+    """Raises RequestError if one of the fields that are not served, `names` and those of all, has a value."""
+    for name in ("session", "label_filter", "all_users", *names):
+        value = getattr(request, name)
+        if any(each is not None for each in value.values()) if isinstance(value, dict) else value:
+            raise RequestError(NOT_AVAILABLE, f"field {name}")
+
+
+def _close_code(close: CloseReason) -> CloseCode:
+    code, reason = close.code or 0, close.reason or ""
+    if close.reconnect:
+        raise RequestError(NOT_AVAILABLE, "field disconnect.reconnect; the code says whether clients reconnect")
     if len(reason.encode()) > REASON_BYTES:
         raise RequestError(BAD_REQUEST, f"disconnect.reason has more than {REASON_BYTES} bytes")
     if not code:

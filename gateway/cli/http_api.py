@@ -97,7 +97,9 @@ class Api:
         if response.status_code == 401:
             wanted = "refused the API key" if self.key else "requires an API key"
             raise GatewayError(f"{self.target.name} {wanted}: give --api-key, or set api.keys in the settings")
-        if isinstance(body, dict) and isinstance(error := body.get("error"), dict):
+        # Refusals before the method is looked at are in `error`; errors of the method are the body.
+        error = body.get("error", body if "code" in body else None) if isinstance(body, dict) else None
+        if isinstance(error, dict):
             raise GatewayError(f"refused: {error.get('code')} {escape(str(error.get('message')))}")
         if response.is_success and isinstance(body, dict) and isinstance(result := body.get("result"), dict):
             return result

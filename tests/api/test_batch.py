@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import pytest
 
-from gateway.api import routes, schemas
+from gateway.api import routes
 from gateway.channels import Channels
 from tests.api.clients import native, settled
 from tests.api.conftest import Api
@@ -110,6 +109,50 @@ def test_what_fails_does_not_stop_the_others(site: Site, api: Api) -> None:
     }
 
 
+MALFORMED: list[Any] = [
+    {"publish": {"channel": 5, "data": 1}},
+    {"publish": {"channel": "news", "data": 1, "chanel": "news"}},
+    {"publish": {"data": 1}},
+    {"publish": []},
+    {"publish": None},
+    {"channels": {"limit": -1}},
+    {"info": {}, "channels": {}},
+    {},
+    None,
+    7,
+    [],
+    "publish",
+]
+
+
+@pytest.mark.parametrize("wrong", MALFORMED, ids=repr)
+def test_a_malformed_command_does_not_stop_the_others(site: Site, api: Api, wrong: Any) -> None:
+    """It is answered with 107 in its place, and counted; those around it are carried out, in their order."""
+    before = site.errors("107")
+    with settled(site, "news") as client:
+        replies = batch(api, publish("news", 1), wrong, publish("news", 2), {"presence": {"channel": "news"}})
+        assert [list(reply) for reply in replies] == [["publish"], ["error"], ["publish"], ["error"]]
+        assert [reply.get("error", {}).get("code") for reply in replies] == [None, 107, None, 108]
+        assert [client.recv(10) for _ in range(2)] == ["1", "2"]
+    assert site.errors("107") == before + 1
+
+
+def test_a_batch_is_no_command(api: Api) -> None:
+    """Batches do not hold batches; the message of an error says what is wrong with the command itself."""
+    replies = batch(api, {"batch": {"commands": [{"info": {}}]}}, {"publish": {"channel": "news", "data": 1, "tag": 1}})
+    assert replies[0]["error"]["code"] == 104
+    assert "`tag`" in replies[1]["error"]["message"]
+
+
+def test_half_a_character_in_a_batch_with_a_malformed_command_is_replaced(site: Site, api: Api) -> None:
+    """As in any other request."""
+    body = rb'{"commands":[{"nothing":{}},{"publish":{"channel":"cut","data":"\ud83d"}}]}'
+    with settled(site, "cut") as client:
+        replies = api.send("batch", body)["replies"]
+        assert [list(reply) for reply in replies] == [["error"], ["publish"]]
+        assert client.recv(10) == r'"\ufffd"'
+
+
 def test_each_publish_has_its_own_options(site: Site, api: Api) -> None:
     """Idempotency keys, tags, excluded connections, binary."""
     with native(site) as one, settled(site, "mixed") as other:
@@ -166,26 +209,23 @@ def test_a_body_that_is_too_large_is_413(small: Site) -> None:
             assert api.checked("publish", content, response)["error"]["code"] == 413
 
 
-def few(names: list[str]) -> list[schemas.BroadcastRequest]:
+def few(names: list[str]) -> list[dict[str, Any]]:
     """Broadcasts that are each too small to be cut."""
-    return [
-        schemas.BroadcastRequest(channels=names[at : at + 50], data=msgspec.Raw(b"1"))
-        for at in range(0, len(names), 50)
-    ]
+    return [{"broadcast": {"channels": names[at : at + 50], "data": 1}} for at in range(0, len(names), 50)]
 
 
-@pytest.mark.parametrize("method", ["batch", "broadcast", "broadcasts", "refused"])
+@pytest.mark.parametrize("method", ["batch", "broadcast", "broadcasts", "refused", "malformed"])
 def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str) -> None:
     """Others get a turn of the loop after every hundred publishes."""
     names = [f"many:{number}" for number in range(10_000)]
-    request = {
-        "batch": schemas.BatchRequest([schemas.BatchCommand(schemas.PublishRequest(channel=name)) for name in names]),
-        "broadcast": schemas.BroadcastRequest(channels=names, data=msgspec.Raw(b"1")),
-        "broadcasts": schemas.BatchRequest([schemas.BatchCommand(broadcast=each) for each in few(names)]),
-        "refused": schemas.BatchRequest(
-            [schemas.BatchCommand(presence=schemas.PresenceRequest(channel=name)) for name in names]
-        ),
-    }[method]
+    requests: dict[str, dict[str, Any]] = {
+        "batch": {"commands": [publish(name, 1) for name in names]},
+        "broadcast": {"channels": names, "data": 1},
+        "broadcasts": {"commands": few(names)},
+        "refused": {"commands": [{"presence": {"channel": name}} for name in names]},
+        "malformed": {"commands": [{"presence": {"channel": name, "chanel": 1}} for name in names]},
+    }
+    body = json.dumps(requests[method]).encode()
     method = "broadcast" if method == "broadcast" else "batch"
     turns = 0
 
@@ -199,9 +239,9 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
         gateway = site.gateway
         channels, administration = Channels(gateway.settings), gateway.administration
         api = routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics)
-        call = api.methods[method].call
+        decoded = api.methods.decode(method, body)
         counting = asyncio.create_task(count_turns())
-        await call(request)
+        await api.methods.call(method, decoded)
         counting.cancel()
 
     site.run(carry_out())

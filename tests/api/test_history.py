@@ -11,7 +11,8 @@ import pytest
 
 from gateway.api import history
 from gateway.api.presence import SLICE, Members
-from gateway.api.schemas import PresenceRequest, PresenceResult
+from gateway.api.request_shapes import PresenceRequest
+from gateway.api.result_shapes import PresenceResult
 from gateway.broker.base import MembersDone
 from gateway.channels import Channels
 from gateway.messages import Channel, ClientInfo

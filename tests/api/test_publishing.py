@@ -63,8 +63,11 @@ def test_half_a_character_is_replaced(site: Site, api: Api) -> None:
         assert client.recv(10) == r'"\ufffd"'
 
 
-@pytest.mark.parametrize("data", [b"", b"\0\xff", b"text", bytes(range(256))])
-def test_base64_is_binary(site: Site, api: Api, data: bytes) -> None:
+NO_JSON = [b"\0\xff", b"text", bytes(range(256)), b'"\xff"', b"1 2", b" ", b"01", b"[" * 200 + b"]" * 200]
+
+
+@pytest.mark.parametrize("data", NO_JSON, ids=lambda data: repr(data[:20]))
+def test_base64_of_no_json_is_binary(site: Site, api: Api, data: bytes) -> None:
     """A binary message to plain clients; marked as base64 where the protocol has no binary."""
     with native(site) as one, settled(site, "bytes") as other:
         one.subscribe("bytes")
@@ -72,6 +75,28 @@ def test_base64_is_binary(site: Site, api: Api, data: bytes) -> None:
         assert api.call("publish", channel="bytes", b64data=encoded) == {}
         assert one.publication() == {"data": {"base64": encoded}}
         assert other.recv(10) == data
+
+
+JSON = [b"1", b"null", b' {"a":1.10}\n', '"ü"'.encode(), rb'"\ud83d"', b"[]"]
+
+
+@pytest.mark.parametrize("data", JSON, ids=repr)
+def test_base64_of_json_is_json(site: Site, api: Api, data: bytes) -> None:
+    """As if it had been published as `data`: some libraries encode everything. With `binary`, it stays bytes."""
+    with native(site) as one, settled(site, "either") as other:
+        one.subscribe("either")
+        encoded = b64encode(data).decode()
+        assert api.call("publish", channel="either", data=None, b64data=encoded) == {}
+        assert api.call("broadcast", channels=["either"], b64data=encoded) == {"responses": [{"result": {}}]}
+        assert api.send("publish", b'{"channel":"either","data":%b}' % data) == {"result": {}}
+        assert api.call("publish", channel="either", b64data=encoded, binary=True) == {}
+        whole = [other.recv(10) for _ in range(4)]
+        assert whole[0] == whole[1]
+        assert json.loads(whole[0]) == json.loads(whole[2])
+        assert whole[3] == data
+        parsed = [one.publication()["data"] for _ in range(4)]
+        assert parsed[0] == parsed[1] == parsed[2]
+        assert parsed[3] == {"base64": encoded}
 
 
 def test_tags_go_with_the_publication(site: Site, api: Api) -> None:
@@ -132,6 +157,15 @@ def test_broadcast_answers_for_each_channel(site: Site, api: Api) -> None:
         assert [first.recv(10) for _ in range(2)] == ['{"a": 1}'] * 2
         assert second.recv(10) == '{"a": 1}'
     assert (site.errors("102"), site.errors("107")) == (before[0] + 1, before[1] + 1)
+
+
+def test_a_broadcast_answers_for_names_that_are_none(site: Site, api: Api) -> None:
+    """Empty, null or no string at all: 107 in their places, and the others get it."""
+    with settled(site, "first") as first:
+        channels: list[Any] = ["first", "", None, 5, ["first"], {}, "first"]
+        responses = api.call("broadcast", channels=channels, data=1)["responses"]
+        assert [response.get("error", {}).get("code") for response in responses] == [None, *[107] * 5, None]
+        assert [first.recv(10) for _ in range(2)] == ["1", "1"]
 
 
 def test_publishes_of_one_backend_keep_their_order(site: Site, api: Api) -> None:

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.api.cluster_methods import Cluster
-from gateway.api.schemas import InfoRequest, ReloadRequest
+from gateway.api.request_shapes import InfoRequest, ReloadRequest
 from gateway.config import sources
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings

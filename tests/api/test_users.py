@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api.schemas import DisconnectRequest
+from gateway.api.request_shapes import DisconnectRequest
 from gateway.api.users import Users
 from gateway.auth.revocations import Revocations
 from gateway.broker.memory.memory_presence import MemoryPresence
@@ -292,5 +292,5 @@ def test_nodes_that_do_not_answer_are_told() -> None:
         metrics=Metrics(),
     )
     with pytest.raises(RequestError, match="2 of 3 nodes answered") as caught:
-        asyncio.run(Users(assembly.administration, channels, settings_of()).disconnect(DisconnectRequest("ada")))
+        asyncio.run(Users(assembly.administration, channels, settings_of()).disconnect(DisconnectRequest(user="ada")))
     assert caught.value.error == INTERNAL

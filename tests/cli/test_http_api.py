@@ -84,8 +84,10 @@ def api() -> Iterator[Double]:
     ("status", "answer", "text"),
     [
         (401, b"", "refused the API key: give --api-key, or set api.keys in the settings"),
-        (404, b'{"error":{"code":102,"message":"unknown channel"}}', "refused: 102 unknown channel"),
-        (200, b'{"error":{"code":107,"message":"bad\\n\\u001b[31m"}}', r"refused: 107 bad\n\x1b[31m"),
+        (404, b'{"code":102,"message":"unknown channel"}', "refused: 102 unknown channel"),
+        (413, b'{"error":{"code":413,"message":"body too big"}}', "refused: 413 body too big"),
+        (400, b'{"code":107,"message":"bad\\n\\u001b[31m"}', r"refused: 107 bad\n\x1b[31m"),
+        (400, b'{"code":[]}', "refused: [] None"),
         (200, b'{"error":{}}', "refused: None None"),
         (404, b"Not Found", "answered 404 to /api: it is not a gateway, or api.public is off"),
         (502, b"<html>", "answered 502 to /api"),

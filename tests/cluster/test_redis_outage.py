@@ -79,7 +79,7 @@ class Load:
             if status == 200:
                 self.acknowledged.append(data)
             else:
-                self.failed.append(answer["error"])
+                self.failed.append(answer)
             number += 1
 
     def close(self) -> None:
