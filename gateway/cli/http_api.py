@@ -35,9 +35,11 @@ def with_api(command: Callable[..., R]) -> Callable[..., R]:
 
     keyed = click.option(
         "--api-key",
+        envvar="GATEWAY_API_KEY",
+        show_envvar=True,
         metavar="KEY",
-        help="Key of the HTTP API. Other users of this machine can see command lines. [default: the first of api.keys "
-        "in the settings]",
+        help="Key of the HTTP API. Other users of this machine can see command lines, but not variables. [default: the "
+        "first of api.keys in the settings]",
     )(wrapped)
     return with_settings()(url_option(keyed))
 

@@ -1,6 +1,7 @@
 """`gateway serve`"""
 
 import logging
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -26,6 +27,8 @@ HEALTHY = 60.0
 # Seconds that a worker may take to end, after its drain.
 STOP_GRACE = 10.0
 
+_STDIN, _STDOUT = 0, 1
+
 _logger = logging.getLogger("gateway.serve")
 
 
@@ -50,7 +53,8 @@ def serve(context: click.Context, sources: Sources) -> None:
     listener of its own, on the port of --internal-listen and the ones after it.
 
     SIGTERM or Ctrl-C drains: the node turns unready, then closes its connections over the seconds of drain.window,
-    and ends. A second signal ends it at once. SIGHUP reads the settings again, see `gateway reload`.
+    and ends. A second signal ends it at once. In a terminal and with --no-auth the window is 0, unless the settings
+    have one. SIGHUP reads the settings again, see `gateway reload`.
 
     \b
     Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
@@ -61,13 +65,23 @@ def serve(context: click.Context, sources: Sources) -> None:
     from gateway.running import run_node
 
     sources = sources.found()
-    settings = sources.load()
+    loaded = sources.read()
+    settings = loaded.settings
     log.configure(settings.log, sys.stderr, settings.node_name)
-    for warning in warnings(settings):
+    for warning in (*loaded.warnings, *warnings(settings)):
         _logger.warning("%s", warning)
+    if settings.no_auth or _in_terminal():
+        settings = loaded.without_drain()
+        if settings != loaded.settings:
+            _logger.info("Ctrl-C closes all connections at once: drain.window is 0 in a terminal and with no_auth")
     if settings.workers == 1:
-        context.exit(run_node(settings, source=Source(sources.load, settings)))
-    context.exit(run_workers(settings, sources))
+        context.exit(run_node(settings, source=Source(sources.load, loaded.settings)))
+    context.exit(run_workers(settings, ChildSource(sources, loaded.settings)))
+
+
+def _in_terminal() -> bool:
+    """Whether somebody watches and types: they want to restart at once, and have no other nodes to send clients to."""
+    return os.isatty(_STDIN) and os.isatty(_STDOUT)
 
 
 @dataclass(slots=True)
@@ -83,8 +97,8 @@ class _Worker:
     due: float = 0.0
 
 
-def run_workers(settings: "ServerSettings", sources: Sources) -> int:
-    """Run `settings.workers` nodes until a signal; returns the exit code.
+def run_workers(settings: "ServerSettings", source: ChildSource) -> int:
+    """Run `settings.workers` nodes until a signal; returns the exit code. `source`: where they read settings again.
 
     Raises GatewayError when they cannot be started.
     """
@@ -92,7 +106,7 @@ def run_workers(settings: "ServerSettings", sources: Sources) -> int:
 
     workers = [_Worker(f"worker {index + 1}", Reloads(each)) for index, each in enumerate(worker_settings(settings))]
     with Family() as family:
-        supervisor = _Supervisor(family, _listener(settings), workers, ChildSource(sources, settings))
+        supervisor = _Supervisor(family, _listener(settings), workers, source)
         family.on_hangup = supervisor.reload
         try:
             supervisor.start()
