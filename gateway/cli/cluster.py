@@ -48,8 +48,8 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     Try it:  gateway cluster --demo
 
     The nodes share the port of --listen, and each also has a port of its own, from the next one on. Without --redis-url
-    they get an embedded Valkey (pip install '.[valkey]' in a clone of the gateway) that only your
-    user can reach and that stores nothing. If the settings have no key for tokens or for the API, keys are made for this run.
+    they get an embedded Valkey (pip install '.[valkey]' in a clone of the gateway) that only your user can reach and
+    that stores nothing. If the settings have no key for tokens or for the API, keys are made for this run.
 
     When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
     process ids and the keys that were made. Everything else goes to standard error.
