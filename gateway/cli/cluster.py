@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gateway.cli import embedded
-from gateway.cli.child import ChildSource, needs_api_key, needs_secret, start_node
+from gateway.cli.child import ChildSource, needs_api_key, needs_secret, own_origins, start_node
 from gateway.cli.node_listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
@@ -108,16 +108,14 @@ class Plan(NamedTuple):
 def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
     settings = loaded.settings
     host = parse(settings.listen[0]).host
-    # Pages that the nodes serve may connect to any of them, although origins are checked.
-    hosts = dict.fromkeys(["127.0.0.1", "localhost", reached(host)])
     ports = (block.port, *(place.port for place in block.places))
-    own = [f"{_scheme(settings)}://{joined(each, port)}" for each in hosts for port in ports]
     source = ChildSource(
         sources,
         settings,
         hmac_secret=secrets.token_hex(32) if needs_secret(settings) else "",
         api_key=secrets.token_hex(32) if needs_api_key(settings) else "",
-        origins=tuple(own),
+        # Pages that the nodes serve may connect to any of them, although origins are checked.
+        origins=own_origins(settings, host, ports),
     )
     return Plan(source.complete(loaded.without_drain()), host, source)
 

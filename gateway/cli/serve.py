@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from gateway.cli.child import ChildSource, start_node
+from gateway.cli.child import ChildSource, own_origins, start_node
 from gateway.cli.node_listeners import SharedListener
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
@@ -74,9 +74,21 @@ def serve(context: click.Context, sources: Sources) -> None:
         settings = loaded.without_drain()
         if settings != loaded.settings:
             _logger.info("Ctrl-C closes all connections at once: drain.window is 0 in a terminal and with no_auth")
+    source = ChildSource(sources, loaded.settings, origins=_origins_of_page(settings))
+    settings = source.complete(settings)
     if settings.workers == 1:
-        context.exit(run_node(settings, source=Source(sources.load, loaded.settings)))
-    context.exit(run_workers(settings, ChildSource(sources, loaded.settings)))
+        context.exit(run_node(settings, source=Source(sources.load, loaded.settings, source.complete)))
+    context.exit(run_workers(settings, source))
+
+
+def _origins_of_page(settings: "ServerSettings") -> tuple[str, ...]:
+    """Where the demo page comes from: it has to connect to the node that served it."""
+    from gateway.config.listen_addresses import parse
+
+    if not settings.demo:
+        return ()
+    endpoints = [parse(address) for address in settings.listen]
+    return tuple(origin for each in endpoints if each.port for origin in own_origins(settings, each.host, [each.port]))
 
 
 def _in_terminal() -> bool:
@@ -221,7 +233,7 @@ class _Supervisor:
     def _restart(self, worker: _Worker) -> None:
         try:
             # As in a reload: it must not come back with keys that the others have dropped.
-            worker.reloads.take(worker.reloads.merged(self._source.sources.load()))
+            worker.reloads.take(worker.reloads.merged(self._source.complete(self._source.sources.load())))
         except ConfigError as error:
             _logger.error("the settings cannot be used, %s starts with the previous ones: %s", worker.name, error)
         try:

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +58,10 @@ def tabs(url: str) -> Iterator[list[ClientConnection]]:
 
 
 def closed(client: ClientConnection) -> int | None:
-    """Wait for the close; its code."""
-    for _ in client:
-        """Pings of the gateway."""
+    """Wait for the close; its code, None if there is none in time."""
+    with suppress(ConnectionClosed):
+        while True:
+            client.recv(PATIENCE)
     return client.close_code
 
 
