@@ -58,6 +58,9 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     all nodes read the settings again, see `gateway reload`.
 
     For production see `gateway serve`.
+
+    \b
+    gateway cluster --nodes 2 --no-auth
     """
     # The internal listeners get ports of their own; the ones in the settings are for production.
     sources = sources.found().given({"workers": 1, "internal_listen": "127.0.0.1:0"})

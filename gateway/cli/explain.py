@@ -34,7 +34,7 @@ class Client(NamedTuple):
 @click.option(
     "--origin",
     metavar="ORIGIN",
-    help="Also whether pages of this origin, such as https://app.example.com, may connect.",
+    help="Tell whether pages of this origin (https://app.example.com) may connect.",
 )
 @with_settings("no_auth", "demo", "allow_open_network")
 def explain(sources: Sources, channel: str, user: str | None, token: str | None, origin: str | None) -> None:

@@ -56,8 +56,11 @@ def serve(context: click.Context, sources: Sources) -> None:
     and ends. A second signal ends it at once. In a terminal and with --no-auth the window is 0, unless the settings
     have one. SIGHUP reads the settings again, see `gateway reload`.
 
-    \b
     Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
+
+    \b
+    gateway serve --no-auth
+    gateway serve --config gateway.toml --workers 4
     """
     from gateway import log
     from gateway.config.checks import warnings
