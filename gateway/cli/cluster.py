@@ -65,6 +65,8 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     # The internal listeners get ports of their own; the ones in the settings are for production.
     sources = sources.found().given({"workers": 1, "internal_listen": "127.0.0.1:0"})
     loaded = sources.read()
+    for warning in loaded.warnings:
+        _say(f"warning: {warning}")
     with ExitStack() as stack:
         block = stack.enter_context(closing(_block(loaded, count)))
         plan = _plan(loaded, block, sources)

@@ -59,9 +59,10 @@ def test_the_demo_page_may_connect_to_its_node(tmp_path: Path) -> None:
         ws = f"{public.replace('http', 'ws')}/connection/websocket"
         for _ in range(2):
             for host in ("127.0.0.1", "localhost"):
-                connect(ws, origin=Origin(f"http://{host}:{port}")).close()
-            with pytest.raises(InvalidStatus):
-                connect(ws, origin=Origin("http://evil.example"))
+                with connect(ws, origin=Origin(f"http://{host}:{port}")) as page:
+                    assert page.ping().wait(PATIENCE)
+            with pytest.raises(InvalidStatus), connect(ws, origin=Origin("http://evil.example")):
+                pass
             node.process.send_signal(signal.SIGHUP)
             node.expect("read the settings again")
         assert node.expect("origin http://evil.example not allowed (origins.allowed)")

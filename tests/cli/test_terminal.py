@@ -152,11 +152,12 @@ def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard,
 
 
 def test_a_cluster_ends_at_once(tmp_path: Path, keyboard: Keyboard) -> None:
-    """With tabs open, and its ports serve the next one."""
+    """With tabs open, and its ports serve the next one. A variable of another program does not disturb it."""
     first = free_port(following=2)
     arguments = ("cluster", "--nodes", "2", "--no-auth", "--listen", f"127.0.0.1:{first}")
     for _ in range(2):
-        with command(*arguments, cwd=tmp_path, terminal=keyboard.slave) as cluster:
+        with command(*arguments, cwd=tmp_path, env={"GATEWAY_TOKEN": "x"}, terminal=keyboard.slave) as cluster:
+            cluster.expect("warning: GATEWAY_TOKEN is not a variable of this gateway")
             cluster.expect("Ctrl-C ends everything")
             with tabs(f"ws://127.0.0.1:{first}") as clients:
                 keyboard.interrupt()
