@@ -88,9 +88,9 @@ def _description(info: Mapping[str, Any], target: Target) -> str:
 def _look_at_eviction(info: Mapping[str, Any], found: Survey) -> None:
     policy = info.get("maxmemory_policy")
     if policy != "noeviction":
-        when = "at" if info.get("maxmemory") else "as soon as it is set,"
+        now = "" if info.get("maxmemory") else " (which is not set now)"
         found.warnings.append(
-            f"redis.url: maxmemory-policy is {policy}: {when} maxmemory, leases, revocations and streams vanish "
+            f"redis.url: maxmemory-policy is {policy}: at maxmemory{now}, leases, revocations and streams vanish "
             "unnoticed; set it to noeviction"
         )
 
