@@ -20,6 +20,7 @@ from gateway.control import NodeId
 OLDEST = (6, 2)
 _SECTIONS = ("server", "replication", "memory", "persistence", "cluster")
 _SCRIPT = "return 1"
+_COMMAND = re.compile(r"the '[^']*' command")
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -147,6 +148,11 @@ def probes(key: bytes, bus: bytes) -> Sequence[tuple[Any, ...]]:
     )
 
 
+def _kind(error: NoPermissionError) -> str:
+    """The answer without the command that it names: one line for all that are missing."""
+    return _COMMAND.sub("these commands", str(error))
+
+
 async def _look_at_rights(client: Any, keys: Keys, target: Target, found: Survey) -> None:
     nobody = secrets.token_hex(8)
     bus = keys.node(NodeId(nobody))
@@ -157,13 +163,13 @@ async def _look_at_rights(client: Any, keys: Keys, target: Target, found: Survey
             with suppress(NoScriptError):
                 await client.execute_command(*probe)
         except NoPermissionError as error:
-            refused[str(error)].append(probe[0])
+            refused[_kind(error)].append(probe[0])
     async with client.pubsub() as subscriber:
         try:
             await subscriber.subscribe(bus)
             await subscriber.parse_response()
         except NoPermissionError as error:
-            refused[str(error)].append("SUBSCRIBE")
+            refused[_kind(error)].append("SUBSCRIBE")
     user = target.username or "default"
     for reason, commands in refused.items():
         names = ", ".join(dict.fromkeys(commands))
