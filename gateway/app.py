@@ -26,6 +26,7 @@ from gateway.broker.memory.memory_registry import MemoryRegistry
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.redis_broker import RedisBroker
 from gateway.broker.redis.redis_registry import RedisRegistry
+from gateway.broker.redis.survey import Survey, survey
 from gateway.channels import Channels
 from gateway.config.redis_url import Target
 from gateway.config.reloading import Source
@@ -242,6 +243,13 @@ def profile(settings: ServerSettings, uid: NodeId) -> Profile:
 def recovered_bytes(limits: LimitSettings) -> int:
     """Half of the outbox limit: a recovery must not make the client a slow one."""
     return limits.outbox // 2
+
+
+async def survey_engine(settings: ServerSettings) -> Survey:
+    """Ask the server of the engine, if it has one, whether nodes with these settings can work with it."""
+    if settings.redis.url is None:
+        return Survey(["no Redis to ask: redis.url is not set"], [], [])
+    return await survey(settings.redis)
 
 
 def engine(

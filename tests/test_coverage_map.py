@@ -42,6 +42,7 @@ TESTED_BY = {
     "cli/revoke.py": "cli/test_http_api.py",
     "cli/target.py": "cli/test_subscribe.py",
     "cli/url.py": "cli/test_token.py",
+    "cli/ways.py": "cli/test_explain.py",
     "config/hosts.py": "config/test_urls.py",
     "config/redis_url.py": "config/test_urls.py",
     "config/settings.py": "config/test_sources.py",

@@ -5,6 +5,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError
+from gateway.log import cut, escape
 
 # A host name has 253 characters at most (RFC 1035 section 2.3.4), a port five digits.
 _LONGEST = 300
@@ -64,7 +65,10 @@ class OriginPolicy:
         self._suffixes = other._suffixes
 
     def check(self, origin: str | None) -> str | None:
-        """Why the origin is refused, None if it is allowed. `origin` is the header as it was sent, None without one."""
+        """Why the origin is refused, None if it is allowed. `origin` is the header as it was sent, None without one.
+
+        The reason names the origin, which comes from a stranger: escaped and cut.
+        """
         if origin is None:
             return "origin required (origins.required)" if self._required else None
         if self._everybody:
@@ -72,7 +76,7 @@ class OriginPolicy:
         parsed = _parse(origin)
         if parsed is not None and (parsed in self._exact or self._matches_suffix(*parsed)):
             return None
-        return "origin not allowed (origins.allowed)"
+        return f"origin {escape(cut(origin, _LONGEST))} not allowed (origins.allowed)"
 
     def _matches_suffix(self, scheme: str, host: str, port: int) -> bool:
         dot = host.find(".", 1)

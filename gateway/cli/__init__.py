@@ -29,7 +29,27 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """Ends every command with an exit code and at most a few plain lines, never with a traceback of our own errors."""
+    """Ends every command with an exit code and at most a few plain lines, never with a traceback of our own errors.
+
+    The help lists the commands by what they are for.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._purposes: dict[str, tuple[click.Command, ...]] = {}
+
+    def add_for(self, purpose: str, *commands: click.Command) -> None:
+        """Add commands; the help lists them in this order."""
+        self._purposes[purpose] = commands
+        for each in commands:
+            self.add_command(each)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        for purpose, commands in self._purposes.items():
+            with formatter.section(purpose):
+                # Padded, so that the columns of all sections are the same.
+                formatter.write_dl([(f"{each.name:{width}}", each.get_short_help_str()) for each in commands])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,18 +74,7 @@ def main() -> None:
     """
 
 
-for command in (
-    serve.serve,
-    cluster.cluster,
-    check.check,
-    explain.explain,
-    token.token,
-    url.url,
-    publish.publish,
-    subscribe.subscribe,
-    revoke.revoke,
-    drain.drain,
-    reload.reload,
-    nodes.nodes,
-):
-    main.add_command(command)
+main.add_for("Run", serve.serve, cluster.cluster)
+main.add_for("Try", subscribe.subscribe, publish.publish, url.url, token.token)
+main.add_for("Operate", nodes.nodes, reload.reload, drain.drain, revoke.revoke)
+main.add_for("Debug", check.check, explain.explain)

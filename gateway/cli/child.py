@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gateway
 from gateway.cli.options import Sources
 from gateway.cli.processes import Child, Family
+from gateway.config.listen_addresses import joined, reached
 
 if TYPE_CHECKING:
     from gateway.config.reloading import Source
@@ -61,6 +62,13 @@ class ChildSource(NamedTuple):
             "sources": (str(path) if path is not None else None, flags),
             "first": _dumped(self.first),
         }
+
+
+def own_origins(settings: "ServerSettings", host: str, ports: Iterable[int]) -> tuple[str, ...]:
+    """The origins of pages that nodes serve themselves, on these ports of the address that they listen on."""
+    scheme = "https" if settings.tls.certificate else "http"
+    hosts = dict.fromkeys(["127.0.0.1", "localhost", reached(host)])
+    return tuple(f"{scheme}://{joined(each, port)}" for each in hosts for port in ports)
 
 
 def needs_secret(settings: "ServerSettings") -> bool:

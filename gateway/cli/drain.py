@@ -13,6 +13,9 @@ def drain(api: Api, node: str) -> None:
 
     The node turns unready and closes its connections within drain.window seconds, with a code after which clients
     reconnect to another node. It keeps running, without clients, until it is stopped.
+
+    \b
+    gateway drain node-2
     """
     result = api.call("drain", {"node": node})
     click.echo(f"node {node} drains: {result.get('num_clients', 0)} connections")

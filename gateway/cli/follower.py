@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
+from gateway.cli import hints
 from gateway.cli.target import BAD_PROXY, Target
 from gateway.errors import GatewayError
 from gateway.log import escape
@@ -28,6 +29,10 @@ RESUBSCRIBE = 2500
 class _Error(msgspec.Struct):
     code: int = 0
     message: str = ""
+
+
+class _Refused(msgspec.Struct):
+    error: _Error
 
 
 class _Connected(msgspec.Struct):
@@ -72,16 +77,21 @@ class Follower:
         grant: Callable[[str], str],
         write: Callable[[str], None],
         count: int | None = None,
+        *,
+        own: bool = False,
     ) -> None:
         """`token` is the connection token, `grant` makes a subscription token for a channel; empty texts are no tokens.
 
-        `write` gets a line for each publication; `follow` ends after `count` of them.
+        `write` gets a line for each publication; `follow` ends after `count` of them. `own`: the tokens were made by
+        this command.
         """
         self._channels = list(dict.fromkeys(channels))
         self._token = token
         self._grant = grant
         self._write = write
         self._left = count
+        self._own = own
+        self._is_connected = False
         # Channel of each subscribe command, by its id.
         self._asked: dict[int, str] = {}
         # Epoch and offset up to which everything was printed, by channel.
@@ -101,14 +111,21 @@ class Follower:
                     connection.close()
         except ConnectionClosed as error:
             reason = f"{error.rcvd.code} {error.rcvd.reason}" if error.rcvd else "without a word"
-            raise GatewayError(f"{target.name} closed the connection: {escape(reason)}") from error
+            hint = self._hint_of_close(error)
+            raise _failure(f"{target.name} closed the connection: {escape(reason)}", hint) from error
         except TimeoutError as error:
-            raise GatewayError(f"nothing was heard from {target.name} for {self._patience:g} s") from error
+            hint = "" if self._is_connected else hints.ANOTHER_URL
+            raise _failure(f"nothing was heard from {target.name} for {self._patience:g} s", hint) from error
+        except InvalidStatus as error:
+            raise _failure(f"{target.name} refused the connection: {_refusal(error)}", hints.of_path(target)) from error
         except (OSError, InvalidHandshake) as error:
-            raise GatewayError(
-                f"cannot connect to {target.name}: {escape(str(error))}\n"
-                "Is the gateway running there? --url or GATEWAY_URL names another one."
-            ) from error
+            hint = hints.of_silence(target) if isinstance(error, InvalidMessage) else hints.of_failure(target, error)
+            raise _failure(f"cannot connect to {target.name}: {escape(str(error))}", hint) from error
+
+    def _hint_of_close(self, error: ConnectionClosed) -> str:
+        if error.rcvd is None or self._is_connected:
+            return ""
+        return hints.of_close(error.rcvd.code, token=self._token, own=self._own, channel=self._channels[0])
 
     def _opening(self) -> list[str]:
         connect = {"token": self._token} if self._token else {}
@@ -145,11 +162,10 @@ class Follower:
         channel = self._asked.get(reply.id)
         if reply.error is not None:
             what = "connect" if channel is None else f"subscribe to {channel}"
-            raise GatewayError(
-                f"{what} refused: {reply.error.code} {escape(reply.error.message)}\n"
-                "`gateway explain` tells by which rule, and what would allow it."
-            )
+            hint = hints.of_error(reply.error.code, channel)
+            raise _failure(f"{what} refused: {reply.error.code} {escape(reply.error.message)}", hint)
         if reply.connect is not None:
+            self._is_connected = True
             self._patience = reply.connect.ping + PING_GRACE
         elif channel is not None and reply.subscribe is not None:
             click.echo(f"subscribed to {channel}", err=True)
@@ -202,9 +218,26 @@ def _connecting(target: Target) -> AbstractContextManager[ClientConnection]:
     else:
         try:
             connection = connect(url, proxy=None if target.is_loopback else True, **options)
+        except ssl.SSLError:
+            # A certificate that is not trusted is a ValueError too.
+            raise
         except (InvalidProxy, ValueError):
             raise GatewayError(BAD_PROXY) from None
     return connection
+
+
+def _failure(text: str, hint: str = "") -> GatewayError:
+    return GatewayError(f"{text}\n{hint}" if hint else text)
+
+
+def _refusal(error: InvalidStatus) -> str:
+    """The status of an answer that is no handshake, and the reason if the answer is a gateway's."""
+    status = error.response.status_code
+    try:
+        refused = msgspec.json.decode(error.response.body or b"", type=_Refused)
+    except (msgspec.DecodeError, RecursionError):
+        return f"{status}, and not as a gateway does"
+    return f"{status} {escape(refused.error.message)}"
 
 
 def _printable(publication: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gateway.cli import hints
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.target import BAD_PROXY, Target, target_of, target_of_api, url_option
 from gateway.errors import GatewayError
@@ -35,9 +36,11 @@ def with_api(command: Callable[..., R]) -> Callable[..., R]:
 
     keyed = click.option(
         "--api-key",
+        envvar="GATEWAY_API_KEY",
+        show_envvar=True,
         metavar="KEY",
-        help="Key of the HTTP API. Other users of this machine can see command lines. [default: the first of api.keys "
-        "in the settings]",
+        help="Key of the HTTP API. Other users of this machine can see command lines, but not variables. [default: the "
+        "first of api.keys in the settings]",
     )(wrapped)
     return with_settings()(url_option(keyed))
 
@@ -60,10 +63,11 @@ class Api:
             with self._client() as client:
                 response = client.post(self.target.http(f"/api/{method}"), json=body, headers=headers)
         except httpx.ConnectError as error:
-            raise GatewayError(
-                f"cannot reach {self.target.name}: {escape(str(error))}\n"
-                "Is the gateway running there? --url or GATEWAY_URL names another one."
-            ) from error
+            hint = hints.of_failure(self.target, error)
+            raise GatewayError(f"cannot reach {self.target.name}: {escape(str(error))}\n{hint}") from error
+        except httpx.RemoteProtocolError as error:
+            hint = hints.of_silence(self.target)
+            raise GatewayError(f"{self.target.name}: {escape(str(error))}\n{hint}") from error
         except httpx.TimeoutException as error:
             raise GatewayError(
                 f"{self.target.name} did not answer within {TIMEOUT:g} s; the request may have been carried out or not"

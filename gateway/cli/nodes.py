@@ -21,6 +21,9 @@ def nodes(api: Api, as_json: bool) -> None:
 
     SETTINGS is a digest of the settings that have to be the same on all nodes. For a node that differs from the
     majority, the last column says in which sections; `gateway reload` or a restart of that node helps.
+
+    \b
+    gateway nodes --url https://gateway.example.com
     """
     result = api.call("info", {})
     listed = result.get("nodes")

@@ -21,6 +21,10 @@ def reload(api: Api, node: str) -> None:
 
     The API is called with the first key of api.keys in the settings here. If the nodes do not know that key yet, give
     one that they know with --api-key.
+
+    \b
+    gateway reload
+    gateway reload node-2
     """
     nodes = api.call("reload", {"node": node} if node else {}).get("nodes")
     if not isinstance(nodes, list) or not nodes or not all(isinstance(each, dict) for each in nodes):

@@ -17,6 +17,9 @@ def revoke(api: Api, user: str | None, jti: str | None, expire_at: int) -> None:
 
     Tokens that a user gets later are accepted again. A revocation is kept for ever, unless --expire-at says when the
     tokens have expired by themselves.
+
+    \b
+    gateway revoke --user 42
     """
     if bool(user) == bool(jti):
         raise click.UsageError("give one of --user and --jti")

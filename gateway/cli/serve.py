@@ -1,6 +1,7 @@
 """`gateway serve`"""
 
 import logging
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from gateway.cli.child import ChildSource, start_node
+from gateway.cli.child import ChildSource, own_origins, start_node
 from gateway.cli.node_listeners import SharedListener
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
@@ -25,6 +26,8 @@ RESTART_FIRST, RESTART_MOST = 0.5, 30.0
 HEALTHY = 60.0
 # Seconds that a worker may take to end, after its drain.
 STOP_GRACE = 10.0
+
+_STDIN, _STDOUT = 0, 1
 
 _logger = logging.getLogger("gateway.serve")
 
@@ -50,10 +53,14 @@ def serve(context: click.Context, sources: Sources) -> None:
     listener of its own, on the port of --internal-listen and the ones after it.
 
     SIGTERM or Ctrl-C drains: the node turns unready, then closes its connections over the seconds of drain.window,
-    and ends. A second signal ends it at once. SIGHUP reads the settings again, see `gateway reload`.
+    and ends. A second signal ends it at once. In a terminal and with --no-auth the window is 0, unless the settings
+    have one. SIGHUP reads the settings again, see `gateway reload`.
+
+    Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
 
     \b
-    Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
+    gateway serve --no-auth
+    gateway serve --config gateway.toml --workers 4
     """
     from gateway import log
     from gateway.config.checks import warnings
@@ -61,13 +68,35 @@ def serve(context: click.Context, sources: Sources) -> None:
     from gateway.running import run_node
 
     sources = sources.found()
-    settings = sources.load()
+    loaded = sources.read()
+    settings = loaded.settings
     log.configure(settings.log, sys.stderr, settings.node_name)
-    for warning in warnings(settings):
+    for warning in (*loaded.warnings, *warnings(settings)):
         _logger.warning("%s", warning)
+    if settings.no_auth or _in_terminal():
+        settings = loaded.without_drain()
+        if settings != loaded.settings:
+            _logger.info("Ctrl-C closes all connections at once: drain.window is 0 in a terminal and with no_auth")
+    source = ChildSource(sources, loaded.settings, origins=_origins_of_page(settings))
+    settings = source.complete(settings)
     if settings.workers == 1:
-        context.exit(run_node(settings, source=Source(sources.load, settings)))
-    context.exit(run_workers(settings, sources))
+        context.exit(run_node(settings, source=Source(sources.load, loaded.settings, source.complete)))
+    context.exit(run_workers(settings, source))
+
+
+def _origins_of_page(settings: "ServerSettings") -> tuple[str, ...]:
+    """Where the demo page comes from: it has to connect to the node that served it."""
+    from gateway.config.listen_addresses import parse
+
+    if not settings.demo:
+        return ()
+    endpoints = [parse(address) for address in settings.listen]
+    return tuple(origin for each in endpoints if each.port for origin in own_origins(settings, each.host, [each.port]))
+
+
+def _in_terminal() -> bool:
+    """Whether somebody watches and types: they want to restart at once, and have no other nodes to send clients to."""
+    return os.isatty(_STDIN) and os.isatty(_STDOUT)
 
 
 @dataclass(slots=True)
@@ -83,8 +112,8 @@ class _Worker:
     due: float = 0.0
 
 
-def run_workers(settings: "ServerSettings", sources: Sources) -> int:
-    """Run `settings.workers` nodes until a signal; returns the exit code.
+def run_workers(settings: "ServerSettings", source: ChildSource) -> int:
+    """Run `settings.workers` nodes until a signal; returns the exit code. `source`: where they read settings again.
 
     Raises GatewayError when they cannot be started.
     """
@@ -92,7 +121,7 @@ def run_workers(settings: "ServerSettings", sources: Sources) -> int:
 
     workers = [_Worker(f"worker {index + 1}", Reloads(each)) for index, each in enumerate(worker_settings(settings))]
     with Family() as family:
-        supervisor = _Supervisor(family, _listener(settings), workers, ChildSource(sources, settings))
+        supervisor = _Supervisor(family, _listener(settings), workers, source)
         family.on_hangup = supervisor.reload
         try:
             supervisor.start()
@@ -207,7 +236,7 @@ class _Supervisor:
     def _restart(self, worker: _Worker) -> None:
         try:
             # As in a reload: it must not come back with keys that the others have dropped.
-            worker.reloads.take(worker.reloads.merged(self._source.sources.load()))
+            worker.reloads.take(worker.reloads.merged(self._source.complete(self._source.sources.load())))
         except ConfigError as error:
             _logger.error("the settings cannot be used, %s starts with the previous ones: %s", worker.name, error)
         try:

@@ -43,13 +43,14 @@ def subscribe(
     if token is not None and user is not None:
         raise click.UsageError("give one of --token and --user")
     given: tuple[str, Grant]
+    own = token is None
     if url is not None and token is not None:
         target, given = target_of(url), (token, _nothing)
     else:
         settings = sources.load()
         target = target_of(url) if url is not None else target_of_clients(settings)
         given = (token, _nothing) if token is not None else _own_tokens(settings.auth, user)
-    Follower(channels, *given, click.echo, count).follow(target)
+    Follower(channels, *given, click.echo, count, own=own).follow(target)
 
 
 def _own_tokens(auth: "AuthSettings", user: str | None) -> tuple[str, Grant]:

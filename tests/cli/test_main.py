@@ -1,6 +1,7 @@
 """What all commands have in common: help, exit codes, quiet ends, quick starts."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +14,27 @@ from gateway.cli import main
 from tests.cli.conftest import Run
 
 COMMANDS = sorted(main.commands)
+HEADINGS = ["Options:", "Run:", "Try:", "Operate:", "Debug:"]
 
 
 def test_every_command_is_there_and_explains_itself(run: Run) -> None:
-    """A newcomer gets along with `--help` alone: each command and each option says what it does."""
+    """A newcomer gets along with `--help` alone: each command and each option says what it does.
+
+    The listing is grouped by purpose, and each command has an example.
+    """
     named = "check cluster drain explain nodes publish reload revoke serve subscribe token url"
     assert named.split() == COMMANDS
     listing = run("--help")
     assert listing.exit_code == 0
+    assert [line for line in listing.stdout.splitlines() if line.endswith(":")] == HEADINGS
     for name in COMMANDS:
         command = main.commands[name]
         assert f"\n  {name} " in listing.stdout
         assert "..." not in command.get_short_help_str(60).removesuffix("...")
         help = run(name, "--help")
         assert help.exit_code == 0
-        assert len(help.stdout.splitlines()) > 5
+        examples = [line for line in help.stdout.splitlines() if re.match(rf"  (wscat .*)?gateway {name} ", line)]
+        assert examples, name
         for option in command.params:
             assert isinstance(option, click.Argument) or (isinstance(option, click.Option) and option.help), option.name
 
@@ -61,11 +68,11 @@ def test_version_says_which_gateway_this_is(run: Run) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error_worth_words(tmp_path: Path) -> None:
-    """`gateway check | head -1`."""
+    """`gateway explain news | head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    command = [sys.executable, "-m", "gateway", "check"]
+    command = [sys.executable, "-m", "gateway", "explain", "news"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environ)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")

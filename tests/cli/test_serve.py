@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.cli.commands import PATIENCE, Command, command, get, wait_for
 from tests.cli.conftest import Run
-from tests.servers import ValkeyServer, valkey_server
+from tests.servers import ValkeyServer, free_port, valkey_server
 
 ANYWHERE = ("serve", "--listen", "127.0.0.1:0")
 # No wait for clients to leave, and no port that another node may hold.
@@ -48,6 +49,24 @@ def test_a_node_alone_serves_and_drains(tmp_path: Path) -> None:
             assert client.close_code == 3001
         assert node.wait() == 0
         assert "Traceback" not in "".join(node.errors)
+
+
+def test_the_demo_page_may_connect_to_its_node(tmp_path: Path) -> None:
+    """From every address of this machine that it can be opened at, also after a reload; other pages may not."""
+    port = free_port()
+    with command("serve", "--demo", "--listen", f"127.0.0.1:{port}", cwd=tmp_path, env=QUICK) as node:
+        public, _ = addresses(node)
+        ws = f"{public.replace('http', 'ws')}/connection/websocket"
+        for _ in range(2):
+            for host in ("127.0.0.1", "localhost"):
+                with connect(ws, origin=Origin(f"http://{host}:{port}")) as page:
+                    assert page.ping().wait(PATIENCE)
+            with pytest.raises(InvalidStatus), connect(ws, origin=Origin("http://evil.example")):
+                pass
+            node.process.send_signal(signal.SIGHUP)
+            node.expect("read the settings again")
+        assert node.expect("origin http://evil.example not allowed (origins.allowed)")
+        assert node.end() == 0
 
 
 def test_it_warns_of_what_is_closed(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway.cli.child import ChildSource
 from gateway.cli.options import Sources
 from gateway.cli.serve import run_workers, worker_settings
 from gateway.config.settings import RedisSettings, ServerSettings
@@ -143,15 +145,21 @@ def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path, valkey: Valke
             assert all_gone(started(supervisor))
 
 
+def crew(**values: Any) -> tuple[ServerSettings, ChildSource]:
+    """The arguments of `run_workers` for two of them."""
+    settings = ServerSettings(workers=2, **values)
+    return settings, ChildSource(Sources(None, {}), settings)
+
+
 def test_an_address_that_cannot_be_shared_is_refused() -> None:
     """Before any worker is started."""
     redis = RedisSettings(url=SecretStr("unix:///x"))
     with socket.create_server((LOCAL, 0)) as taken:
         address = f"{LOCAL}:{taken.getsockname()[1]}"
         with pytest.raises(AddressInUse, match=f"{address} is in use by another process"):
-            run_workers(ServerSettings(workers=2, listen=address, redis=redis), Sources(None, {}))
+            run_workers(*crew(listen=address, redis=redis))
     with pytest.raises(ConfigError, match="listen = 'unix:/x': several workers share a port, expected HOST:PORT"):
-        run_workers(ServerSettings(workers=2, listen="unix:/x", redis=redis), Sources(None, {}))
+        run_workers(*crew(listen="unix:/x", redis=redis))
 
 
 def settings_of(internal_listen: str, node_name: str = "") -> ServerSettings:

@@ -131,6 +131,12 @@ def test_these_are_no_errors(values: dict[str, Any]) -> None:
         ({"namespaces": {"user": {"history_meta_ttl": 5}}}, "namespaces.user.history_meta_ttl is less than"),
         ({"channels": {"join_leave": "users", "presence": False}}, "channels.presence = false lets nobody read them"),
         ({"personal": {"namespace": "user"}}, "personal.enabled is off"),
+        ({"auth": {"hmac_secret": SECRET}, "origins": {}}, "origins.allowed is empty: no page in a browser"),
+        ({"workers": 1, "redis": {}}, "redis.url is not set: this node is alone"),
+        ({"workers": 1, "redis": {"prefix": "x", "durable": True}}, "redis.durable, redis.prefix are without effect"),
+        ({"redis": {"url": "redis://x", "tls_ca_file": "a.pem"}}, "redis.url has no TLS (rediss://)"),
+        ({"allow_open_network": True}, "allow_open_network is without effect"),
+        ({"auth": {"hmac_secret": SECRET, "jwks_ttl": 5}}, "auth.jwks_ttl is without effect"),
         ({"drain": {"delay": 10, "window": 20}}, "drain.delay + drain.window"),
         ({"heartbeat": {"ping_interval": 90}}, "heartbeat.ping_interval"),
         ({"limits": {"keep_alive": 59}}, "limits.keep_alive is less than 60 s"),
@@ -158,7 +164,59 @@ def test_open_modes_are_said_and_need_no_keys() -> None:
     ]
     for values, warning in cases:
         assert checks.warnings(settings(**values)) == [warning]
-    assert checks.warnings(settings(auth={"anonymous": True}, api={"insecure": True})) == []
+    sound = {**SOUND, "auth": {"anonymous": True}, "api": {"insecure": True}, "listen": "127.0.0.1:8000"}
+    assert checks.warnings(settings(**sound)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "without_effect"),
+    [
+        ({"allow_history": ["client"]}, "allow_history is"),
+        ({"history_ttl": 5, "recovery": "cache"}, "channels.history_ttl, channels.recovery are"),
+        ({"delivery": "latest", "allow_history": ["client"]}, "allow_history is"),
+        ({"delivery": "recoverable", "announce_gaps": False}, "announce_gaps is"),
+        ({"delivery": "recoverable", "history_size": 0}, "history_size = 0: there is no history to recover from"),
+        ({"latest_ttl": 5}, "channels.latest_ttl is"),
+        ({"delivery": "recoverable", "latest_key": "k", "latest_size": 5}, "latest_key, channels.latest_size are"),
+        ({"delivery": "latest", "delta": True}, "delta is"),
+        ({"allow_presence": ["subscriber"]}, "allow_presence is"),
+        ({"join_leave_limit": 5}, "join_leave_limit is"),
+        ({"join_leave": "clients", "leave_grace": 5}, "leave_grace is"),
+    ],
+)
+def test_an_option_without_its_switch_is_said(options: dict[str, Any], without_effect: str) -> None:
+    """Whoever sets it believes that it does something; in namespaces too."""
+    (found,) = checks.warnings(settings(**SOUND, channels=options))
+    assert without_effect in found
+    assert found.startswith("channels.")
+    (found,) = checks.warnings(settings(**{**SOUND, "namespaces": {"user": options}}))
+    assert found.startswith("namespaces.user.")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delivery": "recoverable", "allow_history": ["client"], "history_ttl": 5, "recovery": "cache"},
+        {"history_size": 5, "history_ttl": 5},
+        {"history_size": 0, "announce_gaps": True},
+        {"delivery": "latest", "latest_key": "k", "latest_ttl": 5},
+        {"delivery": "recoverable", "delta": True},
+        {"presence": True, "allow_presence": ["client"]},
+        {"join_leave": "users", "leave_grace": 5, "join_leave_limit": 5, "allow_presence": ["client"]},
+        {"announce_gaps": False},
+    ],
+)
+def test_an_option_with_its_switch_is_not(options: dict[str, Any]) -> None:
+    """Nothing to say of what counts."""
+    assert checks.warnings(settings(**SOUND, channels=options)) == []
+
+
+def test_where_no_auth_opens_channels_they_have_a_history_and_presence() -> None:
+    """So that their options count; demo does so for its own namespace."""
+    options = {"allow_history": ["client"], "history_ttl": 5, "allow_presence": ["client"]}
+    for values in ({"no_auth": True, "channels": options}, {"demo": True, "namespaces": {"demo": options}}):
+        assert len(checks.warnings(settings(**values))) == 1
+    assert len(checks.warnings(settings(demo=True, channels=options))) == 3
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

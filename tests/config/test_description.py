@@ -34,6 +34,18 @@ def test_secrets_are_masked_and_the_rest_is_readable() -> None:
     assert "# public_key is not set\n" in text
 
 
+def test_only_what_differs_from_the_defaults() -> None:
+    """Not what was given and is the default; a namespace exists or not, whatever its options."""
+    settings = ServerSettings.model_validate(
+        {"workers": 1, "redis": {"prefix": "gw"}, "limits": {"channels": 7}, "namespaces": {"a": {}, "b": {"delta": 1}}}
+    )
+    origins = {"limits.channels": "gateway.toml"}
+    assert describe(settings, origins, everything=False) == (
+        "[limits]\nchannels = 7  # gateway.toml\n\n[namespaces.a]\n\n[namespaces.b]\ndelta = true\n"
+    )
+    assert describe(ServerSettings(), everything=False) == ""
+
+
 @pytest.mark.parametrize(
     ("url", "masked"),
     [

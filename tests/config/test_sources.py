@@ -125,7 +125,7 @@ def test_a_bad_flag_is_named_as_it_is_typed() -> None:
 
 def test_all_problems_are_listed_at_once() -> None:
     """Nobody has to start ten times to find ten mistakes."""
-    message = refusal("wrokers = 1\nlisten = 1", {"log.level": "x"}, GATEWAY_WORKERS="x", GATEWAY_FOO="1")
+    message = refusal("wrokers = 1\nlisten = 1", {"log.level": "x"}, GATEWAY_WORKERS="x", GATEWAY_NODE_NAM="1")
     lines = message.splitlines()
     assert lines[0] == "5 problems in the settings:"
     assert len(lines) == 6
@@ -158,19 +158,48 @@ def test_an_unknown_key_gets_the_likely_one(text: str, message: str) -> None:
     [
         ("GATEWAY_WROKERS", "GATEWAY_WROKERS = '1': unknown variable, did you mean GATEWAY_WORKERS?"),
         ("GATEWAY_REDIS_PREFIX", "unknown variable, did you mean GATEWAY_REDIS__PREFIX?"),
+        ("GATEWAY_LISTNE", "unknown variable, did you mean GATEWAY_LISTEN?"),
         ("GATEWAY_LISTEN__X", "unknown variable"),
         ("GATEWAY_REDIS__NOPE__X", "unknown variable"),
-        ("GATEWAY_", "unknown variable"),
+        ("GATEWAY_REDIS__QQQQQQ", "GATEWAY_REDIS__QQQQQQ = "),
+        ("GATEWAY_LIMIT__CHANNELS", "unknown variable, did you mean GATEWAY_LIMITS__CHANNELS?"),
+        ("GATEWAY_API_KEYS", "GATEWAY_API_KEYS = ***: unknown variable, did you mean GATEWAY_API__KEYS?"),
         ("GATEWAY___WORKERS", "unknown variable"),
-        ("GATEWAY_QQQQQQ", "GATEWAY_QQQQQQ = ***: unknown variable, see docs/settings.md"),
-        ("GATEWAY_PORT", "GATEWAY_PORT = '1': unknown variable; the address is GATEWAY_LISTEN=HOST:PORT"),
-        ("GATEWAY_REDIS_PORT", "unknown variable"),
-        ("GATEWAY_A\x1b", r"'GATEWAY_A\x1b'"),
+        ("GATEWAY_WORKER\x1b", r"'GATEWAY_WORKER\x1b'"),
     ],
 )
-def test_an_unknown_variable_stops_the_start(variable: str, message: str) -> None:
-    """Were it let pass, the operator would believe it set."""
+def test_a_misspelt_variable_stops_the_start(variable: str, message: str) -> None:
+    """Were it let pass, the operator would believe it set: it resembles a setting, or names a section of ours."""
     assert message in refusal(**{variable: "1"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("GATEWAY_TOKEN", "GATEWAY_TOKEN is not a variable of this gateway and is ignored; see docs/settings.md"),
+        ("GATEWAY_PORT", "is ignored; the address is GATEWAY_LISTEN=HOST:PORT"),
+        ("GATEWAY_HOST", "is ignored; the address is GATEWAY_LISTEN=HOST:PORT"),
+        ("GATEWAY_ROUTES__BACKEND", "is ignored"),
+        ("GATEWAY_REDIS_PORT", "is ignored"),
+        ("GATEWAY_QQQQQQ", "is ignored"),
+        ("GATEWAY_", "is ignored"),
+        ("GATEWAY_A\x1b", r"'GATEWAY_A\x1b' is not"),
+        ("GATEWAY_API_KEY", "nodes take their keys from GATEWAY_API__KEYS"),
+    ],
+)
+def test_a_variable_of_another_program_is_warned_of(variable: str, message: str) -> None:
+    """Environments are shared: it does not stop the start, and its value, which may be a secret, is not shown."""
+    loaded = sources.read(None, {}, {variable: "hush-hush"})
+    (warning,) = loaded.warnings
+    assert message in warning
+    assert "hush" not in warning
+    assert loaded.settings == ServerSettings()
+
+
+def test_a_key_for_commands_needs_no_word_where_the_node_has_keys() -> None:
+    """GATEWAY_API_KEY beside GATEWAY_API__KEYS."""
+    key = "0123456789abcdef0123456789abcdef"
+    assert sources.read(None, {}, {"GATEWAY_API_KEY": key, "GATEWAY_API__KEYS": key}).warnings == ()
 
 
 def test_one_setting_under_two_spellings_of_a_variable_is_refused() -> None:
@@ -224,7 +253,6 @@ def test_variables_that_kubernetes_injects_are_ignored() -> None:
         ("", {"GATEWAY_REDIS": f'{{"url": "{SECRET}'}),
         ("", {"GATEWAY_API__KEYS": f'["{SECRET}"'}),
         ("", {"GATEWAY_API__KEY": SECRET}),
-        ("", {"GATEWAY_PASSWORD": SECRET}),
         ("", {"GATEWAY_AUTH": f'["{SECRET}"]'}),
         ("", {"GATEWAY_AUTH__HMAC_SECRET": SECRET[:20]}),
     ],

@@ -39,10 +39,12 @@ def test_defaults_reach_the_node(tmp_path: Path) -> None:
     assert (settings.drain.delay, settings.drain.window) == (5, 20)
 
 
-def test_defaults_are_closed_and_give_no_cause_for_a_warning(tmp_path: Path) -> None:
+def test_defaults_are_closed_and_only_the_origins_are_left_to_name(tmp_path: Path) -> None:
     """What `gateway check` says."""
     settings = load({}, tmp_path)
-    assert not checks.warnings(settings)
+    assert checks.warnings(settings) == [
+        "origins.allowed is empty: no page in a browser may connect, only other clients"
+    ]
     assert not settings.admits_anonymous
     assert not settings.api.insecure
 

@@ -46,7 +46,7 @@ class RedisRegistry:
         self._settings = settings
         self._uid = uid
         self._keys = keys
-        self.client = _client(Target.of(settings.url.get_secret_value()), settings, f"gateway-{uid}-registry")
+        self.client = client_of(Target.of(settings.url.get_secret_value()), settings, f"gateway-{uid}-registry")
         self._occupy = self.client.register_script(OCCUPY.text)
         self._revoke = self.client.register_script(REVOKE.text)
         self._forget = self.client.register_script(FORGET.text)
@@ -311,7 +311,8 @@ def _position(cursor: str, partitions: int) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
-def _client(target: Target, settings: RedisSettings, name: str) -> Any:
+def client_of(target: Target, settings: RedisSettings, name: str) -> Any:
+    """A client of redis-py for a server; it connects when it is first used."""
     return Redis(
         host=target.host,
         port=target.port,
