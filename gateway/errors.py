@@ -24,6 +24,8 @@ LIMIT_EXCEEDED = ErrorCode(106, "limit exceeded")
 BAD_REQUEST = ErrorCode(107, "bad request")
 NOT_AVAILABLE = ErrorCode(108, "not available")
 TOKEN_EXPIRED = ErrorCode(109, "token expired")
+# SDKs fetch a fresh token after 109. Being temporary, it also makes them do so where an error to a refresh is final.
+TOKEN_TOO_EARLY = ErrorCode(109, "token not valid yet", temporary=True)
 EXPIRED = ErrorCode(110, "expired")
 TOO_MANY_REQUESTS = ErrorCode(111, "too many requests", temporary=True)
 UNRECOVERABLE = ErrorCode(112, "unrecoverable position")

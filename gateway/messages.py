@@ -230,6 +230,8 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     by_grant: bool = False
     # Where the client stands in channels that the server subscribes it to.
     positions: dict[str, Position] = {}
+    # What the client asks for and the gateway does not have: the connect is answered with "not available".
+    unavailable: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
@@ -305,7 +307,13 @@ class Unsupported(msgspec.Struct, frozen=True, gc=False):
     """A well-formed request that this gateway does not serve; answered with "not available"."""
 
     id: int
-    method: str
+    # The command, and what of it.
+    feature: str
+    channel: str = ""
+
+
+class UnknownFields(msgspec.Struct, frozen=True, gc=False):
+    """Only counted: the request after it had fields that its protocol does not define, which are ignored."""
 
 
 Request = (
@@ -321,6 +329,7 @@ Request = (
     | PresenceStats
     | Pong
     | Unsupported
+    | UnknownFields
 )
 
 

@@ -131,7 +131,11 @@ class Metrics:
             "gateway_protocol_errors", "reason", "Input that broke HTTP or WebSocket rules."
         )
         # sessions
-        self.commands = LabelledCounter("gateway_commands", "command", "Commands of clients.")
+        self.commands = LabelledCounter(
+            "gateway_commands",
+            "command",
+            "Commands of clients; unknown_fields: those with fields that the protocol does not define.",
+        )
         self.errors = LabelledCounter("gateway_command_errors", "code", "Commands answered with an error.")
         self.connect_errors = LabelledCounter("gateway_connect_errors", "reason", "Connects that failed.")
         self.outbox_bytes = Gauge("gateway_outbox_bytes", "Bytes that slow clients have yet to read.")

@@ -2,7 +2,8 @@
 
 Claims are those of the Centrifuge protocol: sub, exp, nbf, iat, jti, aud, iss, info, b64info, expire_at, and channels
 and subs, or channel and client. Types are strict: ids are strings of at most 255 characters, times are seconds since
-1970. A wrong claim is refused, never ignored.
+1970. A wrong claim is refused, never ignored. Null counts as absent where the claim adds something or names the token.
+It is refused where it would lift a limit (exp, nbf, expire_at, aud, iss, channel, client) or say nothing of the user.
 """
 
 import asyncio
@@ -21,7 +22,15 @@ from gateway.auth.jws import SignedToken
 from gateway.auth.keys import PUBLIC_ALGORITHMS, configured_keys
 from gateway.auth.revocations import Revocations
 from gateway.config.settings import AuthSettings
-from gateway.errors import INTERNAL, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, Disconnect, RequestError
+from gateway.errors import (
+    INTERNAL,
+    INVALID_TOKEN,
+    PERMISSION_DENIED,
+    TOKEN_EXPIRED,
+    TOKEN_TOO_EARLY,
+    Disconnect,
+    RequestError,
+)
 from gateway.json_text import check_json, compact
 from gateway.messages import DEFAULT_APP
 
@@ -32,26 +41,26 @@ Id = Annotated[str, Meta(max_length=255)]
 
 class _SubClaim(msgspec.Struct, frozen=True, gc=False):
     info: msgspec.Raw = msgspec.Raw()
-    b64info: str = ""
+    b64info: str | None = None
     data: msgspec.Raw = msgspec.Raw()
-    b64data: str = ""
+    b64data: str | None = None
 
 
 class Claims(msgspec.Struct, frozen=True, gc=False):
-    """The payload of a token. The default is UNSET for claims in which null must not count as absent."""
+    """The payload of a token. A claim that may be null is None then, as if it were absent."""
 
     sub: Id = ""
     exp: Time | UnsetType = UNSET
     nbf: Time = 0
-    iat: Time = 0
-    jti: Id = ""
+    iat: Time | None = None
+    jti: Id | None = None
     aud: str | list[str] | UnsetType = UNSET
     iss: str | UnsetType = UNSET
     info: msgspec.Raw = msgspec.Raw()
-    b64info: str = ""
+    b64info: str | None = None
     expire_at: Time | UnsetType = UNSET
-    channels: list[str] = []
-    subs: dict[str, _SubClaim] = {}
+    channels: list[str] | None = None
+    subs: dict[str, _SubClaim | None] | None = None
     channel: str | UnsetType = UNSET
     client: Id = ""
     latest_interval: Annotated[float, Meta(ge=0, le=3600)] | None = None
@@ -118,11 +127,11 @@ class TokenVerifier:
     # addition to the results that each method names, that can be RequestError(INTERNAL), which is temporary.
 
     def connection(self, token: str, done: TokenDone[Identity]) -> None:
-        """Who connects: Identity, RequestError(TOKEN_EXPIRED), or Disconnect(INVALID_TOKEN) with the reason."""
+        """Who connects: Identity, RequestError (109), or Disconnect(INVALID_TOKEN) with the reason."""
         self._verify(token, self._identity, done)
 
     def subscription(self, token: str, done: TokenDone[Grant]) -> None:
-        """What it grants: Grant, RequestError(TOKEN_EXPIRED), or RequestError(PERMISSION_DENIED) with the reason.
+        """What it grants: Grant, RequestError (109), or RequestError(PERMISSION_DENIED) with the reason.
 
         The caller has to check whether it is for this channel, user and client.
         """
@@ -187,20 +196,21 @@ class TokenVerifier:
         except (RequestError, Disconnect) as error:
             return error.detach()
 
-    # From claims to what they mean. These raise Disconnect(INVALID_TOKEN) and RequestError(TOKEN_EXPIRED).
+    # From claims to what they mean. These raise Disconnect(INVALID_TOKEN) and RequestError (109).
 
     def _identity(self, claims: Claims) -> Identity:
         if claims.channel is not UNSET:
             raise _invalid("a subscription token (it has a channel) cannot connect")
         expire_at = self._check(claims)
-        subs = dict.fromkeys(claims.channels, ServerSub())
-        for name, sub in claims.subs.items():
-            info = _json_text("subs info", sub.info, sub.b64info)
-            subs[name] = ServerSub(info, _json_text("subs data", sub.data, sub.b64data))
+        subs = dict.fromkeys(claims.channels or (), ServerSub())
+        for name, sub in (claims.subs or {}).items():
+            info = _json_text("subs info", sub.info, sub.b64info) if sub else b""
+            data = _json_text("subs data", sub.data, sub.b64data) if sub else b""
+            subs[name] = ServerSub(info, data)
         return Identity(
             self._app,
             claims.sub,
-            jti=claims.jti,
+            jti=claims.jti or "",
             issued_at=self._issued_at(claims),
             expire_at=expire_at,
             info=_json_text("info", claims.info, claims.b64info),
@@ -219,7 +229,7 @@ class TokenVerifier:
             info=_json_text("info", claims.info, claims.b64info),
             expire_at=expire_at,
             latest_interval=claims.latest_interval,
-            jti=claims.jti,
+            jti=claims.jti or "",
             issued_at=self._issued_at(claims),
         )
 
@@ -228,7 +238,7 @@ class TokenVerifier:
 
     def _issued_at(self, claims: Claims) -> int:
         """The time of issue of a connection or subscription, at most now: the clock of the signer may be ahead."""
-        return self._comparable(min(claims.iat, self._time()))
+        return self._comparable(min(claims.iat or 0, self._time()))
 
     def _comparable(self, issued_at: float) -> int:
         """The time that is compared with revocations, Unix seconds, 0 for a token without `iat`.
@@ -246,13 +256,24 @@ class TokenVerifier:
         self._check_audience(claims)
         now, leeway = self._time(), self._settings.leeway
         if claims.nbf > now + leeway:
-            raise _invalid("not valid yet (nbf); auth.leeway tolerates differences of clocks")
+            raise RequestError(TOKEN_TOO_EARLY, "nbf lies ahead by more than auth.leeway: is a clock wrong?")
         ends = claims.exp if claims.expire_at is UNSET else claims.expire_at or UNSET
         if any(time is not UNSET and time + leeway <= now for time in (claims.exp, ends)):
             raise RequestError(TOKEN_EXPIRED)
-        if self._revocations.is_revoked(self._app, claims.sub, claims.jti, self._comparable(claims.iat)):
-            raise _invalid("revoked")
+        self._check_revocation(claims.sub, claims.jti or "", claims.iat or 0)
         return 0 if ends is UNSET else int(ends)
+
+    def _check_revocation(self, user: str, jti: str, issued_at: float) -> None:
+        """Raises Disconnect, or RequestError for a token issued within the leeway after the revocation of its user.
+
+        That one is either old, by a clock that is ahead, or of a user who has just logged in again: the client comes
+        back with another token until there is no doubt.
+        """
+        if not self._revocations.is_revoked(self._app, user, jti, self._comparable(issued_at)):
+            return
+        if self._revocations.is_revoked(self._app, user, jti, int(issued_at)):
+            raise _invalid("revoked")
+        raise RequestError(TOKEN_TOO_EARLY, "issued within auth.leeway after the user's tokens were revoked")
 
     def _check_audience(self, claims: Claims) -> None:
         settings = self._settings
@@ -290,7 +311,7 @@ def _claims(payload: bytes) -> Claims:
         raise _invalid(f"claims: {error}") from None
 
 
-def _json_text(claim: str, raw: msgspec.Raw, encoded: str) -> bytes:
+def _json_text(claim: str, raw: msgspec.Raw, encoded: str | None) -> bytes:
     """The JSON text of a claim that is given directly or in base64; without line breaks, which would split frames.
 
     Empty when the claim is absent or null.

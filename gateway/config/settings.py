@@ -146,7 +146,7 @@ class AuthSettings(Section):
     audience: Text | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
     issuer: Text | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
     leeway: Annotated[float, Field(ge=0, le=300)] = Field(
-        0.0, description="Seconds of clock difference that are tolerated in exp, nbf and iat."
+        5.0, description="Seconds of clock difference that are tolerated in exp, nbf and iat."
     )
     cookie: str = Field("", description="Name of a cookie that may carry the token. Turns origins.required on.")
 

@@ -1,6 +1,6 @@
 """Turns entrances into routes, each with an endpoint that opens sessions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -8,9 +8,11 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ServerSettings
 from gateway.entrances.entrance import Entrance, OverHttpStream
+from gateway.entrances.lost import lost_routes
 from gateway.hub.budget import Holder
-from gateway.hub.encoder import Encoder
+from gateway.hub.encoder import Encoder, Framing
 from gateway.metrics import Metrics
+from gateway.protocols.wire_protocol import WireProtocol
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.transports.admission import Admission
@@ -39,7 +41,7 @@ class Doors:
         self._websockets: list[WebSocketEndpoint] = []
         self._streams: list[StreamEndpoint] = []
         self._shared = Doorkeeping(origins, admission, settings.trusted_proxies, metrics)
-        self.routes = list(map(self._route, entrances))
+        self.routes = [*map(self._route, entrances), *lost_routes(entrances, settings.trusted_proxies)]
         self.apply(settings)
 
     def apply(self, settings: ServerSettings) -> None:
@@ -59,11 +61,11 @@ class Doors:
         return WebSocketRoute(entrance.path, self._websocket(entrance))
 
     def _websocket(self, entrance: Entrance) -> WebSocketEndpoint:
-        # One encoder for all connections: its identity defines their delivery group.
-        encoder = Encoder.of(entrance.protocol, WebSocketFraming())
+        encoder_of = _encoders(WebSocketFraming())
 
         def open_connection(handshake: Handshake) -> tuple[Session, str | None]:
             welcome = entrance.welcome(handshake, self._cookie)
+            encoder = encoder_of(welcome.variant or entrance.protocol)
             session = Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
             return session, welcome.subprotocol
 
@@ -72,14 +74,26 @@ class Doors:
         return endpoint
 
     def _stream(self, entrance: Entrance, carrier: OverHttpStream) -> StreamEndpoint:
-        whole = Encoder.of(entrance.protocol, BodyFraming(carrier.delimit, carrier.keep_alive))
-        chunked = Encoder.of(entrance.protocol, ChunkedFraming(carrier.delimit, carrier.keep_alive))
+        whole = _encoders(BodyFraming(carrier.delimit, carrier.keep_alive))
+        chunked = _encoders(ChunkedFraming(carrier.delimit, carrier.keep_alive))
 
         def open_connection(handshake: Handshake, is_framed: bool) -> Session:
             welcome = entrance.welcome(handshake, self._cookie)
-            encoder = chunked if is_framed else whole
+            encoder = (chunked if is_framed else whole)(welcome.variant or entrance.protocol)
             return Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
 
         endpoint = StreamEndpoint(self._shared, open_connection=open_connection, content_type=carrier.content_type)
         self._streams.append(endpoint)
         return endpoint
+
+
+def _encoders(framing: Framing) -> Callable[[WireProtocol], Encoder]:
+    """One encoder for all connections of a protocol: its identity defines their delivery group."""
+    encoders: dict[WireProtocol, Encoder] = {}
+
+    def encoder_of(protocol: WireProtocol) -> Encoder:
+        if protocol not in encoders:
+            encoders[protocol] = Encoder.of(protocol, framing)
+        return encoders[protocol]
+
+    return encoder_of

@@ -33,6 +33,8 @@ class Welcome(NamedTuple):
     initial: Sequence[Request] = ()
     # The WebSocket subprotocol to accept, one that the client offers.
     subprotocol: str | None = None
+    # A variant of the entrance's protocol, the same object for all its clients; None for the protocol itself.
+    variant: WireProtocol | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ class CentrifugeProtocol:
         if binary:
             # The binary encoding of this protocol is Protobuf, which is not offered.
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
-        return (decode(command),)
+        return decode(command)
 
     def count(self, data: bytes) -> int:
         # Counts empty lines too, but none after a final line break.
@@ -58,9 +58,10 @@ class CentrifugeProtocol:
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
         parts = [
-            b'{"id":%d,"connect":{"client":"%b","version":"%b","ping":%d'
-            % (id, result.client.encode(), result.version.encode(), result.ping)
+            b'{"id":%d,"connect":{"client":"%b","version":"%b"' % (id, result.client.encode(), result.version.encode())
         ]
+        if result.ping:
+            parts.append(b',"ping":%d' % result.ping)
         if result.pong:
             parts.append(b',"pong":true')
         if result.expires:
@@ -162,6 +163,19 @@ class CentrifugeProtocol:
 
     def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
         return _frames([message.data for message in messages])
+
+
+class SilentCentrifugeProtocol(CentrifugeProtocol):
+    """Without pings: those of the transport take their place, which clients answer that know nothing of protocols."""
+
+    def open(self) -> "SilentCentrifugeProtocol":
+        return self
+
+    def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
+        return super().connected(id, msgspec.structs.replace(result, ping=0, pong=False))
+
+    def ping(self) -> Sequence[Message]:
+        return ()
 
 
 def _quote(text: str) -> bytes:

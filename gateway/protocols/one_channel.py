@@ -22,6 +22,7 @@ CLOSE_CODES: dict[ErrorCode, CloseCode] = {
     errors.INTERNAL: errors.SERVER_ERROR,
     errors.TOO_MANY_REQUESTS: errors.TOO_MANY_COMMANDS,
     errors.TOKEN_EXPIRED: errors.CONNECTION_EXPIRED,
+    errors.TOKEN_TOO_EARLY: errors.CONNECTION_EXPIRED,
     errors.EXPIRED: errors.CONNECTION_EXPIRED,
     errors.PERMISSION_DENIED: errors.NOT_PERMITTED,
     errors.NOT_AVAILABLE: errors.NO_HANDLER,

@@ -22,6 +22,7 @@ from gateway.messages import (
     Refresh,
     SubRefresh,
     Subscribe,
+    UnknownFields,
     Unsubscribe,
     Unsupported,
 )
@@ -57,7 +58,7 @@ def handle(session: Session, request: Work) -> bool:
     Raises RequestError (answered) and Disconnect (closes).
     """
     name, handler, channel = HANDLERS[type(request)]
-    if session.state is not State.CONNECTED and name not in ("connect", "pong"):
+    if session.state is not State.CONNECTED and name not in BEFORE_CONNECT:
         raise Disconnect(errors.BAD_COMMAND, f"{name} before connect")
     if channel:
         # The table says that the request has a channel.
@@ -83,7 +84,7 @@ def handle_publish(session: Session, request: Publish) -> None:
     services = session.services
     name = request.channel or session.home
     if not name:
-        raise Disconnect(errors.BAD_COMMAND, "publish without a channel")
+        raise RequestError(errors.BAD_REQUEST, "publish without a channel")
     if not request.data and request.kind is Kind.JSON:
         raise RequestError(errors.BAD_REQUEST, "publish without data")
     if not session.share.publishes.take(services.scheduler.now()):
@@ -127,13 +128,18 @@ def _not_answered(session: Session, request: Call, error: Failure) -> None:
 
 
 def handle_unsupported(session: Session, request: Unsupported) -> None:
-    raise RequestError(errors.NOT_AVAILABLE, request.method)
+    raise RequestError(errors.NOT_AVAILABLE, request.feature)
+
+
+def handle_unknown_fields(session: Session, request: UnknownFields) -> None:
+    """Nothing to do: `handle` has counted it."""
 
 
 def handle_pong(session: Session, request: Pong) -> None:
     session.pong()
 
 
+BEFORE_CONNECT = ("connect", "pong", "unknown_fields")
 # Requests whose answers may be large.
 LARGE = {Subscribe, SubscribeUser, History, Presence}
 # Request type -> (name in metrics, handler, whether it must wait while its channel is joining).
@@ -150,5 +156,6 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     PresenceStats: ("presence_stats", handle_presence_stats, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
+    UnknownFields: ("unknown_fields", handle_unknown_fields, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),
 }

@@ -21,7 +21,9 @@ def handle_connect(session: Session, request: Connect) -> None:
     session.state = State.CONNECTING
     session.inbox.block(request)
     admitted = session.then(request, partial(_admit, session, request), partial(_refuse, session, request))
-    if request.token:
+    if request.unavailable:
+        admitted(RequestError(errors.NOT_AVAILABLE, f"connect with {request.unavailable} in subs"))
+    elif request.token:
         verify = services.verifier.either if request.by_grant else services.verifier.connection
         verify(request.token, admitted)
     elif services.anonymous:
@@ -128,6 +130,8 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
 
 
 def handle_refresh(session: Session, request: Refresh) -> None:
+    if not request.token:
+        raise RequestError(errors.BAD_REQUEST, "refresh without a token")
     refreshed = session.then(request, partial(_refreshed, session, request), partial(_not_refreshed, session, request))
     session.services.verifier.connection(request.token, refreshed)
 

@@ -10,7 +10,7 @@ from gateway.auth.permissions import (
     presence_setting,
 )
 from gateway.epochs import continues
-from gateway.errors import Disconnect, RequestError
+from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
     ClientInfo,
@@ -30,7 +30,7 @@ from gateway.session.session import Session
 def handle_history(session: Session, request: History) -> None:
     services = session.services
     if not request.channel:
-        raise Disconnect(errors.BAD_COMMAND, "history without a channel")
+        raise RequestError(errors.BAD_REQUEST, "history without a channel")
     spec = services.channels.resolve(services.app, request.channel)
     if spec.history is None:
         raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
@@ -81,9 +81,9 @@ def _counted(session: Session, request: PresenceStats, counts: MemberCounts) -> 
 
 
 def _with_presence(session: Session, name: str) -> Channel:
-    """The channel, if the client may read who is in it. Raises RequestError and Disconnect."""
+    """The channel, if the client may read who is in it. Raises RequestError."""
     if not name:
-        raise Disconnect(errors.BAD_COMMAND, "presence without a channel")
+        raise RequestError(errors.BAD_REQUEST, "presence without a channel")
     spec = session.services.channels.resolve(session.services.app, name)
     if not spec.options.presence:
         raise RequestError(errors.NOT_AVAILABLE, "the channel has no presence", presence_setting(spec))

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def handle_subscribe(session: Session, request: Subscribe) -> None:
     services = session.services
     if not request.channel:
-        raise Disconnect(errors.BAD_COMMAND, "subscribe without a channel")
+        raise RequestError(errors.BAD_REQUEST, "subscribe without a channel")
     if request.channel in session.subs:
         if request.channel == session.home:
             # The token has already let a plain connection into its channel.
@@ -164,7 +164,7 @@ def _too_many_channels() -> RequestError:
 
 def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
     if not request.channel:
-        raise Disconnect(errors.BAD_COMMAND, "unsubscribe without a channel")
+        raise RequestError(errors.BAD_REQUEST, "unsubscribe without a channel")
     subscription = session.subs.get(request.channel)
     if subscription is not None:
         session.leave(subscription)
@@ -173,13 +173,15 @@ def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
 
 def handle_sub_refresh(session: Session, request: SubRefresh) -> None:
     if not request.channel:
-        raise Disconnect(errors.BAD_COMMAND, "sub_refresh without a channel")
+        raise RequestError(errors.BAD_REQUEST, "sub_refresh without a channel")
     subscription = session.subs.get(request.channel)
     if subscription is None:
         raise RequestError(errors.PERMISSION_DENIED, "not subscribed")
     if subscription.server_side:
         # The client does not decide when a server-side subscription ends.
-        raise Disconnect(errors.BAD_COMMAND, "sub_refresh of a channel that the server subscribed it to")
+        raise RequestError(errors.BAD_REQUEST, "sub_refresh of a channel that the server subscribed it to")
+    if not request.token:
+        raise RequestError(errors.BAD_REQUEST, "sub_refresh without a token")
     failed = partial(_not_refreshed, session, request, subscription)
     refreshed = session.then(request, partial(_sub_refreshed, session, request, subscription), failed)
     session.services.verifier.subscription(request.token, refreshed)

@@ -85,10 +85,6 @@ def test_the_first_place_counts(site: Site, first: int) -> None:
         {},
         {"query": "?token="},
         {"query": f"?Token={ADA}"},
-        {"subprotocols": ["token"]},
-        {"subprotocols": [ADA]},
-        {"subprotocols": [ADA, "token"]},
-        {"subprotocols": ["token", ADA, "more"]},
         {"additional_headers": {"Authorization": ADA}},
         {"additional_headers": {"Authorization": "Bearer"}},
         {"additional_headers": {"Authorization": f"Basic {ADA}"}},
@@ -97,10 +93,17 @@ def test_the_first_place_counts(site: Site, first: int) -> None:
     ],
 )
 def test_a_token_elsewhere_is_none(site: Site, given: dict[str, Any]) -> None:
-    """And without one nobody connects here; no subprotocol is confirmed that nobody understood."""
+    """And without one nobody connects here."""
     with plain(site, "room#ada", origin=ORIGIN, **given) as client:
-        assert client.subprotocol is None
         assert close_of(client) == (3501, "bad request")
+
+
+@pytest.mark.parametrize("offered", [["token"], [ADA], [ADA, "token"], ["token", ADA, "more"]])
+def test_other_subprotocols_are_none(site: Site, offered: list[str]) -> None:
+    """None is confirmed that nobody understood: the handshake is refused."""
+    with pytest.raises(InvalidStatus) as caught, plain(site, "room#ada", origin=ORIGIN, subprotocols=offered):
+        pass
+    assert caught.value.response.status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Subscribe, unsubscribe, disconnect, refresh, revoke: what backends do to connected users."""
 
 import asyncio
-import json
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -105,8 +104,7 @@ def test_the_server_says_again_when_a_subscription_ends(site: Site, api: Api) ->
         api.call("subscribe", user="ada", channel="brief", expire_at=int(time.time()) + 3600)
         assert ada.push() == {"channel": "brief", "subscribe": {}}
         token = subscription_token(SECRET, "ada", "brief")
-        ada.socket.send(json.dumps({"id": 9, "sub_refresh": {"channel": "brief", "token": token}}))
-        assert ada.close_code() == (3501, "bad request")
+        assert ada.command(sub_refresh={"channel": "brief", "token": token})["error"]["code"] == 107
 
 
 def test_unsubscribe_ends_one_or_all(site: Site, api: Api) -> None:
@@ -204,10 +202,14 @@ def test_refresh_can_end_a_connection(site: Site, api: Api) -> None:
 
 
 def test_revoke_by_user(site: Site, api: Api) -> None:
-    """What the user has by now is closed and refused, on every way in; tokens issued later pass, others too."""
+    """What the user has by now is closed and refused, on every way in; tokens issued later pass, others too.
+
+    One that was issued within the leeway makes its client come back with another one.
+    """
     old = connection_token(SECRET, "eve")
     grant = subscription_token(SECRET, "eve", "closed:room")
-    fresh = connection_token(SECRET, "eve", now=time.time() + 1)
+    early = connection_token(SECRET, "eve", now=time.time() + 2)
+    fresh = connection_token(SECRET, "eve", now=time.time() + 60)
     with native(site, token=old) as one, settled(site, "a", query=f"?token={old}") as other, native(site, "bob") as bob:
         assert api.call("revoke", user="eve") == {}
         assert one.close_code() == (3500, "invalid token")
@@ -215,6 +217,8 @@ def test_revoke_by_user(site: Site, api: Api) -> None:
         for token in (old, grant):
             with plain(site, "closed:room", query=f"?token={token}") as client:
                 assert close_of(client) == (3500, "invalid token")
+        with native(site, token=early) as soon:
+            assert soon.connected["error"]["code"] == 109
         with native(site, token=fresh) as again:
             again.subscribe("news")
             assert again.command(subscribe={"channel": "closed:room", "token": grant})["error"]["code"] == 103

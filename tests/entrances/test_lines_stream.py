@@ -4,22 +4,19 @@ It is the example for "how to add a protocol" in docs/architecture.md.
 """
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-import uvloop
 
-from gateway.app import Gateway
 from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
 from gateway.messages import Channel, Publication
 from gateway.tokens import connection_token
 from tests.api.site import KEY, SECRET, running, settings_of
+from tests.entrances import ways
 from tests.entrances.lines_stream import LINES_STREAM
 
 WAYS = (*ENTRANCES, LINES_STREAM)
@@ -38,28 +35,8 @@ def detached(settings: ServerSettings) -> Iterator[str]:
 @contextmanager
 def plain_asgi(settings: ServerSettings) -> Iterator[str]:
     """The public application under a standard uvicorn."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    servers: list[uvicorn.Server] = []
-    started = threading.Event()
-
-    async def main() -> None:
-        gateway = Gateway(settings, entrances=WAYS)
-        config = uvicorn.Config(
-            gateway.public, ws="none", log_config=None, log_level="critical", timeout_graceful_shutdown=1
-        )
-        servers.append(uvicorn.Server(config))
-        started.set()
-        await servers[0].serve(sockets=[listener])
-
-    thread = threading.Thread(target=lambda: uvloop.run(main()))
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield "http://{}:{}".format(*listener.getsockname())
-    finally:
-        servers[0].should_exit = True
-        thread.join(15)
-        assert not thread.is_alive()
+    with ways.plain_asgi(settings, WAYS) as address:
+        yield f"http://{address}"
 
 
 Make = Callable[[ServerSettings], AbstractContextManager[str]]

@@ -25,7 +25,6 @@ def token_and_subprotocol(scope: dict[str, Any], cookie: str) -> tuple[str, str 
     [
         ([], [], "", ("", None)),
         (["token", "t"], [(b"authorization", b"Bearer a")], "token=q", ("t", "token")),
-        (["token"], [(b"authorization", b"Bearer a")], "token=q", ("a", None)),
         ([], [(b"authorization", b"bearer   a "), (b"cookie", b"sid=c")], "token=q", ("a", None)),
         ([], [(b"authorization", b"Bearer "), (b"cookie", b"sid=c")], "token=q", ("c", None)),
         ([], [(b"cookie", b"a=b"), (b"cookie", b'sid="c"')], "token=q", ("c", None)),

@@ -37,10 +37,11 @@ from gateway.messages import (
     SubRefresh,
     Subscribe,
     SubscribeResult,
+    UnknownFields,
     Unsubscribe,
     Unsupported,
 )
-from gateway.protocols.centrifuge import FRAME_LIMIT, CentrifugeProtocol
+from gateway.protocols.centrifuge import FRAME_LIMIT, CentrifugeProtocol, SilentCentrifugeProtocol
 from gateway.protocols.wire_protocol import Message
 
 PROTOCOL = CentrifugeProtocol()
@@ -102,13 +103,120 @@ def requests_of(frame: bytes) -> list[Request]:
         ),
         (b'{"id":8,"ping":{}}', Unsupported(8, "ping")),
         (b"{}", Pong()),
-        (b'{"unknown":{"a":1},"id":4,"publish":{"channel":"c","data":1,"new":2}}', Publish(4, "c", b"1")),
         (b'{"id":4294967295,"unsubscribe":{"channel":"c"}}', Unsubscribe(4294967295, "c")),
     ],
 )
 def test_commands(frame: bytes, request_: object) -> None:
-    """Each command becomes its request; unknown fields are ignored (client protocol, 2.1)."""
+    """Each command becomes its request."""
     assert list(PROTOCOL.decode(frame, binary=False)) == [request_]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"unknown":{"a":1},"id":4,"publish":{"channel":"c","data":1}}',
+        b'{"id":4,"publish":{"channel":"c","new":2,"data":1}}',
+        b'{"id":4,"publish":{"channel":"c","data":1,"\\ud800":"\\ud800"}}',
+        b'{"id":4,"publish":{"channel":"c","data":1,"token":"of another command"}}',
+    ],
+)
+def test_a_command_with_unknown_names_is_told_apart(frame: bytes) -> None:
+    """Also among fields that other commands have. The names are ignored otherwise (client protocol, 2.1)."""
+    assert list(PROTOCOL.decode(frame, binary=False)) == [UnknownFields(), Publish(4, "c", b"1")]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"id":1,"connect":{"subs":{"c":{"recover":true,"offset":7,"epoch":"x","new":1}}}}',
+        b'{"id":1,"history":{"channel":"c","since":{"offset":1,"epoch":"x","new":1}}}',
+        b'{"id":1,"ping":{"new":1}}',
+        b'{"new":1}',
+    ],
+)
+def test_unknown_names_are_seen_at_any_depth(frame: bytes) -> None:
+    first, second = PROTOCOL.decode(frame, binary=False)
+    assert first == UnknownFields()
+    assert second != UnknownFields()
+
+
+FIELDS = {
+    "connect": "token data subs name version headers flag profile dict",
+    "subscribe": "channel token recover epoch offset data positioned recoverable join_leave delta tf flag type phase "
+    "cursor limit asc",
+    "unsubscribe": "channel",
+    "publish": "channel type key removed",
+    "presence": "channel",
+    "presence_stats": "channel",
+    "history": "channel limit since reverse",
+    "rpc": "method",
+    "refresh": "token",
+    "sub_refresh": "channel token type track untrack",
+}
+
+
+@pytest.mark.parametrize("command", FIELDS)
+def test_null_is_absent(command: str) -> None:
+    """For every field of every command: serialisers of several languages write it for what is not set."""
+    nulls = dict.fromkeys(FIELDS[command].split())
+    for body in ({command: nulls}, {command: nulls, **{other: None for other in FIELDS if other != command}}):
+        (request,) = PROTOCOL.decode(json.dumps({"id": 3, **body}).encode(), binary=False)
+        assert [request] == list(PROTOCOL.decode(json.dumps({"id": 3, command: {}}).encode(), binary=False))
+
+
+def test_null_is_absent_inside_of_fields() -> None:
+    """And for ids, where they are optional. A null payload is a value."""
+    assert list(PROTOCOL.decode(b'{"id":null,"send":{"data":1}}', binary=False)) == [Call(0, "", b"1")]
+    assert list(PROTOCOL.decode(b'{"id":null}', binary=False)) == [Pong()]
+    assert list(PROTOCOL.decode(b'{"id":1,"connect":{"subs":{"c":null,"d":{"recover":null}}}}', binary=False)) == [
+        Connect(1)
+    ]
+    since = b'{"id":1,"history":{"channel":"c","since":{"offset":null,"epoch":null}}}'
+    assert list(PROTOCOL.decode(since, binary=False)) == [History(1, "c", 0, Position(0, ""))]
+    with pytest.raises(Disconnect):
+        PROTOCOL.decode(b'{"id":null,"rpc":{}}', binary=False)
+
+
+def test_what_only_informs_is_accepted_with_any_value() -> None:
+    """And what the client would allow, which SDKs always send."""
+    frame = {"name": "js", "version": 5, "data": {"a": 1}, "headers": {"x": "y"}, "flag": 1, "profile": "p", "dict": 7}
+    assert list(PROTOCOL.decode(json.dumps({"id": 1, "connect": frame}).encode(), binary=False)) == [Connect(1)]
+    body = {"channel": "c", "flag": 1, "data": [1], "positioned": True, "recoverable": True, "join_leave": True}
+    assert list(PROTOCOL.decode(json.dumps({"id": 1, "subscribe": body}).encode(), binary=False)) == [Subscribe(1, "c")]
+
+
+@pytest.mark.parametrize("field", ["tf", "type", "phase", "cursor", "limit", "asc"])
+def test_empty_values_ask_for_nothing(field: str) -> None:
+    """As defaults that a serialiser writes."""
+    empty = {"tf": {}, "cursor": "", "asc": False}.get(field, 0)
+    frame = json.dumps({"id": 1, "subscribe": {"channel": "c", field: empty}}).encode()
+    assert list(PROTOCOL.decode(frame, binary=False)) == [Subscribe(1, "c")]
+
+
+def test_server_side_subscriptions_have_no_filters_either() -> None:
+    (request,) = PROTOCOL.decode(
+        b'{"id":1,"connect":{"subs":{"a":{},"b":{"tf":{"key":"k"}},"c":{"type":1}}}}', binary=False
+    )
+    assert request == Connect(1, unavailable="tf")
+
+
+def test_the_largest_offset_is_one_that_no_stream_has_reached() -> None:
+    """Offsets are uint64 on the wire, and smaller here."""
+    frame = b'{"id":2,"subscribe":{"channel":"c","recover":true,"offset":%d}}'
+    assert list(PROTOCOL.decode(frame % (2**64 - 1), binary=False)) == [
+        Subscribe(2, "c", since=Position(2**63 - 1, ""))
+    ]
+    for offset in (-1, 2**64):
+        with pytest.raises(Disconnect):
+            PROTOCOL.decode(frame % offset, binary=False)
+
+
+def test_without_pings_the_client_is_told_of_none() -> None:
+    """The transport has its own."""
+    protocol = SilentCentrifugeProtocol()
+    result = ConnectResult(ClientId("c"), "1", ping=25)
+    assert only(protocol.open().connected(1, result)) == {"id": 1, "connect": {"client": "c", "version": "1"}}
+    assert protocol.ping() == ()
 
 
 def test_several_commands_in_one_frame_keep_their_order() -> None:

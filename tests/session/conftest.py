@@ -35,7 +35,8 @@ from tests.fakes import Assembly, DictRegistry, ManualBroker, ManualScheduler, P
 SECRET = "a secret that only tests know, 32+"
 
 SETTINGS: dict[str, Any] = {
-    "auth": {"hmac_secret": SECRET, "anonymous": True},
+    # Without leeway, so that tokens expire to the second.
+    "auth": {"hmac_secret": SECRET, "anonymous": True, "leeway": 0},
     "channels": {"allow_subscribe": ["client", "anonymous"], "allow_publish": ["client", "anonymous"]},
     "namespaces": {
         "closed": {},

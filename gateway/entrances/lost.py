@@ -1,0 +1,106 @@
+"""Requests that find no entrance: their answer says why, and so does a line in the log, once in a while."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from gateway.entrances.entrance import Entrance, OverWebSocket
+from gateway.log import LONGEST_CHOSEN, LogLimit, cut
+from gateway.transports.client_addresses import Network
+from gateway.transports.handshake import Handshake, Scope
+from gateway.transports.responses import error_body
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two lines about the same thing: clients repeat such requests, and anybody can send them.
+LOG_INTERVAL = 60.0
+
+# Where clients of other protocols look for their server, whatever follows in the path.
+OTHER_PROTOCOLS = {
+    "/connection/sse": "Centrifuge over server-sent events",
+    "/connection/http_stream": "Centrifuge over an HTTP stream",
+    "/connection/uni_sse": "unidirectional Centrifuge over server-sent events",
+    "/connection/uni_http_stream": "unidirectional Centrifuge over an HTTP stream",
+    "/connection/uni_websocket": "unidirectional Centrifuge over WebSocket",
+    "/connection/sockjs": "Centrifuge over SockJS",
+    "/emulation": "Centrifuge over HTTP",
+    "/socket.io": "Socket.IO",
+    "/engine.io": "Engine.IO",
+    "/sockjs": "SockJS",
+    "/app/{key}": "Pusher",
+    "/cable": "Action Cable",
+    "/mqtt": "MQTT over WebSocket",
+    "/.well-known/mercure": "Mercure",
+}
+
+
+def lost_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Network]) -> Iterator[BaseRoute]:
+    """Routes for requests without an upgrade to the paths of WebSockets, and for those of other protocols."""
+    lines = LogLimit(LOG_INTERVAL)
+    for entrance in entrances:
+        if isinstance(entrance.carrier, OverWebSocket):
+            yield Route(entrance.path, _WithoutUpgrade(lines, trusted_proxies))
+    for path, name in OTHER_PROTOCOLS.items():
+        endpoint = _NotServed(name, lines, trusted_proxies)
+        yield Route(path + "{rest:path}", endpoint)
+        yield WebSocketRoute(path + "{rest:path}", endpoint)
+
+
+class _WithoutUpgrade:
+    """Answers 426 (RFC 9110 section 15.5.22)."""
+
+    def __init__(self, lines: LogLimit, trusted_proxies: Sequence[Network]) -> None:
+        self._lines = lines
+        self._trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if (suppressed := self._lines.passes("no upgrade")) is not None:
+            logger.warning(
+                "request for a WebSocket path with no Upgrade header; does your proxy pass Upgrade and Connection?",
+                extra={**_origin(scope, self._trusted_proxies), **suppressed},
+            )
+        headers = [(b"upgrade", b"websocket")]
+        if scope["http_version"].startswith("1"):
+            # HTTP/2 has no such header (RFC 9113 section 8.2.2).
+            headers.append((b"connection", b"Upgrade"))
+        message = "this path is a WebSocket: a proxy in front has to pass the headers Upgrade and Connection"
+        await _answer(send, "http.response", 426, headers, message)
+
+
+class _NotServed:
+    """Answers 404, and says which protocol is not served."""
+
+    def __init__(self, name: str, lines: LogLimit, trusted_proxies: Sequence[Network]) -> None:
+        self._name = name
+        self._lines = lines
+        self._trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if (suppressed := self._lines.passes(self._name)) is not None:
+            origin = _origin(scope, self._trusted_proxies)
+            logger.warning(
+                "client of a protocol that is not served", extra={"speaks": self._name, **origin, **suppressed}
+            )
+        kind = "http.response"
+        if scope["type"] == "websocket":
+            await receive()
+            kind = "websocket.http.response"
+            if kind not in scope.get("extensions", {}):
+                await send({"type": "websocket.close"})
+                return
+        await _answer(send, kind, 404, [], f"{self._name} is not served here")
+
+
+def _origin(scope: Scope, trusted_proxies: Sequence[Network]) -> dict[str, str]:
+    """Fields of a log line."""
+    handshake = Handshake(scope, trusted_proxies)
+    return {"path": cut(handshake.path, LONGEST_CHOSEN), "address": handshake.address}
+
+
+async def _answer(send: Any, kind: str, status: int, headers: list[tuple[bytes, bytes]], message: str) -> None:
+    body = error_body(status, message)
+    headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})

@@ -1,0 +1,110 @@
+"""Requests that find no entrance, on real sockets: the answer and the log say what is wrong."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from gateway.entrances import ENTRANCES, lost
+from gateway.entrances.lost import OTHER_PROTOCOLS
+from tests.api.clients import PATIENCE
+from tests.api.site import running, settings_of
+from tests.entrances.ways import plain_asgi
+
+
+@pytest.fixture(params=["detached", "plain ASGI"])
+def address(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[str]:
+    """A node, under our HTTP class and under that of uvicorn; with what it logs."""
+    caplog.set_level(logging.INFO, lost.__name__)
+    if request.param == "detached":
+        with running(settings_of()) as site:
+            yield site.public
+    else:
+        with plain_asgi(settings_of()) as address:
+            yield address
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    return [
+        {"level": record.levelname, "text": record.getMessage(), **vars(record)}
+        for record in caplog.records
+        if record.name == lost.__name__
+    ]
+
+
+HANDSHAKE = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+
+
+@pytest.mark.parametrize("headers", [{}, HANDSHAKE, {**HANDSHAKE, "Connection": "close"}])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_a_proxy_that_passes_no_upgrade(
+    address: str, caplog: pytest.LogCaptureFixture, headers: dict[str, str], method: str
+) -> None:
+    """nginx without `proxy_set_header Upgrade`: 426 on every WebSocket path, and one warning a minute."""
+    for path in ("/connection/websocket", "/ws/room", "/ws/a/b"):
+        answer = httpx.request(method, f"http://{address}{path}", headers=headers, trust_env=False)
+        assert answer.status_code == 426
+        assert answer.headers["upgrade"] == "websocket"
+        assert "Upgrade" in answer.headers["connection"]
+        if method != "HEAD":
+            assert "Upgrade" in answer.json()["error"]["message"]
+    (line,) = logged(caplog)
+    assert line["level"] == "WARNING"
+    assert "does your proxy pass Upgrade and Connection?" in str(line["text"])
+    assert (line["path"], line["address"]) == ("/connection/websocket", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/socket.io/?EIO=4&transport=polling&token=SECRET", "Socket.IO"),
+        ("/socket.io", "Socket.IO"),
+        ("/connection/sse", "Centrifuge over server-sent events"),
+        ("/connection/http_stream", "Centrifuge over an HTTP stream"),
+        ("/connection/uni_sse?cf_connect=SECRET", "unidirectional Centrifuge over server-sent events"),
+        ("/connection/uni_websocket", "unidirectional Centrifuge over WebSocket"),
+        ("/emulation", "Centrifuge over HTTP"),
+        ("/app/KEY?protocol=7", "Pusher"),
+    ],
+)
+def test_clients_of_other_protocols_are_told(
+    address: str, caplog: pytest.LogCaptureFixture, path: str, name: str
+) -> None:
+    """404 over HTTP and over WebSocket, with the name of the protocol, and one line a minute for each."""
+    for method in ("GET", "POST"):
+        answer = httpx.request(method, f"http://{address}{path}", content=b"x" * 100, trust_env=False)
+        assert answer.status_code == 404
+        assert answer.json()["error"] == {"code": 404, "message": f"{name} is not served here"}
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"ws://{address}{path}", proxy=None, open_timeout=PATIENCE)
+    assert caught.value.response.status_code == 404
+    assert json.loads(caught.value.response.body or b"")["error"]["message"] == f"{name} is not served here"
+    (line,) = logged(caplog)
+    assert (line["speaks"], line["path"]) == (name, path.partition("?")[0])
+
+
+def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As many as there are protocols, whatever the paths."""
+    with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+        for number in range(200):
+            for path in (f"/socket.io/{number}", f"/app/{number}", f"/ws/{number}"):
+                client.get(path)
+    assert len(logged(caplog)) == 3
+
+
+def test_other_paths_are_no_protocol_at_all(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    for path in ("/", "/connection", "/connection/sockets", "/app", "/favicon.ico"):
+        answer = httpx.get(f"http://{address}{path}", trust_env=False)
+        assert (answer.status_code, answer.text) == (404, "Not Found")
+    assert logged(caplog) == []
+
+
+def test_no_entrance_lies_under_a_path_of_another_protocol() -> None:
+    """Whoever adds one takes the line away."""
+    assert not [
+        (entrance.path, path) for entrance in ENTRANCES for path in OTHER_PROTOCOLS if entrance.path.startswith(path)
+    ]

@@ -1,0 +1,39 @@
+"""The public application of a node on a server that is not ours."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+
+from gateway.app import Gateway
+from gateway.config.settings import ServerSettings
+from gateway.entrances import ENTRANCES
+from gateway.entrances.entrance import Entrance
+
+
+@contextmanager
+def plain_asgi(settings: ServerSettings, entrances: Sequence[Entrance] = ENTRANCES) -> Iterator[str]:
+    """HOST:PORT of a standard uvicorn."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    servers: list[uvicorn.Server] = []
+    started = threading.Event()
+
+    async def main() -> None:
+        gateway = Gateway(settings, entrances=entrances)
+        config = uvicorn.Config(gateway.public, log_config=None, log_level="critical", timeout_graceful_shutdown=1)
+        servers.append(uvicorn.Server(config))
+        started.set()
+        await servers[0].serve(sockets=[listener])
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield "{}:{}".format(*listener.getsockname())
+    finally:
+        servers[0].should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
