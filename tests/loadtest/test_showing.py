@@ -149,9 +149,9 @@ def test_plots_hold_their_values() -> None:
     ]
     assert len(bars) == 3
     near = ElementTree.fromstring(plots.histogram([(1.2, 5), (6.0, 1)]))
-    assert [each.text for each in near if (each.text or "").endswith(" ms")] == ["1 ms", "2 ms", "5 ms"]
+    assert [each.text for each in near if each.get("text-anchor") == "middle"] == ["1", "2", "5"]
     far = ElementTree.fromstring(plots.histogram([(0.5, 5), (6000.0, 1)]))
-    assert [each.text for each in far if (each.text or "").endswith(" ms")] == ["1 ms", "10 ms", "100 ms", "1000 ms"]
+    assert [each.text for each in far if each.get("text-anchor") == "middle"] == ["1", "10", "100", "1000"]
 
 
 def test_a_page_of_one_second_has_no_plots() -> None:

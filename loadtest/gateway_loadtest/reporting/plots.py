@@ -125,7 +125,7 @@ def histogram(bars: Sequence[tuple[float, int]]) -> str:
         )
         before = edge
     parts += [
-        f'<text class="tick" x="{x(each):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{each:g} ms</text>'
+        f'<text class="tick" x="{x(each):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{each:g}</text>'
         for each in _steps(low, high)
     ]
     return _frame("".join(parts), "deliveries by latency")
