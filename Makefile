@@ -13,17 +13,27 @@ SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
 .PHONY: always install check test test-all conformance faults bench attack demo clean
 
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml loadtest/pyproject.toml $(VENV)/.python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' --editable ./loadtest
+# All that development needs, on top of what runs a gateway.
+$(VENV)/.installed: loadtest/pyproject.toml $(VENV)/.runs
+	@echo "Installing the tools for development into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[dev]' --editable ./loadtest
+	@touch $@
+
+# The gateway with an embedded Valkey, without the tools of its tests.
+$(VENV)/.runs: pyproject.toml $(VENV)/.python
+	@echo "Installing the gateway and an embedded Valkey into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[valkey]'
 	@touch $@
 
 # Which Python the environment is of: another one gets another environment.
 $(VENV)/.python: always
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gateway needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@python=$$($(PYTHON) -c 'import sys; print(sys.version, sys.base_prefix)'); [ "$$python" = "$$(cat $@ 2>/dev/null)" ] || \
-		{ $(PYTHON) -m venv --clear $(VENV) && echo "$$python" > $@; }
+		{ echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV) && echo "$$python" > $@; }
 
 always:
 
@@ -70,8 +80,10 @@ bench: install
 attack: install
 	$(BIN)/python -m tests.attack $(NAMES)
 
-demo: install
-	@$(BIN)/gateway cluster --demo
+# Its standard output is for programs.
+demo: $(VENV)/.runs
+	@echo "Starting three nodes and Valkey"
+	@$(BIN)/gateway cluster --demo --log-level warning >/dev/null
 
 clean:
 	rm -rf $(VENV) .conformance dist build tests/sdk/node_modules .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

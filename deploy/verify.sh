@@ -104,7 +104,7 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
     docker rm -f "$PROJECT-load" >/dev/null 2>&1 || true
     rm -f "$scratch/result.json" "$scratch/notes"
     "${compose[@]}" run -d --no-deps --name "$PROJECT-load" loadtest rooms --target ws://balancer:8000 \
-        --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 --quiet \
+        --prefix load: --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 --quiet \
         --max-refused "$((20 * 5 * seconds))" --json /tmp/result.json >/dev/null
     sleep 6
     "$@" >"$scratch/step.log" 2>&1 || { broken=FAILED; tail -20 "$scratch/step.log"; }

@@ -33,6 +33,7 @@ from gateway.config.reloading import Source
 from gateway.config.settings import LimitSettings, ServerSettings
 from gateway.control import NodeId, Reloaded
 from gateway.demo.demo_routes import demo_routes
+from gateway.demo.root_route import root_route
 from gateway.entrances import ENTRANCES
 from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
@@ -62,9 +63,17 @@ class Gateway:
     """A node with two applications: `public` for clients, `internal` for operators. Implements the Host port."""
 
     def __init__(
-        self, settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
+        self,
+        settings: ServerSettings,
+        source: Source | None = None,
+        entrances: Sequence[Entrance] = ENTRANCES,
+        *,
+        killed_from: Sequence[str] = (),
     ) -> None:
-        """Needs a running event loop. `source`: where settings are reloaded from. Raises ConfigError."""
+        """Needs a running event loop. `source`: where settings are reloaded from; `killed_from`: see `demo_routes`.
+
+        Raises ConfigError.
+        """
         self._in_force = SettingsInForce(settings, source)
         settings = self._in_force.settings
         self.metrics = Metrics()
@@ -144,7 +153,7 @@ class Gateway:
             metrics=self.metrics,
         )
         self._watch_settings()
-        self.public = Starlette(routes=self._public_routes(), lifespan=self._lifespan)
+        self.public = Starlette(routes=self._public_routes(killed_from), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
 
     def _keeping(self) -> Iterator[Holder]:
@@ -208,13 +217,13 @@ class Gateway:
             lambda settings: partial(self._api.apply, settings),
         )
 
-    def _public_routes(self) -> list[BaseRoute]:
+    def _public_routes(self, killed_from: Sequence[str]) -> list[BaseRoute]:
         settings = self.settings
         return [
             *(self._api.routes if settings.api.public else []),
             *self._doors.routes,
             *health_routes(self.node, public=True),
-            *(demo_routes(self.administration) if settings.demo else []),
+            *(demo_routes(self.administration, killed_from) if settings.demo else [root_route()]),
         ]
 
     def _internal_routes(self) -> list[BaseRoute]:

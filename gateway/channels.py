@@ -59,13 +59,15 @@ class Channels:
 
         With `no_auth`, all clients, also anonymous ones, may subscribe, publish, and read history and presence in
         channels without a namespace and in `demo:`, which exists even if it is not configured; with `demo`, in `demo:`
-        only. These channels are recoverable, unless `delivery` is set. `$` and `#` stay protected, and other namespaces
-        stay as they are configured.
+        only. These channels are recoverable, unless `delivery` is set; `demo` also announces joins and leaves. `$` and
+        `#` stay protected, and other namespaces stay as they are configured.
         """
         self._default = _opened(settings.channels) if settings.no_auth else settings.channels
         self._namespaces = dict(settings.namespaces)
         if settings.no_auth or settings.demo:
             self._namespaces[DEMO] = _opened(settings.namespaces.get(DEMO, NamespaceSettings()))
+        if settings.demo:
+            self._namespaces[DEMO] = _announced(self._namespaces[DEMO])
         personal = settings.personal
         if personal.namespace and personal.namespace not in self._namespaces:
             raise ConfigError(
@@ -145,6 +147,13 @@ def _opened(options: NamespaceSettings) -> NamespaceSettings:
             "delivery": delivery,
         }
     )
+
+
+def _announced(options: NamespaceSettings) -> NamespaceSettings:
+    """With joins and leaves, unless `join_leave` is set: the demo page counts its visitors."""
+    if "join_leave" in options.model_fields_set or not options.presence:
+        return options
+    return options.model_copy(update={"join_leave": "clients"})
 
 
 def _presence(options: NamespaceSettings) -> PresenceRules | None:

@@ -24,12 +24,13 @@ def run_node(
     internal_sockets: Sequence[socket.socket] | None = None,
     on_ready: Callable[[], object] | None = None,
     source: Source | None = None,
+    killed_from: Sequence[str] = (),
 ) -> int:
     """Run one node until a signal ends it; returns the exit code. Raises GatewayError when it cannot start.
 
     `sockets`: listening sockets to serve clients on, in place of `listen`; `internal_sockets` in place of
     `internal_listen`. `on_ready` is called once the node accepts. `source`: where settings are reloaded from; with
-    it, SIGHUP reloads them too.
+    it, SIGHUP reloads them too. `killed_from`: see `demo_routes`.
     """
     log.configure(settings.log, sys.stderr, settings.node_name)
     if source is not None:
@@ -37,7 +38,7 @@ def run_node(
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
     async def main() -> None:
-        gateway = Gateway(settings, source)
+        gateway = Gateway(settings, source, killed_from=killed_from)
         asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
         if source is not None:
             await_hangups(gateway.administration)

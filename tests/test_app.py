@@ -138,7 +138,7 @@ def test_what_is_served_where(public: bool) -> None:
             ("GET", "/metrics"): (404, 200),
             ("POST", "/api/info"): (200 if public else 404, 200),
             ("GET", "/api/openapi.json"): (200 if public else 404, 200),
-            ("GET", "/"): (404, 404),
+            ("GET", "/"): (200, 404),
             ("GET", "/ws/news"): (404, 404),
             ("GET", "/connection/websocket"): (404, 404),
         }

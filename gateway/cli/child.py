@@ -88,10 +88,12 @@ def start_node(
     source: ChildSource,
     sockets: Sequence[socket.socket],
     internal_sockets: Sequence[socket.socket] | None = None,
+    killed_from: Sequence[str] = (),
 ) -> Child:
     """Start a node that serves these listening sockets; the parent may close its own copies at once.
 
-    Without `internal_sockets` the node itself binds the address in its settings. The child is `ready` when it accepts.
+    Without `internal_sockets` the node itself binds the address in its settings. `killed_from`: see `demo_routes`. The
+    child is `ready` when it accepts.
     The settings, secrets included, go through a pipe. Raises GatewayError.
     """
     from gateway.config.reloading import plain
@@ -105,6 +107,7 @@ def start_node(
         "source": source.orders(),
         "sockets": _numbers(sockets),
         "internal_sockets": None if internal_sockets is None else _numbers(internal_sockets),
+        "killed_from": tuple(killed_from),
     }
     inherited = [*sockets, *(internal_sockets or ())]
     text = json.dumps(orders, default=plain).encode()
@@ -144,6 +147,7 @@ def main(name: str) -> int:
             internal_sockets=None if given is None else _sockets(given),
             on_ready=lambda: os.write(report, b"ready\n"),
             source=_source(orders["source"]),
+            killed_from=orders["killed_from"],
         )
     except GatewayError as error:
         print(f"Error: {name}: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from gateway.cli.child import ChildSource, needs_api_key, needs_secret, own_orig
 from gateway.cli.node_listeners import Block, Place, free_block
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.processes import Child, Family, Interrupted
-from gateway.config.listen_addresses import joined, parse, reached
+from gateway.config.listen_addresses import is_local, joined, parse, reached
 from gateway.errors import ConfigError, GatewayError
 from gateway.listeners import AddressInUse
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 READY_SECONDS = 60.0
 # Ctrl-C then ends everything within 2 s. A node takes 1.1 s when clients do not answer its close frames.
 STOP_SECONDS = 1.7
+# Seconds for which a node of the demo stays away: long enough to see its windows move.
+AWAY_SECONDS = 4.0
 
 _POLL = 0.05
 _ASK_SECONDS = 0.5
@@ -54,8 +56,9 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
     process ids and the keys that were made. Everything else goes to standard error.
 
-    A node that dies is reported and not replaced, so that you can watch its clients. Ctrl-C ends everything. On SIGHUP
-    all nodes read the settings again, see `gateway reload`.
+    A node that dies is reported and not replaced, so that you can watch its clients. With --demo it is started again
+    after some seconds, and the page can kill nodes, if they listen on this machine only. Ctrl-C ends everything. On
+    SIGHUP all nodes read the settings again, see `gateway reload`.
 
     For production see `gateway serve`.
 
@@ -77,10 +80,10 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
             if family.directory is not None:
                 plan = plan.with_valkey(embedded.start(family, family.directory))
             nodes += (_start(family, plan, f"node-{n}", place) for n, place in enumerate(block.places, 1))
-            block.close()
+            block.hand_over()
             _await_ready(family, dict(zip(nodes, (place.internal_port for place in block.places), strict=True)))
             _announce(plan, block, nodes)
-            _watch(family)
+            _watch(family, plan, block, nodes)
         except Interrupted:
             drain = plan.settings.drain
             # A node that does not serve yet has no clients to close, and ends with the family.
@@ -97,6 +100,8 @@ class Plan(NamedTuple):
     settings: "ServerSettings"
     host: str
     source: ChildSource
+    # Origins whose pages may kill a node: the own ones, in a demo that nobody else reaches.
+    killed_from: tuple[str, ...] = ()
     valkey: Child | None = None
 
     def url(self, port: int) -> str:
@@ -122,7 +127,8 @@ def _plan(loaded: "Loaded", block: Block, sources: Sources) -> Plan:
         # Pages that the nodes serve may connect to any of them, although origins are checked.
         origins=own_origins(settings, host, ports),
     )
-    return Plan(source.complete(loaded.without_drain()), host, source)
+    killers = source.origins if settings.demo and is_local(settings.listen[0]) else ()
+    return Plan(source.complete(loaded.without_drain()), host, source, killers)
 
 
 def _scheme(settings: "ServerSettings") -> str:
@@ -159,7 +165,7 @@ def _start(family: Family, plan: Plan, name: str, place: Place) -> Child:
         "node_url": plan.url(place.port),
     }
     settings = plan.settings.model_copy(update=update)
-    return start_node(family, name, settings, plan.source, place.public, [place.internal])
+    return start_node(family, name, settings, plan.source, place.public, [place.internal], plan.killed_from)
 
 
 def _await_ready(family: Family, waiting: dict[Child, int]) -> None:
@@ -198,12 +204,34 @@ def _reload(nodes: list[Child]) -> None:
         node.hang_up()
 
 
-def _watch(family: Family) -> None:
-    """Report processes that die, until Interrupted."""
+def _watch(family: Family, plan: Plan, block: Block, nodes: list[Child]) -> None:
+    """Report processes that die, and in a demo start nodes again, until Interrupted."""
+    # When the nodes that are away come back, by index.
+    due: dict[int, float] = {}
     while True:
-        for child in family.wait():
-            if child.code is not None:
+        for child in family.wait(max(min(due.values()) - time.monotonic(), 0) if due else None):
+            if child.code is None:
+                _say(f"{child} serves again")
+            elif plan.settings.demo and child in nodes:
+                due[nodes.index(child)] = time.monotonic() + AWAY_SECONDS
+                _say(f"{child} {child.ending()}; it is started again in {AWAY_SECONDS:.0f} s")
+            else:
                 _say(f"{child} {child.ending()}; nothing takes its place")
+        for index in [index for index, when in due.items() if when <= time.monotonic()]:
+            try:
+                nodes[index] = _start_again(family, plan, block, index)
+                del due[index]
+            except GatewayError as error:
+                due[index] = time.monotonic() + AWAY_SECONDS
+                _say(f"{nodes[index].name} cannot be started, trying again in {AWAY_SECONDS:.0f} s: {error}")
+
+
+def _start_again(family: Family, plan: Plan, block: Block, index: int) -> Child:
+    with closing(block.again(block.places[index])) as place:
+        child = _start(family, plan, f"node-{index + 1}", place)
+    # The settings may have been read again since the cluster was started.
+    child.hang_up()
+    return child
 
 
 def _announce(plan: Plan, block: Block, nodes: list[Child]) -> None:
@@ -245,12 +273,12 @@ def _welcome(plan: Plan, ready: dict[str, Any]) -> None:
     publish = ["curl", f"{ready['url']}/api/publish", "-d", json.dumps({"channel": channel, "data": data})]
     for header in headers:
         publish += ["-H", header]
-    if settings.demo:
-        _say(f"open {ready['url']} in two browser windows, and publish to them from here:")
-    else:
-        _say("publish from here:")
+    _say("publish from here:")
     _say(f"  {shlex.join(publish)}")
     _say("Ctrl-C ends everything")
+    if settings.demo:
+        # The last line, and alone, so that it is seen.
+        _say(f"\nOpen this in a browser:\n\n  {ready['url']}\n")
 
 
 def _say(text: str) -> None:

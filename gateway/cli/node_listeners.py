@@ -86,6 +86,10 @@ class Place(NamedTuple):
     public: tuple[socket.socket, ...]
     internal: socket.socket
 
+    def close(self) -> None:
+        for each in (*self.public, self.internal):
+            each.close()
+
 
 class Block:
     """The ports of a cluster, all listened on from here.
@@ -98,20 +102,36 @@ class Block:
         if port + nodes > HIGHEST_PORT:
             raise ConfigError(f"{nodes} nodes from port {port} on need ports above {HIGHEST_PORT}")
         self.port = port
+        self._host = host
         self.places: list[Place] = []
         with ExitStack() as unless_complete:
-            shared = SharedListener([joined(host, port)])
-            unless_complete.callback(shared.close)
+            self._shared = SharedListener([joined(host, port)])
+            unless_complete.callback(self._shared.close)
             own = [_entered(unless_complete, _listen([joined(host, port + 1 + index)])) for index in range(nodes)]
             for each in own:
                 private = unless_complete.enter_context(_listen(["127.0.0.1:0"])[0])
-                public = (*_entered(unless_complete, shared.sockets()), *each)
+                public = (*_entered(unless_complete, self._shared.sockets()), *each)
                 self.places.append(Place(_port(each[0]), _port(private), public, private))
-            self._held = unless_complete.pop_all()
+            unless_complete.pop_all()
+
+    def hand_over(self) -> None:
+        """Close what the nodes have inherited, so that nothing is accepted in the name of a node that has ended."""
+        for place in self.places:
+            place.close()
+
+    def again(self, place: Place) -> Place:
+        """Listen once more where a node has ended, for the next one. Raises AddressInUse, ConfigError."""
+        with ExitStack() as unless_complete:
+            own = _entered(unless_complete, _listen([joined(self._host, place.port)]))
+            private = unless_complete.enter_context(_listen([joined("127.0.0.1", place.internal_port)])[0])
+            public = (*_entered(unless_complete, self._shared.sockets()), *own)
+            unless_complete.pop_all()
+        return place._replace(public=public, internal=private)
 
     def close(self) -> None:
         """Close the sockets of this process; those that nodes inherited stay open."""
-        self._held.close()
+        self.hand_over()
+        self._shared.close()
 
 
 def _entered(stack: ExitStack, sockets: list[socket.socket]) -> list[socket.socket]:

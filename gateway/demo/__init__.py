@@ -1,1 +1,1 @@
-"""The demo page: a chat in one HTML file, served only with `demo`. Imports the node."""
+"""What is served at `/`: with `demo` a chat in one HTML file, otherwise a text. Imports the node."""

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from gateway_loadtest import __version__
+from gateway_loadtest.command_groups import Groups
 from gateway_loadtest.peers.measurement import measure as measure_peers
 from gateway_loadtest.peers.side_by_side import table as peer_table
 from gateway_loadtest.planning import scenarios
@@ -40,8 +41,8 @@ _COMMON = (
                  help="centrifuge: Centrifugo and the gateway. raw: {channel} in the target, frames are messages."),
     click.option("--token-secret", envvar="LOADTEST_TOKEN_SECRET", default="", metavar="SECRET",
                  help="HMAC secret of the server: every client gets a token of its own. Env: LOADTEST_TOKEN_SECRET."),
-    click.option("--prefix", default="load:", show_default=True,
-                 help="Channels are named PREFIX0, PREFIX1, ..."),
+    click.option("--prefix", default="load-", show_default=True,
+                 help="Channels are named PREFIX0, PREFIX1, ...; one with a namespace is chat: for example."),
     click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0: one per core but one."),
     click.option("--connect-rate", type=click.FloatRange(1), default=500.0, show_default=True,
                  help="Connections opened per second."),
@@ -97,7 +98,7 @@ def load(*, channels: int, members: int, rate: float, payload: int = 128) -> Cal
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Groups, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gateway-loadtest")
 def main() -> None:
     """Load-test a WebSocket pub/sub backend: latency from the moment a message was due, and every message counted.
@@ -105,6 +106,13 @@ def main() -> None:
     Exit status: 0 all well; 1 messages were lost, doubled, out of order, for somebody else or not accepted; 2 wrong
     usage; 3 this tool was the bottleneck, or a command failed, so the figures say little of the server; 4 a target
     could not be reached or refused, or clients did not come back; 130 Ctrl-C.
+
+    Try it on the nodes of `gateway cluster --no-auth`:
+
+    \b
+      gateway-loadtest rooms --target ws://127.0.0.1:8001 --target ws://127.0.0.1:8002
+
+    Then see:  gateway-loadtest COMMAND --help
     """
 
 
@@ -205,9 +213,10 @@ def mix(file: Path, **options: Any) -> None:
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where npm and pip install the peers.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures.")
 def peers_command(names: tuple[str, ...], cache: Path | None, json_file: Path | None) -> None:
-    """Start, measure and stop servers side by side: the gateway, a bare C send loop, Node, NATS, Nchan and others.
+    """Start and measure servers side by side.
 
-    With NAMES only those that contain one of them. What is not installed is named, with how to get it.
+    They are the gateway, a bare C send loop, Node, NATS, Nchan and others. With NAMES only those that contain one of
+    them. What is not installed is named, with how to get it.
     """
     try:
         found = measure_peers(names, cache=cache, say=lambda text: click.echo(text, err=True))

@@ -4,7 +4,7 @@ import math
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from threading import Timer
@@ -16,6 +16,7 @@ import redis
 
 from gateway_loadtest.planning.plan import Plan
 from gateway_loadtest.planning.preflight import PreflightError, loopback_ports
+from gateway_loadtest.text import plain
 
 # Seconds for a /metrics page or an answer of Redis.
 TIMEOUT = 2.0
@@ -44,6 +45,9 @@ class Probe(Protocol):
 
     @property
     def kind(self) -> Kind: ...
+
+    @property
+    def version(self) -> str: ...
 
     def read(self) -> Reading:
         """Blocks for up to TIMEOUT, and as long again to connect. Raises UnreadableError."""
@@ -77,6 +81,7 @@ class ProcessProbe:
     """A process of this machine: one that was named, or whoever listens on a port."""
 
     kind: Kind = "process"
+    version = ""
 
     def __init__(self, name: str, pid: int, port: int | None) -> None:
         self.name = name
@@ -121,6 +126,7 @@ class MetricsProbe:
     """A page in the format of Prometheus."""
 
     kind: Kind = "metrics"
+    version = ""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -193,6 +199,7 @@ class RedisProbe:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.name = f"redis {parts.hostname}:{parts.port or 6379}" if parts.hostname else f"redis {parts.path}"
+        self.version = ""
         self._cpu = _Bridged()
         self._redis = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 
@@ -202,9 +209,16 @@ class RedisProbe:
             clients = self._redis.client_list()
         except (redis.RedisError, OSError) as error:
             raise UnreadableError(str(error)) from None
+        self.version = _version(info)
         cpu = float(info["used_cpu_sys"]) + float(info["used_cpu_user"])
         buffers = sum(int(each.get("omem", 0)) for each in clients)
         return Reading(self._cpu.add(cpu), int(info["used_memory_rss"]), buffers)
+
+
+def _version(info: Mapping[str, object]) -> str:
+    """Valkey names a version of Redis that it is compatible with beside its own."""
+    valkey = info.get("valkey_version")
+    return plain(f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', '')}")
 
 
 def probes_of(plan: Plan) -> list[Probe]:
@@ -251,6 +265,11 @@ class Record:
     @property
     def kind(self) -> Kind:
         return self._probe.kind
+
+    @property
+    def version(self) -> str:
+        """As it told; empty before, and where none is asked for."""
+        return self._probe.version
 
     def read(self, checkpoint: str = "") -> None:
         """Read, and keep it under the name of a checkpoint."""

@@ -88,7 +88,7 @@ def test_all_nodes_serve_the_shared_port(tmp_path: Path) -> None:
         ready = cluster.ready()
         assert ready["hmac_secret"]
         assert cluster.expect("warning: demo: everybody who reaches the listeners")
-        assert cluster.expect(f"open {ready['url']} in two browser windows")
+        assert cluster.expect(f"  {ready['url']}\n")
         for node in ready["nodes"]:
             nodes = json.loads(get(node["url"], "/demo/nodes")[1])["nodes"]
             assert nodes == [{"name": each["name"], "url": each["url"]} for each in ready["nodes"]]
@@ -226,6 +226,56 @@ def test_a_dead_node_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
         cluster.expect(f"embedded Valkey (pid {ready['redis_pid']}) was killed by SIGKILL; nothing takes its place")
         wait_for(lambda: get(alive["url"], "/health/ready")[0] == 503)
         assert get(alive["url"], "/health/live")[0] == 200
+        assert cluster.end() == 0
+
+
+def test_the_page_of_a_demo_kills_its_node(tmp_path: Path) -> None:
+    """No other page does, whatever it calls itself and by whatever name it found the node. Another node takes the
+    place of the dead one, on its ports, as often as that happens."""
+    with command(*ANYWHERE, "--nodes", "2", "--demo", cwd=tmp_path) as cluster:
+        ready = cluster.ready()
+        first, port = ready["nodes"][0], urlsplit(ready["url"]).port
+        host = urlsplit(first["url"]).netloc
+        assert json.loads(get(first["url"], "/demo/nodes")[1])["kill"] is True
+        for foreign in ("http://evil.example", f"http://evil.example:{port}", "null", "*", "http://127.0.0.1:1", ""):
+            for name in (host, f"evil.example:{port}"):
+                assert post(first["url"], "/demo/kill", "", {"Origin": foreign, "Host": name}) == 403
+        assert post(first["url"], "/demo/kill", "", {}) == 403
+        assert get(first["url"], "/demo/kill")[0] == 405
+        assert is_alive(first["pid"])
+        for times, origin in enumerate((ready["url"], ready["nodes"][1]["url"]), 1):
+            assert post(first["url"], "/demo/kill", "", {"Origin": origin}) == 202
+            cluster.expect("node-1 (pid ", "was killed by SIGKILL; it is started again in 4 s", count=times)
+            cluster.expect("node-1 (pid ", "serves again", count=times)
+            wait_for(lambda: get(first["url"], "/health/ready")[0] == 200)
+            assert get(first["internal_url"], "/metrics")[0] == 200
+        assert all_gone([first["pid"]])
+        assert is_alive(ready["nodes"][1]["pid"])
+        # Nobody waits for an answer of a node that is not there any more.
+        assert all(get(ready["url"], "/health/ready")[0] == 200 for _ in range(20))
+        assert cluster.end() == 0
+
+
+@pytest.mark.parametrize("open_to", [("--no-auth",), ("--demo", "--allow-open-network", "--listen", "*:0")])
+def test_nobody_else_kills_nodes(tmp_path: Path, open_to: tuple[str, ...]) -> None:
+    """Without the demo, and in one that a network reaches, there is no such path."""
+    where = () if "--listen" in open_to else ("--listen", "127.0.0.1:0")
+    with command("cluster", "--nodes", "1", *where, *open_to, cwd=tmp_path) as cluster:
+        ready = cluster.ready()
+        node = ready["nodes"][0]
+        assert post(node["url"], "/demo/kill", "", {"Origin": ready["url"]}) == 404
+        assert is_alive(node["pid"])
+
+
+def test_a_node_whose_port_was_taken_meanwhile_waits_for_it(tmp_path: Path) -> None:
+    """The demo goes on without it, and says why."""
+    with command(*ANYWHERE, "--nodes", "1", "--demo", cwd=tmp_path) as cluster:
+        node = cluster.ready()["nodes"][0]
+        os.kill(node["pid"], signal.SIGKILL)
+        cluster.expect("node-1 (pid ", "was killed by SIGKILL")
+        with socket.create_server(("127.0.0.1", urlsplit(node["url"]).port)):
+            cluster.expect("node-1 cannot be started, trying again in 4 s", "in use by another process")
+        cluster.expect("node-1 (pid ", "serves again")
         assert cluster.end() == 0
 
 

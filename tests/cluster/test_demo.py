@@ -61,6 +61,23 @@ def test_a_chat_goes_on_when_a_node_dies(cluster: Cluster, tmp_path: Path) -> No
     assert shown["late"] == talk[-50:]
     before, after = shown["notes"]
     assert before == f"you are on {first.name}"
-    assert after in (f"you are on {second.name}", f"you are on {third.name}")
+    missed = "recovered 50 lines"
+    assert after in (f"you are on {second.name} now: {missed}", f"you are on {third.name} now: {missed}")
     assert shown["gone"].count("some lines may be missing here") == 1
     assert shown["problems"] == []
+
+
+def test_a_window_kills_its_node(cluster: Cluster, tmp_path: Path) -> None:
+    """It comes back on another node, says how many lines it recovered, and never counts twice, although its dead
+    connection is a member until the lease of its node ends."""
+    first, second, third = cluster.nodes
+    shown = played("kill.mjs", str(tmp_path), cluster.url, first.name, second.name)
+    assert shown["problems"] == []
+    assert shown["lines"] == shown["second"]
+    assert [line.split(maxsplit=2)[2] for line in shown["lines"]] == ["one", "two", "I am back"]
+    begin, killing, back = shown["notes"]
+    assert (begin, killing) == (f"you are on {first.name}", f"killing {first.name}")
+    assert back in (f"you are on {each.name} now: recovered 2 lines" for each in (second, third))
+    assert shown["counts"][-1] == "2 here"
+    assert "3 here" not in shown["counts"]
+    assert shown["link"] in (f"/?node={each.name}" for each in (second, third))

@@ -31,7 +31,7 @@ def test_the_page_is_there_with_the_demo_only(demo: Site) -> None:
     assert get(demo, "/").status_code == 200
     assert httpx.get(f"http://{demo.internal}/", trust_env=False).status_code == 404
     with running(settings_of()) as site:
-        assert get(site, "/").status_code == 404
+        assert "html" not in get(site, "/").headers["content-type"]
         assert get(site, "/demo/nodes").status_code == 404
 
 
@@ -44,16 +44,17 @@ def test_the_page_allows_itself_nothing_but_itself(demo: Site) -> None:
     )
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
-    assert policy["connect-src"] == "'self' ws: wss:"
+    assert policy["connect-src"] == "'self' ws: wss: http: https:"
     assert not re.search(r"https?://", response.headers["content-security-policy"])
-    assert not re.search(r"""(src|href)=["'](?!data:)""", response.text)
+    assert not re.search(r"""(src|href)=["'](?!data:|/["'])""", response.text)
 
 
 def test_the_page_learns_where_the_nodes_are(demo: Site) -> None:
-    """Name and URL of each, and nothing else."""
+    """Name and URL of each, and nothing else; they cannot be killed."""
     response = get(demo, "/demo/nodes")
     assert response.headers["content-type"] == "application/json"
-    assert response.json() == {"nodes": [{"name": "one", "url": "http://127.0.0.1:8001"}]}
+    assert response.json() == {"nodes": [{"name": "one", "url": "http://127.0.0.1:8001"}], "kill": False}
+    assert httpx.post(f"http://{demo.public}/demo/kill", trust_env=False).status_code == 404
 
 
 def test_only_get_is_served(demo: Site) -> None:
@@ -66,6 +67,7 @@ def test_visitors_chat_in_the_demo_namespace_only(demo: Site) -> None:
     """Without a token; every other channel stays as it is configured."""
     with native(demo) as one, settled(demo, "demo:chat") as other:
         one.subscribe("demo:chat")
+        assert one.push()["join"]
         other.send("hi")
         assert one.publication()["data"] == "hi"
         assert one.command(subscribe={"channel": "news"})["error"]["code"] == 103
@@ -75,13 +77,24 @@ def test_visitors_chat_in_the_demo_namespace_only(demo: Site) -> None:
         assert other.recv(10) == "1"
 
 
+def test_joins_and_leaves_of_visitors_are_announced(demo: Site) -> None:
+    """With the demo, so that the page need not wait until it asks for members."""
+    with native(demo) as one:
+        one.subscribe("demo:chat")
+        assert one.push()["join"]["info"]["client"] == one.id
+        with native(demo) as other:
+            other.subscribe("demo:chat")
+            assert one.push()["join"]["info"]["client"] == other.id
+        assert one.push()["leave"]["info"]["client"] == other.id
+
+
 def test_without_redis_the_nodes_are_unknown(caplog: pytest.LogCaptureFixture) -> None:
     """503 and none, as the page expects, without a traceback; the page itself is still there."""
     with valkey_server() as server, running(settings_of(demo=True, redis={"url": server.unix_url})) as site:
         assert len(get(site, "/demo/nodes").json()["nodes"]) == 1
         server.kill()
         response = get(site, "/demo/nodes")
-        assert (response.status_code, response.json()) == (503, {"nodes": []})
+        assert (response.status_code, response.json()) == (503, {"nodes": [], "kill": False})
         assert get(site, "/").status_code == 200
         server.start()
     assert not [record for record in caplog.records if record.exc_info]

@@ -23,7 +23,7 @@ HOSTILE = '<script>alert("x")</script>'
 
 def spread(p50: float) -> Spread:
     bars = [(p50 * 0.8, 300), (p50, 500), (p50 * 4, 200)]
-    return Spread(1000, p50 / 4, p50, p50, p50 * 2, p50 * 4, p50 * 6, p50 * 8, bars)
+    return Spread(1000, p50 / 4, p50, p50, p50 * 2, p50 * 3, p50 * 4, p50 * 6, p50 * 8, bars)
 
 
 def result(**fields: Any) -> Result:

@@ -1,6 +1,8 @@
 """Wrong usage of the command, and what needs no server."""
 
+import re
 import resource
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,20 @@ from gateway_loadtest.planning.scenarios import idle
 from gateway_loadtest.results import result
 from tests.loadtest import sample_results
 from tests.loadtest.sample_results import lossy
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_has_an_example_that_it_takes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its help, and in a group of the help of all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evening.toml").write_text("")
+    example = call(name, "--help")[1].partition("Example:\n")[2].strip()
+    tool, command, *arguments = shlex.split(example)
+    assert (tool, command) == ("gateway-loadtest", name)
+    main.commands[name].make_context(name, arguments)
+    grouped = call("--help")[1].partition("\nLoad:\n")[2]
+    assert re.search(rf"^  {name} +[A-Z]", grouped, re.MULTILINE)
+    assert "..." not in grouped
 
 
 def call(*arguments: str) -> tuple[int, str]:

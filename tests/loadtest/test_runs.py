@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters import Cluster, running_cluster
-from tests.loadtest.tool import NAMESPACE, finish, node, run, start
+from tests.loadtest.tool import OPEN, finish, node, run, start
 from tests.servers import valkey_server
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ SMALL = ("--channels", "6", "--members", "4", "--rate", "20", "--seconds", "3", 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with running_cluster(nodes=3, env=NAMESPACE) as cluster:
+    with running_cluster(nodes=3, env=OPEN) as cluster:
         yield cluster
 
 
@@ -114,6 +114,7 @@ def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
     outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, *options)
     assert outcome.status == 4
     assert "gave up" in outcome.output
+    assert "--token-secret has to be the secret that it checks them with" in outcome.output
     assert "0 of 30 connections" in outcome.output
 
 
@@ -124,6 +125,10 @@ def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Pat
     assert outcome.result is not None
     assert outcome.result.seconds < 30
     assert "gave up: subscribe to closed:" in outcome.output
+    assert (
+        "the server has no namespace 'closed': configure it, or choose other channels with --prefix" in outcome.output
+    )
+    assert "--token-secret" not in outcome.output
 
 
 def test_nobody_there(tmp_path: Path) -> None:

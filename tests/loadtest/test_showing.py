@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from gateway_loadtest.reporting import comparison, plots, report_page, summary
 from gateway_loadtest.reporting.plots import Curve
 from gateway_loadtest.results import result
-from gateway_loadtest.results.result import Costs, Latencies, Moment, Result, ResultError, Totals
+from gateway_loadtest.results.result import Costs, Environment, Latencies, Moment, Outcome, Result, ResultError, Totals
 from tests.loadtest import sample_results
 from tests.loadtest.sample_results import HOSTILE, lossy, spread, unreachable
 
@@ -38,7 +39,7 @@ def test_what_is_no_result_is_said(tmp_path: Path, text: str) -> None:
     with pytest.raises(ResultError, match="No such file"):
         result.read(tmp_path / "none")
     result.write(structs.replace(lossy(), format=99), path)
-    with pytest.raises(ResultError, match="format 99; this version reads format 1"):
+    with pytest.raises(ResultError, match="format 99; this version reads format 2"):
         result.read(path)
 
 
@@ -77,6 +78,62 @@ def test_the_page_stands_alone_and_escapes(found: Result) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("outcome", "kind", "word"),
+    [
+        ("passed", "good", "Passed"),
+        ("invalid", "doubtful", "Invalid"),
+        ("interrupted", "doubtful", "Interrupted"),
+        *((outcome, "bad", "Failed") for outcome in ("lost", "refused", "disconnected", "unreachable", "broken")),
+    ],
+)
+def test_a_failure_does_not_look_like_a_pass(outcome: Outcome, kind: str, word: str) -> None:
+    """On the page, in words and by a class that has a colour of its own."""
+    page = report_page.render(sample_results.result(outcome=outcome))
+    assert f'<div class="outcome {kind}"><strong>{word}' in page
+    assert f".outcome.{kind} > strong {{ color:" in page
+
+
+def test_a_cost_per_message_says_its_load() -> None:
+    """And that it is mostly idle cost where the servers had little to do: 0.15 s of CPU in 15 s are 1 %."""
+    idle = sample_results.result()
+    busy = sample_results.result(costs=Costs(per_delivery=500.0, per_publish=5000.0))
+    for found, load, is_idle in ((idle, "1%", True), (busy, "67%", False)):
+        page = report_page.render(found)
+        assert f"CPU per delivery, at {load} load" in page
+        assert f"at {load} of a core per server" in shown(found)
+        for text in (page, " ".join(shown(found).split())):
+            assert ("mostly idle cost" in text) is is_idle
+    unknown = sample_results.result(servers=[], costs=Costs(per_delivery=7.5, per_publish=75.0))
+    assert "mostly idle cost" not in report_page.render(unknown)
+    assert "per server" not in shown(unknown)
+
+
+def test_the_page_says_where_the_run_took_place() -> None:
+    """The machine, versions and settings; nothing about what is unknown."""
+    where = Environment("A processor, x86_64", 2, 2**30, "Linux 6.1", "CPython 3.11.7", ["5.0 <b>"], ["Valkey 9.0"])
+    page = report_page.render(sample_results.result(environment=where))
+    for value in ("A processor", "1 GiB", "Linux 6.1", "CPython 3.11.7", "5.0 &lt;b&gt;", "Valkey 9.0", "channels"):
+        assert value in page
+    assert "version of Redis" not in report_page.render(sample_results.result())
+
+
+def test_plots_tell_their_values() -> None:
+    """Of each moment under the pointer, without gaps between the moments; of very many, some."""
+    curves = [Curve("a<", [1.0, None, 12345.6]), Curve("b", [0.0, 2.0, 3.0])]
+    drawn = ElementTree.fromstring(plots.over_time([1.0, 2.0, 4.0], curves, [], unit="ms"))
+    moments = [each for each in drawn if each.get("class") == "moment"]
+    assert [each[0].text for each in moments] == [
+        "1 s, ms\na<: 1\nb: 0", "2 s, ms\na<: none\nb: 2", "4 s, ms\na<: 12,346\nb: 3",
+    ]  # fmt: skip
+    edges = [(float(each.attrib["x"]), float(each.attrib["width"])) for each in moments]
+    for (x, width), (following, _) in pairwise(edges):
+        assert x + width == pytest.approx(following, abs=0.11)
+    many = [float(second) for second in range(1, 3601)]
+    drawn = ElementTree.fromstring(plots.over_time(many, [Curve("a", many)], [], unit="ms"))
+    assert sum(each.get("class") == "moment" for each in drawn) == plots.MOST_MOMENTS
+
+
 def test_plots_hold_their_values() -> None:
     at = [1.0, 2.0, 3.0]
     drawn = plots.over_time(at, [Curve("a", [1.0, None, 100.0])], [], unit="ms", logarithmic=True)
@@ -92,9 +149,9 @@ def test_plots_hold_their_values() -> None:
     ]
     assert len(bars) == 3
     near = ElementTree.fromstring(plots.histogram([(1.2, 5), (6.0, 1)]))
-    assert [each.text for each in near if (each.text or "").endswith(" ms")] == ["1 ms", "2 ms", "5 ms"]
+    assert [each.text for each in near if each.get("text-anchor") == "middle"] == ["1", "2", "5"]
     far = ElementTree.fromstring(plots.histogram([(0.5, 5), (6000.0, 1)]))
-    assert [each.text for each in far if (each.text or "").endswith(" ms")] == ["1 ms", "10 ms", "100 ms", "1000 ms"]
+    assert [each.text for each in far if each.get("text-anchor") == "middle"] == ["1", "10", "100", "1000"]
 
 
 def test_a_page_of_one_second_has_no_plots() -> None:

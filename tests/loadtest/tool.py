@@ -18,12 +18,12 @@ from tests.servers import free_port
 SECRET = "a-secret-that-is-long-enough-for-hmac-sha256"
 # For a process to be ready, and for a run to end.
 PATIENCE = 60.0
-# The namespace into which the tool publishes.
-NAMESPACE = {
+# Of nodes that the tool may publish into.
+OPEN = {
     "GATEWAY_AUTH__HMAC_SECRET": SECRET,
-    "GATEWAY_NAMESPACES__load__ALLOW_SUBSCRIBE": "client",
-    "GATEWAY_NAMESPACES__load__ALLOW_PUBLISH": "client",
-    "GATEWAY_NAMESPACES__load__DELIVERY": "recoverable",
+    "GATEWAY_CHANNELS__ALLOW_SUBSCRIBE": "client",
+    "GATEWAY_CHANNELS__ALLOW_PUBLISH": "client",
+    "GATEWAY_CHANNELS__DELIVERY": "recoverable",
     "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
 }
 
@@ -71,7 +71,7 @@ def node(module: str = "gateway", env: dict[str, str] | None = None) -> Iterator
     port = free_port()
     command = [sys.executable, "-m", module, "serve", "--listen", f"127.0.0.1:{port}", "--internal-listen", ""]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **NAMESPACE, **(env or {})}
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **OPEN, **(env or {})}
     )
     try:
         until_ready(port)

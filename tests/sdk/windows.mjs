@@ -44,6 +44,9 @@ export const lines = (page) => page.$$eval("#log li:not(.note)", (items) =>
   items.map((item) => [...item.querySelectorAll("b, .node, p")].map((part) => part.textContent).join(" ")));
 export const notes = (page) => page.$$eval("#log .note", (items) => items.map((item) => item.textContent));
 
+export const here = (page, count) => page.waitForFunction(
+  (text) => document.querySelector("#people").textContent === text, `${count} here`);
+
 // Lets the page lose its connection to `harm`, and come back only after `meanwhile`.
 export async function interrupted(page, harm, meanwhile) {
   await page.evaluate(() => {

@@ -15,6 +15,8 @@ LATE_AFTER = 10.0
 # Different texts that are kept: a server may put a number of its own into every one.
 MOST = 100
 OTHERS = "others"
+# Versions of servers that are kept: more than a cluster has at once.
+MOST_VERSIONS = 10
 
 
 class Occurrences:
@@ -66,6 +68,8 @@ class Counts(msgspec.Struct):
     totals: dict[str, int]
     errors: dict[str, int]
     failures: dict[str, int]
+    # Of the servers.
+    versions: list[str]
     # Encoded histograms.
     durations: dict[str, bytes]
     lag: bytes
@@ -103,6 +107,7 @@ class Counters:
         # What went wrong, and what makes a client give up.
         self.errors = Occurrences()
         self.failures = Occurrences()
+        self._versions: set[str] = set()
         self.connect = Durations()
         self.subscribe = Durations()
         self.acknowledgement = Durations()
@@ -111,6 +116,11 @@ class Counters:
         self.lag = Durations()
         self._last = (0, 0, 0)
         self._cpu = (time.monotonic(), time.process_time())
+
+    def met(self, version: str) -> None:
+        """A server told its version, or nothing."""
+        if version and len(self._versions) < MOST_VERSIONS:
+            self._versions.add(plain(version))
 
     def flush(self) -> None:
         for name in (*KINDS, "lag"):
@@ -150,6 +160,7 @@ class Counters:
             totals={name: getattr(self, name) for name in names},
             errors=self.errors.counts,
             failures=self.failures.counts,
+            versions=sorted(self._versions),
             durations={name: getattr(self, name).histogram.encode() for name in KINDS},
             lag=self.lag.histogram.encode(),
             slots=self.slots,

@@ -20,11 +20,10 @@ NODE_REMEDY = "nodejs.org, or apt-get install nodejs npm"
 NODE_ENV = {"NODE_ENV": "production"}
 UVICORN = ("--loop", "uvloop", "--http", "httptools", "--ws-per-message-deflate", "false", "--no-access-log",
            "--log-level", "warning", "--backlog", "4096")  # fmt: skip
-# Open to everybody, without history, presence and limits, as the others are.
+# Without history, presence and limits, as the others are; --no-auth opens it to everybody.
 GATEWAY = {
-    "GATEWAY_NAMESPACES__load__DELIVERY": "live",
-    "GATEWAY_NAMESPACES__load__ALLOW_SUBSCRIBE": "client,anonymous",
-    "GATEWAY_NAMESPACES__load__ALLOW_PUBLISH": "client,anonymous",
+    "GATEWAY_CHANNELS__DELIVERY": "live",
+    "GATEWAY_CHANNELS__PRESENCE": "false",
     "GATEWAY_LIMITS__COMMANDS_PER_SECOND": "0",
     "GATEWAY_LIMITS__PUBLISHES_PER_SECOND": "0",
     "GATEWAY_LIMITS__UNAUTHENTICATED": "20000",

@@ -4,7 +4,8 @@ import math
 from typing import NamedTuple
 
 from gateway_loadtest.planning.plan import UsageError
-from gateway_loadtest.results.result import CONNECTING, SETTLING, Costs, Result
+from gateway_loadtest.reporting.server_load import caution
+from gateway_loadtest.results.result import Costs, Result
 
 # CPU microseconds of Redis to pass one publication on to one node: 650,000 a second is what one instance has been seen
 # to deliver (Centrifugal Labs, June 2026, 256 bytes).
@@ -17,8 +18,6 @@ COMPARISON_INTERVAL = 30.0
 # Kernel memory of a TCP connection, bytes, which no figure of a process shows.
 KERNEL_PER_CONNECTION = 4096
 GIB = 2**30
-# Share of a core below which a server is hardly loaded.
-BUSY = 0.3
 # Of anything: every person on Earth with a hundred devices.
 MOST = 1e12
 
@@ -68,15 +67,7 @@ def costs_of(result: Result) -> Costs:
 
 def doubts(result: Result) -> list[str]:
     """Why a need that follows from this result may be far from what it will be; one sentence each."""
-    found = []
-    seconds = sum(each.end - each.begin for each in result.stages if each.name not in (CONNECTING, SETTLING))
-    servers = sum(each.kind != "redis" for each in result.servers)
-    busy = result.costs.per_publish * result.totals.acknowledged / 1e6
-    if seconds and servers and busy / seconds / servers < BUSY:
-        found.append(
-            f"the servers used {busy / seconds / servers:.0%} of a core each: who has little to do wakes up for each "
-            "message, so that a delivery costs several times what it does under load; use a higher --rate"
-        )
+    found = [each for each in [caution(result)] if each]
     if not result.costs.redis_per_publish:
         found.append("what a publication costs Redis was not measured (--redis): only its messages to the nodes count")
     return found

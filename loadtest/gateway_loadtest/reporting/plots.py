@@ -13,6 +13,8 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34
 TICKS = 5
 # What is smaller was not measured, and would have an axis of nothing: milliseconds.
 RESOLUTION = 0.001
+# Moments of a plot that have their values shown: more would be narrower than a pointer points.
+MOST_MOMENTS = 400
 # One class of the style sheet for each curve of a plot.
 CURVES = 6
 
@@ -57,7 +59,32 @@ def over_time(
             f'<polyline class="curve c{number % CURVES}" points="{" ".join(stretch)}"/>'
             for stretch in _stretches(points)
         ]
+    parts += _moments(at, curves, x, unit)
     return _frame("".join(parts), f"{unit} over time: {', '.join(curve.name for curve in curves)}")
+
+
+def _moments(at: Sequence[float], curves: Sequence[Curve], x: Callable[[float], float], unit: str) -> list[str]:
+    """The values at each moment, shown where the pointer is. Of very many moments some are left out."""
+    step = math.ceil(len(at) / MOST_MOMENTS)
+    shown = range(0, len(at), step)
+    parts, left = [], float(LEFT)
+    for index, following in zip(shown, [*shown[1:], None], strict=True):
+        # Up to the middle between this moment and the next.
+        right = float(WIDTH - RIGHT) if following is None else (x(at[index]) + x(at[following])) / 2
+        values = (
+            f"{escape(curve.name)}: {'none' if (value := curve.values[index]) is None else _precise(value)}"
+            for curve in curves
+        )
+        parts.append(
+            f'<rect class="moment" x="{left:.1f}" y="{TOP}" width="{max(right - left, 0):.1f}" '
+            f'height="{HEIGHT - TOP - BOTTOM}"><title>{at[index]:.0f} s, {unit}\n{chr(10).join(values)}</title></rect>'
+        )
+        left = right
+    return parts
+
+
+def _precise(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _stretches(points: Sequence[str | None]) -> list[list[str]]:
@@ -98,7 +125,7 @@ def histogram(bars: Sequence[tuple[float, int]]) -> str:
         )
         before = edge
     parts += [
-        f'<text class="tick" x="{x(each):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{each:g} ms</text>'
+        f'<text class="tick" x="{x(each):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{each:g}</text>'
         for each in _steps(low, high)
     ]
     return _frame("".join(parts), "deliveries by latency")

@@ -9,7 +9,11 @@ import msgspec
 
 from gateway_loadtest.reporting import plots, summary
 from gateway_loadtest.reporting.plots import Curve
+from gateway_loadtest.reporting.server_load import server_load
 from gateway_loadtest.results.result import Result
+
+# Classes of the style sheet, by the colour in the terminal.
+_KINDS = {"green": "good", "yellow": "doubtful", "red": "bad"}
 
 _PAGE = Template((Path(__file__).parent / "report_page.html").read_text())
 
@@ -20,9 +24,9 @@ def render(result: Result) -> str:
     return _PAGE.substitute(
         title=escape(f"{result.scenario}: {', '.join(result.targets)}"),
         scenario=escape(result.scenario),
-        outcome=result.outcome,
+        outcome=_KINDS[summary.HEADLINES[result.outcome][0]],
         headline=escape(summary.headline(result)),
-        remarks="".join(f"<li>{escape(each)}</li>" for each in (*result.remarks, *result.generator.invalid)),
+        remarks="".join(f"<li>{escape(each)}</li>" for each in summary.remarks(result)),
         about=escape(
             f"{result.started}, {result.seconds:.0f} s, seed {result.options.get('seed', '?')}, "
             f"gateway-loadtest {result.version}, against {', '.join(result.targets)}"
@@ -33,6 +37,7 @@ def render(result: Result) -> str:
         latencies=_latencies(result),
         pairs=_pairs(result),
         servers=_servers(result),
+        environment=_table(("", ""), summary.environment(result)),
         errors=_table(("times", ""), [(f"{count:,}", text) for text, count in result.errors.items()]),
         options=_table(("", ""), [(name, _text(value)) for name, value in result.options.items()]),
     )
@@ -47,10 +52,13 @@ def _tiles(result: Result) -> str:
             ("lost", f"{totals.lost:,}"),
             ("deliveries per second", f"{totals.delivery_rate:,.0f}"),
             ("delivery p50", f"{summary.digits(delivery.p50)} ms"),
+            ("delivery p95", f"{summary.digits(delivery.p95)} ms"),
             ("delivery p99", f"{summary.digits(delivery.p99)} ms"),
         ]
         if result.costs.per_delivery:
-            tiles.append(("CPU per delivery", summary.microseconds(result.costs.per_delivery)))
+            load = server_load(result)
+            at = "" if load is None else f", at {load:.0%} load"
+            tiles.append((f"CPU per delivery{at}", summary.microseconds(result.costs.per_delivery)))
     if result.costs.memory_per_connection:
         tiles.append(("memory per connection", summary.size(result.costs.memory_per_connection)))
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
@@ -78,7 +86,7 @@ def _plots(result: Result) -> str:
         cpu.append(Curve(server.name, values))
     connections = [Curve("connections", [each.connections for each in moments])]
     sections = [
-        ("Delivery latency, milliseconds", delivery, "milliseconds", True),
+        ("Delivery latency, milliseconds on a logarithmic axis", delivery, "milliseconds", True),
         ("Throughput, per second", rates, "per second", False),
         ("Connections", connections, "connections", False),
         ("CPU, cores", cpu, "cores", False),
@@ -90,7 +98,7 @@ def _plots(result: Result) -> str:
             parts.append(_figure(title, (plots.legend(curves) if len(curves) > 1 else "") + drawn))
     bars = plots.histogram(result.latencies.delivery.bars)
     if bars:
-        parts.insert(1, _figure("Deliveries by latency", bars))
+        parts.insert(1, _figure("Deliveries by latency, milliseconds on a logarithmic axis", bars))
     return "".join(parts)
 
 
@@ -102,9 +110,9 @@ def _latencies(result: Result) -> str:
     rows = []
     for name, spread in summary.latencies(result):
         if spread.count:
-            values = (spread.min, spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
+            values = (spread.min, spread.p50, spread.p90, spread.p95, spread.p99, spread.p999, spread.max)
             rows.append((name, f"{spread.count:,}", *map(summary.digits, values)))
-    return _table(("milliseconds", "count", "min", "p50", "p90", "p99", "p99.9", "max"), rows)
+    return _table(("milliseconds", "count", "min", "p50", "p90", "p95", "p99", "p99.9", "max"), rows)
 
 
 def _pairs(result: Result) -> str:
@@ -146,4 +154,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(value: object) -> str:
+    if value in ("", None, [], ()):
+        return "none"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway_loadtest.reporting.server_load import at_load, caution
 from gateway_loadtest.results.result import Outcome, Result, Spread
 from gateway_loadtest.text import counted, plain
 
@@ -54,11 +55,16 @@ def size(value: float) -> str:
     return f"{value:.4g} GiB"
 
 
+def remarks(result: Result) -> list[str]:
+    """All that should be known beside the figures; one sentence each."""
+    return [*result.remarks, *result.generator.invalid, *filter(None, [caution(result)])]
+
+
 def show(result: Result, console: Console) -> None:
     """Print it."""
     color = HEADLINES[result.outcome][0]
     console.print(Text(headline(result), style=f"bold {color}"))
-    for remark in (*result.remarks, *result.generator.invalid):
+    for remark in remarks(result):
         console.print(Text(f"  - {plain(remark)}"))
     console.print(_totals(result))
     if any(spread.count for _, spread in latencies(result)):
@@ -88,6 +94,11 @@ def latencies(result: Result) -> list[tuple[str, Spread]]:
 def overview(result: Result) -> list[tuple[str, str]]:
     """What matters most, as name and value."""
     totals, costs, generator = result.totals, result.costs, result.generator
+    load = at_load(result)
+
+    def cost(value: float) -> str:
+        return f"{microseconds(value)}, {load}" if value and load else microseconds(value)
+
     to_publish = f", {totals.publishers:,} of them to publish" if totals.publishers else ""
     rows = [
         ("connections", f"{totals.connections:,}{to_publish}"),
@@ -99,8 +110,8 @@ def overview(result: Result) -> list[tuple[str, str]]:
         ("missed and told so", f"{totals.missed_and_told:,}"),
         ("connections lost, back, recovered, not",
          f"{totals.disconnects:,}, {totals.reconnects:,}, {totals.recovered:,}, {totals.not_recovered:,}"),
-        ("CPU of the servers per delivery", microseconds(costs.per_delivery)),
-        ("per publish with its deliveries", microseconds(costs.per_publish)),
+        ("CPU of the servers per delivery", cost(costs.per_delivery)),
+        ("per publish with its deliveries", cost(costs.per_publish)),
         ("per connect", microseconds(costs.per_connect)),
         ("memory per connection", size(costs.memory_per_connection)),
         ("CPU of Redis per publish", microseconds(costs.redis_per_publish)),
@@ -117,6 +128,22 @@ def overview(result: Result) -> list[tuple[str, str]]:
     ]
 
 
+def environment(result: Result) -> list[tuple[str, str]]:
+    """Where the run took place, as name and value; without what is unknown."""
+    found = result.environment
+    rows = [
+        ("generator's machine", found.machine),
+        ("cores", f"{found.cores:,}" if found.cores else ""),
+        ("memory", size(found.memory) if found.memory else ""),
+        ("kernel", found.kernel),
+        ("Python", found.python),
+        ("gateway-loadtest", result.version),
+        ("version of the servers", ", ".join(found.servers)),
+        ("version of Redis", ", ".join(found.redis)),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
 def _totals(result: Result) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in overview(result):
@@ -127,11 +154,11 @@ def _totals(result: Result) -> Table:
 def _latencies(result: Result) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="milliseconds", title_justify="left", title_style="dim")
     table.add_column("")
-    for name in ("count", "p50", "p90", "p99", "p99.9", "max"):
+    for name in ("count", "p50", "p90", "p95", "p99", "p99.9", "max"):
         table.add_column(name, justify="right")
     for name, spread in latencies(result):
         if spread.count:
-            values = (spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
+            values = (spread.p50, spread.p90, spread.p95, spread.p99, spread.p999, spread.max)
             table.add_row(name, f"{spread.count:,}", *map(digits, values))
     return table
 

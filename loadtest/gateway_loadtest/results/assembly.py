@@ -11,6 +11,8 @@ from gateway_loadtest.counting.durations import merged
 from gateway_loadtest.planning.plan import Plan
 from gateway_loadtest.planning.target_urls import public
 from gateway_loadtest.probes import BEGIN, CONNECTED, END, Record, processor_seconds
+from gateway_loadtest.results.environment import environment_of_this_machine
+from gateway_loadtest.results.hints import hints_for
 from gateway_loadtest.results.outcome import judge, remarks_on
 from gateway_loadtest.results.result import (
     CONNECTING,
@@ -55,6 +57,7 @@ def assemble(
     totals = _totals(plan, timeline, counts, pairs)
     generator = _generator(timeline, counts)
     costs = _costs(timeline.records, totals)
+    errors = _errors(counts)
     if outcome is None:
         outcome = judge(plan, totals, generator)
         outcome = "broken" if spoilt and outcome in ("passed", "invalid") else outcome
@@ -65,7 +68,12 @@ def assemble(
         started=started,
         seconds=timeline.seconds,
         outcome=outcome,
-        remarks=[*remarks, *remarks_on(totals, generator), *_doubts(timeline.records, costs)],
+        remarks=[
+            *remarks,
+            *remarks_on(totals, generator),
+            *hints_for(plan, errors),
+            *_doubts(timeline.records, costs),
+        ],
         totals=totals,
         latencies=Latencies(**{name: spread_of(merged([each.durations[name] for each in counts])) for name in KINDS}),
         pairs=pairs,
@@ -74,7 +82,10 @@ def assemble(
         servers=[_server(each) for each in timeline.records],
         costs=costs,
         generator=generator,
-        errors=_errors(counts),
+        environment=environment_of_this_machine(
+            (version for each in counts for version in each.versions), (each.version for each in timeline.records)
+        ),
+        errors=errors,
     )
 
 
@@ -208,6 +219,7 @@ def spread_of(histogram: HdrHistogram) -> Spread:
         mean=histogram.get_mean_value() / 1000,
         p50=at(50),
         p90=at(90),
+        p95=at(95),
         p99=at(99),
         p999=at(99.9),
         max=histogram.get_max_value() / 1000,

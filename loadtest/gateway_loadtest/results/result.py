@@ -8,7 +8,7 @@ import msgspec
 from gateway_loadtest import __version__
 
 # Changes when a result of before cannot be read any more.
-FORMAT = 1
+FORMAT = 2
 
 
 class ResultError(Exception):
@@ -34,6 +34,7 @@ class Spread(msgspec.Struct, frozen=True):
     mean: Milliseconds = 0.0
     p50: Milliseconds = 0.0
     p90: Milliseconds = 0.0
+    p95: Milliseconds = 0.0
     p99: Milliseconds = 0.0
     p999: Milliseconds = 0.0
     max: Milliseconds = 0.0
@@ -126,6 +127,21 @@ class Costs(msgspec.Struct, frozen=True):
     redis_per_publish: Cost = 0.0
 
 
+class Environment(msgspec.Struct, frozen=True):
+    """Where the generator ran, and what it met; empty or zero where it cannot be told."""
+
+    # Model of the processor, and its architecture.
+    machine: str = ""
+    cores: Count = 0
+    # Bytes.
+    memory: Count = 0
+    kernel: str = ""
+    python: str = ""
+    # Versions that the servers told when clients connected, and those of Redis.
+    servers: list[str] = []
+    redis: list[str] = []
+
+
 class Generator(msgspec.Struct, frozen=True):
     """Whether this tool itself was the bottleneck."""
 
@@ -206,6 +222,7 @@ class Result(msgspec.Struct, frozen=True):
     servers: list[Server]
     costs: Costs
     generator: Generator
+    environment: Environment = Environment()
     # What went wrong, with how often.
     errors: dict[str, int] = {}
     format: int = FORMAT

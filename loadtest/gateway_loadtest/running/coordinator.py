@@ -224,8 +224,6 @@ class Coordinator:
             return True
         seconds = self._loop.time() - began
         self._remarks.append(f"{timeline.ready:,} of {wanted:,} connections were ready after {seconds:.0f} s")
-        if timeline.given_up and plan.protocol == "centrifuge" and not plan.token_secret:
-            self._remarks.append("no tokens were sent: --token-secret makes them, if the server asks for some")
         return False
 
     async def _stages(self) -> None:

@@ -293,7 +293,8 @@ class Client(WSListener):
                 self._lost_at = self._lost_at or monotonic_ns()
                 self._broke_at.setdefault(channel, monotonic_ns())
                 asyncio.get_running_loop().call_later(RESUBSCRIBE_DELAY, self._subscribe, channel)
-            case Opened():
+            case Opened(version):
+                self.context.counters.met(version)
                 self._on_opened()
             case Failed(reason):
                 self._fail(reason)

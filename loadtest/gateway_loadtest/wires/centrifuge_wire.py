@@ -125,7 +125,9 @@ class Centrifuge:
         if number > FIRST_PUBLISH_ID:
             events.append(Acknowledged(number - FIRST_PUBLISH_ID, f"publish {trouble}" if trouble else ""))
         elif number == CONNECT_ID:
-            events.append(Failed(f"connect {trouble}") if trouble else Opened())
+            reply = message.get("connect")
+            version = reply.get("version") if isinstance(reply, dict) else ""
+            events.append(Failed(f"connect {trouble}") if trouble else Opened(str(version or "")))
         elif number in self._asked:
             channel = self._asked[number]
             if not trouble:

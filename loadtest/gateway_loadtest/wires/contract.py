@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 class Opened(NamedTuple):
     """The handshake is done: subscribe and publish may follow."""
 
+    # Of the server, where the protocol tells it.
+    version: str = ""
+
 
 class Subscribed(NamedTuple):
     """A subscription stands."""

@@ -1,0 +1,55 @@
+"""What may help where a server refused something."""
+
+import re
+from collections.abc import Iterable
+
+from gateway_loadtest.planning.plan import Plan
+
+_REFUSED = re.compile(r"\b(connect|subscribe|publish)\b.*?\berror (\d+)\b")
+_CLOSED = re.compile(r"\bclosed with (\d+)\b")
+
+# Codes of the Centrifuge protocol.
+UNAUTHORIZED, UNKNOWN_CHANNEL, PERMISSION_DENIED, TOKEN_EXPIRED, TOO_MANY_REQUESTS = 101, 102, 103, 109, 111
+INVALID_TOKEN = 3500
+
+
+def hints_for(plan: Plan, errors: Iterable[str]) -> list[str]:
+    """One sentence for each kind of refusal among the errors of a run."""
+    if plan.protocol != "centrifuge":
+        return []
+    found: dict[str, None] = {}
+    for error in errors:
+        refused, closed = _REFUSED.search(error), _CLOSED.search(error)
+        hint = ""
+        if refused is not None:
+            hint = _of_refusal(plan, refused[1], int(refused[2]))
+        elif closed is not None and int(closed[1]) == INVALID_TOKEN:
+            hint = _of_token(plan)
+        if hint:
+            found[hint] = None
+    return list(found)
+
+
+def _of_refusal(plan: Plan, command: str, code: int) -> str:
+    if code == UNKNOWN_CHANNEL:
+        namespace, colon, _ = plan.prefix.lstrip("$").partition(":")
+        lacks = f"namespace {namespace!r}: configure it" if colon else f"channel like {plan.channel(0)!r}: allow it"
+        return f"the server has no {lacks}, or choose other channels with --prefix"
+    if code == PERMISSION_DENIED:
+        tokens = "" if plan.token_secret else ", or send tokens (--token-secret) if it allows clients with a user id"
+        return (
+            f"the server does not let these clients {command} in {plan.channel(0)!r}: allow it there (of the gateway: "
+            f"allow_{command}), choose other channels with --prefix{tokens}"
+        )
+    if code == TOO_MANY_REQUESTS:
+        return (
+            "the server limits how much a client may do: use a lower --rate, or raise the limit (of the gateway: "
+            "limits.publishes_per_second, 0 for none)"
+        )
+    return _of_token(plan) if code in (UNAUTHORIZED, TOKEN_EXPIRED) else ""
+
+
+def _of_token(plan: Plan) -> str:
+    if plan.token_secret:
+        return "the server does not accept the tokens: --token-secret has to be the secret that it checks them with"
+    return "the server wants tokens: --token-secret makes them"

@@ -1,0 +1,53 @@
+"""What is advised where a server refuses something."""
+
+import pytest
+
+from gateway_loadtest.planning.plan import Plan, StagePlan
+from gateway_loadtest.results.hints import hints_for
+
+STAGES = (StagePlan("steady", 10.0),)
+
+
+def plan(**fields: object) -> Plan:
+    made: dict[str, object] = {"scenario": "rooms", "targets": ("ws://a",), "stages": STAGES, "channels": 1}
+    return Plan(**{**made, "members": 1, **fields})  # type: ignore[arg-type]  # by name, for the tests below
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "hint"),
+    [
+        ({"prefix": "load:"}, "gave up: subscribe to load:0: error 102: unknown channel", "no namespace 'load'"),
+        ({"prefix": "$load:"}, "gave up: subscribe to $load:0: error 102: unknown channel", "no namespace 'load'"),
+        ({}, "gave up: subscribe to load-0: error 102: unknown channel", "no channel like 'load-0'"),
+        ({}, "gave up: subscribe to load-0: error 103: permission denied", "allow_subscribe"),
+        ({}, "publish error 103: permission denied", "allow_publish"),
+        ({}, "publish error 103: permission denied", "send tokens (--token-secret)"),
+        ({}, "publish error 111: too many requests", "limits.publishes_per_second"),
+        ({}, "gave up: connect error 101: unauthorized", "--token-secret makes them"),
+        ({}, "gave up: closed with 3500 invalid token", "--token-secret makes them"),
+        ({"token_secret": "s"}, "gave up: closed with 3500 invalid token", "does not accept the tokens"),
+    ],
+)
+def test_a_refusal_has_its_advice(fields: dict[str, object], error: str, hint: str) -> None:
+    """Once, however often it was refused."""
+    (found,) = hints_for(plan(**fields), [error, error])
+    assert hint in found
+
+
+def test_tokens_are_advised_only_where_none_were_sent() -> None:
+    """A client that has one is refused for another reason."""
+    (found,) = hints_for(plan(token_secret="s"), ["publish error 103: permission denied"])
+    assert "--token-secret" not in found
+
+
+@pytest.mark.parametrize(
+    "error", ["Connection refused", "connection lost: 1006", "publish error 100: internal", "others"]
+)
+def test_other_trouble_has_none(error: str) -> None:
+    """A wrong hint is worse than no hint."""
+    assert hints_for(plan(), [error]) == []
+
+
+def test_other_protocols_have_other_errors() -> None:
+    """Their numbers mean something else."""
+    assert hints_for(plan(protocol="nats"), ["publish error 103: x"]) == []
