@@ -21,7 +21,7 @@ SECRET = "0123456789abcdef" * 4
 
 
 def verify(token: str, **auth: Any) -> Any:
-    settings = AuthSettings.model_validate({"hmac_secret": SECRET, **auth})
+    settings = AuthSettings.model_validate({"hmac_secret": SECRET, "leeway": 0, **auth})
     outcomes: list[object] = []
     TokenVerifier(settings, Revocations(), lambda: NOW).either(token, outcomes.append)
     return outcomes[0]

@@ -64,7 +64,7 @@ def test_the_demo_page_may_connect_to_its_node(tmp_path: Path) -> None:
             with pytest.raises(InvalidStatus), connect(ws, origin=Origin("http://evil.example")):
                 pass
             node.process.send_signal(signal.SIGHUP)
-            node.expect("read the settings again")
+            node.expect("reloaded the settings")
         assert node.expect("origin http://evil.example not allowed (origins.allowed)")
         assert node.end() == 0
 

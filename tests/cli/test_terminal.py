@@ -147,7 +147,7 @@ def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard,
             supervisor.expect("2 workers serve")
             with tabs(f"ws://{listen}") as clients:
                 supervisor.process.send_signal(signal.SIGHUP)
-                supervisor.expect("read the settings again", count=2)
+                supervisor.expect("reloaded the settings", count=2)
                 keyboard.interrupt()
                 assert {closed(each) for each in clients} == {3001}
             assert supervisor.wait() == 0
