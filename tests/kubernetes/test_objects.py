@@ -42,9 +42,9 @@ def test_helm_lint_has_nothing_to_say(variant: str) -> None:
 @pytest.mark.parametrize(
     ("variant", "more"),
     [
-        ("default", ["PodDisruptionBudget"]),
-        ("trial", ["PodDisruptionBudget", "Secret"]),
-        ("ingress", ["Ingress", "PodDisruptionBudget"]),
+        ("default", ["NetworkPolicy", "PodDisruptionBudget"]),
+        ("trial", ["NetworkPolicy", "PodDisruptionBudget", "Secret"]),
+        ("ingress", ["Ingress", "NetworkPolicy", "PodDisruptionBudget"]),
         ("scaled", ["HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor"]),
         ("placed", []),
     ],

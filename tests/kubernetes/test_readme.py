@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -18,12 +19,23 @@ BLOCKS = {title: yaml.safe_load(text) for title, text in re.findall(r"```yaml\n#
 FOREIGN = "values of prometheus-adapter"
 
 
+def merged(values: Any, more: Any) -> Any:
+    """As Helm merges files of values."""
+    if not isinstance(values, dict) or not isinstance(more, dict):
+        return more
+    return {**values, **{name: merged(values.get(name), value) for name, value in more.items()}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("title", sorted(BLOCKS.keys() - {FOREIGN}))
 def test_values_start_a_node_that_has_nothing_to_warn_of(title: str, tmp_path: Path) -> None:
-    manifests = render(BLOCKS[title])
+    """Each example comes on top of the first one."""
+    manifests = render(merged(BLOCKS["my-values.yaml"], BLOCKS[title]))
     assert "Deployment" in kinds(manifests)
-    settings = sources.read(settings_file(manifests, tmp_path), {}, environment(manifests)).settings
+    environ = environment(manifests)
+    if "Redis over TLS" in title:
+        environ["GATEWAY_REDIS__URL"] = environ["GATEWAY_REDIS__URL"].replace("redis://", "rediss://")
+    settings = sources.read(settings_file(manifests, tmp_path), {}, environ).settings
     assert not checks.warnings(settings)
 
 
