@@ -7,6 +7,7 @@ import asyncio
 import json
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import uvloop
@@ -32,7 +33,7 @@ class Node(Site):
     async def run(self, stuck: bool) -> None:
         public = self.app()
         public.router.lifespan_context = lambda app: _Lifespan(stuck)
-        public.router.routes += [Route("/slow", _slow), Route("/never", _never)]
+        public.router.routes += [Route("/slow", _slow), Route("/never", _never), Route("/stubborn", _stubborn)]
         internal = Starlette(routes=[Route("/health", lambda request: PlainTextResponse("fine"))])
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         limits = self.settings.limits
@@ -72,6 +73,15 @@ async def _never(request: Request) -> PlainTextResponse:
     say(step="slow")
     await asyncio.Event().wait()
     raise AssertionError
+
+
+async def _stubborn(request: Request) -> PlainTextResponse:
+    """Loses cancellations, as `asyncio.wait_for` does before Python 3.12."""
+    say(step="slow")
+    for _ in range(5):
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    return PlainTextResponse("too late")
 
 
 def main() -> int:

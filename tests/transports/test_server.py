@@ -179,10 +179,11 @@ def test_what_does_not_end_in_time_is_dropped() -> None:
         assert silent.rest() == b""
 
 
-def test_a_request_that_does_not_end_is_dropped() -> None:
-    """Without a traceback in the log: it is no error of the application."""
+@pytest.mark.parametrize("path", ["never", "stubborn"])
+def test_a_request_that_does_not_end_is_dropped(path: str) -> None:
+    """Even if it loses cancellations. Without a traceback in the log: it is no error of the application."""
     with process(drain={"window": 0}) as node, RawClient(node.public) as busy:
-        busy.send(b"GET /never HTTP/1.1\r\nHost: test\r\n\r\n")
+        busy.send(b"GET /%b HTTP/1.1\r\nHost: test\r\n\r\n" % path.encode())
         node.wait_for("slow")
         node.signal(signal.SIGTERM)
         node.wait_for("ended")
