@@ -155,6 +155,10 @@ class Gateway:
         self._watch_settings()
         self.public = Starlette(routes=self._public_routes(killed_from), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
+        for application in (self.public, self.internal):
+            # A path with a slash too many is not found. The address in a redirect would be that of the client's Host
+            # header, with the scheme of the proxy's request: an API key could follow it in plain text.
+            application.router.redirect_slashes = False
 
     def _keeping(self) -> Iterator[Holder]:
         """Connections that hold bytes, on sockets and over plain ASGI."""

@@ -97,7 +97,7 @@ def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.Lo
 
 
 def test_other_paths_are_no_protocol_at_all(address: str, caplog: pytest.LogCaptureFixture) -> None:
-    for path in ("/", "/connection", "/connection/sockets", "/app", "/favicon.ico"):
+    for path in ("/", "/connection", "/connection/sockets", "/connection/websocket/", "/app", "/favicon.ico"):
         answer = httpx.get(f"http://{address}{path}", trust_env=False)
         assert (answer.status_code, answer.text) == (404, "Not Found")
     assert logged(caplog) == []
