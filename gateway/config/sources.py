@@ -250,6 +250,8 @@ def _unknown_variable(schema: Schema, name: str, value: str, source: _Source) ->
     key = name.removeprefix(PREFIX).upper()
     names = {"__".join(path).upper(): path for path in schema.paths()}
     close = difflib.get_close_matches(key, names, n=1, cutoff=SIMILAR)
+    # GATEWAY_ISSUER for GATEWAY_AUTH__ISSUER: the end of a name, too, means a setting, which may be one that protects.
+    close = close or [each for each in names if each.endswith(f"__{key}")]
     in_section = "__" in key and schema.find((key.partition("__")[0].lower(),)) is not None
     if not close and not in_section:
         hint = "the address is GATEWAY_LISTEN=HOST:PORT" if name in _ADDRESS else "see docs/settings.md"

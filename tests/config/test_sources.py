@@ -165,6 +165,9 @@ def test_an_unknown_key_gets_the_likely_one(text: str, message: str) -> None:
         ("GATEWAY_LIMIT__CHANNELS", "unknown variable, did you mean GATEWAY_LIMITS__CHANNELS?"),
         ("GATEWAY_API_KEYS", "GATEWAY_API_KEYS = ***: unknown variable, did you mean GATEWAY_API__KEYS?"),
         ("GATEWAY___WORKERS", "unknown variable"),
+        ("GATEWAY_ISSUER", "GATEWAY_ISSUER = '1': unknown variable, did you mean GATEWAY_AUTH__ISSUER?"),
+        ("GATEWAY_JWKS_URL", "GATEWAY_JWKS_URL = ***: unknown variable, did you mean GATEWAY_AUTH__JWKS_URL?"),
+        ("GATEWAY_HMAC_SECRET", "= ***: unknown variable, did you mean GATEWAY_AUTH__HMAC_SECRET?"),
         ("GATEWAY_WORKER\x1b", r"'GATEWAY_WORKER\x1b'"),
     ],
 )
