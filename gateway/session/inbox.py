@@ -212,8 +212,13 @@ class Inbox:
         """As `_work`, for the most common case: a single command, and nothing waits before it."""
         self._running = True
         try:
-            work = self._first(self._shared.decode(owner, data, binary))
-            ran = work is not None and self._run(owner, work, len(data))
+            requests = self._shared.decode(owner, data, binary)
+            size = len(data)
+            if len(requests) > 1 and self._owner is not None:
+                # They pass through the queue.
+                self.held += size
+            work, size = self._first(requests, size)
+            ran = work is not None and self._run(owner, work, size)
             if work is None:
                 self._count()
         finally:
@@ -409,14 +414,20 @@ class Inbox:
             size = 0
         else:
             self._queue.popleft()
-        return self._first(requests), size
+        return self._first(requests, size)
 
-    def _first(self, requests: Sequence[Work]) -> Work | None:
-        """The first request of a command; the others go to the front of the queue, and are charged (the first was)."""
-        if len(requests) > 1 and self._owner is not None:
-            self._waiting().extendleft((request, 0) for request in reversed(requests[1:]))
-            self.charge(len(requests) - 1)
-        return requests[0] if requests else None
+    def _first(self, requests: Sequence[Work], size: int) -> tuple[Work | None, int]:
+        """The first request of a command, and the bytes that go with it.
+
+        The others go to the front of the queue, the last one with the bytes, and are charged (the first was).
+        """
+        if len(requests) < 2 or self._owner is None:
+            return (requests[0] if requests else None), size
+        waiting = self._waiting()
+        waiting.appendleft((requests[-1], size))
+        waiting.extendleft((request, 0) for request in reversed(requests[1:-1]))
+        self.charge(len(requests) - 1)
+        return requests[0], 0
 
     def _hold(self, hold: int) -> None:
         if not self._holds:

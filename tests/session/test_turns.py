@@ -192,10 +192,15 @@ def test_what_waits_is_counted_until_it_has_run(busy: World) -> None:
     assert (inbox.held, busy.services.inboxes) == (0, set())
 
 
-def test_a_request_that_others_wait_for_is_counted(busy: World) -> None:
+@pytest.mark.parametrize("unknown", [{}, {"unknown": 1}])
+@pytest.mark.parametrize("others", [[], [{"id": 2, "subscribe": {"channel": "kept:a"}}]])
+def test_a_request_that_others_wait_for_is_counted(
+    busy: World, unknown: dict[str, int], others: list[dict[str, object]]
+) -> None:
+    """Even if it is the last of several requests in a command, alone in its message or not."""
     client = busy.open()
     busy.verifier.hold = True
-    data = frame([{"id": 1, "connect": {"token": busy.token("42"), "data": "x" * 10_000}}])
+    data = frame([{"id": 1, "connect": {"token": busy.token("42"), "data": "x" * 10_000, **unknown}}, *others])
     client.raw(data)
     (inbox,) = busy.services.inboxes
     assert (inbox.held, inbox.payer) == (len(data), None)
