@@ -152,9 +152,12 @@ class Outcomes:
 
 
 def decoded(text: str, name: str) -> bytes:
-    """The bytes of a field in base64. Raises RequestError."""
+    """The bytes of a field in base64. Raises RequestError.
+
+    Line breaks in it are ignored, as Go does: Ruby's Base64.encode64 and `base64` of a shell write them.
+    """
     try:
-        return b64decode(text, validate=True)
+        return b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
     except (Base64Error, ValueError) as error:
         raise RequestError(BAD_REQUEST, f"{name} is not base64: {error}") from None
 

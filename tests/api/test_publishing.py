@@ -1,7 +1,7 @@
 """Publish and broadcast, as real clients see them."""
 
 import json
-from base64 import b64encode
+from base64 import b64encode, encodebytes
 from typing import Any
 
 import pytest
@@ -97,6 +97,15 @@ def test_base64_of_json_is_json(site: Site, api: Api, data: bytes) -> None:
         parsed = [one.publication()["data"] for _ in range(4)]
         assert parsed[0] == parsed[1] == parsed[2]
         assert parsed[3] == {"base64": encoded}
+
+
+def test_base64_may_have_line_breaks(site: Site, api: Api) -> None:
+    """Ruby's Base64.encode64 and `base64` of a shell write one after each 60 or 76 characters; Go ignores them."""
+    data = bytes(range(256))
+    with settled(site, "wrapped") as client:
+        for encoded in (encodebytes(data).decode(), encodebytes(data).decode().replace("\n", "\r\n")):
+            assert api.call("publish", channel="wrapped", b64data=encoded) == {}
+            assert client.recv(10) == data
 
 
 def test_tags_go_with_the_publication(site: Site, api: Api) -> None:
