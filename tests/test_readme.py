@@ -29,6 +29,7 @@ LINKED = (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.g
 BIN = Path(sys.executable).parent
 ADDRESS = "127.0.0.1:8000"
 PLACEHOLDER = "<openssl rand -hex 32>"
+SAME_SECRET = "<the same as auth.hmac_secret>"
 
 
 class Block(NamedTuple):
@@ -362,7 +363,7 @@ def test_for_real(tmp_path: Path) -> None:
         assert re.search(r"subscribe +allowed", explained)
         with started(watch(block("gateway serve").code), env, tmp_path) as node:
             node.expect("serving")
-            code = block("from gateway.tokens").code.replace(PLACEHOLDER, hmac_secret) + "print(token)\n"
+            code = block("from gateway.tokens").code.replace(SAME_SECRET, hmac_secret) + "print(token)\n"
             token = subprocess.run(
                 [sys.executable, "-c", code], check=True, timeout=PATIENCE, stdout=subprocess.PIPE, text=True
             ).stdout.strip()

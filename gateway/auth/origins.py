@@ -76,7 +76,7 @@ class OriginPolicy:
         parsed = _parse(origin)
         if parsed is not None and (parsed in self._exact or self._matches_suffix(*parsed)):
             return None
-        return f"origin {escape(cut(origin, _LONGEST))} not allowed (origins.allowed)"
+        return f"origin {escape(cut(origin, _LONGEST))} is not in origins.allowed"
 
     def _matches_suffix(self, scheme: str, host: str, port: int) -> bool:
         dot = host.find(".", 1)

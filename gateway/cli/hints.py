@@ -48,7 +48,7 @@ def of_close(code: int, *, token: str, own: bool, channel: str) -> str:
     if code == INVALID_TOKEN.code and is_subscription_token(token):
         return f"It is a subscription token, which opens a channel. To connect takes a connection token: {MAKE_TOKEN}."
     if code == INVALID_TOKEN.code:
-        return f"Where the settings of the gateway are, `gateway explain {quote(channel)} --token TOKEN` tells why."
+        return f"On the machine with its settings, `gateway explain {quote(channel)} --token TOKEN` tells why."
     return ""
 
 
@@ -58,7 +58,7 @@ def of_error(code: int, channel: str | None) -> str:
         return f"Get a fresh token: {MAKE_TOKEN}."
     if channel is not None and code in {each.code for each in (UNKNOWN_CHANNEL, PERMISSION_DENIED, BAD_REQUEST)}:
         return (
-            f"Where the settings of the gateway are, `gateway explain {quote(channel)}` with the same --token or "
+            f"On the machine with its settings, `gateway explain {quote(channel)}` with the same --token or "
             "--user tells by which rule, and what would allow it."
         )
     return ""

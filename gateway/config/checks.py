@@ -134,7 +134,8 @@ def _open_modes(settings: ServerSettings) -> Iterator[str]:
     api = "" if settings.api.keys else " and call the API"
     if settings.no_auth:
         yield (
-            f"no_auth: everybody who reaches the listeners may connect, subscribe, publish{api}; for development only"
+            f"no_auth: everybody who reaches the listeners may connect, subscribe, publish{api}; for development only. "
+            "Pages of other origins may only if origins.allowed names them"
         )
     if settings.demo:
         yield f"demo: everybody who reaches the listeners may connect and use the channels demo:*{api}"

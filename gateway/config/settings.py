@@ -392,7 +392,11 @@ class ServerSettings(Section):
         (), description="Networks of the proxies whose forwarding headers are trusted for the client's address."
     )
     demo: bool = Field(False, description="Serve the demo page and open the namespace demo.")
-    no_auth: bool = Field(False, description="Development: everybody may connect, subscribe, publish, call the API.")
+    no_auth: bool = Field(
+        False,
+        description="Development: everybody may connect, subscribe, publish, call the API. Pages of other origins "
+        "still need origins.allowed.",
+    )
     allow_open_network: bool = Field(
         False, description="Allow no_auth and demo on addresses other than loopback, open to that whole network."
     )

@@ -1,7 +1,8 @@
 """Requests that find no entrance: their answer says why, and so does a line in the log, once in a while."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -37,15 +38,27 @@ OTHER_PROTOCOLS = {
 
 
 def lost_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Network]) -> Iterator[BaseRoute]:
-    """Routes for requests without an upgrade to the paths of WebSockets, and for those of other protocols."""
+    """Routes for requests without an upgrade to the paths of WebSockets, for clients of other protocols, and for
+    WebSockets to any other path. No route for WebSockets may follow them.
+    """
     lines = LogLimit(LOG_INTERVAL)
     for entrance in entrances:
         if isinstance(entrance.carrier, OverWebSocket):
             yield Route(entrance.path, _WithoutUpgrade(lines, trusted_proxies))
     for path, name in OTHER_PROTOCOLS.items():
-        endpoint = _NotServed(name, lines, trusted_proxies)
+        noted = "client of a protocol that is not served"
+        endpoint = _NotServed(noted, {"speaks": name}, f"{name} is not served here", lines, trusted_proxies)
         yield Route(path + "{rest:path}", endpoint)
         yield WebSocketRoute(path + "{rest:path}", endpoint)
+    paths = [_shown(each.path) for each in entrances if isinstance(each.carrier, OverWebSocket)]
+    message = f"no WebSocket at this path, only at {' and '.join(paths)}"
+    endpoint = _NotServed("WebSocket to a path that has none", {}, message, lines, trusted_proxies)
+    yield WebSocketRoute("/{rest:path}", endpoint)
+
+
+def _shown(path: str) -> str:
+    """The path of a route with its parameters in capitals."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: found[1].upper(), path)
 
 
 class _WithoutUpgrade:
@@ -65,23 +78,27 @@ class _WithoutUpgrade:
         if scope["http_version"].startswith("1"):
             # HTTP/2 has no such header (RFC 9113 section 8.2.2).
             headers.append((b"connection", b"Upgrade"))
-        message = "this path is a WebSocket: a proxy in front has to pass the headers Upgrade and Connection"
+        message = "this path is a WebSocket (ws://, wss://); a proxy in front has to pass Upgrade and Connection"
         await _answer(send, "http.response", 426, headers, message)
 
 
 class _NotServed:
-    """Answers 404, and says which protocol is not served."""
+    """Answers 404 and says why."""
 
-    def __init__(self, name: str, lines: LogLimit, trusted_proxies: Sequence[Network]) -> None:
-        self._name = name
+    def __init__(
+        self, noted: str, fields: Mapping[str, str], message: str, lines: LogLimit, trusted_proxies: Sequence[Network]
+    ) -> None:
+        """`noted` and `fields` are for the log, `message` is for the client."""
+        self._noted = noted
+        self._fields = fields
+        self._message = message
         self._lines = lines
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if (suppressed := self._lines.passes(self._name)) is not None:
-            origin = _origin(scope, self._trusted_proxies)
+        if (suppressed := self._lines.passes(self._message)) is not None:
             logger.warning(
-                "client of a protocol that is not served", extra={"speaks": self._name, **origin, **suppressed}
+                "%s", self._noted, extra={**self._fields, **_origin(scope, self._trusted_proxies), **suppressed}
             )
         kind = "http.response"
         if scope["type"] == "websocket":
@@ -90,7 +107,7 @@ class _NotServed:
             if kind not in scope.get("extensions", {}):
                 await send({"type": "websocket.close"})
                 return
-        await _answer(send, kind, 404, [], f"{self._name} is not served here")
+        await _answer(send, kind, 404, [], self._message)
 
 
 def _origin(scope: Scope, trusted_proxies: Sequence[Network]) -> dict[str, str]:

@@ -30,7 +30,10 @@ def handle_connect(session: Session, request: Connect) -> None:
         admitted(Identity(app=services.app, user=""))
     else:
         services.metrics.connect_errors.add("no token")
-        raise Disconnect(errors.BAD_COMMAND, "connect without a token; auth.anonymous would allow it")
+        raise Disconnect(
+            errors.BAD_COMMAND,
+            "connect without a token; `gateway token --user ID` makes one, auth.anonymous would let clients in without",
+        )
 
 
 def _refuse(session: Session, request: Connect, error: Failure) -> None:

@@ -38,6 +38,8 @@ class Refusal(NamedTuple):
     status: int
     reason: str
     setting: str
+    # More for the log.
+    detail: str = ""
 
     @property
     def message(self) -> str:
@@ -222,7 +224,7 @@ class Admission:
         """Whether clients are counted by address."""
         return self._address_limit > 0
 
-    def refused(self, reason: str, setting: str = "", address: str = "") -> None:
+    def refused(self, reason: str, setting: str = "", address: str = "", detail: str = "") -> None:
         """Count a refusal, and log it unless the same one was logged moments ago."""
         self._refused.add(reason)
         if (suppressed := self._lines.passes(reason)) is None:
@@ -230,6 +232,8 @@ class Admission:
         extra: dict[str, object] = {"reason": reason, **suppressed}
         if setting:
             extra["setting"] = setting
+        if detail:
+            extra["detail"] = detail
         if address:
             extra["address"] = address
         logger.warning("connection refused", extra=extra)

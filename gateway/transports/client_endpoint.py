@@ -58,7 +58,7 @@ class Endpoint(ABC):
             return await self._let_in(Handshake(scope, self._trusted_proxies), scope, receive, send, place)
         except HandshakeRefused as error:
             refusal = error.detach().refusal
-            self._admission.refused(refusal.reason, refusal.setting, place.waits_at)
+            self._admission.refused(refusal.reason, refusal.setting, place.waits_at, refusal.detail)
             headers = [*refusal_headers(refusal), (b"content-type", b"application/json")]
             await self._refuse(scope, send, refusal.status, headers, error_body(refusal.status, str(error)))
         return False
@@ -67,7 +67,7 @@ class Endpoint(ABC):
         """Raises HandshakeRefused with the first reason not to let the client in."""
         reason = self._origins.check(handshake.origin)
         if reason is not None:
-            raise HandshakeRefused(Refusal(403, "origin", reason), reason)
+            raise HandshakeRefused(Refusal(403, "origin", "", reason), reason)
         refusal = place.check(handshake.address)
         if refusal is not None:
             raise HandshakeRefused(refusal, refusal.message)

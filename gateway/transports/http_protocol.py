@@ -165,7 +165,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
                 hosts += 1
             elif name == b"content-length" and int(value) > self._options.max_body:
                 self._violate(413, "body too big")
-        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             # RFC 9112 section 3.2; what stands before us may have read another one than we would.
             self._violate(400, "exactly one Host header is needed")
         if len(self.pipeline) >= MOST_PIPELINED:

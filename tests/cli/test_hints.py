@@ -68,7 +68,12 @@ def valkey() -> Iterator[ValkeyServer]:
     ("channel", "token", "environ", "text"),
     [
         ("news", None, {}, "3501 bad request\nThis gateway wants a token: give --token, or --user"),
-        ("news", "x", {}, "3500 invalid token\nWhere the settings of the gateway are, `gateway explain news --token"),
+        (
+            "news",
+            "x",
+            {},
+            "3500 invalid token\nOn the machine with its settings, `gateway explain news --token",
+        ),
         ("news", subscription_token(SECRET, "42", "news"), {}, "It is a subscription token, which opens a channel."),
         (
             "news",

@@ -65,7 +65,7 @@ def test_the_demo_page_may_connect_to_its_node(tmp_path: Path) -> None:
                 pass
             node.process.send_signal(signal.SIGHUP)
             node.expect("reloaded the settings")
-        assert node.expect("origin http://evil.example not allowed (origins.allowed)")
+        assert node.expect("origin http://evil.example is not in origins.allowed")
         assert node.end() == 0
 
 

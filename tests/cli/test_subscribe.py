@@ -66,7 +66,10 @@ def push(connection: ServerConnection, *pushes: dict[str, Any]) -> None:
     ("reply", "text"),
     [
         ('{"id":1,"error":{"code":109,"message":"token expired"}}', "connect refused: 109 token expired"),
-        ('{"id":2,"error":{"code":103,"message":"no\\n"}}', "subscribe to news refused: 103 no\\n\nWhere the settings"),
+        (
+            '{"id":2,"error":{"code":103,"message":"no\\n"}}',
+            "subscribe to news refused: 103 no\\n\nOn the machine with its settings",
+        ),
         ("hello", "is this a gateway?"),
         ("[]", "is this a gateway?"),
         ('{"push":5}', "is this a gateway?"),

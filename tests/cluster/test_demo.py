@@ -1,6 +1,7 @@
 """The demo page in a real browser."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -61,8 +62,10 @@ def test_a_chat_goes_on_when_a_node_dies(cluster: Cluster, tmp_path: Path) -> No
     assert shown["late"] == talk[-50:]
     before, after = shown["notes"]
     assert before == f"you are on {first.name}"
-    missed = "recovered 50 lines"
-    assert after in (f"you are on {second.name} now: {missed}", f"you are on {third.name} now: {missed}")
+    # 50 were sent while the window was away; some of those before may have been on their way to it.
+    told = re.fullmatch(rf"you are on (?:{second.name}|{third.name}) now: recovered (\d+) lines", after)
+    assert told is not None
+    assert int(told[1]) >= 50
     assert shown["gone"].count("some lines may be missing here") == 1
     assert shown["problems"] == []
 

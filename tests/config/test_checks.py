@@ -156,9 +156,10 @@ def test_a_warning_names_the_settings(values: dict[str, Any], text: str) -> None
 def test_open_modes_are_said_and_need_no_keys() -> None:
     """Whoever opens the gateway is told so, and not bothered with keys for what is open."""
     here = "everybody who reaches the listeners may connect"
+    more = "; for development only. Pages of other origins may only if origins.allowed names them"
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"no_auth": True}, f"no_auth: {here}, subscribe, publish and call the API; for development only"),
-        ({"no_auth": True, "api": {"keys": [KEY]}}, f"no_auth: {here}, subscribe, publish; for development only"),
+        ({"no_auth": True}, f"no_auth: {here}, subscribe, publish and call the API{more}"),
+        ({"no_auth": True, "api": {"keys": [KEY]}}, f"no_auth: {here}, subscribe, publish{more}"),
         ({"demo": True}, f"demo: {here} and use the channels demo:* and call the API"),
         ({"demo": True, "api": {"keys": [KEY]}}, f"demo: {here} and use the channels demo:*"),
     ]

@@ -87,6 +87,20 @@ def test_clients_of_other_protocols_are_told(
     assert (line["speaks"], line["path"]) == (name, path.partition("?")[0])
 
 
+@pytest.mark.parametrize("path", ["/", "/websocket", "/connection/websockets", "/health/live"])
+def test_a_websocket_to_another_path_is_told_the_right_ones(
+    address: str, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """404, not the 403 of a server that wants no such client; and a line in the log."""
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"ws://{address}{path}", proxy=None, open_timeout=PATIENCE)
+    assert caught.value.response.status_code == 404
+    message = json.loads(caught.value.response.body or b"")["error"]["message"]
+    assert message == "no WebSocket at this path, only at /connection/websocket and /ws/CHANNEL"
+    (line,) = logged(caplog)
+    assert (line["text"], line["path"]) == ("WebSocket to a path that has none", path)
+
+
 def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.LogCaptureFixture) -> None:
     """As many as there are protocols, whatever the paths."""
     with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
@@ -97,7 +111,7 @@ def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.Lo
 
 
 def test_other_paths_are_no_protocol_at_all(address: str, caplog: pytest.LogCaptureFixture) -> None:
-    for path in ("/", "/connection", "/connection/sockets", "/connection/websocket/", "/app", "/favicon.ico"):
+    for path in ("/connection", "/connection/sockets", "/connection/websocket/", "/app", "/favicon.ico"):
         answer = httpx.get(f"http://{address}{path}", trust_env=False)
         assert (answer.status_code, answer.text) == (404, "Not Found")
     assert logged(caplog) == []

@@ -372,7 +372,8 @@ class Client(WSListener):
 
 def _text(error: BaseException) -> str:
     if isinstance(error, WSHandshakeError) and error.response is not None:
-        return f"the server answered {int(error.response.status)} to the upgrade; is the path right?"
+        status = int(error.response.status)
+        return f"the server answered {status} to the upgrade{'; is the path right?' if status == 404 else ''}"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT:g} s"
     if isinstance(error, ssl.SSLError):
