@@ -44,10 +44,23 @@ INVALID = ("revoked", "another audience", "no audience", "another issuer", "no i
 PLACES = ("subprotocol", "authorization", "cookie", "query")
 
 
-def in_places(faults: Iterable[str]) -> list[Any]:
-    """Every fault on every channel at every place; in `make test` one place on all channels, and all on one channel."""
+def on_channels(faults: Iterable[str]) -> list[Any]:
+    """Every fault on every channel; in `make test` every fault on one channel, and all channels without one."""
     return [
-        pytest.param(fault, channel, place, marks=[] if place == "query" or channel == PRIVATE else [pytest.mark.slow])
+        pytest.param(fault, channel, marks=[] if fault == "none" or channel == PRIVATE else [pytest.mark.slow])
+        for fault, channel in product(faults, CHANNELS)
+    ]
+
+
+def in_places(faults: Iterable[str]) -> list[Any]:
+    """As `on_channels`, at every place; in `make test` all places on one channel."""
+    return [
+        pytest.param(
+            fault,
+            channel,
+            place,
+            marks=[] if channel == PRIVATE or (fault == "none" and place == "query") else [pytest.mark.slow],
+        )
         for fault, channel, place in product(faults, CHANNELS, PLACES)
     ]
 
@@ -216,7 +229,7 @@ def wait_until_left(api: Api, channel: str) -> None:
     raise AssertionError(f"{channel} is still occupied")
 
 
-@pytest.mark.parametrize(("fault", "channel"), list(product(BY_FAULT["subscribe"], CHANNELS)))
+@pytest.mark.parametrize(("fault", "channel"), on_channels(BY_FAULT["subscribe"]))
 def test_subscribe_with_a_token(site: Site, api: Api, fault: str, channel: str) -> None:
     expected = BY_FAULT["subscribe"][fault]
     if channel == PERSONAL:
@@ -236,7 +249,7 @@ def test_subscribe_without_one(site: Site, api: Api, channel: str) -> None:
         assert is_in(client, api, channel) is (expected.code in (0, 105)), expected.why
 
 
-@pytest.mark.parametrize(("fault", "channel"), list(product(BY_FAULT["sub_refresh"], CHANNELS)))
+@pytest.mark.parametrize(("fault", "channel"), on_channels(BY_FAULT["sub_refresh"]))
 def test_sub_refresh(site: Site, api: Api, fault: str, channel: str) -> None:
     expected = BY_FAULT["sub_refresh"][fault]
     with connected(site) as client:
@@ -259,7 +272,7 @@ def test_sub_refresh_opens_nothing(site: Site, api: Api, channel: str) -> None:
 
 
 @pytest.mark.parametrize("claim", ["channels", "subs"])
-@pytest.mark.parametrize(("fault", "channel"), list(product(BY_FAULT["connect with channels"], CHANNELS)))
+@pytest.mark.parametrize(("fault", "channel"), on_channels(BY_FAULT["connect with channels"]))
 def test_connect_with_channels_in_the_token(site: Site, api: Api, fault: str, channel: str, claim: str) -> None:
     expected = BY_FAULT["connect with channels"][fault]
     named: dict[str, Any] = {"channels": [channel]} if claim == "channels" else {"subs": {channel: {}}}
@@ -311,7 +324,7 @@ def test_plain_by_a_connection_token_that_names_the_channel(site: Site, api: Api
         assert plain_outcome(site, api, channel, of_connection("none", channels=[OPEN]), place) == 3507
 
 
-@pytest.mark.parametrize(("fault", "channel"), list(product(["none", *BY_FAULT["refresh"]], CHANNELS)))
+@pytest.mark.parametrize(("fault", "channel"), on_channels(["none", *BY_FAULT["refresh"]]))
 def test_refresh(site: Site, api: Api, fault: str, channel: str) -> None:
     """A fresh token says for how long; channels that it names are for the next connect."""
     expected = BY_FAULT["refresh"].get(fault, in_("the connection goes on"))

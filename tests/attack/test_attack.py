@@ -96,6 +96,7 @@ def test_what_a_flood_counts_as_messages_are_messages(attacker: type[Connected])
         assert len(sink.messages) == piece.messages
 
 
+@pytest.mark.slow
 def test_an_attack_runs_to_its_end() -> None:
     """Against a node and a sink, with a probe beside it."""
     found = asyncio.run(measure("large-reads", 0.5, [sys.executable, "-m", "gateway"]))

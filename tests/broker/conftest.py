@@ -44,9 +44,9 @@ def fake() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+@pytest.fixture(params=["memory", pytest.param("fakeredis", marks=pytest.mark.slow), "valkey"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn."""
+    """Each engine in turn. The stand-in for a server is many times slower than the server."""
     match request.param:
         case "memory":
             return MemoryEngine()

@@ -62,6 +62,7 @@ def test_one_client_is_one_address_whatever_socket_it_comes_through(tmp_path: Pa
         assert refused.value.response.status_code == 429
 
 
+@pytest.mark.slow
 def test_workers_share_all_addresses(tmp_path: Path) -> None:
     """And each has the internal ones to itself, on the ports that follow."""
     port, internal = free_port(1), free_port(1)

@@ -411,6 +411,7 @@ def test_at_the_limit_requests_are_answered_and_upgrades_are_not() -> None:
             client.socket.close()
 
 
+@pytest.mark.slow
 def test_thousands_of_half_open_connections_do_no_harm() -> None:
     """3,000 connections that never finish their head: others are served, and all of them are dropped in time."""
 

@@ -19,7 +19,7 @@ NORMAL = fails(1000)
 DEVIATIONS = ("6.4.1", "6.4.2", "6.4.3", "6.4.4", "7.1.5")
 # Group 9: the ends of what it sends as one message, and sizes between them.
 SIZES = (64 * 1024, 256 * 1024, MIB, 4 * MIB, 16 * MIB)
-FRAGMENTS = (64, 1024, 64 * 1024, MIB)
+FRAGMENTS = (pytest.param(64, marks=pytest.mark.slow), 1024, 64 * 1024, MIB)
 CHOPS = (64, 1024, 2048)
 
 
