@@ -313,7 +313,7 @@ class Unsupported(msgspec.Struct, frozen=True, gc=False):
 
 
 class UnknownFields(msgspec.Struct, frozen=True, gc=False):
-    """Only counted: the request after it had fields that its protocol does not define, which are ignored."""
+    """A remark of a decoder: the request after it had fields that its protocol does not define. Only counted."""
 
 
 Request = (

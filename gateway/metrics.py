@@ -131,10 +131,9 @@ class Metrics:
             "gateway_protocol_errors", "reason", "Input that broke HTTP or WebSocket rules."
         )
         # sessions
-        self.commands = LabelledCounter(
-            "gateway_commands",
-            "command",
-            "Commands of clients; unknown_fields: those with fields that the protocol does not define.",
+        self.commands = LabelledCounter("gateway_commands", "command", "Commands of clients.")
+        self.unknown_fields = Counter(
+            "gateway_commands_with_unknown_fields", "Commands with fields that the protocol does not define."
         )
         self.errors = LabelledCounter("gateway_command_errors", "code", "Commands answered with an error.")
         self.connect_errors = LabelledCounter("gateway_connect_errors", "reason", "Connects that failed.")

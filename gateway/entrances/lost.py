@@ -72,7 +72,7 @@ class _WithoutUpgrade:
         if (suppressed := self._lines.passes("no upgrade")) is not None:
             logger.warning(
                 "request for a WebSocket path with no Upgrade header; does your proxy pass Upgrade and Connection?",
-                extra={**_origin(scope, self._trusted_proxies), **suppressed},
+                extra={**_where(scope, self._trusted_proxies), **suppressed},
             )
         headers = [(b"upgrade", b"websocket")]
         if scope["http_version"].startswith("1"):
@@ -98,7 +98,7 @@ class _NotServed:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if (suppressed := self._lines.passes(self._message)) is not None:
             logger.warning(
-                "%s", self._noted, extra={**self._fields, **_origin(scope, self._trusted_proxies), **suppressed}
+                "%s", self._noted, extra={**self._fields, **_where(scope, self._trusted_proxies), **suppressed}
             )
         kind = "http.response"
         if scope["type"] == "websocket":
@@ -110,7 +110,7 @@ class _NotServed:
         await _answer(send, kind, 404, [], self._message)
 
 
-def _origin(scope: Scope, trusted_proxies: Sequence[Network]) -> dict[str, str]:
+def _where(scope: Scope, trusted_proxies: Sequence[Network]) -> dict[str, str]:
     """Fields of a log line."""
     handshake = Handshake(scope, trusted_proxies)
     return {"path": cut(handshake.path, LONGEST_CHOSEN), "address": handshake.address}

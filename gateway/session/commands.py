@@ -22,7 +22,6 @@ from gateway.messages import (
     Refresh,
     SubRefresh,
     Subscribe,
-    UnknownFields,
     Unsubscribe,
     Unsupported,
 )
@@ -58,7 +57,7 @@ def handle(session: Session, request: Work) -> bool:
     Raises RequestError (answered) and Disconnect (closes).
     """
     name, handler, channel = HANDLERS[type(request)]
-    if session.state is not State.CONNECTED and name not in BEFORE_CONNECT:
+    if session.state is not State.CONNECTED and name not in ("connect", "pong"):
         raise Disconnect(errors.BAD_COMMAND, f"{name} before connect")
     if channel:
         # The table says that the request has a channel.
@@ -131,15 +130,10 @@ def handle_unsupported(session: Session, request: Unsupported) -> None:
     raise RequestError(errors.NOT_AVAILABLE, request.feature)
 
 
-def handle_unknown_fields(session: Session, request: UnknownFields) -> None:
-    """Nothing to do: `handle` has counted it."""
-
-
 def handle_pong(session: Session, request: Pong) -> None:
     session.pong()
 
 
-BEFORE_CONNECT = ("connect", "pong", "unknown_fields")
 # Requests whose answers may be large.
 LARGE = {Subscribe, SubscribeUser, History, Presence}
 # Request type -> (name in metrics, handler, whether it must wait while its channel is joining).
@@ -156,6 +150,5 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     PresenceStats: ("presence_stats", handle_presence_stats, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
-    UnknownFields: ("unknown_fields", handle_unknown_fields, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),
 }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gateway import errors
 from gateway.errors import Disconnect
+from gateway.messages import UnknownFields
 from gateway.session.inbox import Frame, Work
 from gateway.session.session import Session
 
@@ -26,7 +27,11 @@ def decode(session: Session, command: bytes, binary: bool) -> Sequence[Work]:
     try:
         if len(command) > session.services.limits.message_size:
             raise Disconnect(errors.MESSAGE_TOO_BIG, "limits.message_size")
-        return session.codec.decode(command, binary=binary)
+        requests = session.codec.decode(command, binary=binary)
+        if requests and type(requests[0]) is UnknownFields:
+            session.services.metrics.unknown_fields.add()
+            return requests[1:]
+        return requests
     except Disconnect as error:
         session.refuse(error)
     except Exception:
