@@ -1,6 +1,7 @@
 """One ASGI application for all methods: reads the body, checks its shape, calls the method, answers."""
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from gateway.errors import (
 )
 from gateway.extensions import AUTHENTICATED
 from gateway.metrics import Metrics
+from gateway.tasks import end_task
 
 # With this header, errors have an HTTP status of their own, and are the body. Without it, every answer is a 200 with
 # `error` in its body, as clients of this API expect.
@@ -82,7 +84,7 @@ class ApiEndpoint:
             return
         name = scope["path_params"].get("method")
         try:
-            answer = await (self._call(name, body) if name is not None else self._call_all(body))
+            answer = await self._answer(name, body, receive)
         except RequestError as error:
             self._metrics.api_errors.add(str(error.error.code))
             described = api_error(error)
@@ -92,7 +94,16 @@ class ApiEndpoint:
                 # Without a method, there is one reply for each command, and none for all of them.
                 await _respond(send, 200 if name is not None else STATUS[described.code], _error(described))
         else:
-            await _respond(send, 200, answer)
+            if answer is not None:
+                await _respond(send, 200, answer)
+
+    async def _answer(self, name: str | None, body: bytes, receive: Receive) -> bytes | None:
+        """The body of the answer; None when the client left while many commands were carried out."""
+        if name is None:
+            return await _while_connected(self._call_all(body), receive)
+        if name == "batch":
+            return await _while_connected(self._call(name, body), receive)
+        return await self._call(name, body)
 
     async def _call(self, name: str, body: bytes) -> bytes:
         """The body of the answer. Raises RequestError."""
@@ -126,6 +137,24 @@ async def _body(receive: Receive) -> bytes | None:
     if message["type"] == "http.disconnect":
         return None
     return b"".join(parts)
+
+
+async def _while_connected(work: Coroutine[Any, Any, bytes], receive: Receive) -> bytes | None:
+    """What `work` returns or raises. If the client leaves first, the rest of the work is dropped: None."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        await end_task(leaving)
+        await end_task(working)
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _failures(result: Any) -> Iterator[ApiError]:

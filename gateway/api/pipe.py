@@ -24,6 +24,12 @@ class PipeCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
 
 
+class _Id(msgspec.Struct, frozen=True):
+    """The id of a command with whatever else."""
+
+    id: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
+
+
 class PipeReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """`result` or `error`, and the id of the command if it has one."""
 
@@ -43,8 +49,7 @@ class Pipe:
 
     async def run(self, body: bytes) -> list[PipeReply]:
         """The replies in the order of the commands. Raises RequestError for a body that is refused as a whole."""
-        raws = _raws(body)
-        self._batches.check_count(len(raws))
+        raws = self._raws(body)
         read = await in_slices(self._read, raws)
         results = await self._batches.carry_out([command for _, command in read])
         return [
@@ -56,26 +61,28 @@ class Pipe:
         """The id of a command and the command itself."""
         id = None
         try:
+            id = _decode_id(line).id
             command: PipeCommand = _decode_command(line)
-            id = command.id
             self._methods.check(command.method)
             self._metrics.api_requests.add(command.method)
             return id, (command.method, self._methods.decode(command.method, given(command.params) or NO_PARAMS))
         except RequestError as error:
             return id, api_error(error)
 
+    def _raws(self, body: bytes) -> list[Raw]:
+        """The JSON of each command: one that may have several lines, or one a line. Raises RequestError."""
+        try:
+            return [decoded(_decode_raw, body)]
+        except RequestError:
+            # Before anything is built for each of them.
+            self._batches.check_count(body.rstrip().count(b"\n") + 1)
+            raws: list[Raw] = decoded(_decode_lines, body)
+        if not raws:
+            raise RequestError(BAD_REQUEST, "no commands")
+        return raws
 
-def _raws(body: bytes) -> list[Raw]:
-    """The JSON of each command: one that may have several lines, or one a line. Raises RequestError."""
-    try:
-        return [decoded(_decode_raw, body)]
-    except RequestError:
-        raws: list[Raw] = decoded(_decode_lines, body)
-    if not raws:
-        raise RequestError(BAD_REQUEST, "no commands")
-    return raws
 
-
+_decode_id = decoder_of(_Id)
 _decode_command = decoder_of(PipeCommand)
 _decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_lines = msgspec.json.Decoder(Raw).decode_lines

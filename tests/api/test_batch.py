@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -117,11 +118,8 @@ MALFORMED: list[Any] = [
     {"publish": None},
     {"channels": {"limit": -1}},
     {"info": {}, "channels": {}},
+    {"nothing": {}},
     {},
-    None,
-    7,
-    [],
-    "publish",
 ]
 
 
@@ -142,6 +140,16 @@ def test_a_batch_is_no_command(api: Api) -> None:
     replies = batch(api, {"batch": {"commands": [{"info": {}}]}}, {"publish": {"channel": "news", "data": 1, "tag": 1}})
     assert replies[0]["error"]["code"] == 104
     assert "`tag`" in replies[1]["error"]["message"]
+
+
+@pytest.mark.parametrize("entry", [None, 7, [], "publish"], ids=repr)
+def test_an_entry_that_is_no_object_refuses_the_batch(site: Site, api: Api, entry: Any) -> None:
+    """It is no command; nothing is carried out."""
+    with settled(site, "news") as client:
+        code, message = api.error("batch", commands=[publish("news", 1), entry])
+        assert (code, "$.commands[1]" in message) == (107, True)
+        client.send("end")
+        assert client.recv(10) == "end"
 
 
 def test_half_a_character_in_a_batch_with_a_malformed_command_is_replaced(site: Site, api: Api) -> None:
@@ -246,6 +254,70 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
 
     site.run(carry_out())
     assert turns >= 99
+
+
+def test_a_batch_ends_with_its_client(site: Site, api: Api) -> None:
+    """What it has not begun when the client leaves is not carried out."""
+    commands = [publish("left", "first"), *[{"presence": {"channel": "left"}}] * 1_000, publish("left", "last")]
+    lines = b"\n".join(
+        json.dumps({"method": name, "params": each[name]}).encode() for each in commands for name in each
+    )
+    bodies = {"/api/batch": json.dumps({"commands": commands}).encode(), "/api": lines}
+
+    async def carry_out(path: str, body: bytes) -> list[Any]:
+        # The body, and then the end of the connection.
+        messages = [{"type": "http.request", "body": body}, {"type": "http.request"}, {"type": "http.disconnect"}]
+        answers: list[Any] = []
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        headers = [(b"x-api-key", KEY.encode())]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+        await site.gateway.public(scope, receive, send)
+        return answers
+
+    with settled(site, "left") as client:
+        for path, body in bodies.items():
+            assert site.run(carry_out(path, body)) == []
+        client.send("end")
+        assert {*iter(lambda: client.recv(10), "end")} <= {'"first"'}
+
+
+def test_an_answer_that_is_too_large_ends_a_batch(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands behind it are answered with 106, and are not carried out."""
+    monkeypatch.setattr("gateway.api.batch.ANSWER", 10)
+    replies = batch(
+        api, publish("news", 1), {"info": {}}, {"channels": {}}, publish("news", 2), {"revoke": {"jti": "a"}}
+    )
+    assert [list(reply) for reply in replies] == [["publish"], ["info"], ["error"], ["publish"], ["error"]]
+    assert [reply["error"]["code"] for reply in replies if "error" in reply] == [106, 106]
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("batch", '{"commands":[' + "{}," * 300_000 + "{}]}"),
+        ("batch", '{"commands":[' + "1," * 500_000 + "1]}"),
+        ("batch", '{"commands":[{' + ",".join(f'"{number}":1' for number in range(150_000)) + "}]}"),
+        ("", "1\n" * 500_000),
+    ],
+    ids=["empty", "numbers", "names", "lines"],
+)
+def test_what_is_refused_is_not_built_first(site: Site, api: Api, method: str, body: str) -> None:
+    """Millions of commands, or of names in one: memory of some times the body, not of objects for each."""
+    tracemalloc.start()
+    try:
+        response = api.http.post(f"/api/{method}".rstrip("/"), content=body.encode())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert '"code":107' in response.text
+    # The client has the body too, in this process.
+    assert peak < 25 * len(body)
 
 
 def test_a_request_does_not_fill_the_way_to_the_broker(redis_site: Site) -> None:

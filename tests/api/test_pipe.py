@@ -55,6 +55,7 @@ def test_lines_are_carried_out_in_their_order(site: Site, api: Api) -> None:
         "null",
         '{"id": 7, "method": "publish", "params": {"channel": "news", "data": 2}}',
         '{"id": 8, "method": "publish", "params": {"channel": 5}}',
+        '{"id": 9, "method": "publish", "parameters": {}}',
         line("broadcast", channels=["news", ""], data=3),
         '{"method": "channels", "params": null}',
         '{"method": "info"}',
@@ -64,12 +65,12 @@ def test_lines_are_carried_out_in_their_order(site: Site, api: Api) -> None:
         for ending in ("", "\n", "\n\n"):
             answers = replies(api, "\n".join(lines) + ending)
             codes = [answer.get("error", {}).get("code") for answer in answers]
-            assert codes == [None, 107, 108, 104, 104, *[107] * 6, None, 107, None, None, None]
-            assert [answer["id"] for answer in answers if "id" in answer] == [7, 8]
+            assert codes == [None, 107, 108, 104, 104, *[107] * 6, None, 107, 107, None, None, None]
+            assert [answer["id"] for answer in answers if "id" in answer] == [7, 8, 9]
             assert [client.recv(10) for _ in range(3)] == ["1", "2", "3"]
-        assert [list(each) for each in answers[13]["result"]["responses"]] == [["result"], ["error"]]
-        assert answers[14]["result"]["channels"] == {"news": {"num_clients": 1}}
-    assert site.errors("107") == before + 3 * 9
+        assert [list(each) for each in answers[14]["result"]["responses"]] == [["result"], ["error"]]
+        assert answers[15]["result"]["channels"] == {"news": {"num_clients": 1}}
+    assert site.errors("107") == before + 3 * 10
 
 
 def test_a_single_command_may_have_line_breaks(site: Site, api: Api) -> None:
