@@ -39,6 +39,8 @@ from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
 from gateway.errors import RequestError
 from gateway.guard import Guard
+from gateway.hooks.hooks import Hooks
+from gateway.hooks.python_hooks import PythonHooks
 from gateway.hub.budget import Budget, Holder
 from gateway.in_force import SettingsInForce
 from gateway.messages import DEFAULT_APP, Channel, PresenceRules
@@ -49,7 +51,6 @@ from gateway.node.messaging import Messaging
 from gateway.node.node import Node
 from gateway.session.commands import run
 from gateway.session.decoding import decode, read
-from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
@@ -68,6 +69,7 @@ class Gateway:
         source: Source | None = None,
         entrances: Sequence[Entrance] = ENTRANCES,
         *,
+        hooks: Hooks | None = None,
         killed_from: Sequence[str] = (),
     ) -> None:
         """Needs a running event loop. `source`: where settings are reloaded from; `killed_from`: see `demo_routes`.
@@ -114,13 +116,14 @@ class Gateway:
             scheduler=scheduler,
             guard=guard,
         )
+        self._hooks = PythonHooks(hooks or Hooks(), self.metrics, guard)
         self.node = Node(broker, self.messaging, self.administration, self.metrics)
         self._services = SessionServices[Session](
             app=DEFAULT_APP,
             node_name=self.administration.profile.name,
             clients=self.clients,
             messaging=self.messaging,
-            application=NoApplication(),
+            application=self._hooks.application,
             channels=channels,
             verifier=self.verifier,
             limits=limits,
@@ -236,15 +239,19 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start the keys first, since connections need them at once, then the node. Stop in reverse order."""
-        await self.verifier.start()
+        await self._hooks.start()
         try:
-            await self.node.start()
-            self._budget.start()
-            yield
-            self._budget.stop()
-            await self.node.stop()
+            await self.verifier.start()
+            try:
+                await self.node.start()
+                self._budget.start()
+                yield
+                self._budget.stop()
+                await self.node.stop()
+            finally:
+                await self.verifier.stop()
         finally:
-            await self.verifier.stop()
+            await self._hooks.stop()
 
 
 def profile(settings: ServerSettings, uid: NodeId) -> Profile:

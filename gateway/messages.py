@@ -232,6 +232,10 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     positions: dict[str, Position] = {}
     # What the client asks for and the gateway does not have: the connect is answered with "not available".
     unavailable: str = ""
+    # For the application: JSON, empty for none; and what the client calls itself.
+    data: bytes = b""
+    name: str = ""
+    version: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
@@ -244,6 +248,8 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     all_or_nothing: bool = False
     # The client understands deltas.
     delta: bool = False
+    # For the application: JSON, empty for none.
+    data: bytes = b""
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
@@ -359,6 +365,8 @@ class ConnectResult(msgspec.Struct, frozen=True, gc=False):
     expires: bool = False
     ttl: int = 0
     node: str = ""
+    # Of the application: JSON, empty for none.
+    data: bytes = b""
     subs: dict[str, SubscribeResult] | None = None
 
 

@@ -191,6 +191,15 @@ class Metrics:
             "gateway_memberships_untold",
             "Joins and leaves that were not sent because the channel has too many members.",
         )
+        # hooks
+        self.hook_calls = LabelledCounter("gateway_hook_calls", "hook", "Calls of hooks.")
+        self.hook_errors = LabelledCounter(
+            "gateway_hook_errors",
+            "hook",
+            "Calls of hooks that raised an exception, or returned a wrong type.",
+        )
+        self.hook_timeouts = LabelledCounter("gateway_hook_timeouts", "hook", "Calls of hooks that took too long.")
+        self.hooks_running = Gauge("gateway_hooks_running", "Calls of hooks that run now.")
         # node
         self.faults = LabelledCounter(
             "gateway_faults", "part", "Internal errors, caught where they happened; the log has them with a traceback."

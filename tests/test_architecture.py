@@ -17,7 +17,7 @@ LAYERS = [
     {"repeating"},
     {"listeners", "hangup"},
     {"channels"},
-    {"protocols", "broker", "auth"},
+    {"protocols", "broker", "auth", "hooks"},
     {"hub"},
     # Sessions reach their node through a port of theirs, and the node its clients through one of its own.
     {"node", "session"},
@@ -44,6 +44,9 @@ SANS_IO = [
     "scheduler",
     "protocols",
     "auth.identity",
+    "hooks.questions",
+    "hooks.answers",
+    "hooks.decisions",
     "session",
     "hub",
     "node.messaging",

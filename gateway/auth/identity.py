@@ -32,6 +32,8 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     # A JSON text: the conn_info of the client's publications.
     info: bytes = b""
     subs: dict[str, ServerSub] | None = None
+    # `expire_at` is the application's: it is asked to extend the connection, and the client is not told.
+    extended: bool = False
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):

@@ -20,6 +20,11 @@ class Verdict(NamedTuple):
     setting: str
 
 
+def is_protected(spec: ChannelSpec) -> bool:
+    """Whether the name itself says who may enter (`$`, `#`): no hook decides that."""
+    return spec.private or spec.users is not None
+
+
 def may_subscribe(spec: ChannelSpec, user: str, granted: bool) -> Verdict:
     """Whether `user` (empty: anonymous) may subscribe; `granted` when a subscription token or the server says so.
 
@@ -42,15 +47,18 @@ def may_subscribe(spec: ChannelSpec, user: str, granted: bool) -> Verdict:
     return Verdict(False, "anonymous clients may not subscribe", _option(spec, "allow_subscribe"))
 
 
-def may_publish(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict:
+def may_publish(spec: ChannelSpec, user: str, subscribed: bool, *, is_asked: bool = False) -> Verdict:
     """Whether `user` (empty: anonymous) may publish; `subscribed` when its connection is subscribed to the channel.
 
-    With `$` the client also has to be subscribed, and with `#` the user has to be listed.
+    With `$` the client also has to be subscribed, and with `#` the user has to be listed. `is_asked`: a hook decides
+    the rest.
     """
     if spec.private and not subscribed:
         return Verdict(False, "only subscribers publish into channels that start with $", SUBSCRIPTION)
     if spec.users is not None and user not in spec.users:
         return Verdict(False, "only users listed after # publish into the channel", LISTED)
+    if is_asked:
+        return Verdict(True, "a hook decides", "")
     return _allowed(spec, user, subscribed, spec.options.allow_publish, "allow_publish", "publish")
 
 

@@ -24,5 +24,9 @@ def _welcome(handshake: Handshake, cookie: str) -> Welcome:
 
 
 CENTRIFUGE_WEBSOCKET = Entrance(
-    path="/connection/websocket", carrier=OverWebSocket(), protocol=CentrifugeProtocol(), welcome=_welcome
+    name="centrifuge",
+    path="/connection/websocket",
+    carrier=OverWebSocket(),
+    protocol=CentrifugeProtocol(),
+    welcome=_welcome,
 )

@@ -7,8 +7,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ServerSettings
-from gateway.entrances.entrance import Entrance, OverHttpStream
+from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
 from gateway.entrances.lost import lost_routes
+from gateway.hooks.decisions import NO_APPLICATION
+from gateway.hooks.questions import Peer
 from gateway.hub.budget import Holder
 from gateway.hub.encoder import Encoder, Framing
 from gateway.metrics import Metrics
@@ -66,12 +68,25 @@ class Doors:
         def open_connection(handshake: Handshake) -> tuple[Session, str | None]:
             welcome = entrance.welcome(handshake, self._cookie)
             encoder = encoder_of(welcome.variant or entrance.protocol)
-            session = Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
-            return session, welcome.subprotocol
+            return self._open(entrance, "websocket", handshake, welcome, encoder), welcome.subprotocol
 
         endpoint = WebSocketEndpoint(self._shared, open_connection=open_connection)
         self._websockets.append(endpoint)
         return endpoint
+
+    def _open(
+        self, entrance: Entrance, transport: str, handshake: Handshake, welcome: Welcome, encoder: Encoder
+    ) -> Session:
+        application = self._services.application
+        peer = None
+        if application is not NO_APPLICATION:
+            peer = Peer(
+                handshake if application.connect is not None else None,
+                address=handshake.address,
+                protocol=entrance.name,
+                transport=transport,
+            )
+        return Session(self._services, encoder, home=welcome.home, initial=welcome.initial, peer=peer)
 
     def _stream(self, entrance: Entrance, carrier: OverHttpStream) -> StreamEndpoint:
         whole = _encoders(BodyFraming(carrier.delimit, carrier.keep_alive))
@@ -80,7 +95,7 @@ class Doors:
         def open_connection(handshake: Handshake, is_framed: bool) -> Session:
             welcome = entrance.welcome(handshake, self._cookie)
             encoder = (chunked if is_framed else whole)(welcome.variant or entrance.protocol)
-            return Session(self._services, encoder, home=welcome.home, initial=welcome.initial)
+            return self._open(entrance, "http_stream", handshake, welcome, encoder)
 
         endpoint = StreamEndpoint(self._shared, open_connection=open_connection, content_type=carrier.content_type)
         self._streams.append(endpoint)

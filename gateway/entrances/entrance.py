@@ -41,6 +41,8 @@ class Welcome(NamedTuple):
 class Entrance:
     """One way in."""
 
+    # What hooks are told.
+    name: str
     # As in a Starlette route.
     path: str
     carrier: OverWebSocket | OverHttpStream

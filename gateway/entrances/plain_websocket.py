@@ -25,5 +25,5 @@ def _welcome(handshake: Handshake, cookie: str) -> Welcome:
 
 
 PLAIN_WEBSOCKET = Entrance(
-    path="/ws/{channel:path}", carrier=OverWebSocket(), protocol=PlainProtocol(), welcome=_welcome
+    name="plain", path="/ws/{channel:path}", carrier=OverWebSocket(), protocol=PlainProtocol(), welcome=_welcome
 )

@@ -68,6 +68,8 @@ class CentrifugeProtocol:
             parts.append(b',"expires":true,"ttl":%d' % result.ttl)
         if result.node:
             parts.append(b',"node":%b' % _quote(result.node))
+        if result.data:
+            parts.append(b',"data":%b' % result.data)
         if result.subs:
             subs = (b"%b:{%b}" % (_quote(name), _subscription(sub)) for name, sub in result.subs.items())
             parts.append(b',"subs":{%b}' % b",".join(subs))

@@ -35,7 +35,7 @@ _EMPTY = msgspec.Raw()
 
 
 # Requests as clients send them: all fields that client.proto defines. Null and absent are the same. Fields that only
-# inform the server are Raw: their values are not looked at.
+# inform the server are Raw: nothing is refused for their values.
 
 
 class _Since(msgspec.Struct, gc=False):
@@ -264,7 +264,15 @@ def _connect(id: int, body: _Connect) -> Connect:
         unavailable = unavailable or _unavailable(sub)
         if sub.recover:
             positions[name] = _position(sub.offset, sub.epoch)
-    return Connect(id, body.token or "", positions=positions, unavailable=unavailable)
+    return Connect(
+        id,
+        body.token or "",
+        positions=positions,
+        unavailable=unavailable,
+        data=_optional(body.data),
+        name=_text(body.name),
+        version=_text(body.version),
+    )
 
 
 def _subscribe(id: int, body: _Subscribe) -> Subscribe | Unsupported:
@@ -273,7 +281,7 @@ def _subscribe(id: int, body: _Subscribe) -> Subscribe | Unsupported:
         return Unsupported(id, f"subscribe with {unavailable}", channel)
     since = _position(body.offset, body.epoch) if body.recover else None
     reject = bool((body.flag or 0) & _REJECT_UNRECOVERED)
-    return Subscribe(id, channel, body.token or "", since, reject, bool(body.delta))
+    return Subscribe(id, channel, body.token or "", since, reject, bool(body.delta), _optional(body.data))
 
 
 def _publish(id: int, body: _Publish) -> Publish | Unsupported:
@@ -307,6 +315,23 @@ _MAKERS: dict[str, Callable[[int, Any], Request]] = {
     "refresh": lambda id, body: Refresh(id, body.token or ""),
     "sub_refresh": _sub_refresh,
 }
+
+
+def _optional(value: msgspec.Raw) -> bytes:
+    """A JSON text; empty for an absent value and for null."""
+    text = bytes(value)
+    return b"" if text == b"null" else compact(text)
+
+
+def _text(value: msgspec.Raw) -> str:
+    """The text of a field that only informs; empty for anything else."""
+    text = bytes(value)
+    if text[:1] != b'"':
+        return ""
+    try:
+        return str(msgspec.json.decode(text))
+    except ValueError:
+        return ""
 
 
 def _unavailable(body: _Subscribe) -> str:

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from gateway import errors
 from gateway.auth.permissions import may_publish
+from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
+from gateway.hooks.decisions import Accepted
 from gateway.messages import (
+    NO_OPTIONS,
     Call,
     Connect,
     History,
@@ -25,12 +30,14 @@ from gateway.messages import (
     Unsubscribe,
     Unsupported,
 )
-from gateway.session.connecting import handle_connect, handle_refresh
-from gateway.session.inbox import Work
+from gateway.session.asking import publish_question, rpc_question
+from gateway.session.connecting import handle_connect, handle_extend_connection, handle_refresh
+from gateway.session.inbox import ExtendConnection, ExtendSubscription, Work
 from gateway.session.reading import handle_history, handle_presence, handle_presence_stats
 from gateway.session.session import FAILURES, Failure, Session
 from gateway.session.state import State
 from gateway.session.subscribing import (
+    handle_extend_subscription,
     handle_sub_refresh,
     handle_subscribe,
     handle_subscribe_user,
@@ -89,19 +96,40 @@ def handle_publish(session: Session, request: Publish) -> None:
     if not session.share.publishes.take(services.scheduler.now()):
         raise RequestError(errors.TOO_MANY_REQUESTS, "too many publishes", "limits.publishes_per_second")
     spec = services.channels.resolve(services.app, name)
-    verdict = may_publish(spec, session.user.name, name in session.subs)
+    asks = services.application.publish
+    hook = asks.find(spec.namespace) if asks is not None else None
+    verdict = may_publish(spec, session.user.name, name in session.subs, is_asked=hook is not None)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+    if hook is None:
+        _publish(session, request, spec, UNCHANGED)
+        return
+    # Those behind it wait, so that the order of the client's publications stays.
+    session.inbox.block(request)
+    hook(publish_question(session, request, name), session.then(request, partial(_publish, session, request, spec)))
+
+
+def _publish(session: Session, request: Publish, spec: ChannelSpec, accepted: Accepted) -> None:
+    services = session.services
+    if accepted.data is not None and len(accepted.data) > services.limits.message_size:
+        detail = f"the publish hook returned {len(accepted.data)} bytes"
+        raise RequestError(errors.INTERNAL, detail, "limits.message_size")
     publication = Publication(
         spec.channel,
-        request.data,
-        request.kind,
+        request.data if accepted.data is None else accepted.data,
+        request.kind if accepted.data is None else accepted.kind,
         time=int(services.scheduler.time() * 1000),
         event=request.event,
-        info=session.member(name),
+        tags=accepted.tags,
+        info=session.member(spec.channel.name),
     )
+    options = spec.publishing
+    if accepted.skip_history:
+        options = NO_OPTIONS
+    if accepted.idempotency_key:
+        options = structs.replace(options, idempotency_key=accepted.idempotency_key)
     published = session.then(request, partial(_published, session, request))
-    services.messaging.publish(publication, spec.publishing, published)
+    services.messaging.publish(publication, options, published)
 
 
 def _published(session: Session, request: Publish, outcome: PublishResult) -> None:
@@ -109,9 +137,16 @@ def _published(session: Session, request: Publish, outcome: PublishResult) -> No
 
 
 def handle_call(session: Session, request: Call) -> None:
+    asks = session.services.application.rpc
+    hook = asks.find(request.event) if asks is not None else None
     failed = partial(_not_answered, session, request)
     answered = session.then(request, partial(_answered, session, request), failed)
-    session.services.application.call(session.member(""), request.event, request.data, answered)
+    if asks is None:
+        answered(RequestError(errors.NOT_AVAILABLE, "no rpc hook"))
+    elif hook is None:
+        answered(RequestError(errors.METHOD_NOT_FOUND, f"no rpc hook for {request.event!r}"))
+    else:
+        hook(rpc_question(session, request), answered)
 
 
 def _answered(session: Session, request: Call, data: bytes) -> None:
@@ -134,6 +169,8 @@ def handle_pong(session: Session, request: Pong) -> None:
     session.pong()
 
 
+# What a publish is without a hook.
+UNCHANGED = Accepted(None, Kind.JSON, None, "", skip_history=False)
 # Requests whose answers may be large.
 LARGE = {Subscribe, SubscribeUser, History, Presence}
 # Request type -> (name in metrics, handler, whether it must wait while its channel is joining).
@@ -151,4 +188,6 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),
+    ExtendConnection: ("extend", handle_extend_connection, False),
+    ExtendSubscription: ("extend", handle_extend_subscription, True),
 }

@@ -1,13 +1,17 @@
 """Connect and refresh: who the client is, and what the server subscribes it to."""
 
 from functools import partial
+from typing import Any
 
 from msgspec import structs
 
 from gateway import __version__, errors
 from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
+from gateway.hooks.decisions import Admitted, Extended
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
+from gateway.session.asking import connect_question, refresh_question
+from gateway.session.inbox import ExtendConnection
 from gateway.session.recovery import arrive, bring_in, size
 from gateway.session.session import Failure, Session
 from gateway.session.state import State
@@ -20,14 +24,16 @@ def handle_connect(session: Session, request: Connect) -> None:
     services = session.services
     session.state = State.CONNECTING
     session.inbox.block(request)
-    admitted = session.then(request, partial(_admit, session, request), partial(_refuse, session, request))
+    proved = session.then(request, partial(_proved, session, request), partial(_refuse, session, request))
     if request.unavailable:
-        admitted(RequestError(errors.NOT_AVAILABLE, f"connect with {request.unavailable} in subs"))
+        proved(RequestError(errors.NOT_AVAILABLE, f"connect with {request.unavailable} in subs"))
     elif request.token:
         verify = services.verifier.either if request.by_grant else services.verifier.connection
-        verify(request.token, admitted)
+        verify(request.token, proved)
+    elif services.application.connect is not None:
+        proved(None)
     elif services.anonymous:
-        admitted(Identity(app=services.app, user=""))
+        proved(Identity(app=services.app, user=""))
     else:
         services.metrics.connect_errors.add("no token")
         raise Disconnect(
@@ -44,21 +50,59 @@ def _refuse(session: Session, request: Connect, error: Failure) -> None:
         session.refused()
 
 
-def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool:
-    """Let the client in. True while it waits for its channels."""
+def _proved(session: Session, request: Connect, proved: Identity | Grant | None) -> bool:
+    """The client has shown its token, or it has none: ask the application, if it has a hook, or let the client in."""
+    ask = session.services.application.connect
+    if ask is None:
+        assert proved is not None
+        return _admit(session, request, _identity(proved), by_grant=isinstance(proved, Grant))
+    decided = session.then(request, partial(_decided, session, request, proved), partial(_refuse, session, request))
+    ask(connect_question(session, request, proved.user if proved is not None else ""), decided)
+    return True
+
+
+def _decided(session: Session, request: Connect, proved: Identity | Grant | None, decision: Admitted) -> bool:
+    """The application lets the client in. Raises Disconnect when nothing says who it is."""
     services = session.services
+    assert session.peer is not None
+    session.peer.handshake, session.peer.meta = None, decision.meta
+    if proved is None and decision.user is None and not services.anonymous:
+        raise Disconnect(
+            errors.BAD_COMMAND,
+            "connect without a token, and the connect hook named no user; auth.anonymous would let such clients in",
+        )
+    # Without a token, revocations of the user compare the time of the connect.
+    now = int(services.scheduler.time())
+    identity = _identity(proved) if proved is not None else Identity(app=services.app, user="", issued_at=now)
+    opened = {name: ServerSub(each.info, each.data) for name, each in decision.channels.items()}
+    changes: dict[str, Any] = {"subs": {**(identity.subs or {}), **opened}}
+    if decision.user is not None:
+        changes["user"] = decision.user
+    if decision.info is not None:
+        changes["info"] = decision.info
+    if decision.expire_at is not None:
+        changes |= {"expire_at": decision.expire_at, "extended": True}
+    identity = structs.replace(identity, **changes)
+    return _admit(session, request, identity, decision.data, by_grant=isinstance(proved, Grant))
+
+
+def _identity(proved: Identity | Grant) -> Identity:
+    """Who a connection token names, or a subscription token, which opens nothing by itself."""
     if isinstance(proved, Identity):
-        identity, subs = proved, _server_subscriptions(session, proved)
-    else:
-        # A grant opens only the channel that it names, which the subscribe that follows asks for.
-        identity = Identity(app=proved.app, user=proved.user, jti=proved.jti, issued_at=proved.issued_at)
-        subs = {}
+        return proved
+    return Identity(app=proved.app, user=proved.user, jti=proved.jti, issued_at=proved.issued_at)
+
+
+def _admit(session: Session, request: Connect, identity: Identity, data: bytes = b"", *, by_grant: bool) -> bool:
+    """Let the client in. True while it waits for its channels. `data` goes to the client."""
+    services = session.services
+    subs = _server_subscriptions(session, identity, by_grant=by_grant)
     session.authenticated(identity)
     limit = services.limits.connections_per_user
     if limit and identity.user and services.clients.connections(session.user) > limit:
         raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")
     if not subs:
-        _connect(session, request, subs)
+        _connect(session, request, subs, data)
         return False
     for name, granted in subs.items():
         channel = services.channels.resolve(services.app, name).channel
@@ -66,18 +110,21 @@ def _admit(session: Session, request: Connect, proved: Identity | Grant) -> bool
         if identity.subs and name in identity.subs:
             # (The personal channel belongs to the user, whatever the token.)
             subscription.opened_by = identity
-    positioned, failed = partial(_positioned, session, request, subs), partial(_fail, session)
+    positioned, failed = partial(_positioned, session, request, subs, data), partial(_fail, session)
     for name, subscription in list(session.subs.items()):
         bring_in(session, request, subscription, request.positions.get(name), positioned, failed)
     return True
 
 
-def _server_subscriptions(session: Session, identity: Identity) -> dict[str, ServerSub]:
-    """The channels that the token names, and the personal one. Raises RequestError for an invalid name."""
+def _server_subscriptions(session: Session, identity: Identity, *, by_grant: bool) -> dict[str, ServerSub]:
+    """The channels that token and application name, and the personal one. Raises RequestError for an invalid name.
+
+    A grant opens only the channel that it names, which the subscribe that follows asks for, and not the personal one.
+    """
     subs = dict(identity.subs or {})
     services = session.services
     personal = services.channels.personal(services.app, identity.user)
-    if personal is not None:
+    if personal is not None and not by_grant:
         subs.setdefault(personal.name, ServerSub())
     if session.home:
         # A plain connection has one channel: its client could not tell messages from another one apart.
@@ -89,11 +136,11 @@ def _server_subscriptions(session: Session, identity: Identity) -> dict[str, Ser
     return subs
 
 
-def _positioned(session: Session, request: Connect, subs: dict[str, ServerSub], ready: None) -> bool:
+def _positioned(session: Session, request: Connect, subs: dict[str, ServerSub], data: bytes, ready: None) -> bool:
     """One of them can join; once all can, they join together and the connect is answered. True until then."""
     if not all(each.acquired and (each.joiner is None or each.joiner.ready) for each in session.subs.values()):
         return True
-    _connect(session, request, subs)
+    _connect(session, request, subs, data)
     return False
 
 
@@ -102,7 +149,7 @@ def _fail(session: Session, error: Failure) -> None:
     session.refuse(error if isinstance(error, Disconnect) else Disconnect(errors.SERVER_ERROR, str(error)))
 
 
-def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) -> None:
+def _connect(session: Session, request: Connect, granted: dict[str, ServerSub], data: bytes) -> None:
     services = session.services
     subs, room, items = {}, services.limits.outbox // 2, 0
     for name, each in granted.items():
@@ -113,7 +160,8 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
         subs[name] = structs.replace(arrived, data=each.data)
     session.inbox.rest(items, services.limits.outbox // 2 - room)
     assert session.identity is not None
-    expires, ttl = session.services.expiry(session.identity.expire_at)
+    # The application extends what it has limited; the client has nothing to do for that.
+    expires, ttl = services.expiry(0 if session.identity.extended else session.identity.expire_at)
     result = ConnectResult(
         client=session.client,
         version=__version__,
@@ -122,6 +170,7 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
         expires=expires,
         ttl=ttl,
         node=services.node_name,
+        data=data,
         subs=subs or None,
     )
     session.out.say(session.codec.connected(request.id, result))
@@ -130,6 +179,26 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub]) 
         # Joining one may end it, which may close the connection and so end the others.
         if session.state is State.CONNECTED:
             session.join(subscription)
+
+
+def handle_extend_connection(session: Session, request: ExtendConnection) -> None:
+    """The connection is due to expire: ask the application to let it live on, or end it."""
+    ask = session.services.application.refresh
+    if ask is None:
+        raise Disconnect(errors.CONNECTION_EXPIRED)
+    extended = session.then(request, partial(_extended, session), partial(_not_extended, session))
+    ask(refresh_question(session), extended)
+
+
+def _extended(session: Session, decision: Extended) -> None:
+    assert session.identity is not None
+    session.identity = structs.replace(session.identity, expire_at=decision.expire_at)
+    session.reschedule()
+
+
+def _not_extended(session: Session, error: Failure) -> None:
+    """Close the connection; where the client may come back, the connect hook is asked again."""
+    session.refuse(error if isinstance(error, Disconnect) else Disconnect(errors.CONNECTION_EXPIRED, str(error)))
 
 
 def handle_refresh(session: Session, request: Refresh) -> None:

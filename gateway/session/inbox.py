@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import SubscribeUser
@@ -28,8 +28,22 @@ LEAST_REQUESTS = 4
 # attempts, a key set within 15 s: an answer that takes longer than this never comes.
 LONGEST_WAIT = 60.0
 
-# Subscribes by the server may have to wait like the client's own requests.
-Work = Request | SubscribeUser
+
+class ExtendConnection(NamedTuple):
+    """The connection is due to expire, and the application may let it live on."""
+
+    id: int = 0
+
+
+class ExtendSubscription(NamedTuple):
+    """The same of a subscription."""
+
+    channel: str
+    id: int = 0
+
+
+# What the server asks of a session may have to wait like the client's own requests.
+Work = Request | SubscribeUser | ExtendConnection | ExtendSubscription
 
 
 class Turns:

@@ -11,7 +11,6 @@ from gateway.errors import RequestError
 from gateway.hub.encoder import Encoder
 from gateway.messages import (
     Channel,
-    ClientInfo,
     Destination,
     HistoryQuery,
     Joined,
@@ -114,13 +113,6 @@ class PubSub(Protocol[C]):
 
     def member_counts(self, channel: Channel, done: CountsDone) -> None:
         """How many are in a channel."""
-
-
-class Application(Protocol):
-    """The team's own code, which answers messages that are not published to a channel."""
-
-    def call(self, client: ClientInfo, event: str, data: bytes, done: "Callable[[bytes | RequestError], None]") -> None:
-        """A client has a message for the application; `done` gets the answer (JSON), once, possibly at once."""
 
 
 class Verifier(Protocol):

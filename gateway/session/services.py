@@ -9,13 +9,14 @@ from gateway.channels import Channels
 from gateway.config.settings import HeartbeatSettings, LimitSettings
 from gateway.errors import CloseCode
 from gateway.guard import Guard
+from gateway.hooks.decisions import Application
 from gateway.hub.corks import Corks
 from gateway.hub.outbox import Outboxes
 from gateway.log import Refusals
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 from gateway.session.inbox import Frame, Inbox, Turns, Work
-from gateway.session.ports import Application, ClientBook, PubSub, Verifier
+from gateway.session.ports import ClientBook, PubSub, Verifier
 from gateway.session.wheel import TimingWheel
 
 # A session; generic, since the code that runs its requests needs the concrete type.

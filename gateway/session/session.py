@@ -12,9 +12,10 @@ from gateway.auth.identity import Identity, is_meant
 from gateway.auth.rate_limits import Share, TokenBucket
 from gateway.control import RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
+from gateway.hooks.questions import Peer
 from gateway.hub.encoder import Encoder
 from gateway.messages import ClientId, ClientInfo, Request, User
-from gateway.session.inbox import Inbox, Work
+from gateway.session.inbox import ExtendConnection, ExtendSubscription, Inbox, Work
 from gateway.session.liveness import Liveness
 from gateway.session.outgoing import Outgoing
 from gateway.session.services import SessionServices
@@ -46,6 +47,7 @@ class Session:
         "inbox",
         "liveness",
         "out",
+        "peer",
         "services",
         "share",
         "state",
@@ -56,15 +58,25 @@ class Session:
     share: Share  # set once the user is known
 
     def __init__(
-        self, services: "SessionServices[Session]", encoder: Encoder, *, home: str = "", initial: Sequence[Request] = ()
+        self,
+        services: "SessionServices[Session]",
+        encoder: Encoder,
+        *,
+        home: str = "",
+        initial: Sequence[Request] = (),
+        peer: Peer | None = None,
     ) -> None:
-        """`initial` requests run as soon as the socket is open; `home` is the channel of publishes that name none."""
+        """`initial` requests run as soon as the socket is open; `home` is the channel of publishes that name none.
+
+        `peer`: who the client is, for the application; needed if it has hooks.
+        """
         self.services = services
         self.client = ClientId(str(uuid.uuid4()))
         self.state = State.OPENING
         self.identity: Identity | None = None
         self.subs: dict[str, Subscription] = {}
         self.home = home
+        self.peer = peer
         self.due = 0
         self.codec = encoder.protocol.open()
         self.out = Outgoing(self, services, encoder)
@@ -192,10 +204,11 @@ class Session:
         withdrawn = self.inbox.withdraw(name)
         names = {name} & self.subs.keys() if name else list(self.subs)
         # Ending one may close the connection, and so end the others.
-        ended = [self._end_subscription(self.subs[each], code) for each in names if each in self.subs]
+        ended = [self.end_subscription(self.subs[each], code) for each in names if each in self.subs]
         return withdrawn or any(ended)
 
-    def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
+    def end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> bool:
+        """End a subscription for the client, which is told; True unless there was nothing to do."""
         if not subscription.joined:
             # It ends once the client has been told that it began.
             subscription.ending = code
@@ -333,7 +346,7 @@ class Session:
         encoder = self._encoder_of(subscription)
         self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self.out.write)
         if subscription.ending is not None:
-            self._end_subscription(subscription, subscription.ending)
+            self.end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
             self.reschedule()
 
@@ -445,27 +458,42 @@ class Session:
 
     def _expire(self) -> bool:
         """End what has expired; False when that ended the connection."""
-        late = self.services.scheduler.time() - self.services.heartbeat.expired_grace
-        if self.identity is not None and 0 < self.identity.expire_at <= late:
-            self.disconnect(errors.CONNECTION_EXPIRED)
-            return False
-        expired = [each for each in self.subs.values() if each.joined and 0 < each.expire_at <= late]
+        now = self.services.scheduler.time()
+        identity = self.identity
+        if identity is not None and identity.expire_at and self._ends_at(identity) <= now:
+            if not identity.extended:
+                self.disconnect(errors.CONNECTION_EXPIRED)
+                return False
+            # It does not expire while the application is asked.
+            self.identity = structs.replace(identity, expire_at=0)
+            self.inbox.put((ExtendConnection(),))
+        subs = self.subs.values()
+        expired = [each for each in subs if each.joined and each.expire_at and self._ends_at(each) <= now]
         for subscription in expired:
             # Ending one may close the connection, and so end the others.
-            if self.subs.get(subscription.channel.name) is subscription:
-                self._end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
+            if self.subs.get(subscription.channel.name) is not subscription:
+                continue
+            if subscription.extended:
+                subscription.expire_at = 0
+                self.inbox.put((ExtendSubscription(subscription.channel.name),))
+            else:
+                self.end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return self.state is State.CONNECTED
+
+    def _ends_at(self, expiring: Identity | Subscription) -> float:
+        """When it ends (Unix seconds): clients have a while to refresh; the application is asked on time."""
+        return expiring.expire_at + (0 if expiring.extended else self.services.heartbeat.expired_grace)
 
     def reschedule(self) -> None:
         """Set the next deadline: the earliest of pong, ping and the expiries."""
         services = self.services
         due = self.liveness.due
         delay = due - services.scheduler.now() if due else 3600.0
-        expiries = [sub.expire_at for sub in self.subs.values() if sub.joined and sub.expire_at]
+        expiries = [self._ends_at(each) for each in self.subs.values() if each.joined and each.expire_at]
         if self.identity is not None and self.identity.expire_at:
-            expiries.append(self.identity.expire_at)
+            expiries.append(self._ends_at(self.identity))
         if expiries:
-            delay = min(delay, min(expiries) + services.heartbeat.expired_grace - services.scheduler.time())
+            delay = min(delay, min(expiries) - services.scheduler.time())
         services.wheel.schedule(self, max(delay, 0.0))
 
     def _end(self) -> None:

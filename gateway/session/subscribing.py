@@ -7,11 +7,14 @@ from msgspec import structs
 
 from gateway import errors
 from gateway.auth.identity import Grant
-from gateway.auth.permissions import may_subscribe
+from gateway.auth.permissions import is_protected, may_subscribe
 from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
+from gateway.hooks.decisions import Allowed, Extended
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
+from gateway.session.asking import sub_refresh_question, subscribe_question
+from gateway.session.inbox import ExtendSubscription
 from gateway.session.recovery import arrive, bring_in, size
 from gateway.session.session import Failure, Session
 from gateway.session.state import State
@@ -32,16 +35,37 @@ def handle_subscribe(session: Session, request: Subscribe) -> None:
     _check_limits(session)
     spec = services.channels.resolve(services.app, request.channel)
     if request.token:
-        # The channel counts as joining meanwhile, so that later requests for it wait.
-        subscription = Subscription(spec.channel, server_side=False)
-        session.subs[request.channel] = subscription
-        if _may_bring_much(request, spec):
-            session.inbox.block(request)
+        subscription = _joining(session, request, spec)
         granted = partial(_granted, session, request, spec, subscription)
         failed = partial(_give_up, session, request, subscription)
         services.verifier.subscription(request.token, session.then(request, granted, failed))
         return
+    ask = services.application.subscribe
+    if ask is not None and (hook := ask.find(spec.namespace)) is not None and not is_protected(spec):
+        subscription = _joining(session, request, spec)
+        decided = partial(_decided, session, request, spec, subscription)
+        failed = partial(_give_up, session, request, subscription)
+        hook(subscribe_question(session, request), session.then(request, decided, failed))
+        return
     _subscribe(session, request, spec, Subscription(spec.channel, server_side=False), granted=False)
+
+
+def _joining(session: Session, request: Subscribe, spec: ChannelSpec) -> Subscription:
+    """A subscription that is yet to be allowed. The channel counts as joining, so that later requests for it wait."""
+    session.subs[request.channel] = subscription = Subscription(spec.channel, server_side=False)
+    if _may_bring_much(request, spec):
+        session.inbox.block(request)
+    return subscription
+
+
+def _decided(
+    session: Session, request: Subscribe, spec: ChannelSpec, subscription: Subscription, decision: Allowed
+) -> bool:
+    """The application allows it."""
+    subscription.info = decision.info
+    subscription.expire_at, subscription.extended = decision.expire_at, True
+    _subscribe(session, request, spec, subscription, granted=True, data=decision.data)
+    return True
 
 
 def _check_limits(session: Session) -> None:
@@ -86,8 +110,15 @@ def _check_grant(session: Session, channel: str, grant: Grant) -> None:
 
 
 def _subscribe(
-    session: Session, request: Subscribe, spec: ChannelSpec, subscription: Subscription, *, granted: bool
+    session: Session,
+    request: Subscribe,
+    spec: ChannelSpec,
+    subscription: Subscription,
+    *,
+    granted: bool,
+    data: bytes = b"",
 ) -> None:
+    """Join the channel, if its rules or what was `granted` allow it; `data` goes to the client. Raises RequestError."""
     verdict = may_subscribe(spec, session.user.name, granted)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
@@ -96,19 +127,19 @@ def _subscribe(
     if _may_bring_much(request, spec):
         session.inbox.block(request)
     session.subs[request.channel] = subscription
-    positioned = partial(_positioned, session, request, subscription)
+    positioned = partial(_positioned, session, request, subscription, data)
     failed = partial(_give_up, session, request, subscription)
     bring_in(session, request, subscription, request.since, positioned, failed)
 
 
-def _positioned(session: Session, request: Subscribe, subscription: Subscription, ready: None) -> None:
+def _positioned(session: Session, request: Subscribe, subscription: Subscription, data: bytes, ready: None) -> None:
     """The subscription can join."""
     result = arrive(session, subscription, request.since)
     if request.all_or_nothing and result.recovered is False:
         raise RequestError(errors.UNRECOVERABLE, "what was missed is not in the history any more")
-    expires, ttl = session.services.expiry(subscription.expire_at)
+    expires, ttl = session.services.expiry(0 if subscription.extended else subscription.expire_at)
     session.inbox.rest(len(result.publications), size(result.publications))
-    result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta)
+    result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta, data=data)
     session.out.say(session.codec.subscribed(request.id, request.channel, result))
     session.join(subscription)
 
@@ -169,6 +200,38 @@ def handle_unsubscribe(session: Session, request: Unsubscribe) -> None:
     if subscription is not None:
         session.leave(subscription)
     session.out.say(session.codec.unsubscribed(request.id))
+
+
+def handle_extend_subscription(session: Session, request: ExtendSubscription) -> None:
+    """The subscription is due to expire: ask the application to let it live on, or end it."""
+    subscription = session.subs.get(request.channel)
+    if subscription is None:
+        return
+    services = session.services
+    spec = services.channels.resolve(services.app, request.channel)
+    ask = services.application.sub_refresh
+    hook = ask.find(spec.namespace) if ask is not None else None
+    if hook is None:
+        session.end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
+        return
+    extended = partial(_extended, session, subscription)
+    failed = partial(_not_extended, session, subscription)
+    hook(sub_refresh_question(session, request.channel), session.then(request, extended, failed))
+
+
+def _extended(session: Session, subscription: Subscription, decision: Extended) -> None:
+    # If it has ended meanwhile, nothing looks at it any more.
+    subscription.expire_at = decision.expire_at
+    session.reschedule()
+
+
+def _not_extended(session: Session, subscription: Subscription, error: Failure) -> None:
+    """End it; a client that subscribes again makes the subscribe hook be asked again."""
+    if isinstance(error, Disconnect):
+        session.refuse(error)
+    elif session.subs.get(subscription.channel.name) is subscription:
+        session.log_refusal("extend", subscription.channel.name, error)
+        session.end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
 
 
 def handle_sub_refresh(session: Session, request: SubRefresh) -> None:

@@ -15,6 +15,7 @@ class Subscription:
         "delta",
         "ending",
         "expire_at",
+        "extended",
         "grant",
         "info",
         "joined",
@@ -37,6 +38,8 @@ class Subscription:
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at
+        # `expire_at` is the application's: it is asked to extend the subscription, and the client is not told.
+        self.extended = False
         # What it relies on: a subscription token, or the connection token that names it.
         self.grant: Grant | None = None
         self.opened_by: Identity | None = None

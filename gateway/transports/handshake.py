@@ -33,6 +33,11 @@ class Handshake:
         # Offered by the client, in its order of preference.
         self.subprotocols: Sequence[str] = scope.get("subprotocols", ())
 
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope."""
+        return self._scope
+
     def header(self, name: str) -> str:
         """The value of a header; joined by commas if it was sent more than once, empty if it was not sent."""
         wanted = name.lower().encode("latin-1")

@@ -70,7 +70,7 @@ def requests_of(frame: bytes) -> list[Request]:
     [
         (
             b'{"id":1,"connect":{"token":"t","data":{"x":1},"name":"js","version":"5"}}',
-            Connect(1, "t"),
+            Connect(1, "t", data=b'{"x":1}', name="js", version="5"),
         ),
         (b'{"id":1,"connect":{}}', Connect(1)),
         (b'{"id":2,"subscribe":{"channel":"c","token":"t"}}', Subscribe(2, "c", "t")),
@@ -180,9 +180,13 @@ def test_null_is_absent_inside_of_fields() -> None:
 def test_what_only_informs_is_accepted_with_any_value() -> None:
     """And what the client would allow, which SDKs always send."""
     frame = {"name": "js", "version": 5, "data": {"a": 1}, "headers": {"x": "y"}, "flag": 1, "profile": "p", "dict": 7}
-    assert list(PROTOCOL.decode(json.dumps({"id": 1, "connect": frame}).encode(), binary=False)) == [Connect(1)]
+    assert list(PROTOCOL.decode(json.dumps({"id": 1, "connect": frame}).encode(), binary=False)) == [
+        Connect(1, data=b'{"a": 1}', name="js")
+    ]
     body = {"channel": "c", "flag": 1, "data": [1], "positioned": True, "recoverable": True, "join_leave": True}
-    assert list(PROTOCOL.decode(json.dumps({"id": 1, "subscribe": body}).encode(), binary=False)) == [Subscribe(1, "c")]
+    assert list(PROTOCOL.decode(json.dumps({"id": 1, "subscribe": body}).encode(), binary=False)) == [
+        Subscribe(1, "c", data=b"[1]")
+    ]
 
 
 @pytest.mark.parametrize("field", ["tf", "type", "phase", "cursor", "limit", "asc"])

@@ -15,6 +15,8 @@ from gateway.config.settings import ServerSettings
 from gateway.control import NodeId
 from gateway.errors import INTERNAL, CloseCode, RequestError
 from gateway.guard import Guard
+from gateway.hooks.decisions import NO_APPLICATION
+from gateway.hooks.questions import Peer
 from gateway.hub.encoder import Encoder
 from gateway.log import Refusals
 from gateway.messages import DEFAULT_APP, Channel, Publication, Request
@@ -25,11 +27,11 @@ from gateway.protocols.plain import PlainProtocol
 from gateway.protocols.wire_protocol import Message
 from gateway.session.commands import run
 from gateway.session.decoding import decode, read
-from gateway.session.no_application import NoApplication
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.tokens import connection_token, subscription_token
+from gateway.transports.handshake import Handshake
 from tests.fakes import Assembly, DictRegistry, ManualBroker, ManualScheduler, PlainFraming, RecordingTransport
 
 SECRET = "a secret that only tests know, 32+"
@@ -95,7 +97,8 @@ class Client:
 
     def __init__(self, world: "World", encoder: Encoder, **options: Any) -> None:
         self.transport = RecordingTransport()
-        self.session = Session(world.services, encoder, **options)
+        peer = Peer(world.handshake, address="192.0.2.1", protocol="centrifuge", transport="websocket")
+        self.session = Session(world.services, encoder, peer=peer, **options)
         self.transport.connection = self.session
         self.session.opened(self.transport)
         self._scheduler = world.scheduler
@@ -127,6 +130,8 @@ class World:
         self.settings = ServerSettings.model_validate(merged)
         self.scheduler = ManualScheduler()
         self.metrics = Metrics()
+        # What clients of this node opened their connection with.
+        self.handshake = Handshake({"path": "/", "headers": [(b"cookie", b"session=s3")], "query_string": b""}, ())
         self.broker = ManualBroker()
         self.registry = DictRegistry()
         revocations = Revocations(self.scheduler.time)
@@ -153,7 +158,7 @@ class World:
             node_name="node-name",
             clients=self.clients,
             messaging=self.messaging,
-            application=NoApplication(),
+            application=NO_APPLICATION,
             channels=channels,
             verifier=self.verifier,
             limits=self.settings.limits,

@@ -51,7 +51,7 @@ Logged = Callable[[], list[dict[str, Any]]]
             "the user's id after # in the channel's name",
         ),
         ({"publish": {"channel": "first"}}, 107, "without data", None),
-        ({"rpc": {"method": "m"}}, 108, "no application", None),
+        ({"rpc": {"method": "m"}}, 108, "no rpc hook", None),
         ({"history": {"channel": "first"}}, 108, "no history", "channels.history_size"),
         ({"presence": {"channel": "first"}}, 108, "no presence", "channels.presence"),
         ({"presence_stats": {"channel": "first"}}, 108, "no presence", "channels.presence"),

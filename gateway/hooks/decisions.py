@@ -1,0 +1,97 @@
+"""What sessions ask of the application, and what they learn: the port between them and whatever carries hooks out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from gateway.errors import Disconnect, RequestError
+from gateway.hooks.questions import (
+    ConnectRequest,
+    PublishRequest,
+    RefreshRequest,
+    RpcRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
+)
+from gateway.messages import Kind
+
+# Decisions. JSON texts are empty for none; times are Unix seconds, 0 for never.
+
+
+class Opened(NamedTuple):
+    """A channel that the server subscribes a client to."""
+
+    info: bytes
+    data: bytes
+
+
+class Admitted(NamedTuple):
+    """A client may connect. None: as its token says."""
+
+    user: str | None
+    info: bytes | None
+    data: bytes
+    expire_at: int | None
+    channels: Mapping[str, Opened]
+    meta: Any
+
+
+class Allowed(NamedTuple):
+    """A client may subscribe."""
+
+    info: bytes
+    data: bytes
+    expire_at: int
+
+
+class Extended(NamedTuple):
+    """A connection or subscription lives on."""
+
+    expire_at: int
+
+
+class Accepted(NamedTuple):
+    """A client may publish; data None: what it sent."""
+
+    data: bytes | None
+    kind: Kind
+    tags: dict[str, str] | None
+    idempotency_key: str
+    skip_history: bool
+
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+Done: TypeAlias = Callable[[A | RequestError | Disconnect], None]
+# Asks the application. `done` is called once, within a bounded time.
+Ask: TypeAlias = Callable[[Q, Done[A]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asks(Generic[Q, A]):
+    """What to ask, by the namespace of the channel or the name of the method."""
+
+    named: Mapping[str, Ask[Q, A]]
+    # For all other names.
+    others: Ask[Q, A] | None = None
+
+    def find(self, name: str) -> Ask[Q, A] | None:
+        """What to ask about this name; None: nothing."""
+        return self.named.get(name, self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What there is to ask. By default nothing: so it is on a node without hooks, where none costs anything."""
+
+    connect: Ask[ConnectRequest, Admitted] | None = None
+    refresh: Ask[RefreshRequest, Extended] | None = None
+    subscribe: Asks[SubscribeRequest, Allowed] | None = None
+    sub_refresh: Asks[SubRefreshRequest, Extended] | None = None
+    publish: Asks[PublishRequest, Accepted] | None = None
+    # The answer is JSON.
+    rpc: Asks[RpcRequest, bytes] | None = None
+
+
+NO_APPLICATION = Application()

@@ -1,0 +1,126 @@
+"""Hooks, as an application declares them."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+Kind: TypeAlias = Literal["connect", "refresh", "subscribe", "sub_refresh", "publish", "rpc"]
+
+# Seconds that a hook may take, and how many of its calls run at once on a node.
+TIMEOUT = 5.0
+CONCURRENCY = 100
+# A request waits at most LONGEST_WAIT (session/inbox.py) for all that it needs.
+LONGEST_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One function and how it is run."""
+
+    kind: Kind
+    function: Callable[[Any], Awaitable[Any]]
+    # Namespaces of channels, or methods; empty: all that no other hook names.
+    names: tuple[str, ...]
+    timeout: float
+    concurrency: int
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return f"{self.kind} hook {self.function.__module__}.{self.function.__qualname__}"
+
+
+class Hooks:
+    """Collects hooks by decorators. All functions are `async def` with one argument, the request.
+
+    `timeout` is in seconds and includes waiting for other calls; a call that takes longer is cancelled. `concurrency`
+    is how many calls of the hook run at once on each node. Raises TypeError and ValueError for what cannot be a hook.
+    """
+
+    def __init__(self) -> None:
+        # For the application: what its startup hook makes, such as a pool of database connections.
+        self.state = SimpleNamespace()
+        self.hooks: list[Hook] = []
+        self.starting: list[Callable[[], Awaitable[Any]]] = []
+        self.stopping: list[Callable[[], Awaitable[Any]]] = []
+
+    @overload
+    def connect(self, function: F, /) -> F: ...
+    @overload
+    def connect(self, /, *, timeout: float = ..., concurrency: int = ...) -> Callable[[F], F]: ...
+    def connect(self, function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+        """Asked for every client that connects, once its token, if it has one, is verified. Returns ConnectResult."""
+        return self._plain("connect", function, options)
+
+    @overload
+    def refresh(self, function: F, /) -> F: ...
+    @overload
+    def refresh(self, /, *, timeout: float = ..., concurrency: int = ...) -> Callable[[F], F]: ...
+    def refresh(self, function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+        """Asked when a connection reaches the `expire_at` of its ConnectResult. Returns RefreshResult."""
+        return self._plain("refresh", function, options)
+
+    def subscribe(self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
+        """Asked for subscribes without a token, in place of `allow_subscribe`. Returns True, False or SubscribeResult.
+
+        `namespaces`: "" is that of channels without one; none given: all that no other hook names.
+        """
+        return self._named("subscribe", namespaces, timeout, concurrency)
+
+    def sub_refresh(
+        self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY
+    ) -> Callable[[F], F]:
+        """Asked when a subscription reaches the `expire_at` of its SubscribeResult. Returns SubRefreshResult."""
+        return self._named("sub_refresh", namespaces, timeout, concurrency)
+
+    def publish(self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
+        """Asked for publishes of clients, in place of `allow_publish`. Returns True, False or PublishResult."""
+        return self._named("publish", namespaces, timeout, concurrency)
+
+    def rpc(self, *methods: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
+        """Answers calls of clients. Returns a JSON value. `methods`: none given: all that no other hook names."""
+        return self._named("rpc", methods, timeout, concurrency)
+
+    def startup(self, function: F) -> F:
+        """Called before the node serves, in the order of declaration, without an argument."""
+        self.starting.append(_checked(function, "startup"))
+        return function
+
+    def shutdown(self, function: F) -> F:
+        """Called when the node has closed its connections, in reverse order, without an argument."""
+        self.stopping.append(_checked(function, "shutdown"))
+        return function
+
+    def _plain(self, kind: Kind, function: F | None, options: dict[str, Any]) -> F | Callable[[F], F]:
+        decorate: Callable[[F], F] = self._named(
+            kind, (), **{"timeout": TIMEOUT, "concurrency": CONCURRENCY, **options}
+        )
+        return decorate if function is None else decorate(function)
+
+    def _named(self, kind: Kind, names: tuple[str, ...], timeout: float, concurrency: int) -> Callable[[F], F]:
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"@hooks.{kind} takes names: write @hooks.{kind}() for all of them")
+        if not 0 < timeout <= LONGEST_TIMEOUT:
+            raise ValueError(f"@hooks.{kind}: timeout is {timeout}, expected more than 0 and at most {LONGEST_TIMEOUT}")
+        if concurrency < 1:
+            raise ValueError(f"@hooks.{kind}: concurrency is {concurrency}, expected at least 1")
+        taken = {name for hook in self.hooks if hook.kind == kind for name in hook.names or (None,)}
+        for name in names or (None,):
+            if name in taken:
+                what = "" if name is None else f" for {name!r}"
+                raise ValueError(f"there is a {kind} hook{what} already")
+
+        def decorate(function: F) -> F:
+            self.hooks.append(Hook(kind, _checked(function, kind), names, timeout, concurrency))
+            return function
+
+        return decorate
+
+
+def _checked(function: Callable[..., Awaitable[Any]], kind: str) -> Callable[..., Awaitable[Any]]:
+    if not iscoroutinefunction(function):
+        raise TypeError(f"the {kind} hook {getattr(function, '__qualname__', function)!r} has to be an `async def`")
+    return function
