@@ -182,7 +182,7 @@ def test_a_fresh_token_that_is_not_valid_yet_ends_nothing(make_world: MakeWorld)
 def test_a_plain_client_whose_token_is_not_valid_yet_comes_back(world: World) -> None:
     """Its protocol has no errors."""
     client = world.open_plain(Connect(1, early(world)), Subscribe(2, "news"), channel="news")
-    assert client.closed_with() == errors.CONNECTION_EXPIRED
+    assert client.closed_with() == (errors.CONNECTION_EXPIRED.code, "token not valid yet")
     assert reconnects(errors.CONNECTION_EXPIRED)
 
 
