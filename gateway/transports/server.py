@@ -223,7 +223,8 @@ class GatewayServer(uvicorn.Server):
     async def _end_clients(self) -> None:
         """Everything from the first signal until the application is stopped."""
         self._on_draining()
-        logger.info("shutting down", extra={"connections": len(self._public.state.connections)})
+        extra = {"connections": len(self._public.state.connections), "window": self._drain.window}
+        logger.info("shutting down", extra=extra)
         await asyncio.sleep(self._drain.delay)
         self._public.stop_accepting()
         self._public.shut_down()
