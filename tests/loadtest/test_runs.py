@@ -114,8 +114,26 @@ def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
     outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, *options)
     assert outcome.status == 4
     assert "gave up" in outcome.output
-    assert "--token-secret has to be the secret that it checks them with" in outcome.output
+    assert "LOADTEST_TOKEN_SECRET has to be the secret that it checks them with" in outcome.output
     assert "0 of 30 connections" in outcome.output
+
+
+def test_a_missing_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
+    outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, "--token-secret", "")
+    assert outcome.status == 4
+    assert "no token was sent: set LOADTEST_TOKEN_SECRET" in outcome.output
+
+
+def test_a_refused_connection_quotes_the_server(tmp_path: Path) -> None:
+    """Its message tells which limit it was."""
+    with valkey_server() as valkey:
+        full = {"GATEWAY_REDIS__URL": valkey.url, "GATEWAY_LIMITS__CONNECTIONS": "5"}
+        with node(env=full) as (port, _):
+            outcome = run(tmp_path, "rooms", "--target", f"ws://127.0.0.1:{port}", *SMALL, "--connect-timeout", "3")
+    assert outcome.status == 4
+    assert outcome.result is not None
+    quoted = "the server refused the upgrade with 503: too many connections (connections)"
+    assert any(each.endswith(quoted) for each in outcome.result.errors)
 
 
 def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Path) -> None:
@@ -126,9 +144,9 @@ def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Pat
     assert outcome.result.seconds < 30
     assert "gave up: subscribe to closed:" in outcome.output
     assert (
-        "the server has no namespace 'closed': configure it, or choose other channels with --prefix" in outcome.output
+        "the server has no namespace 'closed': configure it, or choose another prefix (--prefix), of" in outcome.output
     )
-    assert "--token-secret" not in outcome.output
+    assert "TOKEN_SECRET" not in outcome.output
 
 
 def test_nobody_there(tmp_path: Path) -> None:
@@ -145,7 +163,7 @@ def test_another_protocol_at_the_other_end(tmp_path: Path) -> None:
         target = f"ws://127.0.0.1:{port}/health/live"
         outcome = run(tmp_path, "rooms", "--target", target, *SMALL)
     assert outcome.status == 4
-    assert "to the upgrade" in outcome.output or "connection lost" in outcome.output
+    assert "refused the upgrade with " in outcome.output or "connection lost" in outcome.output
 
 
 def test_no_process_is_left(cluster: Cluster, tmp_path: Path) -> None:

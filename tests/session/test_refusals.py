@@ -53,6 +53,7 @@ Logged = Callable[[], list[dict[str, Any]]]
         ({"publish": {"channel": "first"}}, 107, "without data", None),
         ({"rpc": {"method": "m"}}, 108, "no application", None),
         ({"history": {"channel": "first"}}, 108, "no history", "channels.history_size"),
+        ({"history": {"channel": "price:a"}}, 108, "delivery = 'latest'", None),
         ({"presence": {"channel": "first"}}, 108, "no presence", "channels.presence"),
         ({"presence_stats": {"channel": "first"}}, 108, "no presence", "channels.presence"),
         ({"ping": {}}, 108, "ping", None),
