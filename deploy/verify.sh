@@ -105,7 +105,7 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
     rm -f "$scratch/result.json" "$scratch/notes"
     "${compose[@]}" run -d --no-deps --name "$PROJECT-load" loadtest rooms --target ws://balancer:8000 \
         --prefix load: --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 --quiet \
-        --max-refused "$((20 * 5 * seconds))" --json /tmp/result.json >/dev/null
+        --max-refused "$((20 * 5 * seconds))" --json - >/dev/null
     sleep 6
     "$@" >"$scratch/step.log" 2>&1 || { broken=FAILED; tail -20 "$scratch/step.log"; }
     if [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
@@ -113,9 +113,9 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
         say "the load ended before the step did"
     fi
     status=$(docker wait "$PROJECT-load")
-    docker cp "$PROJECT-load:/tmp/result.json" "$scratch/result.json" >/dev/null 2>&1 || true
+    docker logs "$PROJECT-load" >"$scratch/result.json" 2>"$scratch/summary"
     if [ ! -s "$scratch/result.json" ]; then
-        docker logs --tail 20 "$PROJECT-load"
+        tail -20 "$scratch/summary"
         row "$step" FAILED "no result, exit status $status"
         return 0
     fi
@@ -130,7 +130,7 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
         [ "$(figure $name)" = 0 ] || broken=FAILED
     done
     [ "$(figure acknowledged)" -gt 0 ] || broken=FAILED
-    [ "$broken" = ok ] || docker logs --tail 30 "$PROJECT-load"
+    [ "$broken" = ok ] || tail -30 "$scratch/summary"
     row "$step" "$broken" "$found"
 }
 
@@ -189,11 +189,10 @@ cross() {
         for name in invalid refilled; do before[$node.$name]=$(metric "$node" "${COUNTERS[$name]}") || return 1; done
     done
     docker rm -f "$PROJECT-pairs" 2>/dev/null
-    "${compose[@]}" run --no-deps --name "$PROJECT-pairs" loadtest rooms --target ws://node1:8000 \
+    "${compose[@]}" run -T --no-deps --name "$PROJECT-pairs" loadtest rooms --target ws://node1:8000 \
         --target ws://node2:8000 --target ws://node3:8000 --prefix load:pair --channels 6 --members 3 --rate 5 \
-        --seconds 10 --grace 120 --workers 1 --quiet --json /tmp/result.json
+        --seconds 10 --grace 120 --workers 1 --quiet --json - >"$scratch/pairs.json"
     case $? in 0 | 3) ;; *) return 1 ;; esac
-    docker cp "$PROJECT-pairs:/tmp/result.json" "$scratch/pairs.json" || return 1
     found=$(python "$PAIRS" <"$scratch/pairs.json") || { echo "$found"; return 1; }
     note "$found"
     for node in "${NODES[@]}"; do
