@@ -97,6 +97,17 @@ note() { echo "$1" >>"$scratch/notes"; }
 # One figure of the result, from the section totals or from the top.
 figure() { sed -n "s/^ *\"$1\": \"\{0,1\}\([a-z0-9]*\)\"\{0,1\},\{0,1\}$/\1/p" "$scratch/result.json" | head -1; }
 
+loading() { # within 60 s: all clients of the load are subscribed, and it publishes
+    local until=$((SECONDS + 60))
+    until docker logs "$PROJECT-load" 2>&1 | grep -c ' steady ' >/dev/null; do
+        if [ "$SECONDS" -ge "$until" ] || [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
+            say "the load did not begin"
+            return 1
+        fi
+        sleep 1
+    done
+}
+
 under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, then count
     local step=$1 seconds=$2 status=0 broken=ok found
     shift 2
@@ -104,11 +115,14 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
     docker rm -f "$PROJECT-load" >/dev/null 2>&1 || true
     rm -f "$scratch/result.json" "$scratch/notes"
     "${compose[@]}" run -d --no-deps --name "$PROJECT-load" loadtest rooms --target ws://balancer:8000 \
-        --prefix load: --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 --quiet \
+        --prefix load: --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 \
         --max-refused "$((20 * 5 * seconds))" --json - >/dev/null
-    sleep 6
-    "$@" >"$scratch/step.log" 2>&1 || { broken=FAILED; tail -20 "$scratch/step.log"; }
-    if [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
+    if ! loading; then
+        broken=FAILED
+    elif ! "$@" >"$scratch/step.log" 2>&1; then
+        broken=FAILED
+        tail -20 "$scratch/step.log"
+    elif [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
         broken=FAILED
         say "the load ended before the step did"
     fi
@@ -272,7 +286,8 @@ print(*map(status, ("8000/health/ready", "8000/metrics", "8000/api/info", "9000/
 say "build"
 "${compose[@]}" build >"$scratch/build.log" 2>&1 || { tail -30 "$scratch/build.log"; exit 1; }
 say "up"
-"${compose[@]}" up -d --wait "${pull[@]}" redis "${NODES[@]}" balancer
+# Not --wait, which gives up at the first node that is late and does not say why.
+"${compose[@]}" up -d "${pull[@]}" redis "${NODES[@]}" balancer
 healthy redis "${NODES[@]}"
 row "build, up" ok "all healthy"
 
