@@ -3,14 +3,18 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from gateway_loadtest.results.result import Result
 from tests.clusters import Cluster, running_cluster
-from tests.loadtest.tool import OPEN, finish, node, run, start
+from tests.loadtest.tool import OPEN, PATIENCE, SECRET, finish, node, run, start
 from tests.servers import valkey_server
 
 pytestmark = pytest.mark.slow
@@ -155,6 +159,15 @@ def test_nobody_there(tmp_path: Path) -> None:
     outcome = run(tmp_path, "rooms", "--target", f"ws://127.0.0.1:{port}", *SMALL)
     assert outcome.status == 4
     assert "Connection refused" in outcome.output
+
+
+def test_the_result_alone_on_standard_output(cluster: Cluster) -> None:
+    """Out of a container that has no file to give."""
+    command = [sys.executable, "-m", "gateway_loadtest", "rooms", *targets(cluster), *SMALL, "--json", "-"]
+    environ = {**os.environ, "LOADTEST_TOKEN_SECRET": SECRET}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, timeout=PATIENCE)
+    assert msgspec.json.decode(done.stdout, type=Result).totals.received == 1440, done.stderr
+    assert b"1,440 of 1,440" in done.stderr
 
 
 def test_another_protocol_at_the_other_end(tmp_path: Path) -> None:
