@@ -97,6 +97,17 @@ note() { echo "$1" >>"$scratch/notes"; }
 # One figure of the result, from the section totals or from the top.
 figure() { sed -n "s/^ *\"$1\": \"\{0,1\}\([a-z0-9]*\)\"\{0,1\},\{0,1\}$/\1/p" "$scratch/result.json" | head -1; }
 
+loading() { # within 60 s: all clients of the load are subscribed, and it publishes
+    local until=$((SECONDS + 60))
+    until docker logs "$PROJECT-load" 2>&1 | grep -c ' steady ' >/dev/null; do
+        if [ "$SECONDS" -ge "$until" ] || [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
+            say "the load did not begin"
+            return 1
+        fi
+        sleep 1
+    done
+}
+
 under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, then count
     local step=$1 seconds=$2 status=0 broken=ok found
     shift 2
@@ -104,18 +115,21 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
     docker rm -f "$PROJECT-load" >/dev/null 2>&1 || true
     rm -f "$scratch/result.json" "$scratch/notes"
     "${compose[@]}" run -d --no-deps --name "$PROJECT-load" loadtest rooms --target ws://balancer:8000 \
-        --prefix load: --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 --quiet \
-        --max-refused "$((20 * 5 * seconds))" --json /tmp/result.json >/dev/null
-    sleep 6
-    "$@" >"$scratch/step.log" 2>&1 || { broken=FAILED; tail -20 "$scratch/step.log"; }
-    if [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
+        --prefix load: --channels 20 --members 6 --rate 5 --seconds "$seconds" --grace 20 --workers 1 \
+        --max-refused "$((20 * 5 * seconds))" --json - >/dev/null
+    if ! loading; then
+        broken=FAILED
+    elif ! "$@" >"$scratch/step.log" 2>&1; then
+        broken=FAILED
+        tail -20 "$scratch/step.log"
+    elif [ "$(docker inspect -f '{{.State.Running}}' "$PROJECT-load")" != true ]; then
         broken=FAILED
         say "the load ended before the step did"
     fi
     status=$(docker wait "$PROJECT-load")
-    docker cp "$PROJECT-load:/tmp/result.json" "$scratch/result.json" >/dev/null 2>&1 || true
+    docker logs "$PROJECT-load" >"$scratch/result.json" 2>"$scratch/summary"
     if [ ! -s "$scratch/result.json" ]; then
-        docker logs --tail 20 "$PROJECT-load"
+        tail -20 "$scratch/summary"
         row "$step" FAILED "no result, exit status $status"
         return 0
     fi
@@ -130,7 +144,7 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
         [ "$(figure $name)" = 0 ] || broken=FAILED
     done
     [ "$(figure acknowledged)" -gt 0 ] || broken=FAILED
-    [ "$broken" = ok ] || docker logs --tail 30 "$PROJECT-load"
+    [ "$broken" = ok ] || tail -30 "$scratch/summary"
     row "$step" "$broken" "$found"
 }
 
@@ -189,11 +203,10 @@ cross() {
         for name in invalid refilled; do before[$node.$name]=$(metric "$node" "${COUNTERS[$name]}") || return 1; done
     done
     docker rm -f "$PROJECT-pairs" 2>/dev/null
-    "${compose[@]}" run --no-deps --name "$PROJECT-pairs" loadtest rooms --target ws://node1:8000 \
+    "${compose[@]}" run -T --no-deps --name "$PROJECT-pairs" loadtest rooms --target ws://node1:8000 \
         --target ws://node2:8000 --target ws://node3:8000 --prefix load:pair --channels 6 --members 3 --rate 5 \
-        --seconds 10 --grace 120 --workers 1 --quiet --json /tmp/result.json
+        --seconds 10 --grace 120 --workers 1 --quiet --json - >"$scratch/pairs.json"
     case $? in 0 | 3) ;; *) return 1 ;; esac
-    docker cp "$PROJECT-pairs:/tmp/result.json" "$scratch/pairs.json" || return 1
     found=$(python "$PAIRS" <"$scratch/pairs.json") || { echo "$found"; return 1; }
     note "$found"
     for node in "${NODES[@]}"; do
@@ -273,7 +286,8 @@ print(*map(status, ("8000/health/ready", "8000/metrics", "8000/api/info", "9000/
 say "build"
 "${compose[@]}" build >"$scratch/build.log" 2>&1 || { tail -30 "$scratch/build.log"; exit 1; }
 say "up"
-"${compose[@]}" up -d --wait "${pull[@]}" redis "${NODES[@]}" balancer
+# Not --wait, which gives up at the first node that is late and does not say why.
+"${compose[@]}" up -d "${pull[@]}" redis "${NODES[@]}" balancer
 healthy redis "${NODES[@]}"
 row "build, up" ok "all healthy"
 

@@ -12,6 +12,7 @@ A `:` after a `#` belongs to the name of a user, never to a namespace.
 """
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -77,6 +78,11 @@ class Channels:
         self._personal = f"{personal.namespace}:#" if personal.namespace else "#"
         self._has_personal = personal.enabled
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._resolve)
+
+    @property
+    def namespaces(self) -> Collection[str]:
+        """Their names."""
+        return self._namespaces.keys()
 
     def adopt(self, other: "Channels") -> None:
         """Use the rules of the other from now on."""

@@ -58,7 +58,7 @@ class RefreshUser(msgspec.Struct, frozen=True, tag="refresh"):
 
 
 class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
-    """Close what uses the tokens of a user (issued until `issued_before`, Unix seconds), or one token by its id."""
+    """Close what uses the tokens of a user (issued before `issued_before`, Unix seconds), or one token by its id."""
 
     app: str
     user: str = ""
@@ -170,7 +170,7 @@ KEPT_BEYOND = 7_200
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """Tokens no longer accepted: those of `user` issued at or before `issued_before`, or the one with `jti`."""
+    """Tokens no longer accepted: those of `user` issued before `issued_before`, or the one with `jti`."""
 
     app: str
     user: str = ""

@@ -13,6 +13,8 @@ from gateway.errors import Disconnect
 # Lines about refusals per second: of a node, and of one client, so that one that loops leaves room for the others.
 REFUSALS_PER_SECOND = 50
 REFUSALS_PER_CLIENT = 5
+# Lines of one kind per interval of a LogLimit, when each is about something else.
+DISTINCT = 10
 # Longest text that a client chose, and longest field, message or line of a traceback, in characters.
 LONGEST_CHOSEN = 256
 LONGEST_FIELD = 1_024
@@ -186,27 +188,31 @@ def _quoted(value: Any) -> str:
 
 
 class LogLimit:
-    """Lets one line per interval and kind pass, for events that others can cause without limit.
+    """Lets one line per interval pass for each kind and for what it is about, for events that others can cause.
 
-    `kind` is one of a few fixed names.
+    `kind` is one of a few fixed names. Strangers may choose `about`: DISTINCT of these per interval and kind pass.
     """
 
-    __slots__ = ("_clock", "_interval", "_passed_at", "_suppressed")
+    __slots__ = ("_clock", "_interval", "_passed", "_suppressed")
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`interval` in seconds."""
         self._interval = interval
         self._clock = clock
-        self._passed_at: dict[str, float] = {}
+        # Kind -> what the lines were about -> when they passed, the oldest first.
+        self._passed: dict[str, dict[str, float]] = {}
         self._suppressed: dict[str, int] = {}
 
-    def passes(self, kind: str = "") -> dict[str, object] | None:
-        """None if the line has to be left out; otherwise its `extra`: the number of lines left out (`suppressed`)."""
+    def passes(self, kind: str = "", about: str = "") -> dict[str, object] | None:
+        """None if the line has to be left out; otherwise its `extra`: how many of its kind were (`suppressed`)."""
         now = self._clock()
-        if now - self._passed_at.get(kind, -self._interval) < self._interval:
+        passed = self._passed.setdefault(kind, {})
+        while passed and now - passed[oldest := next(iter(passed))] >= self._interval:
+            del passed[oldest]
+        if about in passed or len(passed) >= DISTINCT:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             return None
-        self._passed_at[kind] = now
+        passed[about] = now
         suppressed = self._suppressed.pop(kind, 0)
         return {"suppressed": suppressed} if suppressed else {}
 

@@ -25,12 +25,13 @@ def run_node(
     on_ready: Callable[[], object] | None = None,
     source: Source | None = None,
     killed_from: Sequence[str] = (),
+    interrupt_hurries: bool = False,
 ) -> int:
     """Run one node until a signal ends it; returns the exit code. Raises GatewayError when it cannot start.
 
     `sockets`: listening sockets to serve clients on, in place of `listen`; `internal_sockets` in place of
     `internal_listen`. `on_ready` is called once the node accepts. `source`: where settings are reloaded from; with
-    it, SIGHUP reloads them too. `killed_from`: see `demo_routes`.
+    it, SIGHUP reloads them too. `killed_from`: see `demo_routes`; `interrupt_hurries`: see `transports.server.serve`.
     """
     log.configure(settings.log, sys.stderr, settings.node_name)
     if source is not None:
@@ -52,6 +53,7 @@ def run_node(
             internal_options=gateway.internal_options,
             on_started=on_ready or (lambda: None),
             on_draining=gateway.start_draining,
+            interrupt_hurries=interrupt_hurries,
         )
 
     uvloop.run(main())

@@ -309,7 +309,7 @@ class DictRegistry:
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         return ChannelPage([ChannelCount(key.name, count) for key, count in self.occupancy.items() if count], "")
 
-    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
+    async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
         self.revoked.append(revocation)
         return revocation
 

@@ -44,6 +44,7 @@ TESTED_BY = {
     "cli/url.py": "cli/test_token.py",
     "cli/ways.py": "cli/test_explain.py",
     "config/hosts.py": "config/test_urls.py",
+    "config/misspellings.py": "config/test_sources.py",
     "config/redis_url.py": "config/test_urls.py",
     "config/settings.py": "config/test_sources.py",
     "control.py": "broker/redis/test_control_messages.py",

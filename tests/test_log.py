@@ -409,3 +409,28 @@ def test_one_line_an_interval_passes_for_each_kind() -> None:
     assert [lines.passes("a"), lines.passes("b"), lines.passes("b")] == [{"suppressed": 2}, {}, None]
     now = 10.0
     assert [lines.passes("a"), lines.passes("b")] == [{}, {"suppressed": 1}]
+
+
+def test_a_limit_lets_one_line_pass_for_each_thing_it_is_about() -> None:
+    """Two origins that are refused are two mistakes of the operator: one must not hide the other."""
+    now = 0.0
+    lines = log.LogLimit(5.0, lambda: now)
+    assert [lines.passes("origin", about) for about in "aabba"] == [{}, None, {"suppressed": 1}, None, None]
+    assert lines.passes("address", "a") == {}
+    now = 4.0
+    assert lines.passes("origin", "c") == {"suppressed": 2}
+    now = 5.0
+    assert [lines.passes("origin", about) for about in "abc"] == [{}, {}, None]
+    now = 9.0
+    assert [lines.passes("origin", about) for about in "abc"] == [None, None, {"suppressed": 3}]
+
+
+def test_a_limit_bounds_the_lines_however_many_things_they_are_about() -> None:
+    """Clients choose what they are refused for."""
+    now = 0.0
+    lines = log.LogLimit(5.0, lambda: now)
+    for moment in (0.0, 5.0, 10.0):
+        now = moment
+        passed = [lines.passes("origin", f"{moment} {number}") for number in range(1_000)]
+        assert [each is not None for each in passed] == [True] * log.DISTINCT + [False] * (1_000 - log.DISTINCT)
+    assert max(map(len, lines._passed.values())) == log.DISTINCT

@@ -37,6 +37,26 @@ def test_a_task_that_loses_cancellations_is_cancelled_again(more: int, monkeypat
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("more", "lines"), [(tasks.TRIES - 1, 0), (tasks.TRIES, 1), (4 * tasks.TRIES, 1)])
+def test_a_task_that_does_not_end_is_named_in_the_log(
+    more: int, lines: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: an operator sees what holds up the stop."""
+    monkeypatch.setattr(tasks, "PATIENCE", 0.001)
+
+    async def run() -> None:
+        task = asyncio.create_task(stubborn([], more), name="the reader")
+        await asyncio.sleep(0)
+        await end_task(task)
+
+    asyncio.run(run())
+    assert len(caplog.records) == lines
+    for record in caplog.records:
+        assert record.levelname == "WARNING"
+        assert "the reader" in vars(record)["task"]
+        assert "stubborn" in vars(record)["task"]
+
+
 def test_an_error_of_the_task_is_dropped() -> None:
     """Nobody is told of it later either."""
     reports: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 from msgspec.structs import astuple
 
-from gateway.api.methods import UNSERVED, Methods, decoder_of
+from gateway.api.methods import DOCUMENT, UNSERVED, Methods, decoder_of
 from gateway.api.publishing import SLICE, Outcomes, Publisher, api_error, given
 from gateway.api.request_shapes import (
     ApiRequest,
@@ -18,7 +18,7 @@ from gateway.api.request_shapes import (
     PublishRequest,
 )
 from gateway.api.result_shapes import ApiError, BatchReply, BatchResult, BroadcastResult
-from gateway.errors import BAD_REQUEST, LIMIT_EXCEEDED, RequestError
+from gateway.errors import BAD_REQUEST, LIMIT_EXCEEDED, METHOD_NOT_FOUND, RequestError
 
 T = TypeVar("T")
 
@@ -48,13 +48,11 @@ class _LooseBatch(msgspec.Struct, frozen=True):
     commands: list[Raw]
 
 
-# One entry of it, whose names alone are read. One that nobody knows is refused before the next is looked at.
-_Entry = msgspec.defstruct(
-    "_Entry",
-    [(name, Raw | UnsetType, UNSET) for name in (*NAMES, *sorted(UNSERVED), "batch")],
-    frozen=True,
-    forbid_unknown_fields=True,
+# One entry of it: nothing is built for names that nobody knows, of which there may be millions.
+_Known = msgspec.defstruct(
+    "_Known", [(name, Raw | UnsetType, UNSET) for name in (*NAMES, *sorted(UNSERVED), "batch")], frozen=True
 )
+_Entry = msgspec.defstruct("_Entry", [], bases=(_Known,), frozen=True, forbid_unknown_fields=True)
 
 
 class Batch(NamedTuple):
@@ -69,6 +67,7 @@ _decode_batch = decoder_of(BatchRequest)
 _decode_counted = decoder_of(_CountedBatch)
 _decode_loosely = decoder_of(_LooseBatch)
 _decode_entry = decoder_of(_Entry)
+_decode_known = decoder_of(_Known)
 
 
 class Batches:
@@ -169,8 +168,12 @@ class Batches:
 
     def _read(self, entry: bytes) -> Command:
         try:
-            values = zip(_Entry.__struct_fields__, map(given, astuple(_decode_entry(entry))), strict=True)
-            found = [(name, request) for name, request in values if request]
+            try:
+                found = _given(_decode_entry(entry))
+            except RequestError:
+                if not _given(_decode_known(entry)):
+                    raise RequestError(METHOD_NOT_FOUND, f"no such method; see {DOCUMENT}") from None
+                raise
             if len(found) != 1:
                 return _not_one(len(found))
             name, request = found[0]
@@ -187,6 +190,12 @@ async def in_slices(read: Callable[[bytes], T], raws: Sequence[Raw]) -> list[T]:
         if index % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     return found
+
+
+def _given(entry: msgspec.Struct) -> list[tuple[str, bytes]]:
+    """The commands in an entry: name and request."""
+    values = zip(entry.__struct_fields__, map(given, astuple(entry)), strict=True)
+    return [(name, request) for name, request in values if request]
 
 
 def _only(command: BatchCommand) -> Command:

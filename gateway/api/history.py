@@ -73,7 +73,8 @@ class Histories:
     def _with_history(self, name: str) -> tuple[ChannelSpec, Retention]:
         spec = self._channels.resolve(DEFAULT_APP, name)
         if spec.history is None:
-            raise RequestError(NOT_AVAILABLE, f"channel {name!r} has no history (delivery, history_size)")
+            hint = "its delivery is 'latest': see the method `latest`" if spec.latest else "delivery, history_size"
+            raise RequestError(NOT_AVAILABLE, f"channel {name!r} has no history ({hint})")
         return spec, spec.history
 
 

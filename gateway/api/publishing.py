@@ -195,10 +195,17 @@ def _publication(request: PublicationRequest, spec: ChannelSpec, kind: Kind, dat
         data,
         kind,
         time=int(time.time() * 1000),
-        tags=request.tags,
+        tags=_tags(request),
         exclude_client=request.exclude_client or "",
         version=request.version or 0,
     )
+
+
+def _tags(request: PublicationRequest) -> dict[str, str] | None:
+    """The tags; null is an empty text, as Go decodes it."""
+    if request.tags is None:
+        return None
+    return {name: text or "" for name, text in request.tags.items()}
 
 
 def _options(request: PublicationRequest, spec: ChannelSpec) -> PublishOptions:

@@ -19,7 +19,9 @@ Client = Annotated[str, Meta(description="Act on this connection of the user onl
 Json = Annotated[Raw, Meta(description="Any JSON value.")]
 JsonOrNull = Annotated[Raw, Meta(description="Any JSON value. Null is none.")]
 Base64 = Annotated[str, Meta(description="Bytes in base64 (RFC 4648 section 4).")]
-Tags = Annotated[dict[str, str], Meta(max_length=64, description="Delivered with the publication.")]
+Tags = Annotated[
+    dict[str, str | None], Meta(max_length=64, description="Delivered with the publication; null as an empty text.")
+]
 UnixTime = Annotated[int, Meta(ge=0, le=2**53, description="Unix time in seconds; 0 for never.")]
 # Bounded because they are stored: in the stream with the message, and as part of a Redis key.
 IdempotencyKey = Annotated[

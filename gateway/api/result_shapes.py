@@ -10,6 +10,12 @@ class EmptyResult(msgspec.Struct, frozen=True):
     """Done."""
 
 
+class RevokeResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of the user whose `iat` is lower are refused. A new one with just this `iat` is accepted at once."""
+
+    issued_before: Annotated[int, Meta(description="Unix time in seconds; absent after a revocation by `jti`.")] = 0
+
+
 class PublishResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The broker has accepted the publication; its position in a channel with history."""
 
@@ -151,7 +157,7 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     unsubscribe: EmptyResult | None = None
     disconnect: EmptyResult | None = None
     refresh: EmptyResult | None = None
-    revoke: EmptyResult | None = None
+    revoke: RevokeResult | None = None
     history: HistoryResult | None = None
     history_remove: EmptyResult | None = None
     latest: LatestResult | None = None

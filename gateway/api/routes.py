@@ -76,7 +76,7 @@ class Api:
             "unsubscribe": Method(request_shapes.UnsubscribeRequest, result_shapes.EmptyResult, users.unsubscribe),
             "disconnect": Method(request_shapes.DisconnectRequest, result_shapes.EmptyResult, users.disconnect),
             "refresh": Method(request_shapes.RefreshRequest, result_shapes.EmptyResult, users.refresh),
-            "revoke": Method(request_shapes.RevokeRequest, result_shapes.EmptyResult, users.revoke),
+            "revoke": Method(request_shapes.RevokeRequest, result_shapes.RevokeResult, users.revoke),
         }
 
 

@@ -1,5 +1,6 @@
 """Subscribe, unsubscribe, disconnect, refresh, revoke: methods that act on the connections of a user, on every node."""
 
+import math
 import time
 
 from msgspec import Raw, UnsetType
@@ -15,7 +16,7 @@ from gateway.api.request_shapes import (
     UnsubscribeRequest,
     UserRequest,
 )
-from gateway.api.result_shapes import EmptyResult
+from gateway.api.result_shapes import EmptyResult, RevokeResult
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocation, SubscribeUser, UnsubscribeUser
@@ -47,6 +48,8 @@ class Users:
         self._message_size = settings.limits.message_size
         # Seconds that a connection may outlive its token.
         self._outlives = settings.auth.leeway + settings.heartbeat.expired_grace
+        # Seconds from now until which tokens are revoked: those of this second, and those of clocks that are ahead.
+        self._ahead = 1 + math.ceil(settings.auth.leeway)
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
         _check_served(request, "override")
@@ -90,15 +93,17 @@ class Users:
         )
         return _checked(await self._administration.control(message))
 
-    async def revoke(self, request: RevokeRequest) -> EmptyResult:
+    async def revoke(self, request: RevokeRequest) -> RevokeResult:
         user, jti, expire_at = request.user or "", request.jti or "", request.expire_at or 0
         if bool(user) == bool(jti):
             raise RequestError(BAD_REQUEST, "give one of user and jti")
         if 0 < expire_at <= time.time() - self._outlives:
             raise RequestError(BAD_REQUEST, "expire_at is in the past: these tokens have expired by themselves")
-        issued_before = int(time.time()) if user else 0
+        issued_before = int(time.time()) + self._ahead if user else 0
         revocation = Revocation(DEFAULT_APP, user, jti, issued_before, expire_at)
-        return _checked(await self._administration.revoke(revocation))
+        revocation, result = await self._administration.revoke(revocation, self._ahead)
+        _checked(result)
+        return RevokeResult(revocation.issued_before)
 
     def _json(self, value: Raw | UnsetType, base64: str | None, name: str) -> bytes:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""

@@ -25,7 +25,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     # Empty for an anonymous client.
     user: str
     jti: str = ""
-    # As revocations compare it: see TokenVerifier._comparable.
+    # Unix time in whole seconds, 0 if the token does not say; at most the time at which it was verified.
     issued_at: int = 0
     # Unix time in seconds at which the connection must be refreshed, 0 for never.
     expire_at: int = 0
@@ -64,4 +64,4 @@ def is_meant(revoked: RevokeTokens, token: Identity | Grant) -> bool:
         return False
     if revoked.jti:
         return token.jti == revoked.jti
-    return bool(revoked.user) and token.user == revoked.user and token.issued_at <= revoked.issued_before
+    return bool(revoked.user) and token.user == revoked.user and token.issued_at < revoked.issued_before

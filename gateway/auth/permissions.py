@@ -79,14 +79,16 @@ def may_read_presence(spec: ChannelSpec, user: str, subscribed: bool) -> Verdict
     return _allowed(spec, user, subscribed, spec.options.allow_presence, "allow_presence", "read the presence")
 
 
-def presence_setting(spec: ChannelSpec) -> str:
-    """The setting that gives the channel presence."""
-    return _option(spec, "presence")
+def no_presence(spec: ChannelSpec) -> Verdict:
+    """For a channel that has no presence."""
+    return Verdict(False, "the channel has no presence", _option(spec, "presence"))
 
 
-def history_setting(spec: ChannelSpec) -> str:
-    """The setting that gives the channel a history."""
-    return _option(spec, "history_size")
+def no_history(spec: ChannelSpec) -> Verdict:
+    """For a channel that has no history."""
+    if spec.latest is not None:
+        return Verdict(False, "with delivery = 'latest' subscribers get the newest values, and there is no history", "")
+    return Verdict(False, "the channel has no history", _option(spec, "history_size"))
 
 
 def _allowed(spec: ChannelSpec, user: str, subscribed: bool, allow: Collection[str], option: str, what: str) -> Verdict:

@@ -58,7 +58,7 @@ class Revocations:
         if jti and (app, jti) in self._tokens:
             return True
         of_user = self._users.get((app, user))
-        return of_user is not None and issued_at <= of_user.issued_before
+        return of_user is not None and issued_at < of_user.issued_before
 
     def _forget(self) -> None:
         now = self._time()

@@ -238,15 +238,7 @@ class TokenVerifier:
 
     def _issued_at(self, claims: Claims) -> int:
         """The time of issue of a connection or subscription, at most now: the clock of the signer may be ahead."""
-        return self._comparable(min(claims.iat or 0, self._time()))
-
-    def _comparable(self, issued_at: float) -> int:
-        """The time that is compared with revocations, Unix seconds, 0 for a token without `iat`.
-
-        In whole seconds, as revocations are: with a fraction, a token of the same second would look newer. Earlier by
-        the leeway: if the signer's clock is ahead, its old tokens are dated after the revocation.
-        """
-        return max(int(issued_at - self._settings.leeway), 0)
+        return int(min(claims.iat or 0, self._time()))
 
     def _check(self, claims: Claims) -> int:
         """Check audience, issuer, times and revocation. Returns when the connection or subscription expires (Unix s).
@@ -264,16 +256,21 @@ class TokenVerifier:
         return 0 if ends is UNSET else int(ends)
 
     def _check_revocation(self, user: str, jti: str, issued_at: float) -> None:
-        """Raises Disconnect, or RequestError for a token issued within the leeway after the revocation of its user.
+        """Raises Disconnect, or RequestError for a token issued about when the tokens of its user were revoked.
 
-        That one is either old, by a clock that is ahead, or of a user who has just logged in again: the client comes
-        back with another token until there is no doubt.
+        That one is either old or, by a clock that is behind, of a user who has just logged in again: the client comes
+        back with another token until there is no doubt. (The API has added a second and the leeway to the time of the
+        revocation, for clocks that are ahead.)
         """
-        if not self._revocations.is_revoked(self._app, user, jti, self._comparable(issued_at)):
+        if not self._revocations.is_revoked(self._app, user, jti, issued_at):
             return
-        if self._revocations.is_revoked(self._app, user, jti, int(issued_at)):
+        if self._revocations.is_revoked(self._app, user, jti, issued_at + 2 * self._settings.leeway + 1):
             raise _invalid("revoked")
-        raise RequestError(TOKEN_TOO_EARLY, "issued within auth.leeway after the user's tokens were revoked")
+        raise RequestError(
+            TOKEN_TOO_EARLY,
+            "issued within auth.leeway of the revocation of the user's tokens; only one whose iat is not below the "
+            "issued_before that revoke returned will do",
+        )
 
     def _check_audience(self, claims: Claims) -> None:
         settings = self._settings

@@ -188,11 +188,11 @@ class Registry(Protocol):
         page raises RequestError(BAD_REQUEST).
         """
 
-    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
+    async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
         """Store a revocation and return the one in force. Raises BrokerUnavailable.
 
-        With `now` it covers at least all tokens issued so far, by the clock of the registry. Nodes read it with
-        `revocations`.
+        With `ahead` it covers at least all tokens issued until so many seconds from now, by the clock of the registry.
+        Nodes read it with `revocations`.
         """
 
     async def restore(self, revocations: Sequence[Revocation]) -> None:

@@ -30,9 +30,9 @@ class Findings(NamedTuple):
 def check(sources: Sources, file: Path | None, everything: bool, connect: bool) -> None:
     """Check the settings that `gateway serve` would get from FILE (or --config), from variables and from flags.
 
-    The verdict comes first, on standard error: errors, and warnings about combinations that do not work together. Then
-    the settings that differ from the defaults follow on standard output as TOML, with secrets masked and the origin of
-    each value. Exit code 1 if a node would not start.
+    The verdict comes first, on standard error: errors, and warnings about combinations that do not work together.
+    Unless there are errors, the settings that differ from the defaults follow on standard output as TOML, with secrets
+    masked and the origin of each value. Exit code 1 if a node would not start.
 
     With --connect, Redis is asked as well: version, role, eviction, persistence, the number of partitions in use, and
     the rights of the user. For the latter it writes a key that no node uses, and removes it.
@@ -50,9 +50,10 @@ def check(sources: Sources, file: Path | None, everything: bool, connect: bool) 
     found = Findings(checks.unreadable(settings) or _unusable(settings), [*loaded.warnings, *checks.warnings(settings)])
     facts = _ask_engine(settings, found) if connect and not found.errors else []
     _print_verdict(found, facts)
-    _print_settings(loaded, everything=everything)
     if found.errors:
         raise click.exceptions.Exit(1)
+    click.echo(err=True)
+    _print_settings(loaded, everything=everything)
 
 
 def _ask_engine(settings: "ServerSettings", found: Findings) -> list[str]:
@@ -75,7 +76,6 @@ def _print_verdict(found: Findings, facts: list[str]) -> None:
         for line in lines:
             # Servers and variables may contain anything.
             click.echo(f"{label}: {escape(line)}", err=True)
-    click.echo(err=True)
 
 
 def _counted(lines: list[str], noun: str) -> str:

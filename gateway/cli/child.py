@@ -148,6 +148,8 @@ def main(name: str) -> int:
             on_ready=lambda: os.write(report, b"ready\n"),
             source=_source(orders["source"]),
             killed_from=orders["killed_from"],
+            # It comes from the parent, which decides.
+            interrupt_hurries=True,
         )
     except GatewayError as error:
         print(f"Error: {name}: {error}", file=sys.stderr)

@@ -12,7 +12,8 @@ from gateway.log import escape
 if TYPE_CHECKING:
     from gateway.auth.identity import Grant, Identity
     from gateway.auth.permissions import Verdict
-    from gateway.channels import ChannelSpec
+    from gateway.channels import Channels, ChannelSpec
+    from gateway.cli.ways import Personal
     from gateway.config.settings import ServerSettings
 
 
@@ -40,13 +41,14 @@ class Client(NamedTuple):
 def explain(sources: Sources, channel: str, user: str | None, token: str | None, origin: str | None) -> None:
     """Why did my client not get it? Tell what a client may do on CHANNEL, and by which rule.
 
-    Prints the meaning of the channel's name and the options of its namespace. For each operation it tells whether it is
-    allowed, by which rule, and otherwise every way to allow it. Put names with $ or # in single quotes.
+    Prints what the channel's name means, and for each operation whether it is allowed, by which rule, and otherwise
+    every way to allow it. The options of the channel follow. Put names with $ or # in single quotes.
 
     \b
     gateway explain '$chat:room' --user 42 --origin https://app.example.com
     """
     from gateway.channels import Channels
+    from gateway.cli.ways import Personal
 
     settings = sources.load()
     channels = Channels(settings)
@@ -54,25 +56,49 @@ def explain(sources: Sources, channel: str, user: str | None, token: str | None,
     try:
         spec = channels.resolve("default", channel)
     except RequestError as error:
-        raise ConfigError(f"channel {channel!r}: {error}") from error
+        raise ConfigError(f"channel {channel!r}: {error}{_similar(channel, channels)}") from error
     _print_channel(spec)
     _print_client(client)
     if origin is not None:
         _print_origin(settings, origin)
-    personal = channels.personal("default", client.user)
-    if personal is not None and personal.name == channel:
+    personal = Personal(settings.personal.enabled, _owner(settings, spec))
+    if personal.enabled and client.user and client.user == personal.owner:
         client = client._replace(granted="the server subscribes every connection of the user (personal.enabled)")
-    _print_verdicts(client, spec)
+    _print_verdicts(client, spec, personal)
+    _print_options(spec)
+
+
+def _similar(channel: str, channels: "Channels") -> str:
+    """The channel that was probably meant, if its namespace is misspelt."""
+    import difflib
+
+    mark = "$" if channel.startswith("$") else ""
+    namespace, colon, rest = channel.removeprefix(mark).partition(":")
+    known = {each.lower(): each for each in channels.namespaces}
+    close = difflib.get_close_matches(namespace.lower(), known, n=1)
+    return f"; did you mean {mark}{known[close[0]]}:{rest}?" if colon and close else ""
+
+
+def _owner(settings: "ServerSettings", spec: "ChannelSpec") -> str:
+    """The user whose personal channel this is, or would be with personal.enabled; empty if there is none."""
+    from gateway.channels import Channels
+
+    enabled = settings.personal.model_copy(update={"enabled": True})
+    channels = Channels(settings.model_copy(update={"personal": enabled}))
+    owners = (user for user in spec.users or () if channels.personal("default", user) == spec.channel)
+    return next(owners, "")
 
 
 def _print_channel(spec: "ChannelSpec") -> None:
-    section = f"namespaces.{spec.namespace}" if spec.namespace else "channels"
     click.echo(f"channel       {spec.channel.name}")
     click.echo(f"namespace     {spec.namespace or '(none)'}")
     click.echo(f"private       {'yes, it starts with $' if spec.private else 'no'}")
     users = "no" if spec.users is None else f"to {', '.join(sorted(spec.users)) or 'nobody'}"
     click.echo(f"user-limited  {users}\n")
-    click.echo(f"[{section}]")
+
+
+def _print_options(spec: "ChannelSpec") -> None:
+    click.echo(f"\n[{f'namespaces.{spec.namespace}' if spec.namespace else 'channels'}]")
     # The defaults of these two depend on other options.
     effective = {
         "history_size": spec.history.size if spec.history is not None else 0,
@@ -85,7 +111,7 @@ def _print_channel(spec: "ChannelSpec") -> None:
 
 def _print_client(client: Client) -> None:
     who = escape(client.user) or "(anonymous)"
-    click.echo(f"\nuser          {who}, {client.source}")
+    click.echo(f"user          {who}, {client.source}")
     if client.problem:
         click.echo(f"token         {escape(client.problem)}")
 
@@ -120,38 +146,17 @@ def _way_of_origin(origin: str) -> str:
     return f"{escape(origin)} in origins.allowed"
 
 
-def _print_verdicts(client: Client, spec: "ChannelSpec") -> None:
-    from gateway.auth.permissions import (
-        Verdict,
-        history_setting,
-        may_publish,
-        may_read_history,
-        may_read_presence,
-        may_subscribe,
-        presence_setting,
-    )
-    from gateway.cli.ways import ways
+def _print_verdicts(client: Client, spec: "ChannelSpec", personal: "Personal") -> None:
+    from gateway.auth.permissions import Verdict
+    from gateway.cli.ways import OPERATIONS, verdict_on, ways
 
-    subscribe = may_subscribe(spec, client.user, bool(client.granted))
+    verdicts = {"connect": client.connect, **{each: verdict_on(each, spec, client.user) for each in OPERATIONS}}
     if client.granted:
-        subscribe = Verdict(True, client.granted, "")
-    verdicts = {
-        "connect": client.connect,
-        "subscribe": subscribe,
-        "publish": may_publish(spec, client.user, subscribed=False),
-        "publish when subscribed": may_publish(spec, client.user, subscribed=True),
-    }
-    no_history = Verdict(False, "the channel has no history", history_setting(spec))
-    no_presence = Verdict(False, "the channel has no presence", presence_setting(spec))
-    for suffix, subscribed in (("", False), (" when subscribed", True)):
-        history = may_read_history(spec, client.user, subscribed)
-        presence = may_read_presence(spec, client.user, subscribed)
-        verdicts[f"history{suffix}"] = history if spec.history is not None else no_history
-        verdicts[f"presence{suffix}"] = presence if spec.options.presence else no_presence
+        verdicts["subscribe"] = Verdict(True, client.granted, "")
     click.echo()
     for operation, verdict in verdicts.items():
         click.echo(f"{operation:<26}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}")
-        for way in ways(operation, spec, client.user, verdict):
+        for way in ways(operation, spec, client.user, verdict, personal):
             click.echo(f"{'':<28}- {way}")
     if not all(verdict.allowed for verdict in verdicts.values()):
         click.echo("\nBelow each refusal: what would allow it; one of them is enough.")

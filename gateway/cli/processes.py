@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -27,7 +27,11 @@ _WATCHDOG = 'trap "" HUP; read -r _; rm -rf -- "$@"; kill -s KILL 0'
 
 
 class Interrupted(Exception):
-    """A signal asked this process to end."""
+    """Signals asked this process to end: these."""
+
+    def __init__(self, signals: Collection[int]) -> None:
+        super().__init__()
+        self.signals = signals
 
 
 class Child:
@@ -65,8 +69,9 @@ class Child:
         else:
             self.reap()
 
-    def terminate(self) -> None:
-        self._process.terminate()
+    def end(self, signum: signal.Signals) -> None:
+        """Ask it to end. One that is not ready may not know any other signal than SIGTERM."""
+        self._process.send_signal(signum if self.ready else signal.SIGTERM)
 
     def hang_up(self) -> None:
         """Ask it to read its settings again."""
@@ -199,29 +204,29 @@ class Family:
     def _take(self, numbers: bytes) -> None:
         """Signals that came. Raises Interrupted."""
         if self.on_hangup is None or self._terminal.is_closed or set(numbers) != {signal.SIGHUP}:
-            raise Interrupted
+            raise Interrupted(set(numbers))
         self.on_hangup()
 
-    def stop(self, children: Iterable[Child], seconds: float) -> list[Child]:
+    def stop(self, children: Iterable[Child], seconds: float, signum: signal.Signals = signal.SIGTERM) -> list[Child]:
         """Ask these children to end, wait for `seconds` at most, and return those that still run.
 
         A signal meanwhile asks them again, and leaves them LAST_WORDS.
         """
         children = list(children)
         deadline = time.monotonic() + seconds
-        self._terminate(children)
+        self._end(children, signum)
         while any(child.code is None for child in children) and (left := deadline - time.monotonic()) > 0:
             try:
                 self.wait(left)
             except Interrupted:
-                self._terminate(children)
+                self._end(children, signum)
                 deadline = min(deadline, time.monotonic() + LAST_WORDS)
         return [child for child in children if child.code is None]
 
-    def _terminate(self, children: list[Child]) -> None:
+    def _end(self, children: list[Child], signum: signal.Signals) -> None:
         for child in children:
             if child.code is None:
-                child.terminate()
+                child.end(signum)
 
 
 def _leave_to_wakeup(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -53,8 +54,8 @@ def serve(context: click.Context, sources: Sources) -> None:
     listener of its own, on the port of --internal-listen and the ones after it.
 
     SIGTERM or Ctrl-C drains: the node turns unready, then closes its connections over the seconds of drain.window,
-    and ends. A second signal ends it at once. In a terminal and with --no-auth the window is 0, unless the settings
-    have one. SIGHUP reads the settings again, see `gateway reload`.
+    and ends. A second signal ends it at once. Unless the settings have a window, it is 0 with --no-auth, and for Ctrl-C
+    in a terminal. SIGHUP reads the settings again, see `gateway reload`.
 
     Settings come from a file, from GATEWAY_... variables and from flags; see `gateway check`.
 
@@ -73,15 +74,20 @@ def serve(context: click.Context, sources: Sources) -> None:
     log.configure(settings.log, sys.stderr, settings.node_name)
     for warning in (*loaded.warnings, *warnings(settings)):
         _logger.warning("%s", warning)
-    if settings.no_auth or _in_terminal():
+    hurries = False
+    if settings.no_auth:
         settings = loaded.without_drain()
         if settings != loaded.settings:
-            _logger.info("Ctrl-C closes all connections at once: drain.window is 0 in a terminal and with no_auth")
+            _logger.info("SIGTERM and Ctrl-C close all connections at once: drain.window is 0 with no_auth")
+    elif _in_terminal() and "drain.window" not in loaded.origins:
+        hurries = True
+        _logger.info("Ctrl-C closes all connections at once, SIGTERM over drain.window")
     source = ChildSource(sources, loaded.settings, origins=_origins_of_page(settings))
     settings = source.complete(settings)
     if settings.workers == 1:
-        context.exit(run_node(settings, source=Source(sources.load, loaded.settings, source.complete)))
-    context.exit(run_workers(settings, source))
+        reloaded = Source(sources.load, loaded.settings, source.complete)
+        context.exit(run_node(settings, source=reloaded, interrupt_hurries=hurries))
+    context.exit(run_workers(settings, source, interrupt_hurries=hurries))
 
 
 def _origins_of_page(settings: "ServerSettings") -> tuple[str, ...]:
@@ -112,10 +118,11 @@ class _Worker:
     due: float = 0.0
 
 
-def run_workers(settings: "ServerSettings", source: ChildSource) -> int:
+def run_workers(settings: "ServerSettings", source: ChildSource, *, interrupt_hurries: bool = False) -> int:
     """Run `settings.workers` nodes until a signal; returns the exit code. `source`: where they read settings again.
 
-    Raises GatewayError when they cannot be started.
+    With `interrupt_hurries`, SIGINT closes all connections at once, without `drain.window`. Raises GatewayError when
+    they cannot be started.
     """
     from gateway.config.reloading import Reloads
 
@@ -126,8 +133,11 @@ def run_workers(settings: "ServerSettings", source: ChildSource) -> int:
         try:
             supervisor.start()
             supervisor.keep()
-        except Interrupted:
-            return supervisor.stop(settings.drain.delay + settings.drain.window + STOP_GRACE)
+        except Interrupted as interrupted:
+            hurries = interrupt_hurries and interrupted.signals == {signal.SIGINT}
+            # A worker drains at SIGTERM only.
+            signum = signal.SIGINT if hurries else signal.SIGTERM
+            return supervisor.stop(settings.drain.delay + settings.drain.window + STOP_GRACE, signum)
         except GatewayError:
             supervisor.stop(STOP_GRACE)
             raise
@@ -209,9 +219,10 @@ class _Supervisor:
             if worker.child is not None:
                 worker.child.hang_up()
 
-    def stop(self, seconds: float) -> int:
+    def stop(self, seconds: float, signum: signal.Signals = signal.SIGTERM) -> int:
         self._listener.close()
-        left = self._family.stop([worker.child for worker in self._workers if worker.child is not None], seconds)
+        children = [worker.child for worker in self._workers if worker.child is not None]
+        left = self._family.stop(children, seconds, signum)
         for child in left:
             _logger.error("%s did not end in time and is killed", child)
         return 1 if left else 0

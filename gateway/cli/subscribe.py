@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # Opens a channel; an empty text opens nothing.
 Grant = Callable[[str], str]
 
+OWN_TOKENS = (
+    "with subscription tokens made from auth.hmac_secret, which open every channel; --token shows what a client gets"
+)
+
 # Seconds for which the command's own tokens are accepted. Connections and subscriptions outlive them.
 TOKEN_LIFE = 60
 
@@ -24,7 +28,7 @@ TOKEN_LIFE = 60
 @click.argument("channels", nargs=-1, required=True, metavar="CHANNEL...")
 @url_option
 @click.option("--token", metavar="TOKEN", help="Connect with this connection token, to see what its client gets.")
-@click.option("--user", metavar="ID", help="Connect as this user, with tokens made from auth.hmac_secret.")
+@click.option("--user", metavar="ID", help="Connect as this user, with tokens for all the CHANNELs.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N publications.")
 @with_settings()
 def subscribe(
@@ -32,8 +36,9 @@ def subscribe(
 ) -> None:
     """Print publications of channels as they come, one JSON object per line, until Ctrl-C.
 
-    Without --token, the command makes its own tokens for all the channels if the settings have auth.hmac_secret, and
-    otherwise connects as an anonymous client.
+    Without --token, the command makes its own tokens if the settings have auth.hmac_secret: to connect, and a
+    subscription token for each channel. It then sees channels that a client of the same user may not subscribe to; to
+    see what that client gets, give --token. Without auth.hmac_secret it connects as an anonymous client.
 
     \b
     gateway subscribe news '$chat:room'
@@ -50,6 +55,8 @@ def subscribe(
         settings = sources.load()
         target = target_of(url) if url is not None else target_of_clients(settings)
         given = (token, _nothing) if token is not None else _own_tokens(settings.auth, user)
+    if own and given[0]:
+        click.echo(OWN_TOKENS, err=True)
     Follower(channels, *given, click.echo, count, own=own).follow(target)
 
 

@@ -1,10 +1,25 @@
 """Every way in which an operation on a channel that is refused could be allowed."""
 
 from shlex import quote
+from typing import NamedTuple
 
-from gateway.auth.permissions import Verdict
+from gateway.auth.permissions import (
+    Verdict,
+    may_publish,
+    may_read_history,
+    may_read_presence,
+    may_subscribe,
+    no_history,
+    no_presence,
+)
 from gateway.channels import NAME, ChannelSpec
 
+# On a channel; " when subscribed" to it.
+OPERATIONS = (
+    "subscribe",
+    *("publish", "publish when subscribed"),
+    *("history", "presence", "history when subscribed", "presence when subscribed"),
+)
 # By operation, in the words of the settings.
 _OPTIONS = {
     "subscribe": "allow_subscribe",
@@ -14,19 +29,51 @@ _OPTIONS = {
 }
 
 
-def ways(operation: str, spec: ChannelSpec, user: str, verdict: Verdict) -> list[str]:
-    """`operation`: connect, subscribe, publish, history or presence, perhaps with " when subscribed". Empty if allowed.
+class Personal(NamedTuple):
+    """Whether users have personal channels (personal.enabled), and whose this channel is then; empty for nobody's."""
 
-    The first is the one that the log of the gateway names.
+    enabled: bool
+    owner: str
+
+
+def verdict_on(operation: str, spec: ChannelSpec, user: str) -> Verdict:
+    """Whether `user` (empty: anonymous) may do it, without a subscription token; `operation` is one of OPERATIONS."""
+    name, _, when = operation.partition(" ")
+    subscribed = bool(when)
+    if name == "subscribe":
+        return may_subscribe(spec, user, granted=False)
+    if name == "publish":
+        return may_publish(spec, user, subscribed)
+    if name == "history":
+        return may_read_history(spec, user, subscribed) if spec.history is not None else no_history(spec)
+    return may_read_presence(spec, user, subscribed) if spec.options.presence else no_presence(spec)
+
+
+def ways(operation: str, spec: ChannelSpec, user: str, verdict: Verdict, personal: Personal) -> list[str]:
+    """`operation`: connect, or one of OPERATIONS. Empty if allowed, or if nothing would allow it.
+
+    The first is a connection token if an anonymous client needs no more than that, otherwise the one that the log of
+    the gateway names.
     """
     if verdict.allowed:
         return []
     name, _, subscribed = operation.partition(" ")
     if name == "connect":
         return _to_connect(spec, user, verdict)
+    known = [] if user else _by_user_id(operation, spec, personal)
     if name == "subscribe":
-        return _to_subscribe(spec, user)
-    return _to_use(name, spec, user, verdict, subscribed=bool(subscribed))
+        return [*known, *_to_subscribe(spec, user, personal)]
+    return [*known, *_to_use(name, spec, user, verdict, subscribed=bool(subscribed))]
+
+
+def _by_user_id(operation: str, spec: ChannelSpec, personal: Personal) -> list[str]:
+    """For an anonymous client, if it would be allowed with a user id."""
+    if operation == "subscribe" and personal.enabled and personal.owner:
+        able = personal.owner
+    else:
+        users = ["ID"] if spec.users is None else sorted(spec.users)
+        able = next((each for each in users if verdict_on(operation, spec, each).allowed), "")
+    return [f"a connection token (gateway token --user {quote(able)})"] if able else []
 
 
 def _to_connect(spec: ChannelSpec, user: str, verdict: Verdict) -> list[str]:
@@ -39,12 +86,15 @@ def _to_connect(spec: ChannelSpec, user: str, verdict: Verdict) -> list[str]:
     ]
 
 
-def _to_subscribe(spec: ChannelSpec, user: str) -> list[str]:
+def _to_subscribe(spec: ChannelSpec, user: str, personal: Personal) -> list[str]:
     found = []
     if not spec.private and spec.users is None:
         found.append(_opened(spec, "allow_subscribe", user))
+    if personal.owner and not personal.enabled and user in ("", personal.owner):
+        of_owner = "" if user else f", and a connection token (gateway token --user {quote(personal.owner)})"
+        found.append(f"personal.enabled = true{of_owner}")
     if not spec.private and user:
-        found += _by_name(spec, user)
+        found += _by_name(spec, user, personal)
     return [
         *found,
         _subscription_token(spec, user),
@@ -58,11 +108,13 @@ def _subscription_token(spec: ChannelSpec, user: str) -> str:
     return f"a subscription token for this channel ({command})"
 
 
-def _by_name(spec: ChannelSpec, user: str) -> list[str]:
-    """To subscribe as one of the users that the name of a channel lists."""
+def _by_name(spec: ChannelSpec, user: str, personal: Personal) -> list[str]:
+    """To subscribe as one of the users that the name of a channel lists, or as the owner of a personal channel."""
     limited = "" if spec.options.user_limited else f"{_section(spec)}.user_limited = true"
     if spec.users is not None and user in spec.users:
         return [limited]
+    if personal.owner:
+        limited = "" if personal.enabled else "personal.enabled = true"
     name = f"{spec.channel.name.partition('#')[0]}#{user}"
     if set(user) & set(",#") or not NAME.fullmatch(name):
         return []
@@ -73,7 +125,10 @@ def _to_use(name: str, spec: ChannelSpec, user: str, verdict: Verdict, *, subscr
     """To publish, or to read the history or the presence."""
     option = _OPTIONS[name]
     if name == "history" and spec.history is None:
-        return [f"{_section(spec)}.delivery = 'recoverable'", *([verdict.setting] if spec.latest is None else [])]
+        if spec.latest is not None:
+            return []
+        recoverable = f"{_section(spec)}.delivery = 'recoverable'"
+        return [*([recoverable] if spec.options.delivery == "live" else []), verdict.setting]
     if name == "presence" and not spec.options.presence:
         return [f"{verdict.setting} = true"]
     found = [verdict.setting]

@@ -273,7 +273,8 @@ class DrainSettings(Section):
     delay: Seconds = Field(0.0, description="Seconds between 'not ready' and the first close, for balancers to notice.")
     window: Seconds = Field(
         10.0,
-        description="Seconds over which the connections are closed. Unless set: 0 in a terminal and with no_auth.",
+        description="Seconds over which the connections are closed. Unless set: 0 with no_auth, and for Ctrl-C in a "
+        "terminal.",
     )
 
 

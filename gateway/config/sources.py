@@ -4,7 +4,6 @@ Anything unknown or wrong in them stops the start. All problems are named at onc
 which other programs share: a variable that resembles none of ours is only warned of.
 """
 
-import difflib
 import json
 import re
 import tomllib
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config import checks
+from gateway.config import checks, misspellings
 from gateway.config.schema import Node, Path, Schema
 from gateway.config.settings import ServerSettings, listed
 from gateway.errors import ConfigError
@@ -26,8 +25,6 @@ DEFAULT_FILE = FilePath("gateway.toml")
 API_KEY = "GATEWAY_API_KEY"
 # Variables of the commands, which are not settings: the file to read, and the gateway that client commands talk to.
 RESERVED = frozenset({"GATEWAY_CONFIG", "GATEWAY_URL", API_KEY})
-# From this ratio of common letters on (difflib), a name counts as a misspelling: LISTNE for LISTEN has 0.83.
-SIMILAR = 0.8
 # Names that other servers have for their address.
 _ADDRESS = ("GATEWAY_PORT", "GATEWAY_HOST")
 
@@ -99,12 +96,15 @@ def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mappin
     """
     schema = Schema(ServerSettings)
     # highest precedence first
-    sources = [_flags(flags), _environment(schema, environ), _file(settings_file(config_file, environ))]
+    environment = _environment(schema, environ)
+    file = _file(settings_file(config_file, environ))
+    sources = [_flags(flags), environment, file]
     problems = [problem for source in sources for problem in source.problems]
     settings: ServerSettings | None = None
     values: dict[str, Any] = {}
     for source in reversed(sources):
         _lay(source.values, over=values)
+    problems += _clashes(environment, file)
     try:
         settings = ServerSettings.model_validate(values)
     except ValidationError as error:
@@ -247,20 +247,29 @@ def _is_json_list(node: Node, value: str) -> bool:
 
 def _unknown_variable(schema: Schema, name: str, value: str, source: _Source) -> None:
     """A problem if one of our variables seems to be meant, otherwise a warning, without the value."""
-    key = name.removeprefix(PREFIX).upper()
-    names = {"__".join(path).upper(): path for path in schema.paths()}
-    close = difflib.get_close_matches(key, names, n=1, cutoff=SIMILAR)
-    # GATEWAY_ISSUER for GATEWAY_AUTH__ISSUER: the end of a name, too, means a setting, which may be one that protects.
-    close = close or [each for each in names if each.endswith(f"__{key}")]
-    in_section = "__" in key and schema.find((key.partition("__")[0].lower(),)) is not None
-    if not close and not in_section:
-        hint = "the address is GATEWAY_LISTEN=HOST:PORT" if name in _ADDRESS else "see docs/settings.md"
+    meant = misspellings.meant(schema, name.removeprefix(PREFIX))
+    hint = f"did you mean {_plain(PREFIX + meant.variable)}?" if meant.variable else "see docs/settings.md"
+    if not meant.is_certain:
+        hint = "the address is GATEWAY_LISTEN=HOST:PORT" if name in _ADDRESS else hint
         source.warnings.append(f"{_plain(name)} is not a variable of this gateway and is ignored; {hint}")
         return
-    close = close or difflib.get_close_matches(key, names, n=1)
-    hint = f", did you mean {PREFIX}{close[0]}?" if close else ", see docs/settings.md"
-    shown = _show(value, secret=not close or bool(_SECRETIVE.search(name)) or schema.is_secret(names[close[0]]))
-    source.problems.append(f"{_plain(name)} = {shown}: unknown variable{hint}")
+    secret = meant.path is None or bool(_SECRETIVE.search(name)) or schema.is_secret(meant.path)
+    source.problems.append(f"{_plain(name)} = {_show(value, secret=secret)}: unknown variable, {hint}")
+
+
+def _clashes(environment: _Source, file: _Source) -> Iterator[str]:
+    """Variables are often written in capitals; one that makes a namespace CHAT beside chat means the latter."""
+    in_variables, in_file = (source.values.get("namespaces") for source in (environment, file))
+    there = set(in_file) if isinstance(in_file, dict) else set()
+    made = set(in_variables) - there if isinstance(in_variables, dict) else set()
+    for name in sorted(made):
+        for other in sorted(made | there):
+            # Of two that both come from variables, one is named.
+            if name.lower() == other.lower() and name != other and (other in there or name < other):
+                label = environment.label(("namespaces", name)) or ""
+                right = label.replace(f"__{name}", f"__{other}")
+                hint = f", did you mean {_plain(right)}?" if right != label else ""
+                yield f"{_plain(label)}: makes a namespace {name!r} beside {other!r}; their names keep their case{hint}"
 
 
 class _Explanation:

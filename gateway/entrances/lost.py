@@ -44,7 +44,7 @@ def lost_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Network
     lines = LogLimit(LOG_INTERVAL)
     for entrance in entrances:
         if isinstance(entrance.carrier, OverWebSocket):
-            yield Route(entrance.path, _WithoutUpgrade(lines, trusted_proxies))
+            yield Route(entrance.path, _WithoutUpgrade(entrance.path, lines, trusted_proxies))
     for path, name in OTHER_PROTOCOLS.items():
         noted = "client of a protocol that is not served"
         endpoint = _NotServed(noted, {"speaks": name}, f"{name} is not served here", lines, trusted_proxies)
@@ -64,12 +64,14 @@ def _shown(path: str) -> str:
 class _WithoutUpgrade:
     """Answers 426 (RFC 9110 section 15.5.22)."""
 
-    def __init__(self, lines: LogLimit, trusted_proxies: Sequence[Network]) -> None:
+    def __init__(self, path: str, lines: LogLimit, trusted_proxies: Sequence[Network]) -> None:
+        """`path` is that of the route: proxies are configured by path, and may pass the upgrade for another one."""
+        self._path = path
         self._lines = lines
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if (suppressed := self._lines.passes("no upgrade")) is not None:
+        if (suppressed := self._lines.passes("no upgrade", self._path)) is not None:
             logger.warning(
                 "request for a WebSocket path with no Upgrade header; does your proxy pass Upgrade and Connection?",
                 extra={**_where(scope, self._trusted_proxies), **suppressed},
@@ -88,7 +90,10 @@ class _NotServed:
     def __init__(
         self, noted: str, fields: Mapping[str, str], message: str, lines: LogLimit, trusted_proxies: Sequence[Network]
     ) -> None:
-        """`noted` and `fields` are for the log, `message` is for the client."""
+        """`noted` and `fields` are for the log, `message` is for the client.
+
+        Without `fields`, the path is what is wrong, and each has a line of its own.
+        """
         self._noted = noted
         self._fields = fields
         self._message = message
@@ -96,7 +101,8 @@ class _NotServed:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if (suppressed := self._lines.passes(self._message)) is not None:
+        about = "" if self._fields else cut(scope["path"], LONGEST_CHOSEN)
+        if (suppressed := self._lines.passes(self._message, about)) is not None:
             logger.warning(
                 "%s", self._noted, extra={**self._fields, **_where(scope, self._trusted_proxies), **suppressed}
             )

@@ -207,8 +207,8 @@ class Administration:
         )
         if message.user:
             # Cover all tokens in use on this node, even if the clocks of signers or of the requesting node differ.
-            now = max(message.issued_before, int(self._scheduler.time()))
-            message = structs.replace(message, issued_before=now)
+            after_all = max(message.issued_before, int(self._scheduler.time()) + 1)
+            message = structs.replace(message, issued_before=after_all)
         return self._close_revoked(message)
 
     def _close_revoked(self, message: RevokeTokens) -> int:
@@ -221,17 +221,15 @@ class Administration:
         """Carry out a control message on every node. Raises BrokerUnavailable or OutcomeUnknown."""
         return await self._broker.control(message)
 
-    async def revoke(self, revocation: Revocation) -> ControlResult:
+    async def revoke(self, revocation: Revocation, ahead: int) -> tuple[Revocation, ControlResult]:
         """Refuse the tokens on every node from now on, and close the connections and subscriptions that use them.
 
-        For a user, this covers all tokens issued until now, whatever `issued_before` says.
+        For a user, this covers all tokens issued until `ahead` seconds from now, whatever `issued_before` says. Returns
+        the revocation that is in force. Raises BrokerUnavailable or OutcomeUnknown.
         """
-        revocation = await self._registry.revoke(revocation, now=bool(revocation.user))
-        return await self._broker.control(
-            RevokeTokens(
-                revocation.app, revocation.user, revocation.jti, revocation.issued_before, revocation.expire_at
-            )
-        )
+        stored = await self._registry.revoke(revocation, ahead=ahead if revocation.user else None)
+        message = RevokeTokens(stored.app, stored.user, stored.jti, stored.issued_before, stored.expire_at)
+        return stored, await self._broker.control(message)
 
     async def nodes(self) -> list[NodeInfo]:
         """All live nodes."""

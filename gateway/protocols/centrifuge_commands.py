@@ -182,8 +182,9 @@ _MAX_OFFSET = 2**64 - 1
 _LAST_OFFSET = 2**63 - 1
 # SubscribeRequest.flag: the client prefers an error to a subscription that is not recovered.
 _REJECT_UNRECOVERED = 2
-# Fields that would change what the client gets, if this gateway had them: tags filters, maps and shared polls.
-_NOT_IN_SUBSCRIBE = ("tf", "type", "phase", "cursor", "limit", "asc")
+# Fields that would change what the client gets, if this gateway had them: maps and shared polls. (And `tf`, where an
+# empty filter is one too.)
+_NOT_IN_SUBSCRIBE = ("type", "phase", "cursor", "limit", "asc")
 _NOT_IN_PUBLISH = ("type", "key", "removed")
 _NOT_IN_SUB_REFRESH = ("type", "track", "untrack")
 
@@ -336,7 +337,9 @@ def _text(value: msgspec.Raw) -> str:
 
 def _unavailable(body: _Subscribe) -> str:
     """What a subscribe asks for and this gateway does not have; empty if there is nothing."""
-    if body.tf or body.type or body.phase or body.cursor or body.limit or body.asc:
+    if body.tf is not None:
+        return "tf"
+    if body.type or body.phase or body.cursor or body.limit or body.asc:
         return _asked(body, _NOT_IN_SUBSCRIBE)
     return "this delta" if body.delta and body.delta != "fossil" else ""
 

@@ -30,6 +30,10 @@ CLOSE_CODES: dict[ErrorCode, CloseCode] = {
     errors.UNRECOVERABLE: errors.POSITION_GONE,
 }
 
+# For the log: why a position cannot be continued from.
+NO_HISTORY = "a position was given, and the channel has no history"
+GONE = "what was missed is not in the history any more, or the position is not EPOCH:OFFSET"
+
 
 class OneChannel:
     """Everything but `events`, for clients that only listen. Stateless, so it is also its own codec."""
@@ -59,7 +63,7 @@ class OneChannel:
     def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
         """The missed publications. Raises Disconnect if they are gone: the client must not believe it has them all."""
         if result.recovered is False:
-            raise Disconnect(errors.POSITION_GONE)
+            raise Disconnect(errors.POSITION_GONE, NO_HISTORY if result.position is None else GONE)
         return self.events(result.publications)
 
     def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
@@ -87,8 +91,8 @@ class OneChannel:
         return ()
 
     def failed(self, id: int, error: ErrorCode) -> NoReturn:
-        """Raises Disconnect: the client must not believe that its request succeeded."""
-        raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND))
+        """Raises Disconnect: the client must not believe that its request succeeded. The reason is the error's."""
+        raise Disconnect(CLOSE_CODES.get(error, errors.BAD_COMMAND)._replace(reason=error.message))
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
         return self.subscribed(0, channel, result)

@@ -4,13 +4,14 @@ from functools import partial
 
 from gateway import errors
 from gateway.auth.permissions import (
-    history_setting,
+    Verdict,
     may_read_history,
     may_read_presence,
-    presence_setting,
+    no_history,
+    no_presence,
 )
 from gateway.epochs import continues
-from gateway.errors import RequestError
+from gateway.errors import ErrorCode, RequestError
 from gateway.messages import (
     Channel,
     ClientInfo,
@@ -33,10 +34,10 @@ def handle_history(session: Session, request: History) -> None:
         raise RequestError(errors.BAD_REQUEST, "history without a channel")
     spec = services.channels.resolve(services.app, request.channel)
     if spec.history is None:
-        raise RequestError(errors.NOT_AVAILABLE, "the channel has no history", history_setting(spec))
+        raise _refused(errors.NOT_AVAILABLE, no_history(spec))
     verdict = may_read_history(spec, session.user.name, request.channel in session.subs)
     if not verdict.allowed:
-        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+        raise _refused(errors.PERMISSION_DENIED, verdict)
     most = services.limits.history
     limit = request.limit if 0 <= request.limit <= most else most
     session.inbox.block(request)
@@ -86,8 +87,12 @@ def _with_presence(session: Session, name: str) -> Channel:
         raise RequestError(errors.BAD_REQUEST, "presence without a channel")
     spec = session.services.channels.resolve(session.services.app, name)
     if not spec.options.presence:
-        raise RequestError(errors.NOT_AVAILABLE, "the channel has no presence", presence_setting(spec))
+        raise _refused(errors.NOT_AVAILABLE, no_presence(spec))
     verdict = may_read_presence(spec, session.user.name, name in session.subs)
     if not verdict.allowed:
-        raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+        raise _refused(errors.PERMISSION_DENIED, verdict)
     return spec.channel
+
+
+def _refused(error: ErrorCode, verdict: Verdict) -> RequestError:
+    return RequestError(error, verdict.rule, verdict.setting)

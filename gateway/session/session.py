@@ -264,7 +264,7 @@ class Session:
         try:
             self.out.say(self.codec.failed(getattr(request, "id", 0), error.error))
         except Disconnect as close:
-            self.refuse(close)
+            self.refuse(Disconnect(close.code, close.detail or error.detail or error.error.message))
 
     def refuse(self, error: Disconnect) -> None:
         """Close the connection for what the client did, and log why."""

@@ -52,6 +52,8 @@ UNAUTHENTICATED = Refusal(503, "unauthenticated", "limits.unauthenticated")
 SHARE = Refusal(429, "unauthenticated of an address", "limits.unauthenticated_per_address")
 DRAINING = Refusal(503, "draining", "")
 ADDRESS = Refusal(429, "address", "limits.connections_per_address")
+# Reasons that concern one address: each address has lines of its own.
+OF_ADDRESS = frozenset((SHARE.reason, ADDRESS.reason))
 
 
 class AdmissionLimits(Protocol):
@@ -227,7 +229,8 @@ class Admission:
     def refused(self, reason: str, setting: str = "", address: str = "", detail: str = "") -> None:
         """Count a refusal, and log it unless the same one was logged moments ago."""
         self._refused.add(reason)
-        if (suppressed := self._lines.passes(reason)) is None:
+        about = address if reason in OF_ADDRESS else detail
+        if (suppressed := self._lines.passes(reason, about)) is None:
             return
         extra: dict[str, object] = {"reason": reason, **suppressed}
         if setting:

@@ -173,14 +173,19 @@ class GatewayServer(uvicorn.Server):
         *,
         on_started: Callable[[], object],
         on_draining: Callable[[], object],
+        on_hurry: Callable[[], object] | None = None,
     ) -> None:
-        """`on_started` is called once both listeners accept, `on_draining` when the shutdown begins."""
+        """`on_started` is called once both listeners accept, `on_draining` when the shutdown begins.
+
+        `on_hurry`: SIGINT ends the server without the window of the drain, and calls this in its signal handler.
+        """
         super().__init__(public.config)
         self.server_state = public.state
         self._public = public
         self._internal = internal
         self._lifespan = lifespan
         self._drain = drain
+        self._on_hurry = on_hurry
         self._on_started = on_started
         self._on_draining = on_draining
 
@@ -218,7 +223,8 @@ class GatewayServer(uvicorn.Server):
     async def _end_clients(self) -> None:
         """Everything from the first signal until the application is stopped."""
         self._on_draining()
-        logger.info("shutting down", extra={"connections": len(self._public.state.connections)})
+        extra = {"connections": len(self._public.state.connections), "window": self._drain.window}
+        logger.info("shutting down", extra=extra)
         await asyncio.sleep(self._drain.delay)
         self._public.stop_accepting()
         self._public.shut_down()
@@ -229,6 +235,9 @@ class GatewayServer(uvicorn.Server):
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
+        elif sig == signal.SIGINT and self._on_hurry is not None:
+            self._drain = self._drain.model_copy(update={"window": 0.0})
+            self._on_hurry()
         self.should_exit = True
 
 
@@ -243,10 +252,12 @@ async def serve(
     internal_sockets: Sequence[socket.socket] | None = None,
     on_started: Callable[[], object] = lambda: None,
     on_draining: Callable[[], object] = lambda: None,
+    interrupt_hurries: bool = False,
 ) -> None:
     """Run both applications until a signal ends them. Raises ConfigError, and what the lifespan of `public` raises.
 
-    Sockets given here are served instead of the addresses in the settings, and closed at the end.
+    Sockets given here are served instead of the addresses in the settings, and closed at the end. With
+    `interrupt_hurries`, SIGINT closes all connections at once, without `drain.window`.
     """
     raise_descriptor_limit()
     tls = tls_context(settings.tls)
@@ -267,7 +278,13 @@ async def serve(
         on_started()
 
     server = GatewayServer(
-        clients, operators, Lifespan(public), settings.drain, on_started=started, on_draining=on_draining
+        clients,
+        operators,
+        Lifespan(public),
+        settings.drain,
+        on_started=started,
+        on_draining=on_draining,
+        on_hurry=options.drain.hurry if interrupt_hurries else None,
     )
     await server.serve()
 

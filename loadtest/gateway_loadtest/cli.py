@@ -32,6 +32,7 @@ STATUS: dict[Outcome, int] = {
 }  # fmt: skip
 # Columns where the output is no terminal.
 WIDTH = 140
+STDOUT = Path("-")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _COMMON = (
@@ -60,7 +61,8 @@ _COMMON = (
                  help="Publications that may be refused, or lose their connection before the answer. Default: 0; any "
                       "number where --command breaks something."),
     click.option("--seed", type=int, default=1, show_default=True, help="All that is random follows from it."),
-    click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result."),
+    click.option("--json", "json_file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+                 help="Write the result; -: to standard output, and the summary to standard error."),
     click.option("--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report."),
     click.option("--quiet", is_flag=True, help="Only the summary."),
 )  # fmt: skip
@@ -331,7 +333,8 @@ def _go(scenario: str, options: dict[str, Any], stages: tuple[StagePlan, ...], *
 
 
 def _run(plan: Plan, json_file: Path | None, html_file: Path | None, quiet: bool) -> None:
-    for path in (json_file, html_file):
+    alone = json_file == STDOUT
+    for path in (None if alone else json_file, html_file):
         _check_writable(path)
     errors = _console(stderr=True)
     with Display(plan, errors, quiet=quiet) as display:
@@ -340,11 +343,13 @@ def _run(plan: Plan, json_file: Path | None, html_file: Path | None, quiet: bool
         except PreflightError as error:
             raise click.UsageError(str(error)) from None
     # Before anything is printed: whoever reads it may go away.
-    if json_file is not None:
-        _write(lambda: result.write(found, json_file), json_file)
+    if alone:
+        click.echo(result.encode(found), nl=False)
+    elif json_file is not None:
+        _write(lambda: json_file.write_bytes(result.encode(found)), json_file)
     if html_file is not None:
         _write(lambda: html_file.write_text(report_page.render(found)), html_file)
-    summary.show(found, _console())
+    summary.show(found, _console(stderr=alone))
     sys.exit(STATUS[found.outcome])
 
 

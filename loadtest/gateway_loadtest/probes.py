@@ -16,7 +16,7 @@ import redis
 
 from gateway_loadtest.planning.plan import Plan
 from gateway_loadtest.planning.preflight import PreflightError, loopback_ports
-from gateway_loadtest.text import plain
+from gateway_loadtest.text import answered, plain
 
 # Seconds for a /metrics page or an answer of Redis.
 TIMEOUT = 2.0
@@ -152,9 +152,9 @@ class MetricsProbe:
             with _deadline(connection.sock):
                 connection.request("GET", self._path)
                 answer = connection.getresponse()
-                if answer.status != 200:
-                    raise OSError(f"the answer is {answer.status}")
                 page = answer.read(LARGEST_PAGE + 1)
+                if answer.status != 200:
+                    raise OSError(f"the answer is {answered(answer.status, page)}")
         if len(page) > LARGEST_PAGE:
             raise OSError(f"the page has more than {LARGEST_PAGE} bytes")
         return page.decode(errors="replace")

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from gateway.tokens import connection_token
 from tests.api.site import SECRET, Site
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 def plain(site: Site, channel: str, query: str = "", **options: Any) -> ClientConnection:

@@ -118,7 +118,7 @@ MALFORMED: list[Any] = [
     {"publish": None},
     {"channels": {"limit": -1}},
     {"info": {}, "channels": {}},
-    {"nothing": {}},
+    {"info": {}, "nothing": {}},
     {},
 ]
 
@@ -302,7 +302,7 @@ def test_an_answer_that_is_too_large_ends_a_batch(api: Api, monkeypatch: pytest.
     [
         ("batch", '{"commands":[' + "{}," * 300_000 + "{}]}"),
         ("batch", '{"commands":[' + "1," * 500_000 + "1]}"),
-        ("batch", '{"commands":[{' + ",".join(f'"{number}":1' for number in range(150_000)) + "}]}"),
+        ("batch", '{"commands":[{"info":{},' + ",".join(f'"{number}":1' for number in range(150_000)) + "}]}"),
         ("", "1\n" * 500_000),
     ],
     ids=["empty", "numbers", "names", "lines"],

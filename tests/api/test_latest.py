@@ -84,4 +84,5 @@ def test_other_channels_have_no_values(api: Api) -> None:
     """And these have no history."""
     assert api.error("latest", channel="news")[0] == 108
     assert api.error("latest_remove", channel="news", key="a")[0] == 108
-    assert api.error("history", channel="dash:a")[0] == 108
+    code, message = api.error("history", channel="dash:a")
+    assert (code, "see the method `latest`" in message) == (108, True)

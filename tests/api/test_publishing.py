@@ -112,10 +112,10 @@ def test_tags_go_with_the_publication(site: Site, api: Api) -> None:
     """To clients of the native protocol; plain messages have no room for them."""
     with native(site) as one, settled(site, "tagged") as other:
         one.subscribe("tagged")
-        api.call("publish", channel="tagged", data=1, tags={"a": "ü\n", "": ""})
+        api.call("publish", channel="tagged", data=1, tags={"a": "ü\n", "": None, "b": ""})
         api.call("publish", channel="tagged", data=2, tags={})
         api.call("publish", channel="tagged", data=3, tags=None, skip_history=True)
-        assert one.publication() == {"data": 1, "tags": {"a": "ü\n", "": ""}}
+        assert one.publication() == {"data": 1, "tags": {"a": "ü\n", "": "", "b": ""}}
         assert one.publication() == {"data": 2}
         assert one.publication() == {"data": 3}
         assert [other.recv(10) for _ in range(3)] == ["1", "2", "3"]

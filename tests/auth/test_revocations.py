@@ -15,14 +15,14 @@ def time() -> ManualScheduler:
 
 
 def test_a_user_is_revoked_until_a_moment() -> None:
-    """What was issued up to then is refused, a later token is fine, and so are other users and other apps."""
+    """What was issued before it is refused; a token of that moment is fine, and so are other users and other apps."""
     revocations = Revocations()
     revocations.add(Revocation("app", user="17", issued_before=NOW))
-    assert revocations.is_revoked("app", "17", "", NOW)
+    assert revocations.is_revoked("app", "17", "", NOW - 0.5)
     assert revocations.is_revoked("app", "17", "any", NOW - 1)
-    assert not revocations.is_revoked("app", "17", "", NOW + 1)
-    assert not revocations.is_revoked("app", "18", "", NOW)
-    assert not revocations.is_revoked("other", "17", "", NOW)
+    assert not revocations.is_revoked("app", "17", "", NOW)
+    assert not revocations.is_revoked("app", "18", "", NOW - 1)
+    assert not revocations.is_revoked("other", "17", "", NOW - 1)
 
 
 def test_a_token_that_does_not_say_when_it_was_issued_is_refused() -> None:
@@ -65,7 +65,7 @@ def test_the_latest_revocation_of_a_user_counts(order: int) -> None:
     revocations = Revocations()
     for issued_before in (NOW - 10, NOW)[::order]:
         revocations.add(Revocation("app", user="17", issued_before=issued_before))
-    assert revocations.is_revoked("app", "17", "", NOW)
+    assert revocations.is_revoked("app", "17", "", NOW - 1)
     assert len(revocations) == 1
 
 
@@ -78,7 +78,7 @@ def test_what_the_registry_has_is_known_too() -> None:
     assert revocations.merge(stored).forgotten == []
     assert revocations.is_revoked("app", "1", "t1", NOW)
     assert revocations.is_revoked("app", "1", "t2", NOW)
-    assert revocations.is_revoked("app", "17", "", NOW)
+    assert revocations.is_revoked("app", "17", "", NOW - 1)
 
 
 def test_a_registry_that_lost_its_data_gets_it_back() -> None:

@@ -158,5 +158,12 @@ def test_revocations_are_there_for_every_node_until_they_expire(engine: Engine) 
             later = Revocation("default", user="42", issued_before=200)
             await here.registry.revoke(later)
             assert later in await there.registry.revocations()
+            # By the clock of the registry, unless the request says more.
+            now = int(time.time())
+            for issued_before, least in ((0, now + 6), (now + 1000, now + 1000)):
+                revocation = Revocation("default", user="43", issued_before=issued_before)
+                stored = await here.registry.revoke(revocation, ahead=6)
+                assert least <= stored.issued_before <= least + 60
+                assert stored in await there.registry.revocations()
 
     asyncio.run(scenario())

@@ -103,6 +103,8 @@ def test_errors_fail_the_check(run: Run) -> None:
         assert result.exit_code == 1
         assert text in result.stderr
         assert "are valid" not in result.stderr
+        # The settings would hide the errors.
+        assert result.stdout == ""
 
 
 def test_all_problems_of_the_parts_are_listed(run: Run) -> None:

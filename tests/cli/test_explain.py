@@ -45,7 +45,7 @@ def explained(run: Run, *args: str, **environ: str) -> dict[str, list[str]]:
     assert result.exit_code == 0, result.stderr
     found: dict[str, list[str]] = {}
     operation = ""
-    for line in result.stdout[result.stdout.index("\nconnect  ") :].splitlines():
+    for line in result.stdout[result.stdout.index("\nconnect  ") : result.stdout.index("\n[")].splitlines():
         if line.startswith(" "):
             found[operation].append(line.strip().removeprefix("- "))
         elif ": " in line[26:]:
@@ -74,6 +74,15 @@ def test_the_channel_and_its_options_are_shown(run: Run) -> None:
     assert "user-limited  no" in run("explain", "news").stdout
     assert "[channels]\n" in run("explain", "news").stdout
     assert "user-limited  to nobody" in run("explain", "a#").stdout
+
+
+def test_the_verdicts_come_before_the_options(run: Run) -> None:
+    """Who asks why reads the answer first; the options are long."""
+    lines = run("explain", "chat:a").stdout.splitlines()
+    verdicts = [index for index, line in enumerate(lines) if "REFUSED: " in line or "allowed: " in line]
+    assert len(verdicts) == 8
+    assert verdicts[-1] < lines.index("[namespaces.chat]") < lines.index("delivery = live")
+    assert lines[-1].startswith("recovery = ")
 
 
 def test_each_operation_has_its_rule(run: Run) -> None:
@@ -112,6 +121,7 @@ def test_every_way_to_subscribe_is_named(run: Run) -> None:
         return f"a subscription token for this channel (gateway token --user {user} --channel {channel})"
 
     assert ways(run, "subscribe", "chat:a") == [
+        "a connection token (gateway token --user ID)",
         "anonymous in namespaces.chat.allow_subscribe",
         token("ID", "chat:a"),
         *tokens,
@@ -165,14 +175,66 @@ def test_every_way_to_connect_publish_and_read_is_named(run: Run) -> None:
         "namespaces.chat.delivery = 'recoverable'",
         "namespaces.chat.history_size",
     ]
-    latest = {"GATEWAY_NAMESPACES__chat__DELIVERY": "latest"}
-    assert ways(run, "history", "chat:a", **latest) == ["namespaces.chat.delivery = 'recoverable'"]
+    none = {"GATEWAY_NAMESPACES__chat__DELIVERY": "recoverable", "GATEWAY_NAMESPACES__chat__HISTORY_SIZE": "0"}
+    assert ways(run, "history", "chat:a", **none) == ["namespaces.chat.history_size"]
     assert ways(run, "presence", "chat:a") == ["namespaces.chat.presence = true"]
     present = {"GATEWAY_NAMESPACES__chat__PRESENCE": "true"}
     assert ways(run, "presence when subscribed", "chat:a", "--user", "42", **present) == [
         "client or subscriber in namespaces.chat.allow_presence",
         "the backend, with the API methods `presence` and `presence_stats`",
     ]
+
+
+def test_a_channel_with_latest_values_needs_no_history(run: Run) -> None:
+    """To change its delivery would take its values away, so that is not advised."""
+    latest = {"GATEWAY_NAMESPACES__chat__DELIVERY": "latest"}
+    for operation in ("history", "history when subscribed"):
+        verdict, *found = explained(run, "chat:a", "--user", "42", **latest)[operation]
+        assert verdict.startswith("REFUSED: with delivery = 'latest' subscribers get the newest values")
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "channel", "user"),
+    [
+        ("subscribe", "chat:a", "ID"),
+        ("subscribe", "user:#42", "42"),
+        ("subscribe", "team:a#42,17", "17"),
+        ("history", "chat:a", "ID"),
+        ("history when subscribed", "chat:a", "ID"),
+        ("publish", "chat:a", None),
+        ("publish when subscribed", "team:a", None),
+        ("subscribe", "$chat:a", None),
+        ("subscribe", "team:a#", None),
+    ],
+)
+def test_an_anonymous_client_is_first_told_to_send_a_token(
+    run: Run, operation: str, channel: str, user: str | None
+) -> None:
+    """Where a user id is all that it lacks, with the command that makes the token; and nowhere else."""
+    kept = {"GATEWAY_NAMESPACES__chat__DELIVERY": "recoverable", "GATEWAY_NAMESPACES__chat__ALLOW_HISTORY": "client"}
+    told = ways(run, operation, channel, **kept)
+    token = f"a connection token (gateway token --user {user})"
+    if user is not None:
+        assert told[0] == token
+        assert explained(run, channel, "--user", "42" if user == "ID" else user, **kept)[operation][0][:7] == "allowed"
+    else:
+        assert not any(each.startswith("a connection token (") for each in told)
+
+
+def test_personal_channels_may_be_switched_off(run: Run) -> None:
+    """The advice names the switch for the user whose channel it would be, and for a client that has not said who."""
+    off = {"GATEWAY_PERSONAL__ENABLED": "false"}
+    assert ways(run, "subscribe", "user:#42", "--user", "42", **off)[0] == "personal.enabled = true"
+    with_token = "personal.enabled = true, and a connection token (gateway token --user 42)"
+    assert ways(run, "subscribe", "user:#42", **off)[0] == with_token
+    another = "another channel, user:#43"
+    assert ways(run, "subscribe", "user:#42", "--user", "43")[0] == another
+    assert ways(run, "subscribe", "user:#42", "--user", "43", **off)[0] == f"{another}, and personal.enabled = true"
+    for channel in ("#42", "team:#42", "user:a#42", "user:#42,43", "$user:#42"):
+        assert not any("personal" in each for each in ways(run, "subscribe", channel, "--user", "42", **off)), channel
+    Path("gateway.toml").write_text("")
+    assert ways(run, "subscribe", "#42", "--user", "42")[0] == "personal.enabled = true"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +347,10 @@ def test_a_channel_that_cannot_be_is_an_error(run: Run) -> None:
     """With the setting that would bring it into being."""
     result = run("explain", "nope:a")
     assert result.exit_code == 1
-    assert "namespace 'nope' is not configured (namespaces.nope)" in result.stderr
+    assert result.stderr.endswith("namespace 'nope' is not configured (namespaces.nope)\n")
+    for channel, meant in [("chta:a", "chat:a"), ("$Chat:a:b", "$chat:a:b"), ("users:#42", "user:#42")]:
+        assert run("explain", channel).stderr.endswith(f"; did you mean {meant}?\n")
+    assert "mean demo:a?" in run("explain", "demos:a", "--demo").stderr
     result = run("explain", "a b\x1b")
     assert result.exit_code == 1
     assert result.stderr.startswith(r"Error: channel 'a b\x1b': bad request")

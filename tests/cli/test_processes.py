@@ -239,6 +239,19 @@ def test_stop_returns_those_that_do_not_end() -> None:
         assert family.stop([obedient], PATIENCE) == []
 
 
+def test_the_signal_to_stop_with_is_for_those_that_are_ready() -> None:
+    """The others may not know it yet. Who is stopped by a signal can tell which."""
+    with Family() as family:
+        ready, starting = (family.start("child", command) for command in (STAYS, ("sleep", "1000")))
+        until_ready(family, ready)
+        assert family.stop([ready, starting], PATIENCE, signal.SIGINT) == []
+        assert (ready.code, starting.code) == (-signal.SIGINT, -signal.SIGTERM)
+        signal_self(signal.SIGINT)
+        with pytest.raises(Interrupted) as caught:
+            family.wait(0)
+        assert caught.value.signals == {signal.SIGINT}
+
+
 def test_a_second_signal_cuts_the_stop_short() -> None:
     """The children are asked again, and what does not end then is left after a moment."""
     twice = (

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve, unix_serve
 
 from gateway.cli.follower import Follower
+from gateway.cli.subscribe import OWN_TOKENS
 from gateway.cli.target import target_of
 from gateway.errors import GatewayError
 from tests.cli.conftest import Run
@@ -276,6 +277,26 @@ def test_with_the_secret_the_command_lets_itself_in(run: Run) -> None:
         ("42", "b", 0),
     ]
     assert all(each["exp"] - each["iat"] == 60 for each in claims)
+
+
+def test_tokens_of_its_own_are_told(run: Run) -> None:
+    """They open more than a client of that user could: that is said once, and only where it is so."""
+
+    def script(connection: ServerConnection, commands: list[dict[str, Any]]) -> None:
+        accept(connection, commands)
+        push(connection, {"channel": "$a", "pub": {"data": 1}})
+        connection.recv()
+
+    environ = {"GATEWAY_AUTH__HMAC_SECRET": SECRET}
+    subscribed = "subscribed to $a\n"
+    with gateway(script) as url:
+
+        def said(*args: str, **environ: str) -> str:
+            return run("subscribe", "$a", "--url", url, "--count", "1", *args, **environ).stderr
+
+        assert said("--user", "42", **environ) == said(**environ) == f"{OWN_TOKENS}\n{subscribed}"
+        assert said("--token", "t", **environ) == said() == subscribed
+    assert "may not subscribe to" in run("subscribe", "--help").stdout
 
 
 # Ways

@@ -16,7 +16,8 @@ from tests.cli.commands import PATIENCE, Command, command, get
 from tests.servers import ValkeyServer, free_port, valkey_server
 
 ANYBODY = {"GATEWAY_AUTH__ANONYMOUS": "true"}
-AT_ONCE = "drain.window is 0 in a terminal and with no_auth"
+AT_ONCE = "Ctrl-C closes all connections at once, SIGTERM over drain.window"
+OPEN = "SIGTERM and Ctrl-C close all connections at once: drain.window is 0 with no_auth"
 # A drain closes this many one after another over its window, and without a window all together.
 TABS = 5
 
@@ -73,6 +74,11 @@ def answers(client: ClientConnection) -> bool:
         return False
 
 
+def windows(node: Command, count: int = 1) -> list[float]:
+    """Wait until so many nodes shut down, and return the seconds over which they close their connections."""
+    return [json.loads(line)["window"] for line in node.expect("shutting down", count=count)]
+
+
 def ports() -> tuple[str, str]:
     first = free_port(following=1)
     return f"127.0.0.1:{first}", f"127.0.0.1:{first + 1}"
@@ -112,6 +118,32 @@ def test_a_window_in_the_settings_is_kept_in_a_terminal(tmp_path: Path, keyboard
         assert not any(AT_ONCE in line for line in node.errors)
 
 
+def test_sigterm_drains_in_a_terminal_too(tmp_path: Path, keyboard: Keyboard) -> None:
+    """`docker run -it` gives a terminal to a node that `docker stop` ends. Ctrl-C, being the second, ends it then."""
+    listen, internal = ports()
+    arguments = ("serve", "--listen", listen, "--internal-listen", internal)
+    with command(*arguments, cwd=tmp_path, env=ANYBODY, terminal=keyboard.slave) as node:
+        node.expect(AT_ONCE)
+        with tabs(serving(node)):
+            node.process.send_signal(signal.SIGTERM)
+            assert windows(node) == [10.0]
+            keyboard.interrupt()
+            assert node.wait() == -signal.SIGINT
+
+
+def test_workers_drain_at_sigterm_in_a_terminal_too(tmp_path: Path, keyboard: Keyboard, valkey: ValkeyServer) -> None:
+    """Their supervisor passes the signal on."""
+    listen, _ = ports()
+    arguments = ("serve", "--workers", "2", "--listen", listen, "--internal-listen", "127.0.0.1:0")
+    env = {**ANYBODY, "GATEWAY_REDIS__URL": valkey.unix_url}
+    with command(*arguments, cwd=tmp_path, env=env, terminal=keyboard.slave) as supervisor:
+        supervisor.expect("2 workers serve")
+        with tabs(f"ws://{listen}"):
+            supervisor.process.send_signal(signal.SIGTERM)
+            assert windows(supervisor, 2) == [10.0, 10.0]
+            assert supervisor.end() == 0
+
+
 def test_without_a_terminal_a_node_drains(tmp_path: Path) -> None:
     """In production nobody is there to wait, and clients come back one after another."""
     listen, internal = ports()
@@ -129,7 +161,7 @@ def test_without_authentication_nothing_is_drained_either(tmp_path: Path) -> Non
     listen, internal = ports()
     arguments = ("serve", "--no-auth", "--listen", listen, "--internal-listen", internal)
     with command(*arguments, cwd=tmp_path) as node:
-        node.expect(AT_ONCE)
+        node.expect(OPEN)
         with tabs(serving(node)) as clients:
             node.process.send_signal(signal.SIGTERM)
             assert {closed(each) for each in clients} == {3001}
@@ -150,6 +182,7 @@ def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard,
                 supervisor.expect("reloaded the settings", count=2)
                 keyboard.interrupt()
                 assert {closed(each) for each in clients} == {3001}
+                assert windows(supervisor, 2) == [0.0, 0.0]
             assert supervisor.wait() == 0
             assert not any("need a restart" in line for line in supervisor.errors)
 

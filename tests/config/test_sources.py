@@ -169,6 +169,18 @@ def test_an_unknown_key_gets_the_likely_one(text: str, message: str) -> None:
         ("GATEWAY_JWKS_URL", "GATEWAY_JWKS_URL = ***: unknown variable, did you mean GATEWAY_AUTH__JWKS_URL?"),
         ("GATEWAY_HMAC_SECRET", "= ***: unknown variable, did you mean GATEWAY_AUTH__HMAC_SECRET?"),
         ("GATEWAY_WORKER\x1b", r"'GATEWAY_WORKER\x1b'"),
+        ("GATEWAY_TLS_CERT", "GATEWAY_TLS_CERT = '1': unknown variable, did you mean GATEWAY_TLS__CERTIFICATE?"),
+        ("GATEWAY_TLS_KEY", "GATEWAY_TLS_KEY = ***: unknown variable, did you mean GATEWAY_TLS__KEY?"),
+        ("GATEWAY_ALLOWED_ORIGINS", "did you mean GATEWAY_ORIGINS__ALLOWED?"),
+        ("GATEWAY_LISTEN_INTERNAL", "did you mean GATEWAY_INTERNAL_LISTEN?"),
+        ("GATEWAY_LIMIT__QQQQ", "GATEWAY_LIMIT__QQQQ = "),
+        ("GATEWAY_NAMESPACE__chat__DELIVERY", "did you mean GATEWAY_NAMESPACES__chat__DELIVERY?"),
+        ("GATEWAY_NAMESPACES_chat_ALLOW_PUBLISH", "did you mean GATEWAY_NAMESPACES__chat__ALLOW_PUBLISH?"),
+        ("GATEWAY_NAMESPACES__chat__DELIVRY", "did you mean GATEWAY_NAMESPACES__chat__DELIVERY?"),
+        ("GATEWAY_NAMESPACES__chat__QQQQ", " = ***: unknown variable, did you mean GATEWAY_NAMESPACES__chat__OPTION?"),
+        ("GATEWAY_NAMESPACE__chat", " = ***: unknown variable, did you mean GATEWAY_NAMESPACES__chat?"),
+        ("GATEWAY_NAMESPACES__DELIVERY__", "unknown variable"),
+        ("GATEWAY_NAMESPACE__a\x1b__DELIVERY", r"did you mean 'GATEWAY_NAMESPACES__a\x1b__DELIVERY'?"),
     ],
 )
 def test_a_misspelt_variable_stops_the_start(variable: str, message: str) -> None:
@@ -185,6 +197,11 @@ def test_a_misspelt_variable_stops_the_start(variable: str, message: str) -> Non
         ("GATEWAY_ROUTES__BACKEND", "is ignored"),
         ("GATEWAY_REDIS_PORT", "is ignored"),
         ("GATEWAY_QQQQQQ", "is ignored"),
+        ("GATEWAY_NAME", "is ignored"),
+        ("GATEWAY_NAMESPACE_PREFIX", "is ignored"),
+        ("GATEWAY_API_SECRET", "is ignored; see docs/settings.md"),
+        ("GATEWAY_TLS_CERT_FILE", "is ignored; did you mean GATEWAY_TLS__CERTIFICATE?"),
+        ("GATEWAY_MAX_CONNECTIONS", "is ignored; did you mean GATEWAY_LIMITS__CONNECTIONS?"),
         ("GATEWAY_", "is ignored"),
         ("GATEWAY_A\x1b", r"'GATEWAY_A\x1b' is not"),
         ("GATEWAY_API_KEY", "nodes take their keys from GATEWAY_API__KEYS"),
@@ -210,6 +227,33 @@ def test_one_setting_under_two_spellings_of_a_variable_is_refused() -> None:
     assert (
         refusal(GATEWAY_WORKERS="1", GATEWAY_workers="2") == "GATEWAY_workers: sets the same setting as GATEWAY_WORKERS"
     )
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"GATEWAY_NAMESPACES__CHAT__DELIVERY": "latest"},
+            "GATEWAY_NAMESPACES__CHAT__DELIVERY: makes a namespace 'CHAT' beside 'chat'; their names keep their case, "
+            "did you mean GATEWAY_NAMESPACES__chat__DELIVERY?",
+        ),
+        (
+            {"GATEWAY_NAMESPACES": '{"Chat": {}}'},
+            "GATEWAY_NAMESPACES: makes a namespace 'Chat' beside 'chat'; their names keep their case",
+        ),
+        (
+            {"GATEWAY_NAMESPACES__News__DELIVERY": "latest", "GATEWAY_NAMESPACES__NEWS__PRESENCE": "true"},
+            "GATEWAY_NAMESPACES__NEWS__PRESENCE: makes a namespace 'NEWS' beside 'News'; their names keep their case, "
+            "did you mean GATEWAY_NAMESPACES__News__PRESENCE?",
+        ),
+    ],
+)
+def test_a_variable_in_capitals_makes_no_second_namespace(environ: dict[str, str], message: str) -> None:
+    """It was meant for the one that there is. In a file, where nobody writes in capitals by habit, there may be two."""
+    assert refusal("[namespaces.chat]", **environ) == message
+    assert set(load("[namespaces.chat]\n[namespaces.CHAT]").namespaces) == {"chat", "CHAT"}
+    same = load("[namespaces.chat]\n[namespaces.CHAT]", GATEWAY_NAMESPACES__chat__DELIVERY="latest")
+    assert same.namespaces["chat"].delivery == "latest"
 
 
 def test_variables_that_kubernetes_injects_are_ignored() -> None:

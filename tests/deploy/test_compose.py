@@ -27,9 +27,10 @@ def services() -> dict[str, Any]:
     return found
 
 
-def substituted(value: str) -> str:
-    """As compose does it: the default of a variable, or something for one that has to be given."""
-    value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+def substituted(value: str, **given: str) -> str:
+    """As compose does it: the variable or its default, or something for one that has to be given."""
+    while (replaced := re.sub(r"\$\{(\w+):-([^${}]*)\}", lambda found: given.get(*found.groups()), value)) != value:
+        value = replaced
     return re.sub(r"\$\{\w+:\?[^}]*\}", "0123456789abcdef" * 4, value)
 
 
@@ -56,6 +57,15 @@ def test_settings(node: str) -> None:
     assert settings.drain.delay + settings.drain.window < float(service["stop_grace_period"].removesuffix("s"))
     assert settings.namespaces["load"].allow_subscribe == ()
     assert settings.namespaces["load"].allow_publish == ()
+
+
+def test_a_page_on_the_published_port_may_connect() -> None:
+    """Whichever port that is."""
+    found = services()
+    assert substituted(found["balancer"]["ports"][0], PORT="8765") == "127.0.0.1:8765:8000"
+    origins = found["node1"]["environment"]["GATEWAY_ORIGINS__ALLOWED"]
+    assert substituted(origins, PORT="8765") == "http://127.0.0.1:8765,http://localhost:8765"
+    assert substituted(origins, ALLOWED_ORIGINS="https://a.example") == "https://a.example"
 
 
 def test_durable() -> None:

@@ -98,7 +98,7 @@ def test_what_was_missed_comes_first(client: Client) -> None:
         ("/lines/kept:b?since=never:1", "! 4500 unrecoverable position"),
         ("/lines/closed:a", "! 3507 permission denied"),
         ("/lines/news?token=x", "! 3500 invalid token"),
-        ("/lines/nowhere:a", "! 3501 bad request"),
+        ("/lines/nowhere:a", "! 3501 unknown channel"),
     ],
 )
 def test_the_last_line_says_why(client: Client, path: str, last: str) -> None:
@@ -128,7 +128,7 @@ def test_tokens_may_be_in_a_header(client: Client) -> None:
     headers = {"Authorization": f"Bearer {connection_token(SECRET, 'ada', expires_in=-5)}"}
     with client.http.stream("GET", "/lines/news", headers=headers) as answer:
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-        assert list(answer.iter_lines()) == ["! 3005 connection expired"]
+        assert list(answer.iter_lines()) == ["! 3005 token expired"]
 
 
 def test_a_node_that_ends_tells_its_clients() -> None:

@@ -11,6 +11,7 @@ from websockets.sync.client import connect
 
 from gateway.entrances import ENTRANCES, lost
 from gateway.entrances.lost import OTHER_PROTOCOLS
+from gateway.log import DISTINCT
 from tests.api.clients import PATIENCE
 from tests.api.site import running, settings_of
 from tests.entrances.ways import plain_asgi
@@ -44,7 +45,9 @@ HANDSHAKE = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZS
 def test_a_proxy_that_passes_no_upgrade(
     address: str, caplog: pytest.LogCaptureFixture, headers: dict[str, str], method: str
 ) -> None:
-    """nginx without `proxy_set_header Upgrade`: 426 on every WebSocket path, and one warning a minute."""
+    """nginx without `proxy_set_header Upgrade`: 426 on every WebSocket path, and one warning a minute for each
+    entrance: a proxy may pass it for one location and not for another.
+    """
     for path in ("/connection/websocket", "/ws/room", "/ws/a/b"):
         answer = httpx.request(method, f"http://{address}{path}", headers=headers, trust_env=False)
         assert answer.status_code == 426
@@ -52,10 +55,14 @@ def test_a_proxy_that_passes_no_upgrade(
         assert "Upgrade" in answer.headers["connection"]
         if method != "HEAD":
             assert "Upgrade" in answer.json()["error"]["message"]
-    (line,) = logged(caplog)
-    assert line["level"] == "WARNING"
-    assert "does your proxy pass Upgrade and Connection?" in str(line["text"])
-    assert (line["path"], line["address"]) == ("/connection/websocket", "127.0.0.1")
+    lines = logged(caplog)
+    for line in lines:
+        assert line["level"] == "WARNING"
+        assert "does your proxy pass Upgrade and Connection?" in str(line["text"])
+    assert [(line["path"], line["address"]) for line in lines] == [
+        ("/connection/websocket", "127.0.0.1"),
+        ("/ws/room", "127.0.0.1"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,16 @@ def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.Lo
             for path in (f"/socket.io/{number}", f"/app/{number}", f"/ws/{number}"):
                 client.get(path)
     assert len(logged(caplog)) == 3
+
+
+def test_each_path_that_has_no_websocket_has_its_line(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Two clients with two misspelt URLs. Whoever tries thousands gets as many lines as a limit allows."""
+    for path in ["/websocket", "/socket", "/websocket", *(f"/{number}" for number in range(20))]:
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://{address}{path}", proxy=None, open_timeout=PATIENCE)
+    paths = [line["path"] for line in logged(caplog)]
+    assert paths[:3] == ["/websocket", "/socket", "/0"]
+    assert len(paths) == DISTINCT
 
 
 def test_other_paths_are_no_protocol_at_all(address: str, caplog: pytest.LogCaptureFixture) -> None:

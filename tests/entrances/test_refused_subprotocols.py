@@ -9,6 +9,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from gateway.entrances import centrifuge_websocket, plain_websocket
 from gateway.tokens import connection_token
 from tests.api.clients import PATIENCE, close_of
 from tests.api.site import SECRET, Site, running, settings_of
@@ -118,14 +119,20 @@ def test_long_offers_are_cut(address: str) -> None:
 
 
 def test_the_log_has_no_token(caplog: pytest.LogCaptureFixture) -> None:
-    """One line that says why, not what was offered: that may be a secret."""
+    """One line for each entrance and reason that says what it speaks, not what was offered: that may be a secret."""
     caplog.set_level(logging.INFO)
     with running(settings_of()) as site:
         refusal(site.public, NATIVE, "token", "SECRET")
         refusal(site.public, NATIVE, "centrifuge-protobuf")
-        assert refused(site) == {"no known subprotocol": 1.0, "Protobuf": 1.0}
+        refusal(site.public, "/ws/room", "SECRET")
+        refusal(site.public, "/ws/other", "SECRET")
+        assert refused(site) == {"no known subprotocol": 3.0, "Protobuf": 1.0}
     lines = [vars(record) for record in caplog.records if record.getMessage() == "connection refused"]
-    assert [line["reason"] for line in lines] == ["no known subprotocol", "Protobuf"]
+    assert [(line["reason"], line["detail"]) for line in lines] == [
+        ("no known subprotocol", centrifuge_websocket.SPEAKS),
+        ("Protobuf", centrifuge_websocket.SPEAKS),
+        ("no known subprotocol", plain_websocket.SPEAKS),
+    ]
     assert "SECRET" not in str(lines)
 
 

@@ -55,13 +55,13 @@ def test_the_table_of_the_document_is_what_the_model_says() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    result.write(sample_results.result(), path)
+    path.write_bytes(result.encode(sample_results.result()))
     load = ["--connections", "100000", "--publishes", "100000", "--subscribers", "10"]
     found = CliRunner().invoke(main, ["capacity", str(path), *load])
     assert found.exit_code == 0
     assert "nodes: 15 (a core each; deliveries)" in found.output
     assert "shards, which the gateway has not yet" in found.output
-    result.write(structs.replace(sample_results.result(), costs=Costs()), path)
+    path.write_bytes(result.encode(structs.replace(sample_results.result(), costs=Costs())))
     found = CliRunner().invoke(main, ["capacity", str(path), *load])
     assert (found.exit_code, "the result has no costs" in found.output) == (2, True)
     with pytest.raises(UsageError):
@@ -85,7 +85,7 @@ def test_a_result_may_be_doubted() -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "1e300"])
 def test_what_is_no_load_is_said(tmp_path: Path, option: str, value: str) -> None:
     path = tmp_path / "r.json"
-    result.write(sample_results.result(), path)
+    path.write_bytes(result.encode(sample_results.result()))
     load = ["--connections", "1000", "--publishes", "10", "--subscribers", "10", option, value]
     found = CliRunner().invoke(main, ["capacity", str(path), *load])
     assert found.exit_code == 2, found.output

@@ -75,8 +75,8 @@ def test_help_names_the_exit_statuses() -> None:
 
 def test_reports_and_comparisons_of_files(tmp_path: Path) -> None:
     good, bad, page = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "page.html"
-    result.write(sample_results.result(), good)
-    result.write(lossy(), bad)
+    good.write_bytes(result.encode(sample_results.result()))
+    bad.write_bytes(result.encode(lossy()))
     assert call("report", str(good), "--html", str(page))[0] == 0
     assert "<svg" in page.read_text()
     assert call("report", str(good), "--html", str(tmp_path / "no" / "page.html"))[0] == 1

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "probes": {"planning", "text"},
     "command_groups": set(),
     "results": {"planning", "counting", "probes", "text"},
-    "running": {"planning", "counting", "wires", "probes", "results"},
+    "running": {"text", "planning", "counting", "wires", "probes", "results"},
     "reporting": {"planning", "results", "text"},
     "peers": {"planning", "wires", "results", "running", "reporting"},
     "cli": {"command_groups", "planning", "results", "running", "reporting", "peers"},

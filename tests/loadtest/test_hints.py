@@ -21,10 +21,16 @@ def plan(**fields: object) -> Plan:
         ({}, "gave up: subscribe to load-0: error 102: unknown channel", "no channel like 'load-0'"),
         ({}, "gave up: subscribe to load-0: error 103: permission denied", "allow_subscribe"),
         ({}, "publish error 103: permission denied", "allow_publish"),
-        ({}, "publish error 103: permission denied", "send tokens (--token-secret)"),
+        ({}, "publish error 103: permission denied", "set LOADTEST_TOKEN_SECRET to send tokens"),
+        (
+            {},
+            "gave up: subscribe to load-0: error 103: permission denied",
+            "the prefix (--prefix) must name channels that clients may use",
+        ),
         ({}, "publish error 111: too many requests", "limits.publishes_per_second"),
-        ({}, "gave up: connect error 101: unauthorized", "--token-secret makes them"),
-        ({}, "gave up: closed with 3500 invalid token", "--token-secret makes them"),
+        ({}, "gave up: connect error 101: unauthorized", "no token was sent: set LOADTEST_TOKEN_SECRET"),
+        ({}, "gave up: closed with 3500 invalid token", "no token was sent: set LOADTEST_TOKEN_SECRET"),
+        ({}, "gave up: closed with 3501 bad request", "no token was sent: set LOADTEST_TOKEN_SECRET"),
         ({"token_secret": "s"}, "gave up: closed with 3500 invalid token", "does not accept the tokens"),
     ],
 )
@@ -37,7 +43,8 @@ def test_a_refusal_has_its_advice(fields: dict[str, object], error: str, hint: s
 def test_tokens_are_advised_only_where_none_were_sent() -> None:
     """A client that has one is refused for another reason."""
     (found,) = hints_for(plan(token_secret="s"), ["publish error 103: permission denied"])
-    assert "--token-secret" not in found
+    assert "LOADTEST_TOKEN_SECRET" not in found
+    assert hints_for(plan(token_secret="s"), ["gave up: closed with 3501 bad request"]) == []
 
 
 @pytest.mark.parametrize(

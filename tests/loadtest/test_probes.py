@@ -63,6 +63,7 @@ def test_a_page_is_read() -> None:
         (HEAD + b"process_cpu_seconds_total +Inf\n", "is no number"),
         (HEAD + b"other 1\n", "the page has no process_cpu_seconds_total"),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", "the answer is 404"),
+        (b'HTTP/1.0 503 x\r\n\r\n{"error":{"code":503,"message":"draining"}}', "the answer is 503: draining"),
         (b"SSH-2.0-OpenSSH\r\n", "SSH"),
         (b"", "closed connection"),
     ],

@@ -3,14 +3,18 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from gateway_loadtest.results.result import Result
 from tests.clusters import Cluster, running_cluster
-from tests.loadtest.tool import OPEN, finish, node, run, start
+from tests.loadtest.tool import OPEN, PATIENCE, SECRET, finish, node, run, start
 from tests.servers import valkey_server
 
 pytestmark = pytest.mark.slow
@@ -114,8 +118,26 @@ def test_a_refused_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
     outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, *options)
     assert outcome.status == 4
     assert "gave up" in outcome.output
-    assert "--token-secret has to be the secret that it checks them with" in outcome.output
+    assert "LOADTEST_TOKEN_SECRET has to be the secret that it checks them with" in outcome.output
     assert "0 of 30 connections" in outcome.output
+
+
+def test_a_missing_token_is_said(cluster: Cluster, tmp_path: Path) -> None:
+    outcome = run(tmp_path, "rooms", *targets(cluster), *SMALL, "--token-secret", "")
+    assert outcome.status == 4
+    assert "no token was sent: set LOADTEST_TOKEN_SECRET" in outcome.output
+
+
+def test_a_refused_connection_quotes_the_server(tmp_path: Path) -> None:
+    """Its message tells which limit it was."""
+    with valkey_server() as valkey:
+        full = {"GATEWAY_REDIS__URL": valkey.url, "GATEWAY_LIMITS__CONNECTIONS": "5"}
+        with node(env=full) as (port, _):
+            outcome = run(tmp_path, "rooms", "--target", f"ws://127.0.0.1:{port}", *SMALL, "--connect-timeout", "3")
+    assert outcome.status == 4
+    assert outcome.result is not None
+    quoted = "the server refused the upgrade with 503: too many connections (connections)"
+    assert any(each.endswith(quoted) for each in outcome.result.errors)
 
 
 def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Path) -> None:
@@ -126,9 +148,9 @@ def test_who_may_not_subscribe_is_not_waited_for(cluster: Cluster, tmp_path: Pat
     assert outcome.result.seconds < 30
     assert "gave up: subscribe to closed:" in outcome.output
     assert (
-        "the server has no namespace 'closed': configure it, or choose other channels with --prefix" in outcome.output
+        "the server has no namespace 'closed': configure it, or choose another prefix (--prefix), of" in outcome.output
     )
-    assert "--token-secret" not in outcome.output
+    assert "TOKEN_SECRET" not in outcome.output
 
 
 def test_nobody_there(tmp_path: Path) -> None:
@@ -139,13 +161,22 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert "Connection refused" in outcome.output
 
 
+def test_the_result_alone_on_standard_output(cluster: Cluster) -> None:
+    """Out of a container that has no file to give."""
+    command = [sys.executable, "-m", "gateway_loadtest", "rooms", *targets(cluster), *SMALL, "--json", "-"]
+    environ = {**os.environ, "LOADTEST_TOKEN_SECRET": SECRET}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, timeout=PATIENCE)
+    assert msgspec.json.decode(done.stdout, type=Result).totals.received == 1440, done.stderr
+    assert b"1,440 of 1,440" in done.stderr
+
+
 def test_another_protocol_at_the_other_end(tmp_path: Path) -> None:
     """A server that answers, but not with a WebSocket."""
     with valkey_server() as valkey, node(env={"GATEWAY_REDIS__URL": valkey.url}) as (port, _):
         target = f"ws://127.0.0.1:{port}/health/live"
         outcome = run(tmp_path, "rooms", "--target", target, *SMALL)
     assert outcome.status == 4
-    assert "to the upgrade" in outcome.output or "connection lost" in outcome.output
+    assert "refused the upgrade with " in outcome.output or "connection lost" in outcome.output
 
 
 def test_no_process_is_left(cluster: Cluster, tmp_path: Path) -> None:

@@ -125,8 +125,8 @@ def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
         await node.start()
         client = FakeClient(1)
         site.book.add(client)
-        result = await administration.revoke(Revocation("default", jti="t1"))
-        assert result == ControlResult(1, 1, 1)
+        by_token = Revocation("default", jti="t1")
+        assert await administration.revoke(by_token, 6) == (by_token, ControlResult(1, 1, 1))
         assert client.asked == [INVALID_TOKEN]
         assert await registry.revocations() == [Revocation("default", jti="t1")]
         page = await administration.occupied_channels("default", "", 10, "")

@@ -189,12 +189,20 @@ def test_what_only_informs_is_accepted_with_any_value() -> None:
     ]
 
 
-@pytest.mark.parametrize("field", ["tf", "type", "phase", "cursor", "limit", "asc"])
+@pytest.mark.parametrize("field", ["type", "phase", "cursor", "limit", "asc"])
 def test_empty_values_ask_for_nothing(field: str) -> None:
     """As defaults that a serialiser writes."""
-    empty = {"tf": {}, "cursor": "", "asc": False}.get(field, 0)
+    empty = {"cursor": "", "asc": False}.get(field, 0)
     frame = json.dumps({"id": 1, "subscribe": {"channel": "c", field: empty}}).encode()
     assert list(PROTOCOL.decode(frame, binary=False)) == [Subscribe(1, "c")]
+
+
+@pytest.mark.parametrize(("tf", "is_one"), [({}, True), ({"op": "and"}, True), (None, False)])
+def test_an_empty_filter_is_a_filter(tf: dict[str, str] | None, is_one: bool) -> None:
+    """As in Centrifugo; null is none."""
+    frame = json.dumps({"id": 1, "subscribe": {"channel": "c", "tf": tf}}).encode()
+    (request,) = PROTOCOL.decode(frame, binary=False)
+    assert request == (Unsupported(1, "subscribe with tf", "c") if is_one else Subscribe(1, "c"))
 
 
 def test_server_side_subscriptions_have_no_filters_either() -> None:

@@ -65,7 +65,7 @@ def test_success_is_silent() -> None:
 def test_failure_closes_with_the_code_that_says_why(error: ErrorCode, code: CloseCode) -> None:
     with pytest.raises(Disconnect) as caught:
         PROTOCOL.failed(2, error)
-    assert caught.value.code == code
+    assert caught.value.code == (code.code, error.message)
 
 
 def test_temporary_errors_close_with_codes_to_reconnect_from() -> None:

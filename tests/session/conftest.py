@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "channels": {"allow_subscribe": ["client", "anonymous"], "allow_publish": ["client", "anonymous"]},
     "namespaces": {
         "closed": {},
+        "price": {"delivery": "latest"},
         "members": {"allow_subscribe": ["client"], "allow_publish": ["subscriber"]},
         "quiet": {"allow_subscribe": ["client", "anonymous"], "announce_gaps": False},
         "own": {},

@@ -1,6 +1,7 @@
 """What a client is told of streams: positions, what it missed, and what is gone. Also of presence and differences."""
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.epochs import continues
 from gateway.hub.encoder import DeltaEncoder
 from gateway.messages import Channel, Connect, Position, PublishOptions, Retention, Subscribe
 from gateway.protocols.centrifuge import CentrifugeProtocol
+from gateway.protocols.one_channel import GONE, NO_HISTORY
 from tests.fakes import PlainFraming
 from tests.session.conftest import Client, World, lines
 
@@ -246,8 +248,9 @@ def test_a_gap_that_cannot_be_filled_ends_subscriptions(world: World) -> None:
 # Plain
 
 
-def test_a_plain_connection_goes_on_from_a_position(world: World) -> None:
-    """What was missed comes first; there is no telling that something is gone but the close."""
+def test_a_plain_connection_goes_on_from_a_position(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """What was missed comes first; there is no telling that something is gone but the close. The log says why."""
+    caplog.set_level(logging.INFO, "gateway.refusals")
     epoch = publish(world, "kept:a", 1, 2, 3)
 
     def plain(channel: str, since: Position, token: str = "") -> Client:
@@ -260,6 +263,7 @@ def test_a_plain_connection_goes_on_from_a_position(world: World) -> None:
     for channel, since in (("kept:a", Position(1, "other")), ("news", Position(1, epoch))):
         client = plain(channel, since)
         assert (client.got(), client.closed_with()) == ([], errors.POSITION_GONE)
+        assert vars(caplog.records[-1])["detail"] == (GONE if channel == "kept:a" else NO_HISTORY)
     # Let in by its token.
     token = world.token("ann", channels=["kept:a"])
     assert plain("kept:a", Position(1, epoch), token).got() == [2, 3]

@@ -53,6 +53,7 @@ Logged = Callable[[], list[dict[str, Any]]]
         ({"publish": {"channel": "first"}}, 107, "without data", None),
         ({"rpc": {"method": "m"}}, 108, "no rpc hook", None),
         ({"history": {"channel": "first"}}, 108, "no history", "channels.history_size"),
+        ({"history": {"channel": "price:a"}}, 108, "delivery = 'latest'", None),
         ({"presence": {"channel": "first"}}, 108, "no presence", "channels.presence"),
         ({"presence_stats": {"channel": "first"}}, 108, "no presence", "channels.presence"),
         ({"ping": {}}, 108, "ping", None),
@@ -185,6 +186,28 @@ def test_a_plain_client_is_told_by_the_close(world: World, logged: Logged) -> No
     assert refused["message"] == "subscribe refused"
     assert refused["channel"] == "closed:x"
     assert closed["code"] == errors.NOT_PERMITTED.code
+    assert closed["detail"] == refused["rule"]
+
+
+@pytest.mark.parametrize(
+    ("channel", "reason", "detail"),
+    [
+        ("nowhere:x", "unknown channel", "nowhere"),
+        ("a b", "bad request", "channel"),
+        ("news", "permission denied", "may not subscribe"),
+    ],
+)
+def test_the_close_of_a_plain_client_says_what_is_wrong(
+    make_world: MakeWorld, logged: Logged, channel: str, reason: str, detail: str
+) -> None:
+    """To the client with the words of the error, and to the log with the rule."""
+    client = make_world(channels={"allow_subscribe": []}).open_plain(
+        Connect(1, ""), Subscribe(2, channel), channel=channel
+    )
+    code = client.closed_with()
+    assert code is not None
+    assert code.reason == reason
+    assert detail in str(logged()[-1]["detail"])
 
 
 def test_a_plain_client_has_one_channel(make_world: MakeWorld) -> None:

@@ -39,6 +39,10 @@ def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
     return bytes([(0x80 if fin else 0) | opcode]) + head + MASK + data
 
 
+# Seconds after which something does not come any more, however busy the machine is.
+HANG = 60.0
+
+
 class RawClient:
     """A TCP connection that reads HTTP heads and frames."""
 
@@ -47,7 +51,7 @@ class RawClient:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(10)
+        self.socket.settimeout(HANG)
         try:
             self.socket.connect(address)
         except OSError:

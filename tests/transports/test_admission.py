@@ -253,6 +253,27 @@ def test_refusals_are_counted_all_and_logged_now_and_then(caplog: pytest.LogCapt
     assert metrics.refused.values == {"connections": 6, "origin": 1}
 
 
+def test_each_origin_and_address_that_is_refused_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Another mistake, another line; but a full node is one thing, whoever comes."""
+    counted = Admission(LimitSettings(), Metrics(), lambda: 100.0)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            for number in range(2):
+                counted.refused("origin", address="192.0.2.9", detail=f"origin {number}")
+                for each in (ADDRESS, SHARE, FULL):
+                    counted.refused(each.reason, each.setting, f"192.0.2.{number}")
+    lines = [(vars(each)["reason"], vars(each).get("detail") or vars(each)["address"]) for each in caplog.records]
+    assert sorted(lines) == [
+        ("address", "192.0.2.0"),
+        ("address", "192.0.2.1"),
+        ("connections", "192.0.2.0"),
+        ("origin", "origin 0"),
+        ("origin", "origin 1"),
+        ("unauthenticated of an address", "192.0.2.0"),
+        ("unauthenticated of an address", "192.0.2.1"),
+    ]
+
+
 def test_the_descriptor_limit_counts_without_a_limit() -> None:
     """Its hard value, since the server raises it, less what a node needs for itself."""
     assert admission(connections=0).limit == descriptor_limit() - RESERVED_DESCRIPTORS

@@ -6,6 +6,8 @@ import selectors
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from gateway.transports.drain import BATCH, Drain
 from tests.fakes import GUARD
 
@@ -91,6 +93,27 @@ def test_the_order_is_random() -> None:
     _, order = drained(1.0, 200)
     assert order != sorted(order)
     assert order != sorted(order, reverse=True)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_who_hurries_has_no_window(started: bool) -> None:
+    """Neither one that would begin now nor what is left of one."""
+    closed: list[float] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        drain = Drain(3600.0, GUARD)
+        if started:
+            drain.start()
+        drain.hurry()
+        for _ in range(3 * BATCH):
+            drain.add(lambda: closed.append(loop.time()))
+        while len(closed) < 3 * BATCH:
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(run())
+    assert len(set(closed)) == 1
 
 
 def test_without_a_window_everything_is_closed_at_once_in_batches() -> None:

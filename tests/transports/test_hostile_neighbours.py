@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection, connect
 
-from tests.api.clients import PATIENCE, Native
+from tests.api.clients import Native
 from tests.cli.commands import Command, command
-from tests.transports.raw import RawClient, handshake, masked
+from tests.transports.raw import HANG, RawClient, handshake, masked
 
 CENTRIFUGE = "/connection/websocket"
 PLAIN = "/ws/garbage"
@@ -26,6 +26,8 @@ SETTINGS = """
 listen = "127.0.0.1:0"
 internal_listen = "127.0.0.1:0"
 drain.window = 0
+# The quiet clients read, and so answer pings, only now and then.
+heartbeat = { ping_interval = 3600, pong_timeout = 1800 }
 auth = { hmac_secret = "the secret of the tests, longer than 32 bytes", anonymous = true }
 channels = { allow_subscribe = ["client", "anonymous"], allow_publish = ["client", "anonymous"] }
 namespaces.closed = {}
@@ -51,12 +53,12 @@ class Neighbours:
         """Both get the next message, and nothing was between it and the one before."""
         self._sent += 1
         self._plain.send(f"{self._sent}")
-        assert self._plain.recv(PATIENCE) == f"{self._sent}"
+        assert self._plain.recv(HANG) == f"{self._sent}"
         assert self._reader.publication()["data"] == f"{self._sent}"
 
     def counted(self, *names: str) -> float:
         """The sum of these metrics over all their labels."""
-        scrape = http.client.HTTPConnection("127.0.0.1", self._internal, timeout=PATIENCE)
+        scrape = http.client.HTTPConnection("127.0.0.1", self._internal, timeout=HANG)
         scrape.request("GET", "/metrics")
         text = scrape.getresponse().read().decode()
         scrape.close()
@@ -74,7 +76,7 @@ class Neighbours:
 
     def wait_until_alone(self) -> None:
         """Every other connection is gone, with all that it held; and nothing was an error of the node's own."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HANG
         while self.counted("gateway_connections") > 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert self.counted("gateway_connections") == 2
@@ -94,8 +96,8 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours]
         public, internal = (int(line[name].rpartition(":")[2]) for name in ("public", "internal"))
         url = f"ws://127.0.0.1:{public}"
         with (
-            connect(url + CENTRIFUGE, compression=None, proxy=None, open_timeout=PATIENCE) as reader,
-            connect(url + "/ws/news", compression=None, proxy=None, open_timeout=PATIENCE) as plain,
+            connect(url + CENTRIFUGE, compression=None, proxy=None, open_timeout=HANG, ping_interval=None) as reader,
+            connect(url + "/ws/news", compression=None, proxy=None, open_timeout=HANG, ping_interval=None) as plain,
         ):
             yield Neighbours(node, reader, plain, internal)
 

@@ -46,9 +46,10 @@ class MemoryRegistry:
         counts = [ChannelCount(name, self._occupied[Channel(app, name)]) for name in page]
         return ChannelPage(counts, page[-1] if more else "")
 
-    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
-        if now:
-            revocation = structs.replace(revocation, issued_before=max(revocation.issued_before, int(self._clock())))
+    async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
+        if ahead is not None:
+            before = max(revocation.issued_before, int(self._clock()) + ahead)
+            revocation = structs.replace(revocation, issued_before=before)
         key = (revocation.app, revocation.user, revocation.jti)
         known = self._revocations.get(key)
         self._revocations[key] = revocation = revocation if known is None else known.joined(revocation)

@@ -235,9 +235,9 @@ class RedisRegistry:
 
     # Revocations
 
-    async def revoke(self, revocation: Revocation, *, now: bool = False) -> Revocation:
+    async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
         async with failing("the revocation was not stored"):
-            before, expire_at = await self._store(self.client, revocation, now=now)
+            before, expire_at = await self._store(self.client, revocation, ahead)
         return structs.replace(revocation, issued_before=before, expire_at=expire_at)
 
     async def restore(self, revocations: Sequence[Revocation]) -> None:
@@ -245,12 +245,12 @@ class RedisRegistry:
             for start in range(0, len(revocations), BATCH):
                 async with self.client.pipeline(transaction=False) as pipe:
                     for revocation in revocations[start : start + BATCH]:
-                        await self._store(pipe, revocation, now=False)
+                        await self._store(pipe, revocation, None)
                     await pipe.execute()
 
-    def _store(self, client: Any, revocation: Revocation, *, now: bool) -> Any:
+    def _store(self, client: Any, revocation: Revocation, ahead: int | None) -> Any:
         field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
-        arguments = [field, revocation.issued_before, revocation.expire_at, int(now)]
+        arguments = [field, revocation.issued_before, revocation.expire_at, "" if ahead is None else ahead]
         return self._revoke(keys=[self._keys.revoked()], args=arguments, client=client)
 
     async def revocations(self) -> list[Revocation]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
+from gateway.broker.redis.diagnosis import diagnose
 from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.redis_registry import client_of
 from gateway.config.redis_url import Target
@@ -44,7 +45,9 @@ async def survey(settings: RedisSettings) -> Survey:
         await _look_at_partitions(client, Keys(settings.prefix, settings.partitions, target.database), found)
         await _look_at_rights(client, Keys(settings.prefix, settings.partitions, target.database), target, found)
     except (RedisError, OSError, TimeoutError) as error:
-        found.errors.append(f"redis.url: {target.name}: {error or 'no answer in time'}")
+        found.errors.append(
+            f"redis.url: {target.name}: {await diagnose(error, target, settings) or 'no answer in time'}"
+        )
     finally:
         await client.aclose()
     return found

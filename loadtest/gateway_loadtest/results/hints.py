@@ -10,7 +10,7 @@ _CLOSED = re.compile(r"\bclosed with (\d+)\b")
 
 # Codes of the Centrifuge protocol.
 UNAUTHORIZED, UNKNOWN_CHANNEL, PERMISSION_DENIED, TOKEN_EXPIRED, TOO_MANY_REQUESTS = 101, 102, 103, 109, 111
-INVALID_TOKEN = 3500
+INVALID_TOKEN, BAD_COMMAND = 3500, 3501
 
 
 def hints_for(plan: Plan, errors: Iterable[str]) -> list[str]:
@@ -23,23 +23,33 @@ def hints_for(plan: Plan, errors: Iterable[str]) -> list[str]:
         hint = ""
         if refused is not None:
             hint = _of_refusal(plan, refused[1], int(refused[2]))
-        elif closed is not None and int(closed[1]) == INVALID_TOKEN:
-            hint = _of_token(plan)
+        elif closed is not None:
+            hint = _of_close(plan, int(closed[1]))
         if hint:
             found[hint] = None
     return list(found)
+
+
+def _of_close(plan: Plan, code: int) -> str:
+    # The second is how clients without a token are closed.
+    wants_token = code == INVALID_TOKEN or (code == BAD_COMMAND and not plan.token_secret)
+    return _of_token(plan) if wants_token else ""
 
 
 def _of_refusal(plan: Plan, command: str, code: int) -> str:
     if code == UNKNOWN_CHANNEL:
         namespace, colon, _ = plan.prefix.lstrip("$").partition(":")
         lacks = f"namespace {namespace!r}: configure it" if colon else f"channel like {plan.channel(0)!r}: allow it"
-        return f"the server has no {lacks}, or choose other channels with --prefix"
+        return f"the server has no {lacks}, or choose another prefix (--prefix), of channels that clients may use"
     if code == PERMISSION_DENIED:
-        tokens = "" if plan.token_secret else ", or send tokens (--token-secret) if it allows clients with a user id"
+        tokens = (
+            ""
+            if plan.token_secret
+            else ", or set LOADTEST_TOKEN_SECRET to send tokens if it allows clients with a user id"
+        )
         return (
-            f"the server does not let these clients {command} in {plan.channel(0)!r}: allow it there (of the gateway: "
-            f"allow_{command}), choose other channels with --prefix{tokens}"
+            f"the server does not let these clients {command} in {plan.channel(0)!r}: the prefix (--prefix) must name "
+            f"channels that clients may use. Choose another, allow it there (of the gateway: allow_{command}){tokens}"
         )
     if code == TOO_MANY_REQUESTS:
         return (
@@ -51,5 +61,7 @@ def _of_refusal(plan: Plan, command: str, code: int) -> str:
 
 def _of_token(plan: Plan) -> str:
     if plan.token_secret:
-        return "the server does not accept the tokens: --token-secret has to be the secret that it checks them with"
-    return "the server wants tokens: --token-secret makes them"
+        return (
+            "the server does not accept the tokens: LOADTEST_TOKEN_SECRET has to be the secret that it checks them with"
+        )
+    return "no token was sent: set LOADTEST_TOKEN_SECRET to the secret that the server checks tokens with"

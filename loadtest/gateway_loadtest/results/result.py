@@ -229,9 +229,9 @@ class Result(msgspec.Struct, frozen=True):
     version: str = __version__
 
 
-def write(result: Result, path: Path) -> None:
-    """As JSON. Raises OSError."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+def encode(result: Result) -> bytes:
+    """As JSON, which `read` reads."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"
 
 
 def read(path: Path) -> Result:

@@ -15,6 +15,7 @@ from gateway_loadtest.counting.counters import Counters
 from gateway_loadtest.counting.marks import Marks
 from gateway_loadtest.planning.plan import ClientPlan
 from gateway_loadtest.planning.target_urls import public
+from gateway_loadtest.text import answered
 from gateway_loadtest.wires.contract import (
     Acknowledged,
     Answer,
@@ -373,7 +374,8 @@ class Client(WSListener):
 def _text(error: BaseException) -> str:
     if isinstance(error, WSHandshakeError) and error.response is not None:
         status = int(error.response.status)
-        return f"the server answered {status} to the upgrade{'; is the path right?' if status == 404 else ''}"
+        hint = "; is the path right?" if status == 404 else ""
+        return f"the server refused the upgrade with {answered(status, error.raw_body or b'')}{hint}"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT:g} s"
     if isinstance(error, ssl.SSLError):

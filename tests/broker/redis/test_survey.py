@@ -108,7 +108,7 @@ def test_a_server_that_cannot_be_reached_is_an_error(valkey: ValkeyServer) -> No
     assert "redis.url: 127.0.0.1:" in error
     with valkey_server(password="right") as server:
         (error,) = (ask(server.url.replace("right", "wrong-one"))).errors
-        assert "invalid username-password" in error
+        assert "refuses this password for the user 'default'" in error
         assert "wrong-one" not in error
     valkey.freeze()
     try:

@@ -1,13 +1,13 @@
 -- Stores a revocation, merged with a stored one of the same tokens so that neither weakens the other.
--- KEYS[1] revoked   hash: which tokens -> the latest time of issue it covers, a space, when they expire anyway
+-- KEYS[1] revoked   hash: which tokens -> issued before which time, a space, when they expire anyway
 --                   (both Unix s; 0: never)
--- ARGV    which tokens, the two times, 1 to raise the time of issue to at least now: the requesting node's clock
---         may be behind
+-- ARGV    which tokens, the two times, and seconds from now until which tokens are covered at least, as the requesting
+--         node's clock may be behind (empty: as it says)
 -- Returns the two times now in force.
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local before, expires = tonumber(ARGV[2]), tonumber(ARGV[3])
-if ARGV[4] == '1' then
-    before = math.max(before, tonumber(redis.call('TIME')[1]))
+if ARGV[4] ~= '' then
+    before = math.max(before, redis.call('TIME')[1] + ARGV[4])
 end
 local known_before, known_expires = string.match(known or '', '^(%d+) (%d+)$')
 if known_before then

@@ -1,0 +1,147 @@
+"""What `gateway check --connect` says of servers that it cannot work with, each a real one."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from pydantic import SecretStr
+
+from gateway.broker.redis.diagnosis import NOT_REDIS, WITH_TLS, WITHOUT_TLS
+from gateway.broker.redis.survey import survey
+from gateway.config.settings import RedisSettings
+from tests.broker.redis.proxy import proxied
+from tests.servers import ValkeyServer, free_port, valkey_server
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    return file
+
+
+def certified(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+async def asked(url: str, **settings: Any) -> str:
+    """The one error, without the name of the server before it."""
+    (error,) = (await survey(RedisSettings(url=SecretStr(url), **settings))).errors
+    assert "\n" not in error
+    assert "hush" not in error
+    name, told = error.removeprefix("redis.url: ").split(": ", 1)
+    assert name in url
+    return told
+
+
+def ask(url: str, **settings: Any) -> str:
+    return asyncio.run(asked(url, **settings))
+
+
+@contextmanager
+def web_server(tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of an HTTP server."""
+
+    class Quiet(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    class Server(HTTPServer):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            try:
+                if tls is not None:
+                    request = tls.wrap_socket(request, server_side=True)
+                super().finish_request(request, client_address)
+            except OSError:
+                # Of a client that speaks another language.
+                pass
+            finally:
+                request.close()
+
+    with Server(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_password_is_missing_or_wrong() -> None:
+    """The first names the variable that keeps it out of files and command lines."""
+    with valkey_server(password="right") as server:
+        told = ask(f"redis://127.0.0.1:{server.port}")
+        assert told.startswith("the server wants a password: redis://[USER]:PASSWORD@HOST")
+        assert "GATEWAY_REDIS__URL" in told
+        assert ask(f"redis://:hush@127.0.0.1:{server.port}").startswith(
+            "the server refuses this password for the user 'default'"
+        )
+        assert "for the user 'ann'" in ask(f"redis://ann:hush@127.0.0.1:{server.port}")
+
+
+def test_nothing_is_there(tmp_path: Path) -> None:
+    """No server at the port or the path, no such host."""
+    assert ask(f"redis://127.0.0.1:{free_port()}").startswith("nothing listens there (connection refused): start Redis")
+    assert ask(f"rediss://127.0.0.1:{free_port()}").startswith("nothing listens there (connection refused)")
+    assert ask(f"unix://{tmp_path}/none.sock").startswith("there is no such socket: start Redis")
+    assert ask("redis://none.invalid:6379", connect_timeout=30).startswith("the host is not known (")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_another_server_is_there(scheme: str) -> None:
+    """One for HTTP, for example."""
+    with web_server() as port:
+        assert ask(f"{scheme}://127.0.0.1:{port}") == NOT_REDIS
+
+
+def test_another_server_is_there_with_tls(authority: trustme.CA, ca_file: Path) -> None:
+    """The first answer leads to the second."""
+    with web_server(certified(authority)) as port:
+        assert ask(f"redis://localhost:{port}") == WITH_TLS
+        assert ask(f"rediss://localhost:{port}", tls_ca_file=ca_file) == NOT_REDIS
+
+
+@pytest.mark.parametrize("password", ["", "right"])
+def test_tls_is_asked_of_a_server_without(password: str) -> None:
+    """It waits for the end of a line, and never answers; without TLS it does, if only for a password."""
+    with valkey_server(password=password) as server:
+        assert ask(f"rediss://127.0.0.1:{server.port}", connect_timeout=0.5) == WITHOUT_TLS
+
+
+def test_a_server_with_tls_is_asked_without_it(authority: trustme.CA, ca_file: Path) -> None:
+    """Or trusts nobody here. What Redis itself answers is told as it is."""
+
+    async def scenario(valkey: ValkeyServer) -> None:
+        async with proxied(valkey.port, certified(authority)) as proxy:
+            for login in ("", ":hush@"):
+                assert await asked(f"redis://{login}localhost:{proxy.port}") == WITH_TLS
+            url = f"rediss://localhost:{proxy.port}"
+            assert (await asked(url)).startswith("its certificate is refused (unable to get local issuer certificate)")
+            assert await asked(f"{url}/999", tls_ca_file=ca_file) == "DB index is out of range"
+
+    with valkey_server() as valkey:
+        asyncio.run(scenario(valkey))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_silent_server_is_called_nothing(scheme: str) -> None:
+    """It may be any."""
+    with valkey_server() as valkey:
+        valkey.freeze()
+        told = ask(f"{scheme}://127.0.0.1:{valkey.port}", connect_timeout=0.2, publish_timeout=0.2)
+        assert told.startswith("Timeout")
