@@ -39,6 +39,7 @@ from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
 from gateway.errors import RequestError
 from gateway.guard import Guard
+from gateway.hooks.fitting import check_fit
 from gateway.hooks.hooks import Hooks
 from gateway.hooks.python_hooks import PythonHooks
 from gateway.hub.budget import Budget, Holder
@@ -91,6 +92,8 @@ class Gateway:
         revocations = Revocations(scheduler.time)
         self._channels = channels = Channels(settings)
         self._origins = OriginPolicy(settings.origins, settings.auth.cookie)
+        self._declared = hooks = hooks or Hooks()
+        check_fit(hooks, settings, channels)
         uid = NodeId(secrets.token_hex(8))
         broker, registry, presence = engine(settings, uid, self.metrics, channels)
         self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
@@ -116,7 +119,7 @@ class Gateway:
             scheduler=scheduler,
             guard=guard,
         )
-        self._hooks = PythonHooks(hooks or Hooks(), self.metrics, guard)
+        self._hooks = PythonHooks(hooks, self.metrics, guard)
         self.node = Node(broker, self.messaging, self.administration, self.metrics)
         self._services = SessionServices[Session](
             app=DEFAULT_APP,
@@ -209,7 +212,7 @@ class Gateway:
         """Register what a reload replaces. Sessions ask these parts on every request, so they need no notice."""
         services = self._services
         self._in_force.watch(
-            lambda settings: partial(self._channels.adopt, Channels(settings)),
+            lambda settings: partial(self._channels.adopt, self._channels_for(settings)),
             lambda settings: partial(self.verifier.adopt, self.verifier.like(settings.auth)),
             lambda settings: partial(self._origins.adopt, OriginPolicy(settings.origins, settings.auth.cookie)),
             lambda settings: partial(self.admission.apply, settings.limits),
@@ -223,6 +226,12 @@ class Gateway:
             ),
             lambda settings: partial(self._api.apply, settings),
         )
+
+    def _channels_for(self, settings: ServerSettings) -> Channels:
+        """Raises ConfigError, also if the hooks do not fit them."""
+        channels = Channels(settings)
+        check_fit(self._declared, settings, channels)
+        return channels
 
     def _public_routes(self, killed_from: Sequence[str]) -> list[BaseRoute]:
         settings = self.settings

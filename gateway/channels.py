@@ -92,6 +92,10 @@ class Channels:
         self._has_personal = other._has_personal
         self._remembered.cache_clear()
 
+    def has_namespace(self, name: str) -> bool:
+        """Whether a namespace is configured, or built in."""
+        return name in self._namespaces
+
     def resolve(self, app: str, name: str) -> ChannelSpec:
         """What the name means in this app.
 

@@ -13,6 +13,7 @@ from gateway.app import Gateway
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from gateway.hangup import Terminal
+from gateway.hooks.loading import load_hooks
 from gateway.node.administration import Administration
 from gateway.transports.server import serve
 
@@ -34,12 +35,13 @@ def run_node(
     it, SIGHUP reloads them too. `killed_from`: see `demo_routes`; `interrupt_hurries`: see `transports.server.serve`.
     """
     log.configure(settings.log, sys.stderr, settings.node_name)
+    hooks = load_hooks(settings.hooks.python)
     if source is not None:
         # A SIGHUP that arrives before the node can reload stays pending until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
     async def main() -> None:
-        gateway = Gateway(settings, source, killed_from=killed_from)
+        gateway = Gateway(settings, source, hooks=hooks, killed_from=killed_from)
         asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
         if source is not None:
             await_hangups(gateway.administration)

@@ -56,6 +56,7 @@ TESTED_BY = {
     "extensions.py": "transports/test_contract.py",
     "hangup.py": "cli/test_processes.py",
     "hooks/answers.py": "hooks/test_conversion.py",
+    "hooks/fitting.py": "hooks/test_loading.py",
     "hooks/decisions.py": "session/test_hooks.py",
     "hooks/questions.py": "session/test_hooks.py",
     "hub/encoder.py": "hub/test_deltas.py",

@@ -26,7 +26,9 @@ class Findings(NamedTuple):
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Print all settings, not only those that differ.")
 @click.option("--connect", is_flag=True, help="Also ask the Redis of redis.url whether nodes can work with it.")
-@with_settings("listen", "internal_listen", "workers", "redis.url", "demo", "no_auth", "allow_open_network")
+@with_settings(
+    "listen", "internal_listen", "workers", "redis.url", "demo", "no_auth", "allow_open_network", "hooks.python"
+)
 def check(sources: Sources, file: Path | None, everything: bool, connect: bool) -> None:
     """Check the settings that `gateway serve` would get from FILE (or --config), from variables and from flags.
 
@@ -98,11 +100,13 @@ def _unusable(settings: "ServerSettings") -> list[str]:
     from gateway.auth.token_verifier import TokenVerifier
     from gateway.channels import Channels
     from gateway.cli.serve import worker_settings
+    from gateway.hooks.fitting import check_fit
+    from gateway.hooks.loading import load_hooks
     from gateway.transports.tls import tls_context
 
     problems = []
     for make in (
-        lambda: Channels(settings),
+        lambda: check_fit(load_hooks(settings.hooks.python), settings, Channels(settings)),
         lambda: TokenVerifier(settings.auth, Revocations(), time.time),
         lambda: OriginPolicy(settings.origins, settings.auth.cookie),
         lambda: tls_context(settings.tls),

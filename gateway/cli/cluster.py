@@ -42,7 +42,9 @@ _ATTEMPTS = 100
 @click.option(
     "--nodes", "count", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N", help="How many nodes."
 )
-@with_settings("listen", "redis.url", "demo", "no_auth", "allow_open_network", "log.level", "log.format")
+@with_settings(
+    "listen", "redis.url", "demo", "no_auth", "allow_open_network", "hooks.python", "log.level", "log.format"
+)
 @click.pass_context
 def cluster(context: click.Context, sources: Sources, count: int) -> None:
     """Start N nodes on this machine with a Valkey between them, for development and tests.

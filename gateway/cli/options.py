@@ -61,6 +61,9 @@ _FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
         default=None,
         help="Allow --no-auth and --demo on addresses other than loopback, open to that whole network.",
     ),
+    "hooks.python": click.option(
+        "--hooks", "hooks_python", metavar="MODULE:NAME", help="Your code: an object gateway.hooks.Hooks()."
+    ),
     "log.level": click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [default: info]"),
     "log.format": click.option(
         "--log-format", metavar="FORMAT", help="auto (human on a terminal, else json), human or json."

@@ -42,6 +42,7 @@ _logger = logging.getLogger("gateway.serve")
     "demo",
     "no_auth",
     "allow_open_network",
+    "hooks.python",
     "log.level",
     "log.format",
 )

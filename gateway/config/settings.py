@@ -370,6 +370,12 @@ class PersonalSettings(Section):
     namespace: str = Field("", description="Namespace of personal channels: NAMESPACE:#USER, or #USER when empty.")
 
 
+class HookSettings(Section):
+    python: Annotated[str, Field(pattern=r"^([\w.]+:[\w.]+)?$")] = Field(
+        "", description="MODULE:NAME of the Hooks object with your code, as in myapp.realtime:hooks."
+    )
+
+
 class ServerSettings(Section):
     """Everything, by part. `listen` and its neighbours have no section."""
 
@@ -415,6 +421,7 @@ class ServerSettings(Section):
         {}, description="Options of channels NAME:rest, by NAME."
     )
     personal: PersonalSettings = PersonalSettings()
+    hooks: HookSettings = HookSettings()
 
     @property
     def admits_anonymous(self) -> bool:

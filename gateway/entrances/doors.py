@@ -80,8 +80,11 @@ class Doors:
         application = self._services.application
         peer = None
         if application is not NO_APPLICATION:
+            seen = None
+            if application.connect is not None:
+                seen = handshake if application.reads_cookies else handshake.without_cookies()
             peer = Peer(
-                handshake if application.connect is not None else None,
+                seen,
                 address=handshake.address,
                 protocol=entrance.name,
                 transport=transport,

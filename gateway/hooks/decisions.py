@@ -86,6 +86,8 @@ class Application:
     """What there is to ask. By default nothing: so it is on a node without hooks, where none costs anything."""
 
     connect: Ask[ConnectRequest, Admitted] | None = None
+    # Whether `connect` may see cookies.
+    reads_cookies: bool = False
     refresh: Ask[RefreshRequest, Extended] | None = None
     subscribe: Asks[SubscribeRequest, Allowed] | None = None
     sub_refresh: Asks[SubRefreshRequest, Extended] | None = None

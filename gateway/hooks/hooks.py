@@ -44,15 +44,22 @@ class Hooks:
         # For the application: what its startup hook makes, such as a pool of database connections.
         self.state = SimpleNamespace()
         self.hooks: list[Hook] = []
+        # Whether the connect hook gets cookies.
+        self.reads_cookies = False
         self.starting: list[Callable[[], Awaitable[Any]]] = []
         self.stopping: list[Callable[[], Awaitable[Any]]] = []
 
     @overload
     def connect(self, function: F, /) -> F: ...
     @overload
-    def connect(self, /, *, timeout: float = ..., concurrency: int = ...) -> Callable[[F], F]: ...
-    def connect(self, function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
-        """Asked for every client that connects, once its token, if it has one, is verified. Returns ConnectResult."""
+    def connect(self, /, *, cookies: bool = ..., timeout: float = ..., concurrency: int = ...) -> Callable[[F], F]: ...
+    def connect(self, function: F | None = None, /, *, cookies: bool = True, **options: Any) -> F | Callable[[F], F]:
+        """Asked for every client that connects, once its token, if it has one, is verified. Returns ConnectResult.
+
+        A hook with `cookies` needs a list of origins: with `origins.allowed = ["*"]`, any page could connect with the
+        cookies of its visitors. Without, the request has none.
+        """
+        self.reads_cookies = cookies
         return self._plain("connect", function, options)
 
     @overload

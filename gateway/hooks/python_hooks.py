@@ -56,6 +56,7 @@ class PythonHooks:
         connect, refresh = self._of("connect"), self._of("refresh")
         return Application(
             connect=connect.others if connect is not None else None,
+            reads_cookies=self._hooks.reads_cookies,
             refresh=refresh.others if refresh is not None else None,
             subscribe=self._of("subscribe"),
             sub_refresh=self._of("sub_refresh"),

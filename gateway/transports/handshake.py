@@ -38,6 +38,11 @@ class Handshake:
         """The ASGI scope."""
         return self._scope
 
+    def without_cookies(self) -> "Handshake":
+        """The same request, as if it had brought no cookies."""
+        headers = [(key, value) for key, value in self._scope["headers"] if key != b"cookie"]
+        return Handshake({**self._scope, "headers": headers}, self._trusted_proxies)
+
     def header(self, name: str) -> str:
         """The value of a header; joined by commas if it was sent more than once, empty if it was not sent."""
         wanted = name.lower().encode("latin-1")

@@ -15,6 +15,7 @@ from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
 from gateway.entrances.entrance import Entrance
+from gateway.hooks import Hooks
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
 
@@ -74,7 +75,10 @@ class Site:
 
 @contextmanager
 def running(
-    settings: ServerSettings, source: Source | None = None, entrances: Sequence[Entrance] = ENTRANCES
+    settings: ServerSettings,
+    source: Source | None = None,
+    entrances: Sequence[Entrance] = ENTRANCES,
+    hooks: Hooks | None = None,
 ) -> Iterator[Site]:
     """The node; returns once both listeners accept."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
@@ -82,7 +86,7 @@ def running(
     ready = threading.Event()
 
     async def main() -> None:
-        gateway = site.gateway = Gateway(settings, source, entrances)
+        gateway = site.gateway = Gateway(settings, source, entrances, hooks=hooks)
         site.loop = asyncio.get_running_loop()
         site.server = GatewayServer(
             Listener(gateway.public, gateway.options, sockets[:1], "listen"),

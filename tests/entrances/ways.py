@@ -12,17 +12,20 @@ from gateway.app import Gateway
 from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
 from gateway.entrances.entrance import Entrance
+from gateway.hooks import Hooks
 
 
 @contextmanager
-def plain_asgi(settings: ServerSettings, entrances: Sequence[Entrance] = ENTRANCES) -> Iterator[str]:
+def plain_asgi(
+    settings: ServerSettings, entrances: Sequence[Entrance] = ENTRANCES, hooks: Hooks | None = None
+) -> Iterator[str]:
     """HOST:PORT of a standard uvicorn."""
     listener = socket.create_server(("127.0.0.1", 0))
     servers: list[uvicorn.Server] = []
     started = threading.Event()
 
     async def main() -> None:
-        gateway = Gateway(settings, entrances=entrances)
+        gateway = Gateway(settings, entrances=entrances, hooks=hooks)
         config = uvicorn.Config(gateway.public, log_config=None, log_level="critical", timeout_graceful_shutdown=1)
         servers.append(uvicorn.Server(config))
         started.set()

@@ -98,7 +98,7 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "answer", "text"), WRONG, ids=lambda value: repr(value)[:60])
+@pytest.mark.parametrize(("kind", "answer", "text"), WRONG, ids=[f"{kind}-{text}" for kind, _, text in WRONG])
 def test_wrong_types_are_named(kind: Any, answer: Any, text: str) -> None:
     with pytest.raises((TypeError, ValueError, NotImplementedError), match=text):
         convert[kind](answer)

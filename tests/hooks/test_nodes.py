@@ -1,0 +1,217 @@
+"""Hooks on whole nodes, over each protocol: on our server, and under plain uvicorn."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from gateway.config.settings import ServerSettings
+from gateway.errors import NOT_PERMITTED
+from gateway.hooks import (
+    ConnectRequest,
+    ConnectResult,
+    Denied,
+    Disconnect,
+    Hooks,
+    PublishRequest,
+    PublishResult,
+    RpcRequest,
+    SubscribeRequest,
+    SubscribeResult,
+)
+from gateway.tokens import connection_token
+from tests.api.clients import PATIENCE, Native, close_of
+from tests.api.site import SECRET, running, settings_of
+from tests.entrances import ways
+
+ORIGIN = Origin("https://app.example")
+SETTINGS: dict[str, Any] = {
+    "auth": {"hmac_secret": SECRET},
+    "origins": {"allowed": [ORIGIN]},
+    "namespaces": {"room": {"delivery": "recoverable"}, "lobby": {"allow_subscribe": ["client"]}},
+}
+
+
+def rules() -> Hooks:
+    """An application: users by a session cookie, rooms by membership, and a few calls."""
+    hooks = Hooks()
+    users(hooks)
+    rooms(hooks)
+    calls(hooks)
+    return hooks
+
+
+def users(hooks: Hooks) -> None:
+    sessions = {"s-ann": "ann", "s-bob": "bob", "s-slow": "slow"}
+
+    @hooks.connect
+    async def log_in(request: ConnectRequest) -> ConnectResult:
+        if request.parameter("banned"):
+            raise Disconnect(4501, "banned")
+        user = request.user or sessions.get(request.cookie("session"))
+        if not user:
+            raise Denied("log in first")
+        return ConnectResult(
+            user=user, info={"name": user.title()}, data={"at": request.address}, channels=["lobby:all"], meta=user * 2
+        )
+
+
+def rooms(hooks: Hooks) -> None:
+    @hooks.startup
+    async def start() -> None:
+        hooks.state.members = {"room:1": {"ann", "bob", "slow"}}
+
+    @hooks.subscribe("room")
+    async def may_enter(request: SubscribeRequest) -> bool | SubscribeResult:
+        assert request.meta == request.user * 2
+        if request.user not in hooks.state.members.get(request.channel, ()):
+            return False
+        return SubscribeResult(info={"role": "member"}, data={"topic": "hooks"})
+
+    @hooks.publish("room")
+    async def may_say(request: PublishRequest) -> bool | PublishResult:
+        if request.user == "slow":
+            await asyncio.sleep(3600)
+        if request.data == "shout":
+            return PublishResult(data={"text": "SHOUT", "by": request.protocol}, tags={"loud": "yes"})
+        return bool(request.data != "spam")
+
+
+def calls(hooks: Hooks) -> None:
+    @hooks.rpc("whoami")
+    async def whoami(request: RpcRequest) -> dict[str, Any]:
+        return {"user": request.user, "transport": request.transport, "said": request.data}
+
+    @hooks.rpc("crash")
+    async def crash(request: RpcRequest) -> None:
+        raise ZeroDivisionError
+
+
+@contextmanager
+def own_server(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
+    with running(settings, hooks=hooks) as site:
+        yield site.public
+
+
+@contextmanager
+def plain_uvicorn(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
+    with ways.plain_asgi(settings, hooks=hooks) as address:
+        yield address
+
+
+Make = Callable[[ServerSettings, Hooks], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="module", params=[own_server, plain_uvicorn], ids=["own", "asgi"])
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    make: Make = request.param
+    with make(settings_of(**SETTINGS), rules()) as found:
+        yield found
+
+
+@contextmanager
+def native(address: str, cookie: str = "", *, origin: Origin = ORIGIN, token: str = "") -> Iterator[Native]:
+    headers = {"Cookie": f"session={cookie}"} if cookie else {}
+    url = f"ws://{address}/connection/websocket"
+    with connect(
+        url, additional_headers=headers, origin=origin, compression=None, proxy=None, open_timeout=PATIENCE
+    ) as socket:
+        yield Native(socket, token)
+
+
+@contextmanager
+def plain(address: str, channel: str, cookie: str) -> Iterator[ClientConnection]:
+    url = f"ws://{address}/ws/{channel}"
+    headers = {"Cookie": f"session={cookie}"}
+    with connect(
+        url, additional_headers=headers, origin=ORIGIN, compression=None, proxy=None, open_timeout=PATIENCE
+    ) as socket:
+        yield socket
+
+
+def test_a_session_cookie_logs_in_on_every_protocol(address: str) -> None:
+    """Without any token. The hook adds to the reply, to the channels and to what others see."""
+    with native(address, "s-ann") as ann:
+        reply = ann.connected["connect"]
+        assert (reply["data"], reply["subs"].keys()) == ({"at": "127.0.0.1"}, {"lobby:all"})
+        assert "expires" not in reply
+        subscribed = ann.command(subscribe={"channel": "room:1"})["subscribe"]
+        assert subscribed["data"] == {"topic": "hooks"}
+        with plain(address, "room:1", "s-bob") as bob:
+            bob.send('"hi"')
+            publication = ann.publication()
+            assert publication["data"] == '"hi"'
+            assert publication["info"]["user"] == "bob"
+            assert publication["info"]["conn_info"] == {"name": "Bob"}
+            assert publication["info"]["chan_info"] == {"role": "member"}
+
+
+def test_a_token_still_works(address: str) -> None:
+    with native(address, token=connection_token(SECRET, "ann")) as ann:
+        assert ann.command(rpc={"method": "whoami"})["rpc"]["data"]["user"] == "ann"
+
+
+@pytest.mark.parametrize("cookie", ["", "forged", "s-ann, s-bob", "x" * 4000, "%00", '"'])
+def test_hostile_cookies_let_nobody_in(address: str, cookie: str) -> None:
+    with native(address, cookie) as client:
+        assert client.connected["error"] == {"code": 103, "message": "log in first"}
+
+
+def test_another_origin_is_refused_before_the_hook(address: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, native(address, "s-ann", origin=Origin("https://evil.example")):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+def test_a_hook_can_close(address: str) -> None:
+    url = f"ws://{address}/connection/websocket?banned=1"
+    with connect(url, origin=ORIGIN, compression=None, proxy=None, open_timeout=PATIENCE) as socket:
+        socket.send('{"id":1,"connect":{}}')
+        assert close_of(socket) == (4501, "banned")
+
+
+def test_who_is_no_member_is_denied_on_every_protocol(address: str) -> None:
+    with native(address, "s-ann") as ann:
+        assert ann.command(subscribe={"channel": "room:2"})["error"]["code"] == 103
+        assert ann.command(subscribe={"channel": "room:1"}).keys() == {"id", "subscribe"}
+    with plain(address, "room:2", "s-ann") as ann_too:
+        assert close_of(ann_too)[0] == NOT_PERMITTED.code
+
+
+def test_publications_are_denied_or_rewritten(address: str) -> None:
+    with native(address, "s-ann") as ann:
+        ann.subscribe("room:1")
+        assert ann.command(publish={"channel": "room:1", "data": "spam"})["error"]["code"] == 103
+        ann.command(publish={"channel": "room:1", "data": "shout"})
+        publication = ann.publication()
+        assert publication["data"] == {"text": "SHOUT", "by": "centrifuge"}
+        assert publication["tags"] == {"loud": "yes"}
+
+
+def test_calls_are_answered_and_their_faults_stay_where_they_are(address: str) -> None:
+    with native(address, "s-ann") as ann:
+        answer = ann.command(rpc={"method": "whoami", "data": [1]})["rpc"]["data"]
+        assert answer == {"user": "ann", "transport": "websocket", "said": [1]}
+        assert ann.command(rpc={"method": "crash"})["error"] == {
+            "code": 100,
+            "message": "internal server error",
+            "temporary": True,
+        }
+        assert ann.command(rpc={"method": "nothing"})["error"]["code"] == 104
+    with native(address, "s-ann") as ann:
+        pass
+
+
+def test_a_slow_hook_delays_only_its_own_client(address: str) -> None:
+    with native(address, "s-slow") as slow, native(address, "s-ann") as ann:
+        slow.socket.send(json.dumps({"id": 9, "publish": {"channel": "room:1", "data": 1}}))
+        ann.subscribe("room:1")
+        for number in range(20):
+            ann.command(publish={"channel": "room:1", "data": number})
+            assert ann.publication()["data"] == number
