@@ -61,7 +61,7 @@ from gateway.transports.http_options import HttpOptions
 from gateway.transports.loop_scheduler import LoopScheduler
 
 
-class Gateway:
+class Composition:
     """A node with two applications: `public` for clients, `internal` for operators. Implements the Host port."""
 
     def __init__(
@@ -159,6 +159,8 @@ class Gateway:
             metrics=self.metrics,
         )
         self._watch_settings()
+        # The methods of the API, for an application that the node is part of.
+        self.methods = self._api.methods
         self.public = Starlette(routes=self._public_routes(killed_from), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes())
         for application in (self.public, self.internal):
@@ -247,6 +249,11 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        async with self.running():
+            yield
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
         """Start the keys first, since connections need them at once, then the node. Stop in reverse order."""
         await self._hooks.start()
         try:

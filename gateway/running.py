@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import uvloop
 
 from gateway import log
-from gateway.app import Gateway
+from gateway.app import Composition
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
+from gateway.embedding import load_application
 from gateway.hangup import Terminal
 from gateway.hooks.loading import load_hooks
 from gateway.node.administration import Administration
@@ -35,25 +36,36 @@ def run_node(
     it, SIGHUP reloads them too. `killed_from`: see `demo_routes`; `interrupt_hurries`: see `transports.server.serve`.
     """
     log.configure(settings.log, sys.stderr, settings.node_name)
+    application = load_application(settings.app) if settings.app else None
     hooks = load_hooks(settings.hooks.python)
     if source is not None:
         # A SIGHUP that arrives before the node can reload stays pending until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
     async def main() -> None:
-        gateway = Gateway(settings, source, hooks=hooks, killed_from=killed_from)
+        if application is not None:
+            gateway = application.gateway.compose(settings, source)
+        else:
+            gateway = Composition(settings, source, hooks=hooks, killed_from=killed_from)
+
+        def started() -> None:
+            if application is not None:
+                application.gateway.check_started()
+            if on_ready is not None:
+                on_ready()
+
         asyncio.get_running_loop().set_exception_handler(gateway.on_loop_error)
         if source is not None:
             await_hangups(gateway.administration)
         await serve(
-            gateway.public,
+            application.app if application is not None else gateway.public,
             gateway.internal,
             gateway.settings,
             public_sockets=sockets,
             internal_sockets=internal_sockets,
             options=gateway.options,
             internal_options=gateway.internal_options,
-            on_started=on_ready or (lambda: None),
+            on_started=started,
             on_draining=gateway.start_draining,
             interrupt_hurries=interrupt_hurries,
         )

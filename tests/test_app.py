@@ -15,7 +15,7 @@ import uvloop
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from gateway.app import Gateway, engine
+from gateway.app import Composition, engine
 from gateway.broker.memory.memory_broker import MemoryBroker
 from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.broker.memory.memory_registry import MemoryRegistry
@@ -180,8 +180,8 @@ def test_a_message_over_the_limit_closes() -> None:
 def test_a_node_says_who_it_is() -> None:
     """Its name, or host and process; an id that no other node has; where others reach it."""
 
-    async def made(**given: Any) -> Gateway:
-        return Gateway(settings_of(**given))
+    async def made(**given: Any) -> Composition:
+        return Composition(settings_of(**given))
 
     one, other = uvloop.run(made()), uvloop.run(made(node_name="two", node_url="http://two", internal_listen="[::1]:9"))
     assert one.administration.profile.name == f"{socket.gethostname()}-{os.getpid()}"
@@ -197,7 +197,7 @@ def test_a_node_that_could_not_join_leaves_nothing_behind() -> None:
     """Here Redis lets it in but not at what the cluster knows: it waits, and ends with no task and no link."""
 
     async def started(url: str) -> set[str]:
-        gateway = Gateway(settings_of(redis={"url": url}))
+        gateway = Composition(settings_of(redis={"url": url}))
         lifespan = Lifespan(gateway.public)
         await lifespan.startup()
         assert "revocations" in gateway.node.health().reason
@@ -221,7 +221,7 @@ def test_a_gateway_lives_in_any_asgi_server() -> None:
     ready = threading.Event()
 
     async def main() -> None:
-        gateway = Gateway(settings_of(channels=OPEN))
+        gateway = Composition(settings_of(channels=OPEN))
         config = uvicorn.Config(gateway.public, ws="websockets-sansio", log_config=None, log_level="critical")
         servers.append(uvicorn.Server(config))
         ready.set()

@@ -25,6 +25,7 @@ LAYERS = [
     {"entrances"},
     {"in_force"},
     {"app"},
+    {"embedding"},
     {"running"},
     {"cli"},
     {"__main__"},

@@ -47,7 +47,7 @@ def check(sources: Sources, file: Path | None, everything: bool, connect: bool) 
 
     if file is not None and sources.config_file is not None:
         raise click.UsageError("give one of FILE and --config")
-    loaded = sources._replace(config_file=file or sources.config_file).read()
+    loaded = sources._replace(config_file=file or sources.config_file).with_application().read()
     settings = loaded.settings
     found = Findings(checks.unreadable(settings) or _unusable(settings), [*loaded.warnings, *checks.warnings(settings)])
     facts = _ask_engine(settings, found) if connect and not found.errors else []

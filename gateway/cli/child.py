@@ -56,10 +56,10 @@ class ChildSource(NamedTuple):
 
     def orders(self) -> dict[str, Any]:
         """As JSON."""
-        path, flags = self.sources
+        path, flags, code = self.sources
         return {
             **self._asdict(),
-            "sources": (str(path) if path is not None else None, flags),
+            "sources": (str(path) if path is not None else None, flags, dict(code)),
             "first": _dumped(self.first),
         }
 
@@ -160,8 +160,8 @@ def _source(orders: dict[str, Any]) -> "Source":
     from gateway.config.reloading import Source
     from gateway.config.settings import ServerSettings
 
-    path, flags = orders["sources"]
-    sources = Sources(Path(path) if path is not None else None, flags)
+    path, flags, code = orders["sources"]
+    sources = Sources(Path(path) if path is not None else None, flags, code)
     first = ServerSettings.model_validate(orders["first"])
     return Source(sources.load, first, ChildSource(**{**orders, "sources": sources, "first": first}).complete)
 

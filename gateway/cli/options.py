@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -64,6 +65,9 @@ _FLAGS: Mapping[str, Callable[[Command[Any]], Command[Any]]] = {
     "hooks.python": click.option(
         "--hooks", "hooks_python", metavar="MODULE:NAME", help="Your code: an object gateway.hooks.Hooks()."
     ),
+    "app": click.option(
+        "--app", metavar="MODULE:NAME", help="An ASGI application with a Gateway() in it, to be served with the node."
+    ),
     "log.level": click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [default: info]"),
     "log.format": click.option(
         "--log-format", metavar="FORMAT", help="auto (human on a terminal, else json), human or json."
@@ -77,6 +81,8 @@ class Sources(NamedTuple):
     config_file: Path | None
     # by dotted name, without those that were not given
     flags: Mapping[str, Any]
+    # what the application of `app` gives to its Gateway()
+    code: Mapping[str, Any] = MappingProxyType({})
 
     def load(self) -> "ServerSettings":
         """The settings. Raises ConfigError."""
@@ -88,6 +94,15 @@ class Sources(NamedTuple):
 
         return self._replace(config_file=settings_file(self.config_file, os.environ))
 
+    def with_application(self) -> "Sources":
+        """With what the code of the application sets, if there is one; it is imported. Raises ConfigError."""
+        name = self.load().app
+        if not name:
+            return self
+        from gateway.embedding import load_application
+
+        return self._replace(code=load_application(name).gateway.given)
+
     def given(self, overrides: Mapping[str, Any]) -> "Sources":
         """With these values, by dotted name, which override every source."""
         return self._replace(flags={**self.flags, **overrides})
@@ -97,7 +112,7 @@ class Sources(NamedTuple):
         # Imported here: pydantic takes a tenth of a second, which `gateway --help` need not pay.
         from gateway.config import sources
 
-        return sources.read(self.config_file, self.flags, os.environ)
+        return sources.read(self.config_file, self.flags, os.environ, self.code)
 
 
 def with_settings(*flags: str) -> Callable[[Command[R]], Command[R]]:

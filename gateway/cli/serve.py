@@ -43,6 +43,7 @@ _logger = logging.getLogger("gateway.serve")
     "no_auth",
     "allow_open_network",
     "hooks.python",
+    "app",
     "log.level",
     "log.format",
 )
@@ -69,7 +70,7 @@ def serve(context: click.Context, sources: Sources) -> None:
     from gateway.config.reloading import Source
     from gateway.running import run_node
 
-    sources = sources.found()
+    sources = sources.found().with_application()
     loaded = sources.read()
     settings = loaded.settings
     log.configure(settings.log, sys.stderr, settings.node_name)

@@ -31,6 +31,7 @@ def errors(settings: ServerSettings) -> list[str]:
         *_secrets(settings),
         *_tls(settings),
         *_processes(settings),
+        *_code(settings),
         *_listeners(settings),
     ]
 
@@ -119,6 +120,11 @@ def _processes(settings: ServerSettings) -> Iterator[str]:
             f"redis.url: not set, but workers = {settings.workers}; several nodes need a Redis between them, "
             "otherwise messages stay on the node that received them"
         )
+
+
+def _code(settings: ServerSettings) -> Iterator[str]:
+    if settings.app and settings.hooks.python:
+        yield "hooks.python and app are both set: give the hooks to the Gateway() of the application"
 
 
 def _listeners(settings: ServerSettings) -> Iterator[str]:

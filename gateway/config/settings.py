@@ -370,8 +370,11 @@ class PersonalSettings(Section):
     namespace: str = Field("", description="Namespace of personal channels: NAMESPACE:#USER, or #USER when empty.")
 
 
+ObjectName = Annotated[str, Field(pattern=r"^([\w.]+:[\w.]+)?$")]
+
+
 class HookSettings(Section):
-    python: Annotated[str, Field(pattern=r"^([\w.]+:[\w.]+)?$")] = Field(
+    python: ObjectName = Field(
         "", description="MODULE:NAME of the Hooks object with your code, as in myapp.realtime:hooks."
     )
 
@@ -422,6 +425,9 @@ class ServerSettings(Section):
     )
     personal: PersonalSettings = PersonalSettings()
     hooks: HookSettings = HookSettings()
+    app: ObjectName = Field(
+        "", description="MODULE:NAME of an ASGI application with a Gateway() in it, to be served with the node."
+    )
 
     @property
     def admits_anonymous(self) -> bool:

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -88,17 +89,23 @@ class _Source:
         return ", ".join(sorted(below))
 
 
-def read(config_file: FilePath | None, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Loaded:
+def read(
+    config_file: FilePath | None,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    code: Mapping[str, Any] = MappingProxyType({}),
+) -> Loaded:
     """The settings from all sources.
 
     `config_file` None: the file of GATEWAY_CONFIG, else ./gateway.toml if there is one. `flags` maps dotted names
-    ("redis.url") to values; None means that the flag was not given. Raises ConfigError, one line per problem.
+    ("redis.url") to values; None means that the flag was not given. `code`: what an application gives to Gateway().
+    Raises ConfigError, one line per problem.
     """
     schema = Schema(ServerSettings)
     # highest precedence first
     environment = _environment(schema, environ)
     file = _file(settings_file(config_file, environ))
-    sources = [_flags(flags), environment, file]
+    sources = [_flags(flags), _Source(dict(code), {(): "Gateway(...)"} if code else {}), environment, file]
     problems = [problem for source in sources for problem in source.problems]
     settings: ServerSettings | None = None
     values: dict[str, Any] = {}

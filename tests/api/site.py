@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.app import Gateway
+from gateway.app import Composition
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
@@ -43,7 +43,7 @@ class Site:
     def __init__(self, public: socket.socket, internal: socket.socket) -> None:
         self.public = "{}:{}".format(*public.getsockname())
         self.internal = "{}:{}".format(*internal.getsockname())
-        self.gateway: Gateway
+        self.gateway: Composition
         self.server: GatewayServer
         self.loop: asyncio.AbstractEventLoop
 
@@ -86,7 +86,7 @@ def running(
     ready = threading.Event()
 
     async def main() -> None:
-        gateway = site.gateway = Gateway(settings, source, entrances, hooks=hooks)
+        gateway = site.gateway = Composition(settings, source, entrances, hooks=hooks)
         site.loop = asyncio.get_running_loop()
         site.server = GatewayServer(
             Listener(gateway.public, gateway.options, sockets[:1], "listen"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
-from gateway.app import Gateway
+from gateway.app import Composition
 from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
 from gateway.entrances.entrance import Entrance
@@ -25,7 +25,7 @@ def plain_asgi(
     started = threading.Event()
 
     async def main() -> None:
-        gateway = Gateway(settings, entrances=entrances, hooks=hooks)
+        gateway = Composition(settings, entrances=entrances, hooks=hooks)
         config = uvicorn.Config(gateway.public, log_config=None, log_level="critical", timeout_graceful_shutdown=1)
         servers.append(uvicorn.Server(config))
         started.set()

@@ -7,11 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from gateway.config.settings import ServerSettings
+from gateway.embedding import Gateway
 from gateway.errors import NOT_PERMITTED
 from gateway.hooks import (
     ConnectRequest,
@@ -28,6 +31,7 @@ from gateway.hooks import (
 from gateway.tokens import connection_token
 from tests.api.clients import PATIENCE, Native, close_of
 from tests.api.site import SECRET, running, settings_of
+from tests.embedding.servers import on_own_server, on_uvicorn
 from tests.entrances import ways
 
 ORIGIN = Origin("https://app.example")
@@ -105,12 +109,31 @@ def plain_uvicorn(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
         yield address
 
 
+def embedded(serve: Callable[[Any, Gateway], AbstractContextManager[str]]) -> "Make":
+    """In an application that has it at a path of its own."""
+
+    @contextmanager
+    def make(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
+        gateway = Gateway(SETTINGS, hooks=hooks)
+        app = Starlette(routes=[Mount("/realtime", gateway)], lifespan=gateway.lifespan)
+        with serve(app, gateway) as address:
+            yield f"{address}/realtime"
+
+    return make
+
+
 Make = Callable[[ServerSettings, Hooks], AbstractContextManager[str]]
+WAYS = {
+    "own": own_server,
+    "asgi": plain_uvicorn,
+    "embedded-own": embedded(on_own_server),
+    "embedded-asgi": embedded(on_uvicorn),
+}
 
 
-@pytest.fixture(scope="module", params=[own_server, plain_uvicorn], ids=["own", "asgi"])
+@pytest.fixture(scope="module", params=WAYS)
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    make: Make = request.param
+    make: Make = WAYS[request.param]
     with make(settings_of(**SETTINGS), rules()) as found:
         yield found
 

@@ -178,12 +178,12 @@ HttpToolsProtocol._start_asgi_task = lambda self, cycle, app, context=None: star
 EMBEDDED = """
 import asyncio, logging, socket, uvicorn
 from websockets.asyncio.client import connect
-from gateway.app import Gateway
+from gateway.app import Composition
 from gateway.config.settings import ServerSettings
 from gateway.transports.embedding import http_protocol
 
 async def main():
-    node = Gateway(ServerSettings(no_auth=True))
+    node = Composition(ServerSettings(no_auth=True))
     config = uvicorn.Config(node.public, http=http_protocol(node.options), log_config=None, log_level="critical")
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(config)

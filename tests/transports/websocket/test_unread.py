@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.routing import WebSocketRoute
 
-from gateway.app import Gateway
+from gateway.app import Composition
 from gateway.config.settings import ServerSettings
 from gateway.metrics import Metrics
 from gateway.transports import socket_transport
@@ -126,7 +126,7 @@ def test_the_node_counts_them() -> None:
     """Those of our HTTP class, and those of plain ASGI."""
 
     async def run() -> None:
-        node = Gateway(ServerSettings())
+        node = Composition(ServerSettings())
         socket = Socket()
         socket.wire.unread = HIGH_WATER + 1000
         socket.transport.pause_writing()
