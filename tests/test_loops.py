@@ -19,6 +19,7 @@ TASKS = {
     "Lifespan.startup": "the application's own lifespan, which ASGI makes a task",
     "Node.start": "tries to join until it has joined, once",
     "_Runner._start": "one call of a hook, which ends at its deadline",
+    "Batches._result": "one command of a batch, which is carried out even if its client leaves",
     "_while_connected": "two a batch, which end with the request",
     "UrlKeys.begin": "the fetching of keys, whose interval depends on how the last one went",
     "UrlKeys.start": "the same",

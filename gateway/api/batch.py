@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import astuple
 
 from gateway.api.methods import DOCUMENT, UNSERVED, Methods, decoder_of
@@ -13,7 +13,6 @@ from gateway.api.publishing import SLICE, Outcomes, Publisher, api_error, given
 from gateway.api.request_shapes import (
     ApiRequest,
     BatchCommand,
-    BatchRequest,
     BroadcastRequest,
     PublishRequest,
 )
@@ -23,32 +22,26 @@ from gateway.errors import BAD_REQUEST, LIMIT_EXCEEDED, METHOD_NOT_FOUND, Reques
 T = TypeVar("T")
 
 NAMES = BatchCommand.__struct_fields__
-# Bytes of results of one batch. What would come behind them is not carried out: 10,000 commands that each read 10,000
-# members would fill the memory.
+# Bytes of results after which only publishes are carried out: 10,000 commands that each read 10,000 members would fill
+# the memory.
 ANSWER = 32 * 1024 * 1024
 
 # A command by the name of its method, or the error that answers it.
 Command: TypeAlias = tuple[str, ApiRequest] | ApiError
 
 
+class _Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """BatchRequest whose commands are yet to be read. (Of several values of one name, the last one counts.)"""
+
+    commands: Raw
+    parallel: bool | None = None
+
+
 class _Object(msgspec.Struct, frozen=True, gc=False):
     """Any JSON object; its fields are skipped."""
 
 
-class _CountedBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch whose commands are counted, and are objects."""
-
-    commands: Annotated[list[_Object], Meta(min_length=1)]
-    parallel: bool | None = None
-
-
-class _LooseBatch(msgspec.Struct, frozen=True):
-    """A batch whose commands are yet to be read."""
-
-    commands: list[Raw]
-
-
-# One entry of it: nothing is built for names that nobody knows, of which there may be millions.
+# One entry: nothing is built for names that nobody knows, of which there may be millions.
 _Known = msgspec.defstruct(
     "_Known", [(name, Raw | UnsetType, UNSET) for name in (*NAMES, *sorted(UNSERVED), "batch")], frozen=True
 )
@@ -63,9 +56,10 @@ class Batch(NamedTuple):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_batch = decoder_of(BatchRequest)
-_decode_counted = decoder_of(_CountedBatch)
-_decode_loosely = decoder_of(_LooseBatch)
+_decode_whole = decoder_of(_Whole)
+_decode_commands = decoder_of(list[BatchCommand])
+_decode_objects = decoder_of(list[_Object])
+_decode_raws = decoder_of(list[Raw])
 _decode_entry = decoder_of(_Entry)
 _decode_known = decoder_of(_Known)
 
@@ -81,26 +75,41 @@ class Batches:
         """`methods`: those that a command may name."""
         self._publisher = publisher
         self._methods = methods
-        self._max_batch = max_batch
+        # Commands at most.
+        self.most = max_batch
+        # Those that are carried out now. (The loop itself keeps no task alive.)
+        self._calls: set[asyncio.Future[Any]] = set()
 
     def decode(self, body: bytes) -> Batch:
         """The commands in a request. Raises RequestError if it is malformed as a whole."""
-        if body.count(b"{") > self._max_batch:
+        entries = bytes(_decode_whole(body).commands)
+        if entries.count(b"{") > self.most:
             # Before anything is built for each of them.
-            self.check_count(len(_decode_counted(body).commands))
+            self._check_objects(entries)
         try:
             # All at once takes a third of the time.
-            commands = _decode_batch(body).commands
+            commands = _decode_commands(entries)
         except RequestError:
-            self.check_count(len(_decode_counted(body).commands))
-            return Batch((), _decode_loosely(body).commands)
+            self._check_objects(entries)
+            return Batch((), _decode_raws(entries))
         self.check_count(len(commands))
         return Batch([_only(command) for command in commands])
 
+    def _check_objects(self, entries: bytes) -> None:
+        """Raises RequestError unless it is a list of objects, and not too many."""
+        try:
+            objects = _decode_objects(entries)
+        except RequestError as error:
+            message, at, place = error.detail.partition(" - at `$")
+            raise RequestError(error.error, f"{message} - at `$.commands{place if at else '`'}") from None
+        self.check_count(len(objects))
+
     def check_count(self, count: int) -> None:
-        """Raises RequestError if these are too many commands."""
-        if count > self._max_batch:
-            raise RequestError(BAD_REQUEST, f"more than {self._max_batch} commands (api.max_batch)")
+        """Raises RequestError if these are too many commands, or none."""
+        if not count:
+            raise RequestError(BAD_REQUEST, "no commands")
+        if count > self.most:
+            raise RequestError(BAD_REQUEST, f"more than {self.most} commands (api.max_batch)")
 
     async def run(self, batch: Batch) -> BatchResult:
         """The replies in the order of the commands."""
@@ -113,7 +122,7 @@ class Batches:
         results: list[Any] = [None] * len(commands)
         run: list[int] = []
         # Channels that the broadcasts may still have, together.
-        left = self._max_batch
+        left = self.most
         worked = size = 0
         for index, command in enumerate(commands):
             if isinstance(command, ApiError):
@@ -127,11 +136,11 @@ class Batches:
             run.clear()
             channels = len(request.channels) if isinstance(request, BroadcastRequest) else 0
             if channels > left:
-                error = RequestError(BAD_REQUEST, f"more than {self._max_batch} channels in the batch (api.max_batch)")
+                error = RequestError(BAD_REQUEST, f"more than {self.most} channels in the batch (api.max_batch)")
                 results[index] = api_error(error)
                 continue
             left -= channels
-            if size > ANSWER:
+            if size > ANSWER and not channels:
                 error = RequestError(LIMIT_EXCEEDED, f"not carried out: the answer has {ANSWER} bytes without it")
                 results[index] = api_error(error)
                 continue
@@ -161,8 +170,12 @@ class Batches:
             results[index] = outcome
 
     async def _result(self, name: str, request: ApiRequest) -> Any:
+        """What a method answers. It is carried out to its end even if the client leaves meanwhile."""
+        calling = asyncio.ensure_future(self._methods.call(name, request))
+        self._calls.add(calling)
+        calling.add_done_callback(self._calls.discard)
         try:
-            return await self._methods.call(name, request)
+            return await asyncio.shield(calling)
         except RequestError as error:
             return api_error(error)
 

@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from gateway.api import routes
+from gateway.api.methods import Methods
 from gateway.channels import Channels
-from tests.api.clients import native, settled
+from gateway.errors import INVALID_TOKEN
+from gateway.tasks import end_task
+from gateway.tokens import connection_token
+from tests.api.clients import close_of, native, plain, settled
 from tests.api.conftest import Api
-from tests.api.site import KEY, Site, running, settings_of
+from tests.api.site import KEY, SECRET, Site, running, settings_of
 from tests.servers import valkey_server
 
 
@@ -217,6 +221,13 @@ def test_a_body_that_is_too_large_is_413(small: Site) -> None:
             assert api.checked("publish", content, response)["error"]["code"] == 413
 
 
+def methods_of(site: Site) -> Methods:
+    """The methods of its API, to be called in its loop."""
+    gateway = site.gateway
+    channels, administration = Channels(gateway.settings), gateway.administration
+    return routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics).methods
+
+
 def few(names: list[str]) -> list[dict[str, Any]]:
     """Broadcasts that are each too small to be cut."""
     return [{"broadcast": {"channels": names[at : at + 50], "data": 1}} for at in range(0, len(names), 50)]
@@ -244,12 +255,10 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
             turns += 1
 
     async def carry_out() -> None:
-        gateway = site.gateway
-        channels, administration = Channels(gateway.settings), gateway.administration
-        api = routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics)
-        decoded = api.methods.decode(method, body)
+        methods = methods_of(site)
+        decoded = methods.decode(method, body)
         counting = asyncio.create_task(count_turns())
-        await api.methods.call(method, decoded)
+        await methods.call(method, decoded)
         counting.cancel()
 
     site.run(carry_out())
@@ -287,6 +296,24 @@ def test_a_batch_ends_with_its_client(site: Site, api: Api) -> None:
         assert {*iter(lambda: client.recv(10), "end")} <= {'"first"'}
 
 
+def test_the_command_that_is_carried_out_then_is_not_cut(redis_site: Site) -> None:
+    """A revocation takes effect, though its client left before the answer."""
+    body = json.dumps({"commands": [{"revoke": {"jti": "left"}}, {"publish": {"channel": "left", "data": 1}}]}).encode()
+
+    async def carry_out() -> None:
+        methods = methods_of(redis_site)
+        working = asyncio.ensure_future(methods.call("batch", methods.decode("batch", body)))
+        await asyncio.sleep(0)
+        await end_task(working)
+
+    redis_site.run(carry_out())
+    with Api(redis_site) as api:
+        # Carried out in turn, on the same link.
+        api.call("revoke", jti="next")
+    with plain(redis_site, "news", "?token=" + connection_token(SECRET, "ann", jti="left")) as client:
+        assert close_of(client)[0] == INVALID_TOKEN.code
+
+
 def test_an_answer_that_is_too_large_ends_a_batch(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands behind it are answered with 106, and are not carried out."""
     monkeypatch.setattr("gateway.api.batch.ANSWER", 10)
@@ -303,9 +330,13 @@ def test_an_answer_that_is_too_large_ends_a_batch(api: Api, monkeypatch: pytest.
         ("batch", '{"commands":[' + "{}," * 300_000 + "{}]}"),
         ("batch", '{"commands":[' + "1," * 500_000 + "1]}"),
         ("batch", '{"commands":[{"info":{},' + ",".join(f'"{number}":1' for number in range(150_000)) + "}]}"),
+        ("batch", '{"commands":[' + "{}," * 300_000 + '{}],"commands":[{"publish":1}]}'),
         ("", "1\n" * 500_000),
+        ("", "{}" * 250_000),
+        ("", "\n" * 500_000 + "1"),
+        ("", " " * 500_000 + "\n{"),
     ],
-    ids=["empty", "numbers", "names", "lines"],
+    ids=["empty", "numbers", "names", "twice", "lines", "one line", "blank", "spaces"],
 )
 def test_what_is_refused_is_not_built_first(site: Site, api: Api, method: str, body: str) -> None:
     """Millions of commands, or of names in one: memory of some times the body, not of objects for each."""

@@ -92,7 +92,17 @@ FIRST = line("publish", channel="whole", data=1)
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\n", b"{", FIRST + "\n{", FIRST.encode() + b'\n"\xff"', FIRST + "\n" + "[" * 100_000],
+    [
+        b"",
+        b"\n",
+        b" \n\r\n ",
+        b"{",
+        FIRST + FIRST,
+        FIRST + " " + FIRST,
+        FIRST + "\n{",
+        FIRST.encode() + b'\n"\xff"',
+        FIRST + "\n" + "[" * 100_000,
+    ],
     ids=lambda body: repr(body[:90]),
 )
 def test_what_is_no_json_is_refused_as_a_whole(site: Site, api: Api, body: str | bytes) -> None:
@@ -116,6 +126,7 @@ def test_the_same_limits_hold(site: Site) -> None:
         response = post(api, "\n".join([publish] * 4))
         assert response.status_code == 400
         assert "api.max_batch" in response.json()["error"]["message"]
+        assert len(replies(api, "\n \n".join([publish] * 3) + "\n" * 9)) == 3
         both = "\n".join([line("broadcast", channels=["a"] * 2, data=1)] * 2)
         assert [list(reply) for reply in replies(api, both)] == [["result"], ["error"]]
         assert post(api, "x" * 1_001).status_code == 413
