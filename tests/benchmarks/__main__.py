@@ -13,6 +13,7 @@ MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "delivery": measures.delivery,
     "throughput": measures.throughput,
     "websocket_publish": measures.websocket_publish,
+    "hooks": measures.hooks,
     "http_publish": measures.http_publish,
     "connections": measures.connections,
     "loop_lag": measures.loop_lag,

@@ -164,6 +164,16 @@ async def websocket_publish(messages: int = 20_000, window: int = 100) -> list[R
     ]
 
 
+async def hooks(messages: int = 10_000, window: int = 100) -> list[Row]:
+    """CPU per publish from a WebSocket, without a hook and with one that does nothing."""
+    bare = await _publishes({}, messages, window)
+    asked = await _publishes({"GATEWAY_HOOKS__PYTHON": "tests.benchmarks.noop_hooks:hooks"}, messages, window)
+    return [
+        Row("CPU per WebSocket publish without hooks", f"{bare[0]:.1f} us"),
+        Row("  added by a publish hook that does nothing", f"{asked[0] - bare[0]:.1f} us"),
+    ]
+
+
 async def _publishes(settings: dict[str, str], messages: int, window: int) -> tuple[float, float]:
     """Microseconds of CPU per publish: of the node, of Valkey."""
     with node(settings=settings) as target:

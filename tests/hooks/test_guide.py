@@ -1,0 +1,49 @@
+"""The code in docs/hooks.md works as it stands."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from gateway.hooks.loading import load_hooks
+from tests.api.clients import Native
+from tests.api.site import running, settings_of
+from tests.embedding.servers import on_uvicorn
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "hooks.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+ROOM: dict[str, Any] = {"namespaces": {"room": {"delivery": "recoverable"}}}
+
+
+def test_every_block_is_run_here() -> None:
+    assert [block.splitlines()[0] for block in BLOCKS] == ["# realtime.py", "from fastapi import FastAPI"]
+
+
+def test_the_first_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "realtime.py").write_text(BLOCKS[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    hooks = load_hooks("realtime:hooks")
+    with running(settings_of(**ROOM), hooks=hooks) as site:
+        for cookie, room, answer in (("s3cret", "cats", "subscribe"), ("s3cret", "dogs", "error")):
+            with connect(
+                f"ws://{site.public}/connection/websocket",
+                additional_headers={"Cookie": f"session={cookie}"},
+                proxy=None,
+            ) as socket:
+                client = Native(socket, "")
+                assert answer in client.command(subscribe={"channel": f"room:{room}"})
+        with connect(f"ws://{site.public}/connection/websocket", proxy=None) as socket:
+            assert Native(socket, "").connected["error"]["message"] == "log in first"
+
+
+def test_the_application() -> None:
+    names: dict[str, Any] = {}
+    exec(BLOCKS[1], names)
+    with on_uvicorn(names["app"], names["gateway"]) as address, httpx.Client(trust_env=False) as http:
+        for offset in (1, 2):
+            answer = http.post(f"http://{address}/rooms/cats/lines", params={"text": "hi"})
+            assert answer.json() == {"offset": offset}
