@@ -50,6 +50,7 @@ from gateway.node.administration import Administration, Profile
 from gateway.node.clients import Clients
 from gateway.node.messaging import Messaging
 from gateway.node.node import Node
+from gateway.scheduler import Scheduler
 from gateway.session.commands import run
 from gateway.session.decoding import decode, read
 from gateway.session.services import SessionServices
@@ -71,9 +72,12 @@ class Composition:
         entrances: Sequence[Entrance] = ENTRANCES,
         *,
         hooks: Hooks | None = None,
+        scheduler: Scheduler | None = None,
         killed_from: Sequence[str] = (),
     ) -> None:
         """Needs a running event loop. `source`: where settings are reloaded from; `killed_from`: see `demo_routes`.
+
+        `scheduler`: None for the time of the loop.
 
         Raises ConfigError.
         """
@@ -88,7 +92,7 @@ class Composition:
             limits, drain=self.drain, metrics=self.metrics, admission=self.admission, max_body=body
         )
         self.internal_options = HttpOptions(limits, drain=self.drain, metrics=self.metrics, max_body=body)
-        scheduler = LoopScheduler()
+        scheduler = scheduler or LoopScheduler()
         revocations = Revocations(scheduler.time)
         self._channels = channels = Channels(settings)
         self._origins = OriginPolicy(settings.origins, settings.auth.cookie)

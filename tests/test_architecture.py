@@ -26,6 +26,7 @@ LAYERS = [
     {"in_force"},
     {"app"},
     {"embedding"},
+    {"testing"},
     {"running"},
     {"cli"},
     {"__main__"},

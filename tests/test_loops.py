@@ -21,6 +21,9 @@ TASKS = {
     "_Runner._start": "one call of a hook, which ends at its deadline",
     "Batches._result": "one command of a batch, which is carried out even if its client leaves",
     "_while_connected": "two a batch, which end with the request",
+    "SyncTestGateway.__init__": "the node of a test, until the end of its `with`",
+    "TestClient.next": "waits for one publication",
+    "TestClient.open": "one connection of a test, until the end of its `with`",
     "UrlKeys.begin": "the fetching of keys, whose interval depends on how the last one went",
     "UrlKeys.start": "the same",
 }

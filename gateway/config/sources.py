@@ -105,7 +105,17 @@ def read(
     # highest precedence first
     environment = _environment(schema, environ)
     file = _file(settings_file(config_file, environ))
-    sources = [_flags(flags), _Source(dict(code), {(): "Gateway(...)"} if code else {}), environment, file]
+    return _merged(schema, [_flags(flags), _code(code), environment, file], environ)
+
+
+def of_code(code: Mapping[str, Any]) -> ServerSettings:
+    """The settings that code gives, and no others. Raises ConfigError, one line per problem."""
+    return _merged(Schema(ServerSettings), [_Source(), _code(code), _Source(), _Source()], {}).settings
+
+
+def _merged(schema: Schema, sources: "list[_Source]", environ: Mapping[str, str]) -> Loaded:
+    """The settings of flags, code, variables and file."""
+    _, _, environment, file = sources
     problems = [problem for source in sources for problem in source.problems]
     settings: ServerSettings | None = None
     values: dict[str, Any] = {}
@@ -151,6 +161,10 @@ def _origins(schema: Schema, settings: ServerSettings, sources: list[_Source]) -
         label = next((label for source in sources if (label := source.label(path))), None)
         if label and (schema.find(path) or {}).get("type") != "object":
             yield ".".join(path), label
+
+
+def _code(code: Mapping[str, Any]) -> _Source:
+    return _Source(dict(code), {(): "Gateway(...)"} if code else {})
 
 
 def _flags(flags: Mapping[str, Any]) -> _Source:

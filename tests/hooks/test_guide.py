@@ -1,6 +1,8 @@
 """The code in docs/hooks.md works as it stands."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ ROOM: dict[str, Any] = {"namespaces": {"room": {"delivery": "recoverable"}}}
 
 
 def test_every_block_is_run_here() -> None:
-    assert [block.splitlines()[0] for block in BLOCKS] == ["# realtime.py", "from fastapi import FastAPI"]
+    assert [block.splitlines()[0] for block in BLOCKS] == [
+        "# realtime.py",
+        "from fastapi import FastAPI",
+        "import asyncio",
+    ]
 
 
 def test_the_first_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +44,12 @@ def test_the_first_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
                 assert answer in client.command(subscribe={"channel": f"room:{room}"})
         with connect(f"ws://{site.public}/connection/websocket", proxy=None) as socket:
             assert Native(socket, "").connected["error"]["message"] == "log in first"
+
+
+def test_the_test(tmp_path: Path) -> None:
+    """In a process of its own, which imports its own `realtime`."""
+    (tmp_path / "realtime.py").write_text(BLOCKS[0])
+    subprocess.run([sys.executable, "-c", BLOCKS[2]], cwd=tmp_path, timeout=60, check=True)
 
 
 def test_the_application() -> None:
