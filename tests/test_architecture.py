@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 # Lowest layer first. A module may import from its own part and from lower layers only.
 LAYERS = [
     {"errors", "extensions", "json_text", "epochs"},
-    {"messages", "config", "metrics", "log", "scheduler", "tokens"},
+    {"messages", "config", "metrics", "log", "scheduler", "tokens", "encoding"},
     {"control", "guard"},
     {"tasks"},
     {"repeating"},
@@ -36,6 +36,7 @@ SANS_IO = [
     "errors",
     "extensions",
     "json_text",
+    "encoding",
     "epochs",
     "messages",
     "control",
