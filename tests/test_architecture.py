@@ -22,6 +22,7 @@ LAYERS = [
     # Sessions reach their node through a port of theirs, and the node its clients through one of its own.
     {"node", "session"},
     {"transports", "api", "demo"},
+    {"client"},
     {"entrances"},
     {"in_force"},
     {"app"},
@@ -51,6 +52,9 @@ SANS_IO = [
     "session",
     "hub",
     "node.messaging",
+    "client.commands",
+    "client.repeats",
+    "client.calls",
 ]
 IO_MODULES = {"asyncio", "socket", "ssl", "threading", "redis", "hiredis", "starlette", "uvicorn", "httpx"}
 
