@@ -94,7 +94,7 @@ class Composition:
         self.internal_options = HttpOptions(limits, drain=self.drain, metrics=self.metrics, max_body=body)
         scheduler = scheduler or LoopScheduler()
         revocations = Revocations(scheduler.time)
-        self._channels = channels = Channels(settings)
+        self.channels = channels = Channels(settings)
         self._origins = OriginPolicy(settings.origins, settings.auth.cookie)
         self._declared = hooks = hooks or Hooks()
         check_fit(hooks, settings, channels)
@@ -218,7 +218,7 @@ class Composition:
         """Register what a reload replaces. Sessions ask these parts on every request, so they need no notice."""
         services = self._services
         self._in_force.watch(
-            lambda settings: partial(self._channels.adopt, self._channels_for(settings)),
+            lambda settings: partial(self.channels.adopt, self._channels_for(settings)),
             lambda settings: partial(self.verifier.adopt, self.verifier.like(settings.auth)),
             lambda settings: partial(self._origins.adopt, OriginPolicy(settings.origins, settings.auth.cookie)),
             lambda settings: partial(self.admission.apply, settings.limits),

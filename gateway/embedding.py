@@ -17,22 +17,26 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.request_shapes import PublishRequest
 from gateway.api.result_shapes import PublishResult
 from gateway.app import Composition
+from gateway.client.async_methods import AsyncMethods
+from gateway.client.commands import Command
 from gateway.config.named_objects import named_object
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from gateway.config.sources import read
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import NOT_AVAILABLE, ConfigError, GatewayError, RequestError
 from gateway.hooks import Hooks
+from gateway.messages import DEFAULT_APP
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 NOT_STARTED = (
     "the gateway has not been started. Write FastAPI(lifespan=gateway.lifespan) or Starlette(lifespan=...), or in a "
@@ -51,8 +55,11 @@ class NotStartedError(GatewayError):
         super().__init__(NOT_STARTED)
 
 
-class Gateway:
-    """An ASGI application with the paths of the public listener. Made at import time, started by its lifespan."""
+class Gateway(AsyncMethods):
+    """An ASGI application with the paths of the public listener. Made at import time, started by its lifespan.
+
+    Its coroutines are the methods of the API (`publish`, `presence`, `disconnect`, ...), and raise RequestError.
+    """
 
     def __init__(self, settings: Mapping[str, Any] | None = None, *, hooks: Hooks | None = None) -> None:
         """`settings` by section, as in gateway.toml. They win over variables GATEWAY_... and over ./gateway.toml, which
@@ -114,27 +121,26 @@ class Gateway:
         """Serve a request, or a connection. Raises NotStartedError."""
         await self.composition.public(scope, receive, send)
 
-    async def publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str = "",
-        exclude_client: str = "",
-        skip_history: bool = False,
-    ) -> PublishResult:
-        """Publish a JSON value to every subscriber of a channel, on every node."""
-        request = PublishRequest(
-            channel=channel,
-            data=msgspec.Raw(msgspec.json.encode(data)),
-            tags=dict(tags) if tags else None,
-            idempotency_key=idempotency_key or None,
-            exclude_client=exclude_client or None,
-            skip_history=skip_history,
-        )
-        result: PublishResult = await self.composition.methods.call("publish", request)
+    async def carry_out(self, command: Command[R]) -> R:
+        """What one command answers. Raises RequestError, and NotStartedError."""
+        methods = self.composition.methods
+        if command.method == "batch":
+            # Each of its commands is answered by itself, whatever is wrong with it.
+            answer = await methods.call("batch", methods.decode("batch", msgspec.json.encode(command.request)))
+            return msgspec.json.decode(msgspec.json.encode(answer), type=command.result)
+        result: R = await methods.call(command.method, command.request)
         return result
+
+    async def to_user(self, user: str, data: Any, **options: Any) -> PublishResult:
+        """Publish to the personal channel of a user, which all of its connections have. Options as for `publish`.
+
+        Raises RequestError, also when `personal.enabled` is off.
+        """
+        composition = self.composition
+        channel = composition.channels.personal(DEFAULT_APP, user)
+        if channel is None:
+            raise RequestError(NOT_AVAILABLE, f"user {user!r} has no personal channel", "personal.enabled")
+        return await self.publish(channel.name, data, **options)
 
 
 class Application(NamedTuple):

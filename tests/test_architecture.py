@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gateway"
 # Lowest layer first. A module may import from its own part and from lower layers only.
 LAYERS = [
     {"errors", "extensions", "json_text", "epochs"},
-    {"messages", "config", "metrics", "log", "scheduler", "tokens"},
+    {"messages", "config", "metrics", "log", "scheduler", "tokens", "encoding"},
     {"control", "guard"},
     {"tasks"},
     {"repeating"},
@@ -22,6 +22,7 @@ LAYERS = [
     # Sessions reach their node through a port of theirs, and the node its clients through one of its own.
     {"node", "session"},
     {"transports", "api", "demo"},
+    {"client"},
     {"entrances"},
     {"in_force"},
     {"app"},
@@ -38,6 +39,7 @@ SANS_IO = [
     "errors",
     "extensions",
     "json_text",
+    "encoding",
     "epochs",
     "messages",
     "control",
@@ -52,6 +54,9 @@ SANS_IO = [
     "session",
     "hub",
     "node.messaging",
+    "client.commands",
+    "client.repeats",
+    "client.calls",
 ]
 IO_MODULES = {"asyncio", "socket", "ssl", "threading", "redis", "hiredis", "starlette", "uvicorn", "httpx"}
 

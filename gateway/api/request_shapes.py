@@ -1,7 +1,8 @@
 """Requests of the HTTP API; the shapes are those of the Centrifugo server API, so that its clients work.
 
 Unknown fields are refused: a misspelt option would otherwise be ignored silently. Null and empty values leave a field
-out, because serialisers of several languages write them for fields that were not set.
+out, because serialisers of several languages write them for fields that were not set. Our own client encodes these
+shapes too, and omits such fields.
 """
 
 from typing import Annotated, Any
@@ -41,7 +42,7 @@ UnservedObject = Annotated[
 UnservedJson = Annotated[Raw, Meta(description=_UNSERVED, extra_json_schema={"type": "null"})]
 
 
-class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ApiRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A request of the API."""
 
 
@@ -83,7 +84,7 @@ class BroadcastRequest(PublicationRequest, frozen=True, kw_only=True):
     channels: Annotated[list[Any], Meta(min_length=1, extra_json_schema={"items": {"type": "string", "minLength": 1}})]
 
 
-class StreamPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StreamPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A place in the stream of a channel with history."""
 
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
@@ -119,7 +120,7 @@ class UnsubscribeRequest(UserRequest, frozen=True, kw_only=True):
     channel: str | None = None
 
 
-class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CloseReason(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How connections are closed."""
 
     code: (
@@ -242,7 +243,7 @@ class InfoRequest(ApiRequest, frozen=True):
     """List the nodes of the cluster."""
 
 
-class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One command: exactly one of these fields."""
 
     publish: PublishRequest | None = None
@@ -264,7 +265,7 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reload: ReloadRequest | None = None
 
 
-class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Carry out commands in their order, or in any order when `parallel` is set."""
 
     commands: Annotated[list[BatchCommand], Meta(min_length=1)]

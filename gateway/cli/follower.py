@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from gateway.cli import hints
-from gateway.cli.target import BAD_PROXY, Target
+from gateway.config.target import BAD_PROXY, Target
 from gateway.errors import GatewayError
 from gateway.log import escape
 

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Iterator
 from shlex import quote
 
-from gateway.cli.target import Target
+from gateway.config.target import Target
 from gateway.errors import BAD_COMMAND, BAD_REQUEST, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, UNKNOWN_CHANNEL
 
 ANOTHER_URL = "Is the gateway running there? --url or GATEWAY_URL names another one."

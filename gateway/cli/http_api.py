@@ -8,7 +8,8 @@ import click
 
 from gateway.cli import hints
 from gateway.cli.options import Sources, with_settings
-from gateway.cli.target import BAD_PROXY, Target, target_of, target_of_api, url_option
+from gateway.cli.target import target_of_api, url_option
+from gateway.config.target import BAD_PROXY, Target, target_of
 from gateway.errors import GatewayError
 from gateway.log import escape
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.options import Sources, with_settings
-from gateway.cli.target import target_of, target_of_clients, url_option
+from gateway.cli.target import target_of_clients, url_option
+from gateway.config.target import target_of
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from urllib.parse import quote
 import click
 
 from gateway.cli.options import Sources, with_settings
-from gateway.cli.target import target_of, target_of_clients, url_option
+from gateway.cli.target import target_of_clients, url_option
+from gateway.config.target import target_of
 from gateway.errors import ConfigError
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from gateway.encoding import encoded
 from gateway.errors import PERMISSION_DENIED, RequestError
 from gateway.hooks.answers import (
     ConnectResult,
@@ -17,7 +18,6 @@ from gateway.hooks.answers import (
 )
 from gateway.hooks.decisions import Accepted, Admitted, Allowed, Extended, Opened
 from gateway.hooks.hooks import Kind as HookKind
-from gateway.json_text import check_json, compact
 from gateway.messages import Kind
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -69,7 +69,7 @@ def _accepted(answer: Any) -> Accepted | RequestError:
     if isinstance(result.data, bytes | bytearray | memoryview):
         data, kind = bytes(result.data), Kind.BINARY
     elif result.data is not UNSET:
-        data = _encoded(result.data)
+        data = encoded(result.data)
     return Accepted(data, kind, result.tags, result.idempotency_key, result.skip_history)
 
 
@@ -88,23 +88,8 @@ def _checked(answer: Any, expected: type[R]) -> R:
 
 
 def json(value: Any) -> bytes:
-    """A value as JSON in one line, empty for None. Dataclasses, datetime, UUID and models of pydantic have a JSON."""
-    return b"" if value is None else _encoded(value)
-
-
-def _encoded(value: Any) -> bytes:
-    text = compact(msgspec.json.encode(value, enc_hook=_of_model))
-    # Raw values have not been checked, and others may nest too deep.
-    check_json(text)
-    return text
-
-
-def _of_model(value: Any) -> Any:
-    """Models of pydantic, which is not imported for that."""
-    dump = getattr(value, "model_dump", None)
-    if dump is None:
-        raise NotImplementedError(f"{type(value).__name__} has no JSON")
-    return dump(mode="json")
+    """A value as JSON in one line, empty for None."""
+    return b"" if value is None else encoded(value)
 
 
 CONVERSIONS: Mapping[HookKind, Callable[[Any], Any]] = {
@@ -113,5 +98,5 @@ CONVERSIONS: Mapping[HookKind, Callable[[Any], Any]] = {
     "subscribe": _allowed,
     "sub_refresh": _sub_extended,
     "publish": _accepted,
-    "rpc": _encoded,
+    "rpc": encoded,
 }

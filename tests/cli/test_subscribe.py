@@ -19,7 +19,7 @@ from websockets.sync.server import Server, ServerConnection, serve, unix_serve
 
 from gateway.cli.follower import Follower
 from gateway.cli.subscribe import OWN_TOKENS
-from gateway.cli.target import target_of
+from gateway.config.target import target_of
 from gateway.errors import GatewayError
 from tests.cli.conftest import Run
 
