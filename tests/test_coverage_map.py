@@ -56,6 +56,8 @@ TESTED_BY = {
     "extensions.py": "transports/test_contract.py",
     "hangup.py": "cli/test_processes.py",
     "hooks/answers.py": "hooks/test_conversion.py",
+    "hooks/runner.py": "hooks/test_python_hooks.py",
+    "hooks/node_hooks.py": "hooks/test_nodes.py",
     "hooks/fitting.py": "hooks/test_loading.py",
     "hooks/decisions.py": "session/test_hooks.py",
     "hooks/questions.py": "session/test_hooks.py",

@@ -18,7 +18,7 @@ TASKS = {
     "Lifespan._ask": "waits for one answer of the application",
     "Lifespan.startup": "the application's own lifespan, which ASGI makes a task",
     "Node.start": "tries to join until it has joined, once",
-    "_Runner._start": "one call of a hook, which ends at its deadline",
+    "Runner._start": "one call of a hook, which ends at its deadline",
     "_while_connected": "two a batch, which end with the request",
     "UrlKeys.begin": "the fetching of keys, whose interval depends on how the last one went",
     "UrlKeys.start": "the same",

@@ -1,4 +1,4 @@
-"""Hooks on whole nodes, over each protocol: on our server, and under plain uvicorn."""
+"""Hooks on whole nodes, in Python and over HTTP, over each protocol: on our server, and under plain uvicorn."""
 
 import asyncio
 import json
@@ -29,6 +29,7 @@ from gateway.tokens import connection_token
 from tests.api.clients import PATIENCE, Native, close_of
 from tests.api.site import SECRET, running, settings_of
 from tests.entrances import ways
+from tests.hooks.backend import backend
 
 ORIGIN = Origin("https://app.example")
 SETTINGS: dict[str, Any] = {
@@ -52,7 +53,7 @@ def users(hooks: Hooks) -> None:
 
     @hooks.connect
     async def log_in(request: ConnectRequest) -> ConnectResult:
-        if request.parameter("banned"):
+        if request.cookie("session") == "s-banned":
             raise Disconnect(4501, "banned")
         user = request.user or sessions.get(request.cookie("session"))
         if not user:
@@ -108,10 +109,29 @@ def plain_uvicorn(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
 Make = Callable[[ServerSettings, Hooks], AbstractContextManager[str]]
 
 
+@contextmanager
+def in_python() -> Iterator[tuple[Hooks, dict[str, Any]]]:
+    yield rules(), {}
+
+
+@contextmanager
+def over_http() -> Iterator[tuple[Hooks, dict[str, Any]]]:
+    """The same rules, in a backend."""
+    with backend() as http:
+        yield Hooks(), {"hooks": {"http": http}}
+
+
+@pytest.fixture(scope="module", params=[in_python, over_http], ids=["python", "http"])
+def application(request: pytest.FixtureRequest) -> Iterator[tuple[Hooks, dict[str, Any]]]:
+    with request.param() as found:
+        yield found
+
+
 @pytest.fixture(scope="module", params=[own_server, plain_uvicorn], ids=["own", "asgi"])
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
+def address(request: pytest.FixtureRequest, application: tuple[Hooks, dict[str, Any]]) -> Iterator[str]:
     make: Make = request.param
-    with make(settings_of(**SETTINGS), rules()) as found:
+    hooks, settings = application
+    with make(settings_of(**SETTINGS, **settings), hooks) as found:
         yield found
 
 
@@ -170,8 +190,10 @@ def test_another_origin_is_refused_before_the_hook(address: str) -> None:
 
 
 def test_a_hook_can_close(address: str) -> None:
-    url = f"ws://{address}/connection/websocket?banned=1"
-    with connect(url, origin=ORIGIN, compression=None, proxy=None, open_timeout=PATIENCE) as socket:
+    url, headers = f"ws://{address}/connection/websocket", {"Cookie": "session=s-banned"}
+    with connect(
+        url, additional_headers=headers, origin=ORIGIN, compression=None, proxy=None, open_timeout=PATIENCE
+    ) as socket:
         socket.send('{"id":1,"connect":{}}')
         assert close_of(socket) == (4501, "banned")
 
