@@ -100,8 +100,8 @@ class _Backend:
     def __init__(self, kind: HookKind, url: str, settings: HttpHookSettings, hooks: HttpHooks) -> None:
         self.kind = kind
         # Without user, password and query, which may be secret.
-        parts = urls.split(url)
-        self.name = f"{kind} hook {parts.scheme}://{parts.host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        scheme, _, rest = urls.cut(url)
+        self.name = f"{kind} hook {scheme}://{rest.partition('?')[0]}"
         self.timeout = settings.timeout
         self.concurrency = settings.concurrency
         self.breaker = Breaker()

@@ -34,10 +34,11 @@ async def answer(request: Request) -> Response:
     if not is_signed(request.headers.get("X-Gateway-Signature", ""), body):
         return Response(status_code=401)
     asked = json.loads(body)
-    kind = request.url.path.removeprefix("/")
+    kind, session = request.url.path.removeprefix("/"), request.cookies.get("session", "")
     if kind == "connect":
-        return JSONResponse(connect(asked, request.cookies.get("session", "")))
-    assert asked["meta"] == [asked["user"] * 2]
+        return JSONResponse(connect(asked, session))
+    # The cookies of the handshake come with every question.
+    assert asked["meta"] == [asked["user"] * 2, session]
     if kind == "rpc":
         return rpc(asked)
     return JSONResponse(subscribe(asked) if kind == "subscribe" else await publish(asked))
@@ -50,7 +51,9 @@ def connect(asked: dict[str, Any], session: str) -> dict[str, Any]:
     if not user:
         return {"error": {"code": 103, "message": "log in first"}}
     info, data = {"name": user.title()}, {"at": asked["address"]}
-    return {"result": {"user": user, "info": info, "data": data, "channels": ["lobby:all"], "meta": [user * 2]}}
+    return {
+        "result": {"user": user, "info": info, "data": data, "channels": ["lobby:all"], "meta": [user * 2, session]}
+    }
 
 
 def subscribe(asked: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -228,6 +229,26 @@ def test_calls_are_answered_and_their_faults_stay_where_they_are(address: str) -
         assert ann.command(rpc={"method": "nothing"})["error"]["code"] == 104
     with native(address, "s-ann") as ann:
         pass
+
+
+@pytest.mark.parametrize("policy", ["refuse", "allow"])
+def test_a_backend_that_is_gone(policy: str) -> None:
+    """Clients get what the settings allow, if the settings say so; others come back."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = "http://{}:{}/".format(*listener.getsockname())
+    http = {**dict.fromkeys(("connect", "subscribe", "publish"), url), "when_unavailable": policy}
+    token = connection_token(SECRET, "ann")
+    internal = {"code": 100, "message": "internal server error", "temporary": True}
+    with own_server(settings_of(**SETTINGS, hooks={"http": http}), Hooks()) as address:
+        with native(address) as nobody:
+            assert nobody.connected["error"] == internal
+        with native(address, token=token) as ann:
+            if policy == "refuse":
+                assert ann.connected["error"] == internal
+                return
+            ann.subscribe("lobby:all")
+            assert ann.command(subscribe={"channel": "room:1"})["error"] == internal
+            assert ann.command(publish={"channel": "lobby:all", "data": 1})["error"] == internal
 
 
 def test_a_slow_hook_delays_only_its_own_client(address: str) -> None:
