@@ -16,7 +16,7 @@ from gateway.hooks import http_format
 from gateway.hooks.breaker import FAILURES, PAUSE, Breaker
 from gateway.hooks.decisions import NO_APPLICATION, Application, Ask, Asks, Extended, Undecided
 from gateway.hooks.questions import ConnectRequest, Headers, Request, chosen
-from gateway.hooks.runner import CallFailed, Runner
+from gateway.hooks.runner import CallFailed, Runner, refused
 from gateway.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class HttpHooks:
             await self.client.aclose()
 
     def _runner(self, backend: "_Backend", metrics: Metrics, guard: Guard) -> Runner[Any, Any]:
-        undecided: Callable[[RequestError], Any] = _refused
+        undecided: Callable[[RequestError], Any] = refused
         if self._settings.when_unavailable == "allow":
-            undecided = _ALLOWING.get(backend.kind, _refused)
+            undecided = _ALLOWING.get(backend.kind, refused)
         return Runner(backend, _as_it_is, metrics, guard, closed=backend.closed, undecided=undecided)
 
     def _application(self) -> Application:
@@ -205,10 +205,6 @@ def _client(concurrency: int) -> "httpx.AsyncClient":
 
 def _as_it_is(decision: Any) -> Any:
     return decision
-
-
-def _refused(error: RequestError) -> RequestError:
-    return error
 
 
 def _extended(error: RequestError) -> Extended:

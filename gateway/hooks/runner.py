@@ -58,7 +58,8 @@ class CallFailed(Exception):
         self.is_unavailable = is_unavailable
 
 
-def _refuse(error: RequestError) -> RequestError:
+def refused(error: RequestError) -> RequestError:
+    """The answer to a call that nobody was there to decide, unless somebody else decides."""
     return error
 
 
@@ -73,7 +74,7 @@ class Runner(Generic[Q, A]):
         guard: Guard,
         *,
         closed: Callable[[], str] = str,
-        undecided: Callable[[RequestError], Any] = _refuse,
+        undecided: Callable[[RequestError], Any] = refused,
     ) -> None:
         """`convert` makes the decision of what the function returned.
 
