@@ -41,7 +41,7 @@ from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.hooks.fitting import check_fit
 from gateway.hooks.hooks import Hooks
-from gateway.hooks.python_hooks import PythonHooks
+from gateway.hooks.node_hooks import NodeHooks
 from gateway.hub.budget import Budget, Holder
 from gateway.in_force import SettingsInForce
 from gateway.messages import DEFAULT_APP, Channel, PresenceRules
@@ -123,7 +123,7 @@ class Composition:
             scheduler=scheduler,
             guard=guard,
         )
-        self._hooks = PythonHooks(hooks, self.metrics, guard)
+        self._hooks = NodeHooks(hooks, settings.hooks.http, self.metrics, guard)
         self.node = Node(broker, self.messaging, self.administration, self.metrics)
         self._services = SessionServices[Session](
             app=DEFAULT_APP,

@@ -17,26 +17,20 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.result_shapes import PublishResult
 from gateway.app import Composition
-from gateway.client.async_methods import AsyncMethods
-from gateway.client.commands import Command
 from gateway.config.named_objects import named_object
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from gateway.config.sources import read
-from gateway.errors import NOT_AVAILABLE, ConfigError, GatewayError, RequestError
+from gateway.errors import ConfigError, GatewayError
 from gateway.hooks import Hooks
-from gateway.messages import DEFAULT_APP
+from gateway.in_process import InProcess
 
 logger = logging.getLogger(__name__)
-
-R = TypeVar("R")
 
 NOT_STARTED = (
     "the gateway has not been started. Write FastAPI(lifespan=gateway.lifespan) or Starlette(lifespan=...), or in a "
@@ -55,7 +49,7 @@ class NotStartedError(GatewayError):
         super().__init__(NOT_STARTED)
 
 
-class Gateway(AsyncMethods):
+class Gateway(InProcess):
     """An ASGI application with the paths of the public listener. Made at import time, started by its lifespan.
 
     Its coroutines are the methods of the API (`publish`, `presence`, `disconnect`, ...), and raise RequestError.
@@ -67,6 +61,7 @@ class Gateway(AsyncMethods):
         """
         self.given: Mapping[str, Any] = settings or {}
         self.hooks = hooks or Hooks()
+        self.hooks.gateway = self
         self._composition: Composition | None = None
         # Whether a command runs the application on the gateway's own server.
         self._served = False
@@ -120,27 +115,6 @@ class Gateway(AsyncMethods):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or a connection. Raises NotStartedError."""
         await self.composition.public(scope, receive, send)
-
-    async def carry_out(self, command: Command[R]) -> R:
-        """What one command answers. Raises RequestError, and NotStartedError."""
-        methods = self.composition.methods
-        if command.method == "batch":
-            # Each of its commands is answered by itself, whatever is wrong with it.
-            answer = await methods.call("batch", methods.decode("batch", msgspec.json.encode(command.request)))
-            return msgspec.json.decode(msgspec.json.encode(answer), type=command.result)
-        result: R = await methods.call(command.method, command.request)
-        return result
-
-    async def to_user(self, user: str, data: Any, **options: Any) -> PublishResult:
-        """Publish to the personal channel of a user, which all of its connections have. Options as for `publish`.
-
-        Raises RequestError, also when `personal.enabled` is off.
-        """
-        composition = self.composition
-        channel = composition.channels.personal(DEFAULT_APP, user)
-        if channel is None:
-            raise RequestError(NOT_AVAILABLE, f"user {user!r} has no personal channel", "personal.enabled")
-        return await self.publish(channel.name, data, **options)
 
 
 class Application(NamedTuple):

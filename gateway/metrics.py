@@ -68,6 +68,24 @@ class Gauge:
         return GaugeMetricFamily(self.name, self.description, self.read())
 
 
+class LabelledGauge:
+    """Numbers read at the scrape, with one label."""
+
+    __slots__ = ("description", "label", "name", "read")
+
+    def __init__(self, name: str, label: str, description: str) -> None:
+        self.name = name
+        self.label = label
+        self.description = description
+        self.read: Callable[[], dict[str, float]] = dict
+
+    def collect(self) -> Metric:
+        family = GaugeMetricFamily(self.name, self.description, labels=[self.label])
+        for label, value in self.read().items():
+            family.add_metric([label], value)
+        return family
+
+
 class Maximum:
     """The largest value since the previous scrape."""
 
@@ -196,10 +214,13 @@ class Metrics:
         self.hook_errors = LabelledCounter(
             "gateway_hook_errors",
             "hook",
-            "Calls of hooks that raised an exception, or returned a wrong type.",
+            "Calls of hooks that raised an exception, returned a wrong type, or (over HTTP) got no usable answer.",
         )
         self.hook_timeouts = LabelledCounter("gateway_hook_timeouts", "hook", "Calls of hooks that took too long.")
         self.hooks_running = Gauge("gateway_hooks_running", "Calls of hooks that run now.")
+        self.hook_circuits = LabelledGauge(
+            "gateway_hook_circuit_open", "hook", "1 while a hook over HTTP is not asked, since its backend fails."
+        )
         # node
         self.faults = LabelledCounter(
             "gateway_faults", "part", "Internal errors, caught where they happened; the log has them with a traceback."

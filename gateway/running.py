@@ -15,6 +15,7 @@ from gateway.config.settings import ServerSettings
 from gateway.embedding import load_application
 from gateway.hangup import Terminal
 from gateway.hooks.loading import load_hooks
+from gateway.in_process import NodeMethods
 from gateway.node.administration import Administration
 from gateway.transports.server import serve
 
@@ -47,6 +48,7 @@ def run_node(
             gateway = application.gateway.compose(settings, source)
         else:
             gateway = Composition(settings, source, hooks=hooks, killed_from=killed_from)
+            hooks.gateway = NodeMethods(gateway)
 
         def started() -> None:
             if application is not None:

@@ -28,7 +28,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]
             for option, each in NamespaceSettings.model_fields.items():
                 yield _NAMES[name].format(option), _shown(each.get_default()), _text(each.description)
         elif isinstance(default, Section):
-            yield from _rows(type(default), f"{name}.")
+            yield from _rows(type(default), f"{prefix}{name}.")
         elif name != "namespaces":
             yield prefix + name, _shown(default), _text(field.description)
 

@@ -26,6 +26,7 @@ LAYERS = [
     {"entrances"},
     {"in_force"},
     {"app"},
+    {"in_process"},
     {"embedding"},
     {"testing"},
     {"running"},

@@ -18,7 +18,7 @@ TASKS = {
     "Lifespan._ask": "waits for one answer of the application",
     "Lifespan.startup": "the application's own lifespan, which ASGI makes a task",
     "Node.start": "tries to join until it has joined, once",
-    "_Runner._start": "one call of a hook, which ends at its deadline",
+    "Runner._start": "one call of a hook, which ends at its deadline",
     "Batches._result": "one command of a batch, which is carried out even if its client leaves",
     "_while_connected": "two a batch, which end with the request",
     "SyncTestGateway.__init__": "the node of a test, until the end of its `with`",

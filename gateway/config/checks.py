@@ -45,6 +45,7 @@ def warnings(settings: ServerSettings) -> list[str]:
         *_browsers(settings),
         *_engine(settings),
         *_channels(settings),
+        *_hooks(settings),
         *_timing(settings),
         *_limits(settings),
     ]
@@ -88,6 +89,7 @@ def _secrets(settings: ServerSettings) -> Iterator[str]:
     named: dict[str, SecretStr | None] = {
         "auth.hmac_secret": auth.hmac_secret,
         "auth.hmac_secret_previous": auth.hmac_secret_previous,
+        "hooks.http.secret": settings.hooks.http.secret,
         **{f"api.keys[{index}]": key for index, key in enumerate(settings.api.keys)},
     }
     for name, secret in named.items():
@@ -153,7 +155,8 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
         for name in ("audience", "issuer", "cookie"):
             if getattr(auth, name):
                 yield f"auth.{name} is set, but no key to check tokens with (auth.hmac_secret, public_key or jwks_*)"
-        if not settings.admits_anonymous:
+        # (Hooks in Python may let clients in as well; they are not loaded here.)
+        if not (settings.admits_anonymous or settings.hooks.http.connect or settings.hooks.python):
             yield (
                 "nobody can connect: no key to check tokens with (auth.hmac_secret, public_key or jwks_*), "
                 "and auth.anonymous is off"
@@ -271,6 +274,20 @@ def _listed(section: str, names: Collection[str]) -> str:
     if not names:
         return ""
     return f"{', '.join(f'{section}.{name}' for name in sorted(names))} {'is' if len(names) == 1 else 'are'}"
+
+
+def _hooks(settings: ServerSettings) -> Iterator[str]:
+    http = settings.hooks.http
+    if not http.urls:
+        if given := _listed("hooks.http", http.model_fields_set):
+            yield f"{given} without effect: hooks.http has no URL"
+        return
+    if http.secret is None:
+        yield "hooks.http.secret is not set: the backend cannot tell the gateway's requests from others"
+    if http.namespaces and not http.urls.keys() & {"subscribe", "sub_refresh", "publish"}:
+        yield "hooks.http.namespaces is without effect: no URL is for channels"
+    if http.timeout > REPLY_SECONDS:
+        yield f"hooks.http.timeout is more than {REPLY_SECONDS} s: client libraries give up earlier"
 
 
 def _timing(settings: ServerSettings) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The settings, one section per part. Every default here is the production default, and closed."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -46,7 +46,7 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _jwks_url(value: SecretStr) -> SecretStr:
+def _fixed_url(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     # Braces: a template that claims would fill in.
     if not url.startswith(("http://", "https://")) or set(url) & set("{}"):
@@ -78,6 +78,20 @@ def _origin(value: str) -> str:
     return value
 
 
+# Headers of a request to a hook that are the gateway's own, or belong to the connection to the client.
+OWN_HEADERS = (
+    *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
+    *("host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+    "x-gateway-signature",
+)
+
+
+def _header(value: str) -> str:
+    if value.lower() in OWN_HEADERS:
+        raise ValueError(f"expected other headers than {', '.join(OWN_HEADERS)}")
+    return value.lower()
+
+
 _ADDRESS: dict[str, Any] = {"type": "string", "format": "address"}
 
 Address = Annotated[str, AfterValidator(listen_addresses.checked)]
@@ -89,17 +103,20 @@ Addresses = Annotated[
 ]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 # It may hold a login or a key.
-JwksUrl = Annotated[SecretStr, AfterValidator(_jwks_url)]
+FixedUrl = Annotated[SecretStr, AfterValidator(_fixed_url)]
 NodeUrl = Annotated[str, AfterValidator(_node_url)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 File = Annotated[Path, BeforeValidator(_file)]
+Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"), AfterValidator(_header)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Bytes = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
+HookKind = Literal["connect", "refresh", "subscribe", "sub_refresh", "publish", "rpc"]
+HOOK_KINDS: tuple[HookKind, ...] = get_args(HookKind)
 Who = Literal["client", "subscriber", "anonymous"]
 
 
@@ -141,7 +158,7 @@ class AuthSettings(Section):
     )
     public_key_previous: Text | None = Field(None, description="The previous key, accepted while you rotate.")
     jwks_file: File | None = Field(None, description="File with a JSON Web Key Set.")
-    jwks_url: JwksUrl | None = Field(None, description="Fixed URL of a JSON Web Key Set. Never built from claims.")
+    jwks_url: FixedUrl | None = Field(None, description="Fixed URL of a JSON Web Key Set. Never built from claims.")
     jwks_ttl: PositiveSeconds = Field(300.0, description="Seconds after which the key set is fetched again.")
     audience: Text | None = Field(None, description="Required `aud` of tokens. Unset: tokens with `aud` are refused.")
     issuer: Text | None = Field(None, description="Required `iss` of tokens. Unset: not checked.")
@@ -373,10 +390,50 @@ class PersonalSettings(Section):
 ObjectName = Annotated[str, Field(pattern=r"^([\w.]+:[\w.]+)?$")]
 
 
+class HttpHookSettings(Section):
+    """Hooks of a backend: a URL for each kind that it answers."""
+
+    connect: FixedUrl | None = Field(None, description="URL that is asked for every client that connects.")
+    refresh: FixedUrl | None = Field(None, description="URL that is asked when a connection is about to expire.")
+    subscribe: FixedUrl | None = Field(None, description="URL that is asked for subscribes without a token.")
+    sub_refresh: FixedUrl | None = Field(None, description="URL that is asked when a subscription is about to expire.")
+    publish: FixedUrl | None = Field(None, description="URL that is asked for publishes of clients.")
+    rpc: FixedUrl | None = Field(None, description="URL that answers calls of clients.")
+    namespaces: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")], ...] = Field(
+        (),
+        description="Namespaces that subscribe, sub_refresh and publish are asked about; an empty name is that of "
+        "channels without one. Default: all that no hook in Python names.",
+    )
+    headers: tuple[Header, ...] = Field(
+        (), description="Headers of the client's request that are forwarded, such as cookie and authorization."
+    )
+    secret: Secret | None = Field(
+        None, description="Key that signs the requests (X-Gateway-Signature), 32 bytes or more."
+    )
+    timeout: Annotated[float, Field(gt=0, le=30)] = Field(
+        3.0, description="Seconds that a call may take, waiting for its turn included."
+    )
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        100, description="Calls of one kind that a node makes at once. Others wait their turn."
+    )
+    when_unavailable: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="While the backend cannot be asked: refuse clients (error 100), or allow what would be allowed "
+        "without hooks.",
+    )
+
+    @property
+    def urls(self) -> dict[HookKind, str]:
+        """By kind, without those that are not set."""
+        found = ((kind, getattr(self, kind)) for kind in HOOK_KINDS)
+        return {kind: url.get_secret_value() for kind, url in found if url is not None}
+
+
 class HookSettings(Section):
     python: ObjectName = Field(
         "", description="MODULE:NAME of the Hooks object with your code, as in myapp.realtime:hooks."
     )
+    http: HttpHookSettings = HttpHookSettings()
 
 
 class ServerSettings(Section):

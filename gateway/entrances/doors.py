@@ -10,7 +10,7 @@ from gateway.config.settings import ServerSettings
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
 from gateway.entrances.lost import lost_routes
 from gateway.hooks.decisions import NO_APPLICATION
-from gateway.hooks.questions import Peer
+from gateway.hooks.questions import Peer, chosen
 from gateway.hub.budget import Holder
 from gateway.hub.encoder import Encoder, Framing
 from gateway.metrics import Metrics
@@ -88,6 +88,7 @@ class Doors:
                 address=handshake.address,
                 protocol=entrance.name,
                 transport=transport,
+                forwarded=chosen(handshake.scope["headers"], application.forwarded),
             )
         return Session(self._services, encoder, home=welcome.home, initial=welcome.initial, peer=peer)
 

@@ -80,6 +80,8 @@ class RefreshResult(msgspec.Struct, frozen=True, kw_only=True):
 
     # As in ConnectResult.
     expire_at: UnixTime = 0
+    # As in ConnectResult, for what comes from now on. None: as before.
+    info: Any = None
 
 
 class SubscribeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,8 @@ class SubRefreshResult(msgspec.Struct, frozen=True, kw_only=True):
 
     # As in SubscribeResult.
     expire_at: UnixTime = 0
+    # As in SubscribeResult, for what comes from now on. None: as before.
+    info: Any = None
 
 
 class PublishResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from gateway.config.settings import HookKind
 from gateway.encoding import encoded
 from gateway.errors import PERMISSION_DENIED, RequestError
 from gateway.hooks.answers import (
@@ -17,7 +18,6 @@ from gateway.hooks.answers import (
     SubscribeResult,
 )
 from gateway.hooks.decisions import Accepted, Admitted, Allowed, Extended, Opened
-from gateway.hooks.hooks import Kind as HookKind
 from gateway.messages import Kind
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -46,11 +46,13 @@ def _opened(subscription: ServerSubscription) -> Opened:
 
 
 def _extended(answer: Any) -> Extended:
-    return Extended(_checked(answer, RefreshResult).expire_at)
+    result = _checked(answer, RefreshResult)
+    return Extended(result.expire_at, json(result.info) or None)
 
 
 def _sub_extended(answer: Any) -> Extended:
-    return Extended(_checked(answer, SubRefreshResult).expire_at)
+    result = _checked(answer, SubRefreshResult)
+    return Extended(result.expire_at, json(result.info) or None)
 
 
 def _allowed(answer: Any) -> Allowed | RequestError:

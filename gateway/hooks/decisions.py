@@ -18,6 +18,12 @@ from gateway.messages import Kind
 # Decisions. JSON texts are empty for none; times are Unix seconds, 0 for never.
 
 
+class Undecided(NamedTuple):
+    """Nobody was there to decide: what the settings allow without a hook is allowed, anything else gets the error."""
+
+    error: RequestError
+
+
 class Opened(NamedTuple):
     """A channel that the server subscribes a client to."""
 
@@ -45,9 +51,10 @@ class Allowed(NamedTuple):
 
 
 class Extended(NamedTuple):
-    """A connection or subscription lives on."""
+    """A connection or subscription lives on. Info None: as before."""
 
     expire_at: int
+    info: bytes | None = None
 
 
 class Accepted(NamedTuple):
@@ -85,13 +92,15 @@ class Asks(Generic[Q, A]):
 class Application:
     """What there is to ask. By default nothing: so it is on a node without hooks, where none costs anything."""
 
-    connect: Ask[ConnectRequest, Admitted] | None = None
+    connect: Ask[ConnectRequest, Admitted | Undecided] | None = None
     # Whether `connect` may see cookies.
     reads_cookies: bool = False
+    # Headers of the handshake, in lower case, that the other hooks get as well.
+    forwarded: frozenset[bytes] = frozenset()
     refresh: Ask[RefreshRequest, Extended] | None = None
-    subscribe: Asks[SubscribeRequest, Allowed] | None = None
+    subscribe: Asks[SubscribeRequest, Allowed | Undecided] | None = None
     sub_refresh: Asks[SubRefreshRequest, Extended] | None = None
-    publish: Asks[PublishRequest, Accepted] | None = None
+    publish: Asks[PublishRequest, Accepted | Undecided] | None = None
     # The answer is JSON.
     rpc: Asks[RpcRequest, bytes] | None = None
 

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, TypeVar, overload
+
+from gateway.config.settings import HookKind
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-Kind: TypeAlias = Literal["connect", "refresh", "subscribe", "sub_refresh", "publish", "rpc"]
 
 # Seconds that a hook may take, and how many of its calls run at once on a node.
 TIMEOUT = 5.0
@@ -20,7 +21,7 @@ LONGEST_TIMEOUT = 30.0
 class Hook:
     """One function and how it is run."""
 
-    kind: Kind
+    kind: HookKind
     function: Callable[[Any], Awaitable[Any]]
     # Namespaces of channels, or methods; empty: all that no other hook names.
     names: tuple[str, ...]
@@ -43,6 +44,8 @@ class Hooks:
     def __init__(self) -> None:
         # For the application: what its startup hook makes, such as a pool of database connections.
         self.state = SimpleNamespace()
+        # The methods of the API, as coroutines: `await hooks.gateway.publish(channel, data)`. There once the node runs.
+        self.gateway: Any = None
         self.hooks: list[Hook] = []
         # Whether the connect hook gets cookies.
         self.reads_cookies = False
@@ -101,13 +104,13 @@ class Hooks:
         self.stopping.append(_checked(function, "shutdown"))
         return function
 
-    def _plain(self, kind: Kind, function: F | None, options: dict[str, Any]) -> F | Callable[[F], F]:
+    def _plain(self, kind: HookKind, function: F | None, options: dict[str, Any]) -> F | Callable[[F], F]:
         decorate: Callable[[F], F] = self._named(
             kind, (), **{"timeout": TIMEOUT, "concurrency": CONCURRENCY, **options}
         )
         return decorate if function is None else decorate(function)
 
-    def _named(self, kind: Kind, names: tuple[str, ...], timeout: float, concurrency: int) -> Callable[[F], F]:
+    def _named(self, kind: HookKind, names: tuple[str, ...], timeout: float, concurrency: int) -> Callable[[F], F]:
         if not all(isinstance(name, str) for name in names):
             raise TypeError(f"@hooks.{kind} takes names: write @hooks.{kind}() for all of them")
         if not 0 < timeout <= LONGEST_TIMEOUT:

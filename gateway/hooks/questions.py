@@ -1,10 +1,28 @@
 """What hooks are asked."""
 
-from typing import Any, Protocol
+import re
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from gateway.messages import Kind
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+
+# RFC 9110 section 5.5. Servers let other characters pass, and HTTP clients refuse to send them.
+_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+def chosen(headers: Iterable[tuple[bytes, bytes]], names: Collection[bytes]) -> Headers:
+    """The headers of these names (in lower case), each once: its values joined, unless one is malformed."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in names:
+            # RFC 6265 section 5.4, RFC 9110 section 5.3.
+            separator = b"; " if name == b"cookie" else b", "
+            found[name] = found[name] + separator + value if name in found else value
+    return tuple((name, value) for name, value in found.items() if _FIELD_VALUE.fullmatch(value))
 
 
 class Handshake(Protocol):
@@ -27,13 +45,22 @@ class Handshake(Protocol):
 class Peer:
     """What a session knows of its client for the sake of hooks."""
 
-    __slots__ = ("address", "handshake", "meta", "protocol", "transport")
+    __slots__ = ("address", "forwarded", "handshake", "meta", "protocol", "transport")
 
-    def __init__(self, handshake: Handshake | None, *, address: str, protocol: str, transport: str) -> None:
-        """`handshake` is for the connect hook; None without one."""
+    def __init__(
+        self,
+        handshake: Handshake | None,
+        *,
+        address: str,
+        protocol: str,
+        transport: str,
+        forwarded: Headers = (),
+    ) -> None:
+        """`handshake` is for the connect hook; None without one. `forwarded`: what later hooks get of it."""
         self.address = address
         self.protocol = protocol
         self.transport = transport
+        self.forwarded = forwarded
         # It holds the whole request, so it is kept until the client has connected.
         self.handshake = handshake
         # What the connect hook wants to find again.
@@ -55,6 +82,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     transport: str
     # What `ConnectResult.meta` was.
     meta: Any = None
+    # Headers of the handshake that hooks over HTTP get (`hooks.http.headers`).
+    forwarded: Headers = ()
 
 
 def _decoded(raw: bytes, kind: Kind = Kind.JSON) -> Any:
@@ -71,6 +100,8 @@ class ConnectRequest(Request, frozen=True, kw_only=True):
     raw: bytes = b""
     name: str = ""
     version: str = ""
+    # Channels that the server had subscribed it to, in which it wants to recover.
+    channels: tuple[str, ...] = ()
 
     @property
     def data(self) -> Any:

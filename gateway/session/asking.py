@@ -4,6 +4,7 @@ from typing import TypedDict
 
 from gateway.hooks.questions import (
     ConnectRequest,
+    Headers,
     Peer,
     PublishRequest,
     RefreshRequest,
@@ -22,6 +23,7 @@ class _Who(TypedDict):
     protocol: str
     transport: str
     meta: object
+    forwarded: Headers
 
 
 def connect_question(session: Session, request: Connect, user: str) -> ConnectRequest:
@@ -30,7 +32,14 @@ def connect_question(session: Session, request: Connect, user: str) -> ConnectRe
     assert handshake is not None
     who = _who(session)
     who["user"] = user
-    return ConnectRequest(**who, handshake=handshake, raw=request.data, name=request.name, version=request.version)
+    return ConnectRequest(
+        **who,
+        handshake=handshake,
+        raw=request.data,
+        name=request.name,
+        version=request.version,
+        channels=tuple(request.positions),
+    )
 
 
 def refresh_question(session: Session) -> RefreshRequest:
@@ -68,4 +77,5 @@ def _who(session: Session) -> _Who:
         "protocol": peer.protocol,
         "transport": peer.transport,
         "meta": peer.meta,
+        "forwarded": peer.forwarded,
     }

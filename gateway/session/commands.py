@@ -11,7 +11,7 @@ from gateway.auth.permissions import may_publish
 from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
-from gateway.hooks.decisions import Accepted
+from gateway.hooks.decisions import Accepted, Undecided
 from gateway.messages import (
     NO_OPTIONS,
     Call,
@@ -109,8 +109,12 @@ def handle_publish(session: Session, request: Publish) -> None:
     hook(publish_question(session, request, name), session.then(request, partial(_publish, session, request, spec)))
 
 
-def _publish(session: Session, request: Publish, spec: ChannelSpec, accepted: Accepted) -> None:
+def _publish(session: Session, request: Publish, spec: ChannelSpec, accepted: Accepted | Undecided) -> None:
     services = session.services
+    if isinstance(accepted, Undecided):
+        if not may_publish(spec, session.user.name, spec.channel.name in session.subs).allowed:
+            raise accepted.error
+        accepted = UNCHANGED
     if accepted.data is not None and len(accepted.data) > services.limits.message_size:
         detail = f"the publish hook returned {len(accepted.data)} bytes"
         raise RequestError(errors.INTERNAL, detail, "limits.message_size")

@@ -8,7 +8,7 @@ from msgspec import structs
 from gateway import __version__, errors
 from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
-from gateway.hooks.decisions import Admitted, Extended
+from gateway.hooks.decisions import Admitted, Extended, Undecided
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
 from gateway.session.asking import connect_question, refresh_question
 from gateway.session.inbox import ExtendConnection
@@ -61,11 +61,20 @@ def _proved(session: Session, request: Connect, proved: Identity | Grant | None)
     return True
 
 
-def _decided(session: Session, request: Connect, proved: Identity | Grant | None, decision: Admitted) -> bool:
-    """The application lets the client in. Raises Disconnect when nothing says who it is."""
+def _decided(
+    session: Session, request: Connect, proved: Identity | Grant | None, decision: Admitted | Undecided
+) -> bool:
+    """The application lets the client in, or the settings do. Raises Disconnect when nothing says who it is."""
     services = session.services
     assert session.peer is not None
-    session.peer.handshake, session.peer.meta = None, decision.meta
+    session.peer.handshake = None
+    if isinstance(decision, Undecided):
+        if proved is None and not services.anonymous:
+            # Temporary: the client comes back for the decision.
+            raise decision.error
+        identity = Identity(app=services.app, user="") if proved is None else _identity(proved)
+        return _admit(session, request, identity, by_grant=isinstance(proved, Grant))
+    session.peer.meta = decision.meta
     if proved is None and decision.user is None and not services.anonymous:
         raise Disconnect(
             errors.BAD_COMMAND,
@@ -192,7 +201,10 @@ def handle_extend_connection(session: Session, request: ExtendConnection) -> Non
 
 def _extended(session: Session, decision: Extended) -> None:
     assert session.identity is not None
-    session.identity = structs.replace(session.identity, expire_at=decision.expire_at)
+    changes: dict[str, Any] = {"expire_at": decision.expire_at}
+    if decision.info is not None:
+        changes["info"] = decision.info
+    session.identity = structs.replace(session.identity, **changes)
     session.reschedule()
 
 

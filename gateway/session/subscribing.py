@@ -11,7 +11,7 @@ from gateway.auth.permissions import is_protected, may_subscribe
 from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
-from gateway.hooks.decisions import Allowed, Extended
+from gateway.hooks.decisions import Allowed, Extended, Undecided
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
 from gateway.session.asking import sub_refresh_question, subscribe_question
 from gateway.session.inbox import ExtendSubscription
@@ -59,9 +59,14 @@ def _joining(session: Session, request: Subscribe, spec: ChannelSpec) -> Subscri
 
 
 def _decided(
-    session: Session, request: Subscribe, spec: ChannelSpec, subscription: Subscription, decision: Allowed
+    session: Session, request: Subscribe, spec: ChannelSpec, subscription: Subscription, decision: Allowed | Undecided
 ) -> bool:
-    """The application allows it."""
+    """The application allows it, or the settings do."""
+    if isinstance(decision, Undecided):
+        if not may_subscribe(spec, session.user.name, granted=False).allowed:
+            raise decision.error
+        _subscribe(session, request, spec, subscription, granted=False)
+        return True
     subscription.info = decision.info
     subscription.expire_at, subscription.extended = decision.expire_at, True
     _subscribe(session, request, spec, subscription, granted=True, data=decision.data)
@@ -222,6 +227,8 @@ def handle_extend_subscription(session: Session, request: ExtendSubscription) ->
 def _extended(session: Session, subscription: Subscription, decision: Extended) -> None:
     # If it has ended meanwhile, nothing looks at it any more.
     subscription.expire_at = decision.expire_at
+    if decision.info is not None:
+        subscription.info = decision.info
     session.reschedule()
 
 

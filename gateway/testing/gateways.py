@@ -12,6 +12,7 @@ from gateway.broker.base import PublishDone
 from gateway.config.sources import of_code
 from gateway.embedding import Gateway
 from gateway.hooks import Hooks
+from gateway.in_process import InProcess
 from gateway.messages import Kind, PublishOptions
 from gateway.messages import Publication as Published
 from gateway.testing.clients import Request, TestClient
@@ -20,8 +21,11 @@ from gateway.testing.messages import Publication
 from gateway.tokens import connection_token, subscription_token
 
 
-class TestGateway:
-    """A node without sockets and without Redis. Nothing is read from the environment or from files."""
+class TestGateway(InProcess):
+    """A node without sockets and without Redis. Nothing is read from the environment or from files.
+
+    Its coroutines are the methods of the API (`publish`, `presence`, `disconnect`, ...), and raise RequestError.
+    """
 
     # Not a test, though its name begins like one.
     __test__ = False
@@ -47,6 +51,8 @@ class TestGateway:
         self.settings = of_code(given)
         self._secret: str = auth["hmac_secret"]
         self._hooks = hooks
+        if hooks is not None:
+            hooks.gateway = self
         self.clock = clock
         self._stack = AsyncExitStack()
         self._clients: list[TestClient] = []
@@ -90,7 +96,7 @@ class TestGateway:
         if user and not token:
             token = connection_token(self._secret, user, channels=channels, now=self._time())
         request = Request(token, data, dict(headers or {}), dict(cookies or {}), dict(query or {}))
-        client = TestClient(self._app, request)
+        client = TestClient(self.composition.public, request)
         self._clients.append(client)
         return await client.open()
 
@@ -98,24 +104,11 @@ class TestGateway:
         """A token for `subscribe`."""
         return subscription_token(self._secret, user, channel, now=self._time())
 
-    async def call(self, method: str, **fields: Any) -> Any:
-        """Call a method of the HTTP API (docs/protocol.md), as a backend does; its result. Raises RequestError."""
-        methods = self._running.methods
-        result = await methods.call(method, methods.decode(method, msgspec.json.encode(fields)))
-        return msgspec.to_builtins(result)
-
-    async def publish(self, channel: str, data: Any, **fields: Any) -> None:
-        """Publish as a backend does. Raises RequestError."""
-        await self.call("publish", channel=channel, data=data, **fields)
-
     @property
-    def _running(self) -> Composition:
+    def composition(self) -> Composition:
+        """The parts of the node."""
         assert self._composition is not None, "use `async with TestGateway(...)`"
         return self._composition
-
-    @property
-    def _app(self) -> Any:
-        return self._running.public
 
     def _time(self) -> float | None:
         return self.clock.time() if self.clock is not None else None

@@ -82,13 +82,14 @@ class SyncTestGateway:
         """As of TestGateway."""
         return self._gateway.subscription_token(user, channel)
 
-    def call(self, method: str, **fields: Any) -> Any:
-        """As of TestGateway."""
-        return self.run(self._gateway.call(method, **fields))
+    @property
+    def api(self) -> TestGateway:
+        """Its coroutines, for `run`: `gateway.run(gateway.api.disconnect(user="ann"))`."""
+        return self._gateway
 
-    def publish(self, channel: str, data: Any, **fields: Any) -> None:
-        """As of TestGateway."""
-        self.run(self._gateway.publish(channel, data, **fields))
+    def publish(self, channel: str, data: Any) -> None:
+        """Publish as a backend does. Raises RequestError."""
+        self.run(self._gateway.publish(channel, data))
 
     def advance(self, seconds: float) -> None:
         """Let time pass on the `clock`."""

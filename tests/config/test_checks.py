@@ -51,6 +51,10 @@ def test_sound_settings_pass_without_a_word() -> None:
             {"api": {"keys": [KEY[:31]]}},
             "api.keys[0] = ***: expected 32 bytes or more; `openssl rand -hex 32` makes one",
         ),
+        (
+            {"hooks": {"http": {"rpc": "http://b/", "secret": KEY[:31]}}},
+            "hooks.http.secret = ***: expected 32 bytes",
+        ),
         ({"api": {"keys": [KEY, "<openssl rand -hex 32>"]}}, "api.keys[1] = ***: a placeholder in angle brackets"),
         *(
             ({"auth": {"hmac_secret": text}}, "auth.hmac_secret = ***: a placeholder")
@@ -79,7 +83,7 @@ def test_an_error_names_the_setting(values: dict[str, Any], setting: str) -> Non
     """The node does not start, and the text says what to change."""
     (error,) = checks.errors(settings(**values))
     assert setting in error
-    with pytest.raises(ConfigError, match=r"allow_open_network|auth|api|tls|redis\.url|listen"):
+    with pytest.raises(ConfigError, match=r"allow_open_network|auth|api|hooks|tls|redis\.url|listen"):
         sources.read(None, {}, {f"GATEWAY_{name.upper()}": _json(value) for name, value in values.items()})
 
 
@@ -137,6 +141,10 @@ def test_these_are_no_errors(values: dict[str, Any]) -> None:
         ({"redis": {"url": "redis://x", "tls_ca_file": "a.pem"}}, "redis.url has no TLS (rediss://)"),
         ({"allow_open_network": True}, "allow_open_network is without effect"),
         ({"auth": {"hmac_secret": SECRET, "jwks_ttl": 5}}, "auth.jwks_ttl is without effect"),
+        ({"hooks": {"http": {"rpc": "http://b/"}}}, "hooks.http.secret is not set"),
+        ({"hooks": {"http": {"timeout": 1}}}, "hooks.http.timeout is without effect: hooks.http has no URL"),
+        ({"hooks": {"http": {"rpc": "http://b/", "timeout": 6}}}, "hooks.http.timeout is more than 5 s"),
+        ({"hooks": {"http": {"rpc": "http://b/", "namespaces": ["user"]}}}, "no URL is for channels"),
         ({"drain": {"delay": 10, "window": 20}}, "drain.delay + drain.window"),
         ({"heartbeat": {"ping_interval": 90}}, "heartbeat.ping_interval"),
         ({"limits": {"keep_alive": 59}}, "limits.keep_alive is less than 60 s"),
@@ -151,6 +159,12 @@ def test_a_warning_names_the_settings(values: dict[str, Any], text: str) -> None
     found = checks.warnings(changed)
     assert any(text in warning for warning in found), found
     assert checks.errors(changed) == []
+
+
+def test_hooks_let_clients_in() -> None:
+    """Without keys and tokens."""
+    for hooks in ({"python": "app:hooks"}, {"http": {"connect": "https://b/", "secret": SECRET}}):
+        assert checks.warnings(settings(**{**SOUND, "auth": {}, "hooks": hooks})) == []
 
 
 def test_open_modes_are_said_and_need_no_keys() -> None:

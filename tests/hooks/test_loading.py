@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.channels import Channels
 from gateway.errors import ConfigError
@@ -59,9 +60,9 @@ async def hook(request: Any) -> Any:
     return True
 
 
-def fit(hooks: Hooks, **settings: Any) -> None:
+def fit(declared: Hooks, **settings: Any) -> None:
     made = settings_of(**settings)
-    check_fit(hooks, made, Channels(made))
+    check_fit(declared, made, Channels(made))
 
 
 def test_a_hook_for_no_namespace_is_refused() -> None:
@@ -73,6 +74,67 @@ def test_a_hook_for_no_namespace_is_refused() -> None:
     hooks.publish("chta")(hook)
     with pytest.raises(ConfigError, match="there is no namespace 'chta'"):
         fit(hooks)
+
+
+def over_http(*kinds: str, **settings: Any) -> dict[str, Any]:
+    return {"http": {**dict.fromkeys(kinds, "http://backend/hooks"), **settings}}
+
+
+def test_the_same_question_has_one_hook() -> None:
+    """In Python or over HTTP. Both may answer different questions of a kind."""
+    hooks = Hooks()
+    hooks.connect(cookies=False)(hook)
+    hooks.subscribe("chat")(hook)
+    hooks.rpc("sum")(hook)
+    fit(hooks, hooks=over_http("refresh", "subscribe", "publish", "rpc"))
+    fit(hooks, hooks=over_http("subscribe", "publish", namespaces=["closed", ""]))
+    for kinds, settings, text in (
+        (["connect"], {}, "hooks.http.connect: hooks.python has a connect hook as well"),
+        (["subscribe"], {"namespaces": ["chat"]}, "has a subscribe hook for 'chat' as well"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            fit(hooks, hooks=over_http(*kinds, **settings))
+    hooks.rpc()(hook)
+    with pytest.raises(ConfigError, match="has a rpc hook as well"):
+        fit(hooks, hooks=over_http("rpc"))
+
+
+def test_namespaces_over_http_exist() -> None:
+    with pytest.raises(ConfigError, match=r"hooks\.http\.namespaces: there is no namespace 'chta'"):
+        fit(Hooks(), hooks=over_http("publish", namespaces=["chat", "", "chta"]))
+
+
+def test_forwarded_cookies_need_a_list_of_origins() -> None:
+    for kind in ("connect", "publish"):
+        with pytest.raises(ConfigError, match="forward no cookies"):
+            fit(Hooks(), hooks=over_http(kind, headers=["Cookie"]), origins={"allowed": ["*"]})
+    fit(Hooks(), hooks=over_http("connect", headers=["Cookie"]))
+    fit(Hooks(), hooks=over_http("connect", headers=["X-A"]), origins={"allowed": ["*"]})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"connect": ""},
+        {"connect": "file:///etc/passwd"},
+        {"connect": "http://{channel}.example"},
+        {"connect": "http://a b/"},
+        {"connect": "http://"},
+        {"headers": ["Host"]},
+        {"headers": ["content-length"]},
+        {"headers": ["X-Gateway-Signature"]},
+        {"headers": ["a b"]},
+        {"headers": ["a\r\nb"]},
+        {"timeout": 0},
+        {"timeout": 31},
+        {"concurrency": 0},
+        {"when_unavailable": "shrug"},
+        {"secret": ""},
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings_of(hooks={"http": settings})
 
 
 def test_cookies_need_a_list_of_origins() -> None:

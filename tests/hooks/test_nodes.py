@@ -1,7 +1,8 @@
-"""Hooks on whole nodes, over each protocol: on our server, and under plain uvicorn."""
+"""Hooks on whole nodes, in Python and over HTTP, over each protocol: on our server, and under plain uvicorn."""
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,7 +14,6 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from gateway.config.settings import ServerSettings
 from gateway.embedding import Gateway
 from gateway.errors import NOT_PERMITTED
 from gateway.hooks import (
@@ -33,6 +33,7 @@ from tests.api.clients import PATIENCE, Native, close_of
 from tests.api.site import SECRET, running, settings_of
 from tests.embedding.servers import on_own_server, on_uvicorn
 from tests.entrances import ways
+from tests.hooks.backend import backend
 
 ORIGIN = Origin("https://app.example")
 SETTINGS: dict[str, Any] = {
@@ -56,7 +57,7 @@ def users(hooks: Hooks) -> None:
 
     @hooks.connect
     async def log_in(request: ConnectRequest) -> ConnectResult:
-        if request.parameter("banned"):
+        if request.cookie("session") == "s-banned":
             raise Disconnect(4501, "banned")
         user = request.user or sessions.get(request.cookie("session"))
         if not user:
@@ -98,14 +99,14 @@ def calls(hooks: Hooks) -> None:
 
 
 @contextmanager
-def own_server(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
-    with running(settings, hooks=hooks) as site:
+def own_server(settings: dict[str, Any], hooks: Hooks) -> Iterator[str]:
+    with running(settings_of(**settings), hooks=hooks) as site:
         yield site.public
 
 
 @contextmanager
-def plain_uvicorn(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
-    with ways.plain_asgi(settings, hooks=hooks) as address:
+def plain_uvicorn(settings: dict[str, Any], hooks: Hooks) -> Iterator[str]:
+    with ways.plain_asgi(settings_of(**settings), hooks=hooks) as address:
         yield address
 
 
@@ -113,8 +114,8 @@ def embedded(serve: Callable[[Any, Gateway], AbstractContextManager[str]]) -> "M
     """In an application that has it at a path of its own."""
 
     @contextmanager
-    def make(settings: ServerSettings, hooks: Hooks) -> Iterator[str]:
-        gateway = Gateway(SETTINGS, hooks=hooks)
+    def make(settings: dict[str, Any], hooks: Hooks) -> Iterator[str]:
+        gateway = Gateway(settings, hooks=hooks)
         app = Starlette(routes=[Mount("/realtime", gateway)], lifespan=gateway.lifespan)
         with serve(app, gateway) as address:
             yield f"{address}/realtime"
@@ -122,8 +123,8 @@ def embedded(serve: Callable[[Any, Gateway], AbstractContextManager[str]]) -> "M
     return make
 
 
-Make = Callable[[ServerSettings, Hooks], AbstractContextManager[str]]
-WAYS = {
+Make = Callable[[dict[str, Any], Hooks], AbstractContextManager[str]]
+WAYS: dict[str, Make] = {
     "own": own_server,
     "asgi": plain_uvicorn,
     "embedded-own": embedded(on_own_server),
@@ -131,10 +132,28 @@ WAYS = {
 }
 
 
+@contextmanager
+def in_python() -> Iterator[tuple[Hooks, dict[str, Any]]]:
+    yield rules(), {}
+
+
+@contextmanager
+def over_http() -> Iterator[tuple[Hooks, dict[str, Any]]]:
+    """The same rules, in a backend."""
+    with backend() as http:
+        yield Hooks(), {"hooks": {"http": http}}
+
+
+@pytest.fixture(scope="module", params=[in_python, over_http], ids=["python", "http"])
+def application(request: pytest.FixtureRequest) -> Iterator[tuple[Hooks, dict[str, Any]]]:
+    with request.param() as found:
+        yield found
+
+
 @pytest.fixture(scope="module", params=WAYS)
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    make: Make = WAYS[request.param]
-    with make(settings_of(**SETTINGS), rules()) as found:
+def address(request: pytest.FixtureRequest, application: tuple[Hooks, dict[str, Any]]) -> Iterator[str]:
+    hooks, settings = application
+    with WAYS[request.param]({**SETTINGS, **settings}, hooks) as found:
         yield found
 
 
@@ -193,8 +212,10 @@ def test_another_origin_is_refused_before_the_hook(address: str) -> None:
 
 
 def test_a_hook_can_close(address: str) -> None:
-    url = f"ws://{address}/connection/websocket?banned=1"
-    with connect(url, origin=ORIGIN, compression=None, proxy=None, open_timeout=PATIENCE) as socket:
+    url, headers = f"ws://{address}/connection/websocket", {"Cookie": "session=s-banned"}
+    with connect(
+        url, additional_headers=headers, origin=ORIGIN, compression=None, proxy=None, open_timeout=PATIENCE
+    ) as socket:
         socket.send('{"id":1,"connect":{}}')
         assert close_of(socket) == (4501, "banned")
 
@@ -229,6 +250,26 @@ def test_calls_are_answered_and_their_faults_stay_where_they_are(address: str) -
         assert ann.command(rpc={"method": "nothing"})["error"]["code"] == 104
     with native(address, "s-ann") as ann:
         pass
+
+
+@pytest.mark.parametrize("policy", ["refuse", "allow"])
+def test_a_backend_that_is_gone(policy: str) -> None:
+    """Clients get what the settings allow, if the settings say so; others come back."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = "http://{}:{}/".format(*listener.getsockname())
+    http = {**dict.fromkeys(("connect", "subscribe", "publish"), url), "when_unavailable": policy}
+    token = connection_token(SECRET, "ann")
+    internal = {"code": 100, "message": "internal server error", "temporary": True}
+    with own_server({**SETTINGS, "hooks": {"http": http}}, Hooks()) as address:
+        with native(address) as nobody:
+            assert nobody.connected["error"] == internal
+        with native(address, token=token) as ann:
+            if policy == "refuse":
+                assert ann.connected["error"] == internal
+                return
+            ann.subscribe("lobby:all")
+            assert ann.command(subscribe={"channel": "room:1"})["error"] == internal
+            assert ann.command(publish={"channel": "lobby:all", "data": 1})["error"] == internal
 
 
 def test_a_slow_hook_delays_only_its_own_client(address: str) -> None:

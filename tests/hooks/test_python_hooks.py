@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from gateway import errors
+from gateway.config.settings import HttpHookSettings
 from gateway.errors import Disconnect as Closing
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.hooks import Denied, Disconnect, Hooks, PublishRequest, RpcRequest
 from gateway.hooks.decisions import NO_APPLICATION
-from gateway.hooks.python_hooks import PER_CLIENT, PythonHooks
+from gateway.hooks.node_hooks import NodeHooks
+from gateway.hooks.runner import PER_CLIENT
 from gateway.metrics import Metrics
 
 # Seconds after which a test that hangs has failed.
@@ -28,7 +30,7 @@ class Node:
 
     def __init__(self, hooks: Hooks) -> None:
         self.metrics = Metrics()
-        self.hooks = PythonHooks(hooks, self.metrics, Guard(self.metrics.faults))
+        self.hooks = NodeHooks(hooks, HttpHookSettings(), self.metrics, Guard(self.metrics.faults))
 
     def ask(self, client: str, method: str = "m") -> "asyncio.Future[Any]":
         """What the application decides about a call."""

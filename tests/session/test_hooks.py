@@ -8,13 +8,14 @@ import pytest
 from gateway import errors
 from gateway.control import RevokeTokens
 from gateway.errors import INTERNAL, PERMISSION_DENIED, CloseCode, Disconnect, RequestError
-from gateway.hooks.decisions import Accepted, Admitted, Allowed, Application, Asks, Extended, Opened
+from gateway.hooks.decisions import Accepted, Admitted, Allowed, Application, Asks, Extended, Opened, Undecided
 from gateway.messages import Connect, Kind, Subscribe
 from tests.session.conftest import Client, World
 
 UNCHANGED = Accepted(None, Kind.JSON, None, "", skip_history=False)
 ALLOWED = Allowed(b"", b"", 0)
 CLOSES = CloseCode(4500, "banned")
+UNDECIDED = Undecided(RequestError(INTERNAL))
 
 
 def admitted(user: str | None = None, **fields: Any) -> Admitted:
@@ -173,6 +174,36 @@ class TestConnect:
         assert world.node.on_control(RevokeTokens("default", user="ann", issued_before=now)) == 1
         assert client.closed_with() == errors.INVALID_TOKEN
 
+    def test_without_a_decision_the_settings_decide(self, world: World, hook: Hook) -> None:
+        """Who has a token is whom it names; who has none is anonymous, or comes back later."""
+        client = world.open()
+        client.send({"id": 1, "connect": {"token": world.token("ann")}})
+        hook.answer(UNDECIDED)
+        assert client.session.user.name == "ann"
+        assert client.session.peer is not None
+        assert (client.session.peer.handshake, client.session.peer.meta) == (None, None)
+        for anonymous, reply in ((True, "connect"), (False, "error")):
+            world.services.anonymous = anonymous
+            client = world.open()
+            client.send({"id": 1, "connect": {}})
+            hook.answer(UNDECIDED)
+            (got,) = client.got()
+            assert got.keys() == {"id", reply}
+        assert got["error"]["temporary"]
+
+    def test_a_subscription_token_is_enough_without_a_decision(self, world: World, hook: Hook) -> None:
+        """For its channel, as without a hook."""
+        token = world.grant("ann", "closed:a")
+        plain = world.open_plain(Connect(1, token, by_grant=True), Subscribe(2, "closed:a", token), channel="closed:a")
+        hook.answer(UNDECIDED)
+        assert list(plain.session.subs) == ["closed:a"]
+        assert plain.session.user.name == "ann"
+
+    def test_it_sees_in_which_channels_the_client_was(self, world: World, hook: Hook) -> None:
+        client = world.open()
+        client.send({"id": 1, "connect": {"subs": {"news": {"recover": True, "offset": 3, "epoch": "e"}}}})
+        assert hook.answer(admitted("ann")).channels == ("news",)
+
 
 class TestRefresh:
     """A connection whose expiry the application has set."""
@@ -196,6 +227,12 @@ class TestRefresh:
             assert (request.user, request.meta) == ("ann", "kept")
             hook.answer(Extended(int(world.scheduler.time()) + 10))
         assert client.closed_with() is None
+
+    def test_it_may_change_what_others_see(self, world: World, client: Client, hook: Hook) -> None:
+        for given, seen in ((b'{"n":2}', b'{"n":2}'), (None, b'{"n":2}')):
+            world.scheduler.advance(10.5)
+            hook.answer(Extended(int(world.scheduler.time()) + 10, given))
+            assert client.session.member("news").conn_info == seen
 
     @pytest.mark.parametrize(
         ("decision", "code"),
@@ -275,6 +312,30 @@ class TestSubscribe:
             assert hook.answer(Extended(int(world.scheduler.time()) + 10)).channel == "news"
         assert client.got() == []
 
+    def test_it_may_change_what_others_see(self, world: World, hook: Hook) -> None:
+        client = world.connect("ann")
+        client.send({"id": 2, "subscribe": {"channel": "news"}})
+        hook.answer(Allowed(b"1", b"", int(world.scheduler.time()) + 10))
+        for given in (b"2", None):
+            world.scheduler.advance(10.5)
+            hook.answer(Extended(int(world.scheduler.time()) + 10, given))
+            assert client.session.subs["news"].info == b"2"
+
+    def test_without_a_decision_the_settings_decide(self, world: World, hook: Hook) -> None:
+        """What they do not allow may be allowed later: the error is temporary."""
+        client = world.connect("ann")
+        client.send({"id": 2, "subscribe": {"channel": "news"}})
+        hook.answer(UNDECIDED)
+        assert "subscribe" in client.got()[0]
+        assert client.session.subs["news"].joined
+        client.send({"id": 3, "subscribe": {"channel": "closed:a"}})
+        hook.answer(UNDECIDED)
+        assert client.got()[0]["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+        assert "closed:a" not in client.session.subs
+        client.send({"id": 4, "subscribe": {"channel": "closed:a"}})
+        hook.answer(ALLOWED)
+        assert "subscribe" in client.got()[0]
+
     @pytest.mark.parametrize("decision", [RequestError(PERMISSION_DENIED), RequestError(INTERNAL), None])
     def test_or_ends_it(self, world: World, hook: Hook, decision: RequestError | None) -> None:
         """Also when there is no hook to ask."""
@@ -329,6 +390,19 @@ class TestPublish:
         hook.answer(decision)
         assert client.got()[0]["error"]["code"] == code
         assert world.broker.published == []
+
+    def test_without_a_decision_the_settings_decide(self, world: World, hook: Hook) -> None:
+        """What they do not allow may be allowed later: the error is temporary."""
+        client = world.connect("ann")
+        client.send({"id": 2, "subscribe": {"channel": "members:a"}})
+        client.got()
+        for channel, reply in (("news", "publish"), ("members:a", "publish"), ("members:b", "error")):
+            client.send({"id": 3, "publish": {"channel": channel, "data": 1}})
+            hook.answer(UNDECIDED)
+            (got,) = (each for each in client.got() if "id" in each)
+            assert got.keys() == {"id", reply}
+        assert got["error"]["code"] == 100
+        assert [each.channel.name for each, _ in world.broker.published] == ["news", "members:a"]
 
     def test_the_order_of_a_client_stays_and_others_go_on(self, world: World, hook: Hook) -> None:
         ann, bob = world.connect("ann"), world.connect("bob")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway import Gateway
+from gateway.client import commands
 from gateway.errors import ConfigError, RequestError
 from gateway.hooks import (
     ConnectRequest,
@@ -47,6 +48,11 @@ def application() -> Hooks:
     async def may_say(request: PublishRequest) -> bool:
         return bool(request.data != "spam")
 
+    @hooks.rpc("shout")
+    async def shout(request: RpcRequest) -> int:
+        result = await hooks.gateway.publish("room:cats", request.data)
+        return int(result.offset)
+
     @hooks.rpc("double")
     async def double(request: RpcRequest) -> int:
         return int(request.data * 2)
@@ -76,6 +82,28 @@ def test_clients_by_user_hear_each_other() -> None:
             await bob.publish("room:cats", 3)
             with pytest.raises(TimeoutError, match=r"within 0\.01 s"):
                 await ann.next(timeout=0.01)
+
+    run(test())
+
+
+def test_hooks_use_the_methods_of_the_api() -> None:
+    """So do tests; in a batch each command has its own answer."""
+
+    async def test() -> None:
+        async with TestGateway({**SETTINGS, "personal": {"enabled": True}}, hooks=application()) as gateway:
+            ann = await gateway.connect("ann")
+            await ann.subscribe("room:cats")
+            assert await ann.rpc("shout", "HI") == 1
+            assert (await ann.next()).data == "HI"
+            await gateway.to_user("ann", "psst")
+            assert (await ann.next()).channel == "#ann"
+            stats = (await gateway.presence_stats("room:cats")).num_clients
+            answers = await gateway.batch([commands.publish("room:cats", 1), commands.publish("nowhere:a", 1)])
+            assert stats == 1
+            assert [reply.error.code if reply.error else 0 for reply in answers.replies] == [0, 102]
+        async with TestGateway(SETTINGS) as gateway:
+            with pytest.raises(RequestError, match="personal channel"):
+                await gateway.to_user("ann", "psst")
 
     run(test())
 
@@ -126,10 +154,10 @@ def test_disconnects_and_what_is_missed() -> None:
             assert [(await ann.next()).data for _ in range(3)] == [0, 1, 2]
             await ann.drop()
             await gateway.publish("room:cats", 3)
-            await gateway.call("history_remove", channel="room:cats")
+            await gateway.history_remove("room:cats")
             assert (await ann.reconnect())["room:cats"].recovered is False
-            await gateway.call("unsubscribe", user="ann", channel="live:all")
-            await gateway.call("disconnect", user="ann")
+            await gateway.unsubscribe("ann", "live:all")
+            await gateway.disconnect("ann")
             assert (await ann.closed()).code == 3503
             assert ann.unsubscribed == [("live:all", 2000)]
             with pytest.raises(Closed):
@@ -195,7 +223,7 @@ def test_tests_without_a_loop() -> None:
         assert ann.next().data == 2
         ann.unsubscribe("room:cats")
         assert ann.unsubscribed == []
-        gateway.call("disconnect", user="bob")
+        gateway.run(gateway.api.disconnect("bob"))
         assert bob.closed().code == 3503
         gateway.advance(4_000)
         assert ann.closed().code == 3005

@@ -1,0 +1,194 @@
+"""Runs the calls of one hook: each is a task with a deadline, a bounded number of them at once, clients in turn."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from gateway.config.settings import HookKind
+from gateway.errors import INTERNAL, CloseCode, RequestError
+from gateway.errors import Disconnect as Closing
+from gateway.guard import LOG_INTERVAL, Guard
+from gateway.hooks.answers import Denied, Disconnect
+from gateway.hooks.decisions import Done
+from gateway.hooks.questions import Request
+from gateway.log import LogLimit
+from gateway.metrics import Metrics
+from gateway.tasks import end_task
+
+logger = logging.getLogger(__name__)
+
+Q = TypeVar("Q", bound=Request)
+A = TypeVar("A")
+
+# Calls of one hook that one client may have running. Others wait their turn: a client never takes all there are.
+PER_CLIENT = 4
+
+
+class Job(Protocol):
+    """What a runner runs."""
+
+    @property
+    def kind(self) -> HookKind: ...
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+
+    @property
+    def function(self) -> Callable[[Any], Awaitable[Any]]:
+        """Raises Denied, Disconnect, or CallFailed."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds, waiting for a turn included."""
+
+    @property
+    def concurrency(self) -> int: ...
+
+
+class CallFailed(Exception):
+    """The function could not learn what the application decides. The text says why, for the log."""
+
+    def __init__(self, reason: str, *, is_unavailable: bool) -> None:
+        """`is_unavailable`: nobody was there to decide. Otherwise there was an answer that cannot be used."""
+        super().__init__(reason)
+        self.is_unavailable = is_unavailable
+
+
+def refused(error: RequestError) -> RequestError:
+    """The answer to a call that nobody was there to decide, unless somebody else decides."""
+    return error
+
+
+class Runner(Generic[Q, A]):
+    """Runs one hook. It is an `Ask`."""
+
+    def __init__(
+        self,
+        hook: Job,
+        convert: Callable[[Any], A | RequestError | Closing],
+        metrics: Metrics,
+        guard: Guard,
+        *,
+        closed: Callable[[], str] = str,
+        undecided: Callable[[RequestError], Any] = refused,
+    ) -> None:
+        """`convert` makes the decision of what the function returned.
+
+        `closed` says why no call is made now, empty if calls are made. `undecided` gets the error of a call that nobody
+        was there to decide, and returns what to answer.
+        """
+        self._hook = hook
+        self._closed = closed
+        self._undecided = undecided
+        self._convert = convert
+        self._metrics = metrics
+        self._guard = guard
+        self._lines = LogLimit(LOG_INTERVAL)
+        self._stopped = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        # By client: how many of its calls run, and those that wait. The client whose turn is next comes first.
+        self._running: dict[str, int] = {}
+        self._waiting: dict[str, deque[_Call[Q, A]]] = {}
+
+    def __call__(self, request: Q, done: Done[A]) -> None:
+        """Ask. `done` gets the decision, or the error to answer with."""
+        self._metrics.hook_calls.add(self._hook.kind)
+        if reason := self._closed():
+            done(self._failed_call(reason, is_unavailable=True))
+            return
+        call: _Call[Q, A] = _Call(asyncio.get_running_loop().time() + self._hook.timeout, request, done)
+        self._waiting.setdefault(request.client, deque()).append(call)
+        self._go_on()
+
+    async def stop(self) -> None:
+        """Answer all that run or wait with an error."""
+        self._stopped = True
+        waiting, self._waiting = self._waiting, {}
+        for calls in waiting.values():
+            for call in calls:
+                call.done(RequestError(INTERNAL, "the node stops"))
+        for task in tuple(self.tasks):
+            await end_task(task)
+
+    def _go_on(self) -> None:
+        """Start what may run now, one call of each client in turn."""
+        while self._waiting and len(self.tasks) < self._hook.concurrency:
+            # Those that have to wait for themselves are few: each of them has PER_CLIENT calls running.
+            client = next((each for each in self._waiting if self._running.get(each, 0) < PER_CLIENT), None)
+            if client is None:
+                return
+            calls = self._waiting.pop(client)
+            self._start(client, calls.popleft())
+            if calls:
+                self._waiting[client] = calls
+
+    def _start(self, client: str, call: "_Call[Q, A]") -> None:
+        self._running[client] = self._running.get(client, 0) + 1
+        task = asyncio.create_task(self._run(call), name=self._hook.name)
+        self.tasks.add(task)
+        task.add_done_callback(partial(self._ended, client))
+
+    def _ended(self, client: str, task: "asyncio.Task[None]") -> None:
+        self.tasks.discard(task)
+        self._running[client] -= 1
+        if not self._running[client]:
+            del self._running[client]
+        self._go_on()
+
+    async def _run(self, call: "_Call[Q, A]") -> None:
+        outcome: A | RequestError | Closing
+        deadline = asyncio.timeout_at(call.due)
+        try:
+            if asyncio.get_running_loop().time() >= call.due:
+                # Its time was over before its turn.
+                raise TimeoutError
+            async with deadline:
+                outcome = self._convert(await self._hook.function(call.request))
+        except Denied as denied:
+            outcome = RequestError(denied.error, f"the {self._hook.name} denied it")
+        except Disconnect as closing:
+            outcome = Closing(CloseCode(closing.code, closing.reason), f"the {self._hook.name} closed it")
+        except CallFailed as failure:
+            outcome = self._failed_call(str(failure), is_unavailable=failure.is_unavailable)
+        except (Exception, SystemExit, asyncio.CancelledError):
+            outcome = self._failed(is_late=deadline.expired() or asyncio.get_running_loop().time() >= call.due)
+        call.done(outcome)
+
+    def _failed_call(self, reason: str, *, is_unavailable: bool) -> Any:
+        """Count and log it; the client learns nothing of the reason."""
+        self._metrics.hook_errors.add(self._hook.kind)
+        text = f"the {self._hook.name} failed: {reason}"
+        self._warn(text)
+        error = RequestError(INTERNAL, text)
+        return self._undecided(error) if is_unavailable else error
+
+    def _warn(self, text: str) -> None:
+        if (suppressed := self._lines.passes()) is not None:
+            logger.warning("%s", text, extra=suppressed)
+
+    def _failed(self, *, is_late: bool) -> Any:
+        """Count and log what is handled now. The hook is named in the log; the client learns nothing of it."""
+        hook = self._hook
+        if self._stopped:
+            return RequestError(INTERNAL, "the node stops")
+        if is_late:
+            self._metrics.hook_timeouts.add(hook.kind)
+            reason = f"the {hook.name} took longer than {hook.timeout} s"
+            self._warn(reason)
+            return self._undecided(RequestError(INTERNAL, reason))
+        self._metrics.hook_errors.add(hook.kind)
+        self._guard.failed("hook", hook.name)
+        return RequestError(INTERNAL, f"the {hook.name} failed")
+
+
+class _Call(NamedTuple, Generic[Q, A]):
+    """A call that waits or runs."""
+
+    # When it is too late, on the clock of the loop.
+    due: float
+    request: Q
+    done: Done[A]
