@@ -97,7 +97,13 @@ class Administration:
         self._draining = False
         self._started_at = int(time.time())
         self._announcements = Announcements(
-            registry, revocations, self.info, self._learned, lambda: self.control(LearnRevocations()), guard
+            registry,
+            revocations,
+            self.info,
+            self._learned,
+            lambda: self.control(LearnRevocations()),
+            guard,
+            lambda: not broker.health().ok,
         )
 
     async def start(self) -> None:
