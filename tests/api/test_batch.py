@@ -246,7 +246,9 @@ def test_the_largest_requests_are_carried_out_in_slices(site: Site, method: str)
     async def carry_out() -> None:
         gateway = site.gateway
         channels, administration = Channels(gateway.settings), gateway.administration
-        api = routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics)
+        api = routes.Api(
+            gateway.messaging, administration, channels, gateway.settings, gateway.metrics, lambda scope: ""
+        )
         decoded = api.methods.decode(method, body)
         counting = asyncio.create_task(count_turns())
         await api.methods.call(method, decoded)
