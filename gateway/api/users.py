@@ -103,7 +103,7 @@ class Users:
         revocation = Revocation(DEFAULT_APP, user, jti, issued_before, expire_at)
         revocation, result = await self._administration.revoke(revocation, self._ahead)
         _checked(result)
-        return RevokeResult(revocation.issued_before)
+        return RevokeResult(result.affected, revocation.issued_before)
 
     def _json(self, value: Raw | UnsetType, base64: str | None, name: str) -> bytes:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""

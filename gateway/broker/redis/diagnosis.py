@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 
+import hiredis
 from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
 
 from gateway.config.redis_url import Target
@@ -16,19 +17,25 @@ from gateway.config.settings import RedisSettings
 _REDIS = (b"+PONG", b"-")
 # The record of a TLS alert (RFC 8446 section 5.1): no HTTP and no Redis begins with it.
 _ALERT = b"\x15\x03"
+_REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 _NO_PASSWORD = ("NOAUTH", "HELLO must be called with the client already authenticated", "Authentication required")
 _ANOTHER_PASSWORD = ("WRONGPASS", "invalid username-password", "invalid password")
+# How the reason begins with which a link is given up after such an answer.
+INVALID = "Redis sent invalid data"
 NOT_REDIS = "what answers there is not Redis: name another address"
 WITHOUT_TLS = "Redis answers there without TLS: change rediss:// to redis://"
 WITH_TLS = "a server answers there with TLS: change redis:// to rediss://"
 
 
 async def diagnose(error: BaseException, target: Target, settings: RedisSettings) -> str:
-    """The reason for an error of redis-py. It may connect to the server, to hear what that speaks."""
-    return _told(error, target) or await _heard(error, target, settings.connect_timeout) or str(error)
+    """The reason for an error of redis-py or of a link's `connect`; empty if there is nothing more to say.
+
+    It may connect to the server, to hear what that speaks.
+    """
+    return told(error, target) or await _heard(error, target, settings.connect_timeout)
 
 
-def _told(error: BaseException, target: Target) -> str:
+def told(error: BaseException, target: Target) -> str:
     """As far as the error tells; otherwise empty."""
     text = str(error)
     if any(each in text for each in _NO_PASSWORD) and not target.password:
@@ -40,18 +47,19 @@ def _told(error: BaseException, target: Target) -> str:
             return f"its certificate is refused ({each.verify_message}): redis.tls_ca_file names those to trust"
         if isinstance(each, socket.gaierror):
             return f"the host is not known ({each.strerror}): name another one, or look at the DNS"
-        if isinstance(each, OSError) and each.errno == errno.ECONNREFUSED:
+        # (Of a name with several addresses, asyncio tells only the texts.)
+        if isinstance(each, OSError) and (each.errno == errno.ECONNREFUSED or _REFUSED in str(each)):
             return "nothing listens there (connection refused): start Redis, or name another address"
         if isinstance(each, OSError) and each.errno == errno.ENOENT:
             return "there is no such socket: start Redis, or name another path"
-    if isinstance(error, InvalidResponse) and (target.tls or target.path):
+    if (isinstance(error, InvalidResponse) or INVALID in text) and (target.tls or target.path):
         return NOT_REDIS
     return ""
 
 
 async def _heard(error: BaseException, target: Target, seconds: float) -> str:
     """By what the server speaks, if it was addressed in another language; otherwise empty."""
-    if target.path or isinstance(error, ResponseError):
+    if target.path or isinstance(error, ResponseError | hiredis.ReplyError):
         return ""
     answer = await _answer(target, seconds)
     if answer.startswith(_REDIS):

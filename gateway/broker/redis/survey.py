@@ -46,7 +46,7 @@ async def survey(settings: RedisSettings) -> Survey:
         await _look_at_rights(client, Keys(settings.prefix, settings.partitions, target.database), target, found)
     except (RedisError, OSError, TimeoutError) as error:
         found.errors.append(
-            f"redis.url: {target.name}: {await diagnose(error, target, settings) or 'no answer in time'}"
+            f"redis.url: {target.name}: {await diagnose(error, target, settings) or str(error) or 'no answer in time'}"
         )
     finally:
         await client.aclose()

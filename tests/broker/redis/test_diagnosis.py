@@ -1,4 +1,4 @@
-"""What `gateway check --connect` says of servers that it cannot work with, each a real one."""
+"""What `gateway check --connect` and a node that starts say of servers they cannot work with, each a real one."""
 
 import asyncio
 import ssl
@@ -16,8 +16,13 @@ from pydantic import SecretStr
 from gateway.broker.redis.diagnosis import NOT_REDIS, WITH_TLS, WITHOUT_TLS
 from gateway.broker.redis.survey import survey
 from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable
+from tests.broker.members import redis_member
 from tests.broker.redis.proxy import proxied
 from tests.servers import ValkeyServer, free_port, valkey_server
+
+# What a node says in its own words.
+OF_A_NODE = ("DB index is out of range", "no answer within 0.2 s")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,11 @@ async def asked(url: str, **settings: Any) -> str:
     assert "hush" not in error
     name, told = error.removeprefix("redis.url: ").split(": ", 1)
     assert name in url
+    with pytest.raises(BrokerUnavailable) as caught:
+        async with redis_member(RedisSettings(url=SecretStr(url), **settings), "a"):
+            pass
+    at_start = caught.value.detail.removeprefix(f"Redis at {name}: ")
+    assert at_start in (told, *(at_start for text in OF_A_NODE if text in at_start))
     return told
 
 
