@@ -247,7 +247,7 @@ def _is_json_list(node: Node, value: str) -> bool:
 
 def _unknown_variable(schema: Schema, name: str, value: str, source: _Source) -> None:
     """A problem if one of our variables seems to be meant, otherwise a warning, without the value."""
-    meant = misspellings.meant(schema, name.removeprefix(PREFIX))
+    meant = misspellings.meant(schema, name.removeprefix(PREFIX), value)
     hint = f"did you mean {_plain(PREFIX + meant.variable)}?" if meant.variable else "see docs/settings.md"
     if not meant.is_certain:
         hint = "the address is GATEWAY_LISTEN=HOST:PORT" if name in _ADDRESS else hint

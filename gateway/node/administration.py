@@ -13,6 +13,7 @@ from gateway.auth.revocations import Revocations
 from gateway.broker.base import Broker, Registry
 from gateway.broker.envelope import VERSION
 from gateway.control import (
+    END_OF_TIME,
     Answer,
     ChannelPage,
     Control,
@@ -215,9 +216,9 @@ class Administration:
             Revocation(message.app, message.user, message.jti, message.issued_before, message.expire_at)
         )
         if message.user:
-            # Cover all tokens in use on this node, even if the clocks of signers or of the requesting node differ.
-            after_all = max(message.issued_before, int(self._scheduler.time()) + 1)
-            message = structs.replace(message, issued_before=after_all)
+            # Close all connections of the user: the clock of a signer may be ahead. Clients that have a newer token, as
+            # when this message comes late, may come back.
+            message = structs.replace(message, issued_before=END_OF_TIME)
         connections = self._close_revoked(message)
         _log_revoked(message, connections)
         return connections

@@ -13,6 +13,9 @@ from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
 from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 
+# What the parser of redis-py in Python raises for an answer that is none of Redis: its own error, and those of reading
+# a number that is none, a line without an end and lists in lists.
+UNREADABLE = (InvalidResponse, ValueError, RecursionError)
 # Redis answers with a line that begins so, also to clients that have not logged in.
 _REDIS = (b"+PONG", b"-")
 # The record of a TLS alert (RFC 8446 section 5.1): no HTTP and no Redis begins with it.
@@ -52,7 +55,7 @@ def told(error: BaseException, target: Target) -> str:
             return "nothing listens there (connection refused): start Redis, or name another address"
         if isinstance(each, OSError) and each.errno == errno.ENOENT:
             return "there is no such socket: start Redis, or name another path"
-    if (isinstance(error, InvalidResponse) or INVALID in text) and (target.tls or target.path):
+    if (isinstance(error, UNREADABLE) or INVALID in text) and (target.tls or target.path):
         return NOT_REDIS
     return ""
 
@@ -61,6 +64,10 @@ async def _heard(error: BaseException, target: Target, seconds: float) -> str:
     """By what the server speaks, if it was addressed in another language; otherwise empty."""
     if target.path or isinstance(error, ResponseError | hiredis.ReplyError):
         return ""
+    if target.tls:
+        answer = await _answer(target, seconds, _trusting())
+        if answer:
+            return "" if answer.startswith(_REDIS) else NOT_REDIS
     answer = await _answer(target, seconds)
     if answer.startswith(_REDIS):
         return WITHOUT_TLS if target.tls else ""
@@ -69,11 +76,11 @@ async def _heard(error: BaseException, target: Target, seconds: float) -> str:
     return WITH_TLS if not target.tls and await _speaks_tls(target, seconds) else ""
 
 
-async def _answer(target: Target, seconds: float) -> bytes:
-    """What a PING without TLS is answered with; empty for nothing."""
+async def _answer(target: Target, seconds: float, tls: ssl.SSLContext | None = None) -> bytes:
+    """What a PING is answered with; empty for nothing."""
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_connection(target.host, target.port)
+            reader, writer = await asyncio.open_connection(target.host, target.port, ssl=tls)
             try:
                 writer.write(b"PING\r\n")
                 return await reader.read(64)
@@ -83,16 +90,20 @@ async def _answer(target: Target, seconds: float) -> bytes:
 
 
 async def _speaks_tls(target: Target, seconds: float) -> bool:
-    """Nothing is sent to it, so that it need not prove who it is."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
+            _, writer = await asyncio.open_connection(target.host, target.port, ssl=_trusting())
             writer.transport.abort()
             return True
     return False
+
+
+def _trusting() -> ssl.SSLContext:
+    """No secret is sent to the server, so that it need not prove who it is."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

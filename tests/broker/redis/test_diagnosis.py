@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,34 @@ def test_another_server_is_there(scheme: str) -> None:
     """One for HTTP, for example."""
     with web_server() as port:
         assert ask(f"{scheme}://127.0.0.1:{port}") == NOT_REDIS
+
+
+NONSENSE = [
+    pytest.param(b"*1000000000\r\n", id="a list of a billion"),
+    pytest.param(b"$999999999999\r\n", id="a terabyte"),
+    pytest.param(b"*x\r\n", id="no number"),
+    pytest.param(b"*1\r\n" * 100_000, id="lists in lists"),
+    pytest.param(b":" * 200_000, id="a line without an end"),
+    pytest.param(b"220 smtp ESMTP\r\n", id="a greeting"),
+]
+
+
+@pytest.mark.parametrize("greeting", NONSENSE)
+def test_what_another_server_says_costs_neither_memory_nor_time(greeting: bytes) -> None:
+    """It may look like the beginning of an answer that fills the memory, or that never ends."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        with suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            assert await asked(f"redis://127.0.0.1:{port}", publish_timeout=0.2) == NOT_REDIS
+
+    asyncio.run(scenario())
 
 
 def test_another_server_is_there_with_tls(authority: trustme.CA, ca_file: Path) -> None:
