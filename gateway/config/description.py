@@ -11,7 +11,7 @@ from gateway.config.settings import Section, ServerSettings
 
 _HIDDEN = "***"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
 
 
 def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None, *, everything: bool = True) -> str:

@@ -45,9 +45,7 @@ async def survey(settings: RedisSettings) -> Survey:
         await _look_at_partitions(client, Keys(settings.prefix, settings.partitions, target.database), found)
         await _look_at_rights(client, Keys(settings.prefix, settings.partitions, target.database), target, found)
     except (RedisError, OSError, TimeoutError) as error:
-        found.errors.append(
-            f"redis.url: {target.name}: {await diagnose(error, target, settings) or 'no answer in time'}"
-        )
+        found.errors.append(f"redis.url: {target.name}: {await diagnose(error, target, settings)}")
     finally:
         await client.aclose()
     return found
