@@ -19,13 +19,13 @@ install: $(VENV)/.installed
 
 # All that development needs, on top of what runs a gateway.
 $(VENV)/.installed: loadtest/pyproject.toml $(VENV)/.runs
-	@echo "Installing the tools for development into $(VENV)"
+	@echo "Installing the tools for development into $(VENV); this may take a minute"
 	@$(PIP_INSTALL) --editable '.[dev]' --editable ./loadtest
 	@touch $@
 
 # The gateway with an embedded Valkey, without the tools of its tests.
 $(VENV)/.runs: pyproject.toml $(VENV)/.python
-	@echo "Installing the gateway and an embedded Valkey into $(VENV)"
+	@echo "Installing the gateway and an embedded Valkey into $(VENV); this may take a minute"
 	@$(PIP_INSTALL) --editable '.[valkey]'
 	@touch $@
 
@@ -80,10 +80,10 @@ bench: install
 attack: install
 	$(BIN)/python -m tests.attack $(NAMES)
 
-# Its standard output is for programs.
+# Its standard output is for programs. With `exec`, Ctrl-C ends no shell, which make would report as an error.
 demo: $(VENV)/.runs
 	@echo "Starting three nodes and Valkey"
-	@$(BIN)/gateway cluster --demo --log-level warning >/dev/null
+	@exec $(BIN)/gateway cluster --demo --log-level warning >/dev/null
 
 clean:
 	rm -rf $(VENV) .conformance dist build tests/sdk/node_modules .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts a cluster of its own with Docker, breaks it in every way below while it carries load through the balancer, and
-# counts every message: ./deploy/verify.sh [STEP...]      About twelve minutes. Needs Docker with compose, nothing else.
+# counts every message: ./deploy/verify.sh [STEP...]    About thirteen minutes. Needs Docker with compose, nothing else.
 # Steps: outside load kill rolling redis partition roll; without any, all of them.
 # Exit status 0: every step held. What it started is removed at the end, also after Ctrl-C. Variables: PORT (8765) on
 # 127.0.0.1, SUBNET (172.30.9), SECONDS_OF_LOAD (30) and NO_PULL=1 for images that are already here.
@@ -136,7 +136,8 @@ under_load() { # STEP SECONDS COMMAND...: run the command while the load runs, t
     found="$(figure acknowledged) acknowledged, $(figure received) of $(figure expected) delivered,"
     found+=" $(figure lost) lost, $(figure missed_and_told) missed and told, $(figure duplicated) doubled,"
     found+=" $(figure misordered) out of order,"
-    found+=" $(figure refused)+$(figure unknown)+$(figure unanswered) not acknowledged, $(figure reconnects) reconnects"
+    found+=" $(figure refused) refused, $(figure unknown) unknown, $(figure unanswered) unanswered,"
+    found+=" $(figure reconnects) reconnects"
     [ ! -e "$scratch/notes" ] || found+="; $(paste -sd, "$scratch/notes" | sed 's/,/, /g')"
     # Invalid: this machine was too slow for the figures of time, which are not what is looked at here.
     case $(figure outcome) in passed | invalid) ;; *) broken=FAILED ;; esac

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,9 +46,34 @@ class Checkout:
 
     def make(self, *arguments: str) -> list[str]:
         self._log.write_text("")
-        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
-        subprocess.run(["make", *arguments], cwd=self._folder, env=environment, check=True)
+        subprocess.run(["make", *arguments], cwd=self._folder, env=self._environment(), check=True)
         return self._log.read_text().split()
+
+    def _environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
+
+    def gateway(self, script: str) -> None:
+        """What `gateway` does from now on."""
+        (self._folder / ".venv/bin/gateway").write_text(f"#!/bin/sh\n{script}\n")
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """`make` as the leader of a foreground group."""
+        process = subprocess.Popen(
+            ["make", *arguments],
+            cwd=self._folder,
+            env=self._environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -66,6 +94,26 @@ def test_the_environment_stays_where_no_python_is_named(checkout: Checkout) -> N
     """`make test` after `make test PYTHON=...` does not go back to `python3`."""
     checkout.install(f"PYTHON={checkout.python('first')}")
     assert checkout.install() == []
+
+
+def test_ctrl_c_ends_the_demo_quietly(checkout: Checkout) -> None:
+    """The gateway ends with status 0 then, which make has nothing to say about."""
+    checkout.make("demo", f"PYTHON={checkout.python('first')}")
+    checkout.gateway("trap 'exit 0' INT; echo up >&2; while :; do sleep 0.05; done")
+    with checkout.started("demo") as make:
+        assert make.stderr is not None
+        assert make.stderr.readline() == "up\n"
+        os.killpg(make.pid, signal.SIGINT)
+        assert make.stderr.read() == ""
+
+
+def test_an_installation_says_that_it_takes_time(checkout: Checkout) -> None:
+    """pip says nothing until it has ended."""
+    with checkout.started("install", f"PYTHON={checkout.python('first')}") as make:
+        assert make.stdout is not None
+        lines = [line for line in make.stdout if line.startswith("Installing ")]
+    assert len(lines) == 2
+    assert all(line.endswith(" into .venv; this may take a minute\n") for line in lines)
 
 
 def test_the_demo_installs_only_what_runs_it(checkout: Checkout) -> None:

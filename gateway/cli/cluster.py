@@ -4,8 +4,9 @@ import http.client
 import json
 import secrets
 import shlex
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,7 +58,8 @@ def cluster(context: click.Context, sources: Sources, count: int) -> None:
     that stores nothing. If the settings have no key for tokens or for the API, keys are made for this run.
 
     When all nodes are ready, one line goes to standard output: `ready` and a JSON object with the addresses, the
-    process ids and the keys that were made. Everything else goes to standard error.
+    process ids and the keys that were made. In a terminal it is a short list instead. Everything else goes to standard
+    error.
 
     A node that dies is reported and not replaced, so that you can watch its clients. With --demo it is started again
     after some seconds, and the page can kill nodes, if they listen on this machine only. Ctrl-C ends everything. On
@@ -284,9 +286,21 @@ def _announce(plan: Plan, block: Block, nodes: list[Child]) -> None:
     }
     for warning in warnings(plan.settings):
         _say(f"warning: {warning}")
-    click.echo(f"ready {json.dumps(ready)}")
+    click.echo("\n".join(_listed(plan, ready, nodes)) if sys.stdout.isatty() else f"ready {json.dumps(ready)}")
     if plan.settings.demo or plan.settings.no_auth:
         _welcome(plan, ready)
+
+
+def _listed(plan: Plan, ready: dict[str, Any], nodes: list[Child]) -> Iterator[str]:
+    """What people need of it."""
+    yield f"ready: {ready['url']}"
+    for node, described in zip(nodes, ready["nodes"], strict=True):
+        yield f"  {node}: {described['url']}"
+    if plan.valkey:
+        yield f"  {plan.valkey}: {ready['redis_url']}"
+    for name, key in (("API key", ready["api_key"]), ("HMAC secret", ready["hmac_secret"])):
+        if key:
+            yield f"  {name}: {key}"
 
 
 def _welcome(plan: Plan, ready: dict[str, Any]) -> None:

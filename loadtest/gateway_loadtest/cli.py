@@ -106,8 +106,8 @@ def main() -> None:
     """Load-test a WebSocket pub/sub backend: latency from the moment a message was due, and every message counted.
 
     Exit status: 0 all well; 1 messages were lost, doubled, out of order, for somebody else or not accepted; 2 wrong
-    usage; 3 this tool was the bottleneck, or a command failed, so the figures say little of the server; 4 a target
-    could not be reached or refused, or clients did not come back; 130 Ctrl-C.
+    usage; 3 this tool or its machine was the bottleneck, or a command failed, so the figures say little of the server;
+    4 a target could not be reached or refused, or clients did not come back; 130 Ctrl-C.
 
     Try it on the nodes of `gateway cluster --no-auth`:
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +33,14 @@ class Keyboard(NamedTuple):
     def interrupt(self) -> None:
         """Type Ctrl-C."""
         os.write(self.master, b"\x03")
+
+    def screen(self, last: str) -> str:
+        """Wait until this text is shown, and return all that was."""
+        shown = ""
+        while last not in shown:
+            assert select.select([self.master], [], [], PATIENCE)[0], shown
+            shown += os.read(self.master, 65536).decode()
+        return shown
 
 
 @pytest.fixture
@@ -199,3 +209,27 @@ def test_a_cluster_ends_at_once(tmp_path: Path, keyboard: Keyboard) -> None:
                 keyboard.interrupt()
                 assert {closed(each) for each in clients} == {3001}
             assert cluster.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"), [(("--no-auth",), ()), ((), ("API key", "HMAC secret"))], ids=["open", "with keys"]
+)
+def test_a_cluster_tells_people_no_json(
+    tmp_path: Path, keyboard: Keyboard, options: tuple[str, ...], keys: tuple[str, ...]
+) -> None:
+    """Where nodes and Valkey are, and the keys that were made; an open cluster has none."""
+    first = free_port(following=2)
+    arguments = ("cluster", "--nodes", "2", "--listen", f"127.0.0.1:{first}", *options)
+    with command(*arguments, cwd=tmp_path, terminal=keyboard.slave) as cluster:
+        *_, last = (r"embedded Valkey", *keys)
+        text = keyboard.screen(last)
+        while not text.endswith("\n"):
+            text += keyboard.screen("\n")
+        lines = text.splitlines()
+        assert lines[0] == f"ready: http://127.0.0.1:{first}"
+        for line, (name, port) in zip(lines[1:3], (("node-1", first + 1), ("node-2", first + 2)), strict=True):
+            assert re.fullmatch(rf"  {name} \(pid \d+\): http://127\.0\.0\.1:{port}", line)
+        assert re.fullmatch(r"  embedded Valkey \(pid \d+\): unix://\S+", lines[3])
+        for line, name in zip(lines[4:], keys, strict=True):
+            assert re.fullmatch(rf"  {name}: [0-9a-f]{{64}}", line)
+        assert cluster.end() == 0

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from gateway_loadtest.planning.plan import Plan, StagePlan
 from gateway_loadtest.reporting import summary
-from gateway_loadtest.results.outcome import judge, remarks_on
+from gateway_loadtest.results.outcome import judge, remarks_on, weigh
 from gateway_loadtest.results.result import Generator, Outcome, Spread, Totals
 from tests.loadtest import sample_results
 
@@ -62,6 +62,42 @@ def test_a_busy_generator_is_no_excuse_for_a_server() -> None:
     busy = structs.replace(GENERATOR, invalid=["too busy"])
     assert judge(plan(), GOOD, busy) == "invalid"
     assert judge(plan(), structs.replace(GOOD, lost=1), busy) == "lost"
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome", "parts"),
+    [
+        ({"late_slots": 1}, "passed", []),
+        ({"late_slots": 2}, "passed", ["2 of 100", "slowest latencies"]),
+        ({"late_slots": 10}, "passed", ["10 of 100", "slowest latencies"]),
+        ({"late_slots": 11}, "invalid", ["11 of 100"]),
+        ({"late_slots": 2, "cpu": 0.01, "cpu_max": 0.02}, "passed", ["2 of 100", "2% of a core", "slowest latencies"]),
+        ({"late_slots": 11, "cpu": 0.01, "cpu_max": 0.02}, "invalid", ["11 of 100", "machine was busy, not the gen"]),
+        ({"late_slots": 11, "cpu": 0.01, "cpu_max": 0.95}, "invalid", ["11 of 100"]),
+        ({"cpu": 0.91, "cpu_max": 1.0}, "invalid", ["91% of a core"]),
+        ({"lag": Spread(p99=51.0)}, "passed", ["51 ms late", "slowest latencies"]),
+        ({"lag": Spread(p90=51.0, p99=60.0), "cpu_max": 0.0}, "invalid", ["60 ms late"]),
+        # Without a publication nothing is late.
+        ({"slots": 0}, "passed", []),
+    ],
+)
+def test_a_run_on_a_busy_machine(fields: dict[str, Any], outcome: Outcome, parts: list[str]) -> None:
+    """A few late ones are a caution, and many make the run invalid; the machine is blamed where the tool was idle."""
+    found = structs.replace(structs.replace(GENERATOR, cpu_max=0.6), **fields)
+    invalid, doubts = weigh(found)
+    assert not (invalid and doubts)
+    for part, sentence in zip(parts, invalid or doubts, strict=True):
+        assert part in sentence
+    weighed = structs.replace(found, invalid=invalid, doubts=doubts)
+    assert judge(plan(), GOOD, weighed) == outcome
+
+
+@pytest.mark.parametrize(
+    ("busiest", "guilty"), [(0.02, "the machine of the generator was too busy"), (0.6, "the generator was the bottle")]
+)
+def test_what_an_invalid_run_is_called(busiest: float, guilty: str) -> None:
+    found = sample_results.result(outcome="invalid", generator=structs.replace(GENERATOR, cpu_max=busiest))
+    assert summary.headline(found).startswith(f"Invalid: {guilty}")
 
 
 def test_what_was_cut_is_not_the_servers() -> None:

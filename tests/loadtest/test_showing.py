@@ -1,5 +1,6 @@
 """What shows results: the terminal, the page, the comparison, and the file they are kept in."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from io import StringIO
 from itertools import pairwise
@@ -10,10 +11,21 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
+from gateway_loadtest.planning.plan import Plan, StagePlan
 from gateway_loadtest.reporting import comparison, plots, report_page, summary
 from gateway_loadtest.reporting.plots import Curve
 from gateway_loadtest.results import result
-from gateway_loadtest.results.result import Costs, Environment, Latencies, Moment, Outcome, Result, ResultError, Totals
+from gateway_loadtest.results.result import (
+    Costs,
+    Environment,
+    Latencies,
+    Moment,
+    Outcome,
+    Result,
+    ResultError,
+    Server,
+    Totals,
+)
 from tests.loadtest import sample_results
 from tests.loadtest.sample_results import HOSTILE, lossy, spread, unreachable
 
@@ -116,6 +128,49 @@ def test_the_page_says_where_the_run_took_place() -> None:
     for value in ("A processor", "1 GiB", "Linux 6.1", "CPython 3.11.7", "5.0 &lt;b&gt;", "Valkey 9.0", "channels"):
         assert value in page
     assert "version of Redis" not in report_page.render(sample_results.result())
+
+
+def test_pairs_are_called_what_they_are_in_the_terminal() -> None:
+    """By their addresses: two whole URLs would push the counts off a small screen."""
+    page = report_page.render(sample_results.result())
+    assert "<td>a:1</td><td>b:2</td>" in page
+
+
+def test_what_is_unknown_of_a_server_is_no_zero() -> None:
+    """In the terminal and on the page."""
+    found = sample_results.result(servers=[Server("node", "process", 3.5, 2**26, 2**27, 2**27)])
+    row = re.search(r"^ +node +3\.5 .* (\S+) *$", shown(found), re.MULTILINE)
+    assert row is not None
+    assert row[1] == "-"
+    assert "<td>128 MiB</td><td>-</td></tr>" in report_page.render(found)
+
+
+def test_the_settings_of_a_run_are_for_people() -> None:
+    """One stage or target a line, without what a stage does not do."""
+    stages = (StagePlan("calm", 10.0, rate=0.0), StagePlan("peak", 2.5, drop=0.2, commands=("a b", "c"), pause=3.0))
+    plan = Plan(scenario="mix", targets=("ws://a:1", "ws://b:2"), channels=5, members=1, stages=stages)
+    page = report_page.render(sample_results.result(options=plan.options))
+    for name, value in (
+        ("targets", "ws://a:1\nws://b:2"),
+        ("stages", "calm: 10 s, rate 0\npeak: 2.5 s, drop 0.2, commands a b, c, pause 3"),
+        ("connect rate", "500"),
+        ("max refused", "not set"),
+        ("sources", "none"),
+    ):
+        assert f"<tr><td>{name}</td><td>{value}</td></tr>" in page
+    assert "white-space: pre-line" in page
+
+
+def test_curves_that_coincide_are_both_seen() -> None:
+    """With few samples p99 is the maximum: what lies below is wider."""
+    curves = [Curve(name, [1.0, 2.0]) for name in ("p50", "p99", "max")]
+    drawn = ElementTree.fromstring(plots.over_time([1.0, 2.0], curves, [], unit="ms"))
+    lines = [each for each in drawn if each.tag == "polyline"]
+    assert [each.attrib["class"] for each in lines] == ["curve c2", "curve c1", "curve c0"]
+    widths = [float(each.attrib["stroke-width"]) for each in lines]
+    assert sorted(set(widths), reverse=True) == widths
+    # A style would override the attribute.
+    assert "stroke-width" not in report_page.render(unreachable())
 
 
 def test_plots_tell_their_values() -> None:
@@ -229,6 +284,14 @@ def test_what_cannot_be_compared_is_said() -> None:
     text = console.export_text()
     assert "cannot be compared" in text
     assert "Nothing became worse" not in text
+
+
+def test_a_run_of_which_the_slowest_are_doubtful_is_not_compared() -> None:
+    """Its p99 would be that of the machine."""
+    good = sample_results.result()
+    doubtful = structs.replace(good, generator=structs.replace(good.generator, doubts=["2 of 100 were late"]))
+    compared = comparison.compare(good, doubtful, 0.1)
+    assert (compared.status, compared.obstacles) == (1, ["the second run: 2 of 100 were late"])
 
 
 def test_an_idle_run_that_reached_nobody_does_not_pass() -> None:

@@ -160,6 +160,7 @@ def _fanout(running: RunningPeer, sandbox: Sandbox, load: Load, members: int) ->
               if rate < RATES[members] else []),
             *([summary.headline(result)] if result.outcome in FAILED else []),
             *result.generator.invalid,
+            *result.generator.doubts,
         ],
     )  # fmt: skip
 

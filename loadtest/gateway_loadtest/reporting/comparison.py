@@ -124,6 +124,7 @@ def _obstacles(before: Result, after: Result) -> list[str]:
     for name, each in (("first", before), ("second", after)):
         if each.outcome != "passed":
             found.append(f"the {name} run did not pass ({each.outcome}): its figures are no measure")
+        found += [f"the {name} run: {doubt}" for doubt in each.generator.doubts]
     if before.scenario != after.scenario:
         found.append(f"the scenarios differ: {before.scenario}, {after.scenario}")
     for option in sorted(before.options.keys() | after.options.keys()):

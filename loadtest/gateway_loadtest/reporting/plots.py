@@ -19,6 +19,10 @@ MOST_MOMENTS = 400
 CURVES = 6
 
 
+# Pixels: the width of a curve that lies on all others, and by how much each one below is wider.
+THIN, THICKER = 1.6, 1.6
+
+
 class Curve(NamedTuple):
     """Values over time; None where there is none."""
 
@@ -50,13 +54,15 @@ def over_time(
         f'<text class="tick" x="{x(second):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{second:g} s</text>'
         for second in _nice(begin, end)
     ]
-    for number, curve in enumerate(curves):
+    # The first on top of the others and the thinnest, so that those that it lies on are seen beside it.
+    for number, curve in reversed(list(enumerate(curves))):
         points = [
             None if value is None else f"{x(second):.1f},{scale(max(value, low)):.1f}"
             for second, value in zip(at, curve.values, strict=True)
         ]
         parts += [
-            f'<polyline class="curve c{number % CURVES}" points="{" ".join(stretch)}"/>'
+            f'<polyline class="curve c{number % CURVES}" stroke-width="{THIN + number % CURVES * THICKER:.1f}" '
+            f'points="{" ".join(stretch)}"/>'
             for stretch in _stretches(points)
         ]
     parts += _moments(at, curves, x, unit)

@@ -1,11 +1,9 @@
 """The report: one page that opens offline."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-
-import msgspec
 
 from gateway_loadtest.reporting import plots, summary
 from gateway_loadtest.reporting.plots import Curve
@@ -39,7 +37,7 @@ def render(result: Result) -> str:
         servers=_servers(result),
         environment=_table(("", ""), summary.environment(result)),
         errors=_table(("times", ""), [(f"{count:,}", text) for text, count in result.errors.items()]),
-        options=_table(("", ""), [(name, _text(value)) for name, value in result.options.items()]),
+        options=_table(("", ""), [(name.replace("_", " "), _text(value)) for name, value in result.options.items()]),
     )
 
 
@@ -130,7 +128,8 @@ def _pairs(result: Result) -> str:
     rows = []
     for pair in result.pairs:
         counts = (pair.expected, pair.received, pair.lost, pair.duplicated, pair.misordered, pair.gaps)
-        rows.append((pair.publisher, pair.subscriber, *(f"{count:,}" for count in (*counts, pair.missed_and_told))))
+        nodes = (summary.address(pair.publisher), summary.address(pair.subscriber))
+        rows.append((*nodes, *(f"{count:,}" for count in (*counts, pair.missed_and_told))))
     return _table(heads, rows)
 
 
@@ -138,7 +137,7 @@ def _servers(result: Result) -> str:
     rows = []
     for each in result.servers:
         sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
-        rows.append((each.name, f"{each.cpu_seconds:.1f}", *map(summary.size, sizes)))
+        rows.append((each.name, f"{each.cpu_seconds:.1f}", *map(summary.size_if_known, sizes)))
     return _table(("", "CPU, s", "memory before", "connected", "at the end", "output buffers"), rows)
 
 
@@ -154,6 +153,20 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(value: object) -> str:
-    if value in ("", None, [], ()):
+    """An option, for people; one line for each of several."""
+    if value is None:
+        return "not set"
+    if value in ("", [], ()):
         return "none"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    if isinstance(value, list | tuple):
+        return "\n".join(_stage(each) if isinstance(each, dict) else _text(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _stage(stage: Mapping[str, object]) -> str:
+    """With what it does differently from the other stages. (A `rate` of 0 is one, and None is that of the run.)"""
+    facts = []
+    for name, value in stage.items():
+        if name not in ("name", "seconds") and (value or name == "rate") and value is not None:
+            facts.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list | tuple) else _text(value)}")
+    return ", ".join([f"{stage.get('name')}: {_text(stage.get('seconds'))} s", *facts])

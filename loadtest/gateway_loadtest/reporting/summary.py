@@ -34,6 +34,8 @@ def headline(result: Result) -> str:
             return "Passed: no more went wrong than --max-loss allows."
         if totals.missed_and_told:
             return "Passed: nothing was lost silently, but not everything arrived."
+    if result.outcome == "invalid" and result.generator.is_idle:
+        return "Invalid: the machine of the generator was too busy, so the figures say little of the server."
     return HEADLINES[result.outcome][1]
 
 
@@ -55,9 +57,19 @@ def size(value: float) -> str:
     return f"{value:.4g} GiB"
 
 
+def size_if_known(value: float) -> str:
+    """Of what is never empty where it could be read."""
+    return size(value) if value else "-"
+
+
+def address(url: str) -> str:
+    """As it is shown where two of them stand in each row: without the scheme."""
+    return url.partition("://")[2]
+
+
 def remarks(result: Result) -> list[str]:
     """All that should be known beside the figures; one sentence each."""
-    return [*result.remarks, *result.generator.invalid, *filter(None, [caution(result)])]
+    return [*result.remarks, *result.generator.invalid, *result.generator.doubts, *filter(None, [caution(result)])]
 
 
 def show(result: Result, console: Console) -> None:
@@ -173,16 +185,12 @@ def _pairs(result: Result) -> Table:
         counts = (pair.expected, pair.received, pair.lost, pair.duplicated, pair.misordered, pair.gaps)
         wrong = pair.lost + pair.duplicated + pair.misordered
         table.add_row(
-            Text(plain(_address(pair.publisher))),
-            Text(plain(_address(pair.subscriber))),
+            Text(plain(address(pair.publisher))),
+            Text(plain(address(pair.subscriber))),
             *(f"{count:,}" for count in (*counts, pair.missed_and_told)),
             style="red" if wrong else "",
         )
     return table
-
-
-def _address(url: str) -> str:
-    return url.partition("://")[2]
 
 
 def _servers(result: Result) -> Table:
@@ -191,9 +199,7 @@ def _servers(result: Result) -> Table:
         table.add_column(name, justify="right" if name else "left")
     for each in result.servers:
         sizes = (each.rss_begin, each.rss_connected, each.rss_end, each.output_buffers)
-        table.add_row(
-            Text(plain(each.name)), f"{each.cpu_seconds:.1f}", *(size(each) if each else "-" for each in sizes)
-        )
+        table.add_row(Text(plain(each.name)), f"{each.cpu_seconds:.1f}", *map(size_if_known, sizes))
     return table
 
 

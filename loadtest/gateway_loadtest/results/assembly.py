@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hdrh.histogram import HdrHistogram
+from msgspec import structs
 
 from gateway_loadtest.counting.accounts import Account, merge
 from gateway_loadtest.counting.counters import KINDS, LATE_AFTER, Counts, Occurrences
@@ -13,7 +14,7 @@ from gateway_loadtest.planning.target_urls import public
 from gateway_loadtest.probes import BEGIN, CONNECTED, END, Record, processor_seconds
 from gateway_loadtest.results.environment import environment_of_this_machine
 from gateway_loadtest.results.hints import hints_for
-from gateway_loadtest.results.outcome import judge, remarks_on
+from gateway_loadtest.results.outcome import judge, remarks_on, weigh
 from gateway_loadtest.results.result import (
     CONNECTING,
     LEAST_MEMORY,
@@ -31,11 +32,6 @@ from gateway_loadtest.results.result import (
 )
 from gateway_loadtest.results.timeline import Timeline
 
-# Above these the generator, not the server, may be what was measured: the share of a core that its busiest worker
-# used on average while publishing, the share of publications that were late, and how late its loops were (ms, p99).
-CPU_LIMIT = 0.9
-LATE_LIMIT = 0.01
-LAG_LIMIT = 50.0
 # Bars of a plot: from one to the next by this factor.
 BAR_FACTOR = 1.25
 
@@ -158,24 +154,17 @@ def _generator(timeline: Timeline, counts: Sequence[Counts]) -> Generator:
     lag = spread_of(merged([each.lag for each in counts]))
     slots = sum(each.slots for each in counts)
     late = sum(each.late_slots for each in counts)
-    cpu = _share(sum(timeline.busiest), len(timeline.busiest))
-    invalid = []
-    if cpu > CPU_LIMIT:
-        invalid.append(f"the busiest worker used {cpu:.0%} of a core: give it more workers, or less to do")
-    if slots and late / slots > LATE_LIMIT:
-        invalid.append(f"{late:,} of {slots:,} publications were sent more than {LATE_AFTER:g} ms after they were due")
-    if lag.p99 > LAG_LIMIT:
-        invalid.append(f"the generator's event loops were {lag.p99:.0f} ms late (p99): the machine is too busy")
-    return Generator(
+    generator = Generator(
         workers=timeline.workers,
-        cpu=cpu,
+        cpu=_share(sum(timeline.busiest), len(timeline.busiest)),
         cpu_max=max(timeline.busiest, default=0.0),
         lag=lag,
         slots=slots,
         late_slots=late,
         late_after=LATE_AFTER,
-        invalid=invalid,
     )
+    invalid, doubts = weigh(generator)
+    return structs.replace(generator, invalid=invalid, doubts=doubts)
 
 
 def _costs(records: Sequence[Record], totals: Totals) -> Costs:

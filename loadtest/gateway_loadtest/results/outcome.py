@@ -4,6 +4,14 @@ from gateway_loadtest.planning.plan import Plan
 from gateway_loadtest.results.result import Generator, Outcome, Totals
 from gateway_loadtest.text import counted
 
+# Share of a core that the busiest worker used on average while publishing; above it the generator was measured.
+CPU_LIMIT = 0.9
+# Milliseconds that its event loops may be late.
+LAG_LIMIT = 50.0
+# Shares of the publications, or of the time, that may be late: above the first the latencies up to p99 hold no more,
+# and above the second none does.
+DOUBTFUL, INVALID = 0.01, 0.1
+
 
 def judge(plan: Plan, totals: Totals, generator: Generator) -> Outcome:
     """Of a run that went on to its end. What arrived weighs more than what was accepted, and that more than how well it
@@ -17,6 +25,35 @@ def judge(plan: Plan, totals: Totals, generator: Generator) -> Outcome:
     if totals.standing < totals.connections:
         return "disconnected"
     return "invalid" if generator.invalid else "passed"
+
+
+def weigh(generator: Generator) -> tuple[list[str], list[str]]:
+    """Why the figures say more of the generator or its machine than of the servers, or else why only the slowest
+    latencies do; one sentence each. Only one of the two has any."""
+    found = []
+    is_invalid = is_overloaded = generator.cpu > CPU_LIMIT
+    if is_overloaded:
+        found.append(f"the busiest worker used {generator.cpu:.0%} of a core: give it more workers, or less to do")
+    late = generator.late_slots / max(generator.slots, 1)
+    if late > DOUBTFUL:
+        is_invalid |= late > INVALID
+        found.append(
+            f"{generator.late_slots:,} of {generator.slots:,} publications were sent more than "
+            f"{generator.late_after:g} ms after they were due"
+        )
+    # As shares of the time: p99 is late when one hundredth is.
+    if generator.lag.p99 > LAG_LIMIT:
+        is_invalid |= generator.lag.p90 > LAG_LIMIT
+        found.append(f"the event loops of the generator were {generator.lag.p99:.0f} ms late (p99)")
+    if found and not is_overloaded:
+        if generator.is_idle:
+            found.append(
+                f"the busiest worker never used more than {generator.cpu_max:.0%} of a core while publishing: the "
+                "machine was busy, not the generator"
+            )
+        if not is_invalid:
+            found.append("the slowest latencies may therefore not be those of the servers")
+    return (found, []) if is_invalid else ([], found)
 
 
 def remarks_on(totals: Totals, generator: Generator) -> list[str]:

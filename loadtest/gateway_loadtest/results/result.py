@@ -19,6 +19,8 @@ class ResultError(Exception):
 CONNECTING, SETTLING = "connect", "settle"
 # Bytes of memory per connection below which it is no measure: no server keeps one in less, but reuses what it had.
 LEAST_MEMORY = 1024
+# Share of a core in the busiest second, below which the generator has not kept itself waiting.
+IDLE = 0.5
 # As far as a run can go: a file that says more is none of this tool.
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -143,7 +145,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class Generator(msgspec.Struct, frozen=True):
-    """Whether this tool itself was the bottleneck."""
+    """Whether this tool, or the machine it runs on, was the bottleneck."""
 
     workers: int
     # Share of a core of the busiest worker: mean over the publishing, and the busiest second.
@@ -155,8 +157,15 @@ class Generator(msgspec.Struct, frozen=True):
     slots: int
     late_slots: int
     late_after: float
-    # Why the figures say more of the generator than of the servers; empty when they do not.
+    # Why the figures say more of the generator, or of its machine, than of the servers; empty when they do not.
     invalid: list[str] = []
+    # Why only the slowest latencies do.
+    doubts: list[str] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it never had much to do: what it did late, it did late because its machine was busy."""
+        return 0 < self.cpu_max < IDLE
 
 
 class Totals(msgspec.Struct, frozen=True):
