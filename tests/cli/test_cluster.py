@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,6 +21,7 @@ import gateway
 from gateway.cli.child import ChildSource
 from gateway.cli.cluster import Plan
 from gateway.cli.options import Sources
+from gateway.cli.processes import Child, Interrupted
 from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
 from tests.cli.commands import PATIENCE, all_gone, command, get, is_alive, wait_for
@@ -335,11 +337,41 @@ def test_nodes_say_themselves_what_they_wait_for(tmp_path: Path) -> None:
 
 
 def test_nodes_that_do_not_get_ready_end_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Named, with what they answered last."""
-    monkeypatch.setattr(sys.modules[Plan.__module__], "READY_SECONDS", 0.0)
-    result = run(*ANYWHERE, "--nodes", "1")
+    """Named, each with its own reason: what another one answered says nothing of it."""
+    cluster = sys.modules[Plan.__module__]
+    ask = cluster._ask
+
+    def ask_last(port: int) -> tuple[int, str]:
+        """One node got ready, and with that the time is up: the other one has not been asked."""
+        status, reason = ask(port)
+        if status == 200:
+            monkeypatch.setattr(cluster, "READY_SECONDS", 0.0)
+        return status, reason
+
+    monkeypatch.setattr(cluster, "_ask", ask_last)
+    read = Child.read
+    monkeypatch.setattr(Child, "read", lambda child: None if child.name == "node-2" else read(child))
+    result = run(*ANYWHERE, "--nodes", "2")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "Error: not ready after 0 s: node-1 (pid " in result.stderr
+    assert re.search(r"^Error: not ready after 0 s: node-2 \(pid \d+\): still starting$", result.stderr, re.MULTILINE)
+
+
+def test_a_long_start_says_what_it_waits_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which nodes, and why: first they start, then there is no Redis."""
+    cluster = sys.modules[Plan.__module__]
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if re.fullmatch(
+            r"waiting for node-1 \(pid \d+\), node-2 \(pid \d+\): Redis at 127\.0\.0\.1:1: .*refused.*", text
+        ):
+            raise Interrupted({signal.SIGINT})
+
+    monkeypatch.setattr(cluster, "PATIENCE", 0.0)
+    monkeypatch.setattr(cluster, "_say", say)
+    assert run(*ANYWHERE, "--nodes", "2", "--redis-url", "redis://127.0.0.1:1").exit_code == 0
+    assert re.fullmatch(r"waiting for node-1 \(pid \d+\), node-2 \(pid \d+\): still starting", said[0])
 
 
 def test_without_the_embedded_valkey_the_way_out_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
