@@ -174,7 +174,7 @@ def test_ctrl_c_ends_it_while_it_starts(tmp_path: Path) -> None:
             with mute.accept()[0]:
                 os.killpg(cluster.process.pid, signal.SIGINT)
                 assert cluster.wait() == 0
-            assert cluster.errors == []
+            assert [line for line in cluster.errors if not line.startswith("waiting for node-1")] == []
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
@@ -231,6 +231,7 @@ def test_a_dead_node_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
         assert cluster.end() == 0
 
 
+@pytest.mark.slow
 def test_the_page_of_a_demo_kills_its_node(tmp_path: Path) -> None:
     """No other page does, whatever it calls itself and by whatever name it found the node. Another node takes the
     place of the dead one, on its ports, as often as that happens."""
@@ -269,6 +270,7 @@ def test_nobody_else_kills_nodes(tmp_path: Path, open_to: tuple[str, ...]) -> No
         assert is_alive(node["pid"])
 
 
+@pytest.mark.slow
 def test_a_node_whose_port_was_taken_meanwhile_waits_for_it(tmp_path: Path) -> None:
     """The demo goes on without it, and says why."""
     with command(*ANYWHERE, "--nodes", "1", "--demo", cwd=tmp_path) as cluster:
@@ -326,11 +328,12 @@ def test_what_cannot_start_says_why(run: Run, arguments: tuple[str, ...], code: 
     assert text in result.stderr
 
 
+@pytest.mark.slow
 def test_nodes_say_themselves_what_they_wait_for(tmp_path: Path) -> None:
     """A Redis that is not there may come; and nothing is left behind."""
     folder, env = temporary(tmp_path)
     with command(*ANYWHERE, "--redis-url", "redis://127.0.0.1:1", cwd=tmp_path, env=env) as cluster:
-        cluster.expect("node-1", "not ready, trying again", "Redis at 127.0.0.1:1: Connection refused")
+        cluster.expect("node-1", "not ready, trying again", "Redis at 127.0.0.1:1: nothing listens there")
         cluster.end(signal.SIGINT)
         assert "Traceback" not in "".join(cluster.errors)
         assert list(folder.iterdir()) == []

@@ -136,6 +136,7 @@ NONSENSE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("greeting", NONSENSE)
 def test_what_another_server_says_costs_neither_memory_nor_time(greeting: bytes) -> None:
     """It may look like the beginning of an answer that fills the memory, or that never ends."""

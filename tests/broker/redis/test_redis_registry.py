@@ -256,6 +256,7 @@ def test_half_a_character_is_in_no_cursor(server: ValkeyServer, cursor: str) -> 
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_it_stops_at_whatever_moment(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the middle of a write: redis-py's `asyncio.wait_for` loses cancellations before Python 3.12."""
     monkeypatch.setattr(module, "FLUSH_INTERVAL", 0.0)

@@ -84,6 +84,7 @@ def test_durable_needs_a_server_that_is() -> None:
             assert "no append-only file" in warning
 
 
+@pytest.mark.slow
 def test_a_replica_is_refused(valkey: ValkeyServer) -> None:
     """Nodes need the primary, and durable ones a primary without replicas."""
     with valkey_server("--replicaof", "127.0.0.1", str(valkey.port)) as replica:
