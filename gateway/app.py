@@ -37,6 +37,7 @@ from gateway.demo.root_route import root_route
 from gateway.entrances import ENTRANCES
 from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
+from gateway.entrances.lost import internal_routes, nowhere, nowhere_internal
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.hooks.fitting import check_fit
@@ -58,6 +59,7 @@ from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
+from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_options import HttpOptions
 from gateway.transports.loop_scheduler import LoopScheduler
 
@@ -153,7 +155,7 @@ class Composition:
         budget.watch("read", lambda: self.messaging.tracker.holders)
         budget.watch("request", lambda: self._services.inboxes)
         budget.watch("socket", self._keeping)
-        self._api = Api(self.messaging, self.administration, channels, settings, self.metrics)
+        self._api = Api(self.messaging, self.administration, channels, settings, self.metrics, self._address)
         self._doors = Doors(
             entrances,
             settings,
@@ -166,11 +168,18 @@ class Composition:
         # The methods of the API, for an application that the node is part of.
         self.methods = self._api.methods
         self.public = Starlette(routes=self._public_routes(killed_from), lifespan=self._lifespan)
-        self.internal = Starlette(routes=self._internal_routes())
+        self.internal = Starlette(routes=self._internal_routes(entrances))
         for application in (self.public, self.internal):
             # A path with a slash too many is not found. The address in a redirect would be that of the client's Host
             # header, with the scheme of the proxy's request: an API key could follow it in plain text.
             application.router.redirect_slashes = False
+        # (A route for all paths would answer 404 instead of 405 where a path has another method.)
+        self.public.router.default = nowhere(entrances, api=settings.api.public)
+        self.internal.router.default = nowhere_internal()
+
+    def _address(self, scope: Scope) -> str:
+        """Of the client that sent a request, as far as trusted proxies vouch for it."""
+        return Handshake(scope, self.settings.trusted_proxies).address
 
     def _keeping(self) -> Iterator[Holder]:
         """Connections that hold bytes, on sockets and over plain ASGI."""
@@ -248,8 +257,13 @@ class Composition:
             *(demo_routes(self.administration, killed_from) if settings.demo else [root_route()]),
         ]
 
-    def _internal_routes(self) -> list[BaseRoute]:
-        return [*health_routes(self.node, public=False), metrics_route(self.metrics), *self._api.routes]
+    def _internal_routes(self, entrances: Sequence[Entrance]) -> list[BaseRoute]:
+        return [
+            *health_routes(self.node, public=False),
+            metrics_route(self.metrics),
+            *self._api.routes,
+            *internal_routes(entrances, self.settings.trusted_proxies),
+        ]
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

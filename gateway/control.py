@@ -10,8 +10,9 @@ from gateway.messages import Position
 
 NodeId = NewType("NodeId", str)
 
+END_OF_TIME = 2**53
 # Unix time in seconds, 0 for never.
-UnixTime = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+UnixTime = Annotated[int, msgspec.Meta(ge=0, le=END_OF_TIME)]
 # Close codes above those of RFC 6455 and of frameworks (section 7.4.2).
 ClosesWith = Annotated[int, msgspec.Meta(ge=3000, le=4999)]
 

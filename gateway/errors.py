@@ -125,5 +125,7 @@ class OutcomeUnknown(RequestError):
     Repeating a publish that carries an idempotency key is safe; without one it may arrive twice.
     """
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, reason: str = "") -> None:
+        """`reason` is the detail without what it means for the operation."""
         super().__init__(INTERNAL, detail)
+        self.reason = reason or detail

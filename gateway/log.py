@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -204,7 +205,11 @@ class LogLimit:
         self._suppressed: dict[str, int] = {}
 
     def passes(self, kind: str = "", about: str = "") -> dict[str, object] | None:
-        """None if the line has to be left out; otherwise its `extra`: how many of its kind were (`suppressed`)."""
+        """None if the line has to be left out; otherwise its `extra`.
+
+        `suppressed`: how many of its kind were left out since the last one. `more`: for how many seconds the next
+        ones of its kind are, whatever they are about.
+        """
         now = self._clock()
         passed = self._passed.setdefault(kind, {})
         while passed and now - passed[oldest := next(iter(passed))] >= self._interval:
@@ -213,8 +218,13 @@ class LogLimit:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             return None
         passed[about] = now
-        suppressed = self._suppressed.pop(kind, 0)
-        return {"suppressed": suppressed} if suppressed else {}
+        extra: dict[str, object] = {}
+        if suppressed := self._suppressed.pop(kind, 0):
+            extra["suppressed"] = suppressed
+        if len(passed) == DISTINCT:
+            first = next(iter(passed.values()))
+            extra["more"] = f"hidden for {math.ceil(first + self._interval - now)} s"
+        return extra
 
 
 class Refusals:

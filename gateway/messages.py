@@ -236,6 +236,10 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     data: bytes = b""
     name: str = ""
     version: str = ""
+    # What is wrong with the position that the client asks for. The connection is closed with this reason.
+    malformed: str = ""
+    # Where the client seems to have put its token, for the log, if it has none.
+    hint: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):

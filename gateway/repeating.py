@@ -7,20 +7,40 @@ from contextlib import suppress
 
 from gateway.errors import RequestError
 from gateway.guard import Guard
+from gateway.log import LogLimit
 from gateway.tasks import end_task
 
 logger = logging.getLogger(__name__)
+
+# Seconds between two lines about the same failure.
+LOG_INTERVAL = 10.0
+
+
+def _unexplained() -> bool:
+    return False
 
 
 class Repeating:
     """Calls `step` every `interval` seconds, counted from the end of the previous call."""
 
-    def __init__(self, guard: Guard, part: str, interval: float, step: Callable[[], Awaitable[object]]) -> None:
-        """A RequestError of a step is a warning in the log, any other exception a fault of `part` (see Guard)."""
+    def __init__(
+        self,
+        guard: Guard,
+        part: str,
+        interval: float,
+        step: Callable[[], Awaitable[object]],
+        explained: Callable[[], bool] = _unexplained,
+    ) -> None:
+        """A RequestError of a step is a warning in the log, any other exception a fault of `part` (see Guard).
+
+        `explained` is asked after a RequestError: whether the log says already why such work fails now.
+        """
         self._guard = guard
         self._part = part
         self._interval = interval
         self._step = step
+        self._explained = explained
+        self._lines = LogLimit(LOG_INTERVAL)
         self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -46,6 +66,8 @@ class Repeating:
             try:
                 await self._step()
             except RequestError as error:
-                logger.warning("%s", error.detail or error)
+                detail = error.detail or str(error)
+                if not self._explained() and (suppressed := self._lines.passes(about=detail)) is not None:
+                    logger.warning("%s", detail, extra=suppressed)
             except Exception:
                 self._guard.failed(self._part)

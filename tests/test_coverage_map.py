@@ -33,6 +33,7 @@ TESTED_BY = {
     "broker/redis/stream_reads.py": "broker/test_stream_contract.py",
     "broker/redis/topology.py": "broker/redis/test_shard.py",
     "broker/refusals.py": "broker/test_presence_contract.py",
+    "cli/channel_names.py": "cli/test_token.py",
     "cli/child.py": "cli/test_workers.py",
     "cli/drain.py": "cli/test_http_api.py",
     "cli/follower.py": "cli/test_subscribe.py",

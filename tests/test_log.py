@@ -425,6 +425,18 @@ def test_a_limit_lets_one_line_pass_for_each_thing_it_is_about() -> None:
     assert [lines.passes("origin", about) for about in "abc"] == [None, None, {"suppressed": 3}]
 
 
+def test_the_last_line_that_passes_says_for_how_long_others_do_not() -> None:
+    """Ten that a stranger made up hide the eleventh, which the operator waits for."""
+    now = 0.0
+    lines = log.LogLimit(60.0, lambda: now)
+    assert not any(lines.passes("origin", str(number)) for number in range(log.DISTINCT - 1))
+    now = 12.5
+    assert lines.passes("origin", "tenth") == {"more": "hidden for 48 s"}
+    assert lines.passes("origin", "mine") is None
+    now = 60.0
+    assert lines.passes("origin", "mine") == {"suppressed": 1}
+
+
 def test_a_limit_bounds_the_lines_however_many_things_they_are_about() -> None:
     """Clients choose what they are refused for."""
     now = 0.0
@@ -433,4 +445,5 @@ def test_a_limit_bounds_the_lines_however_many_things_they_are_about() -> None:
         now = moment
         passed = [lines.passes("origin", f"{moment} {number}") for number in range(1_000)]
         assert [each is not None for each in passed] == [True] * log.DISTINCT + [False] * (1_000 - log.DISTINCT)
+        assert ["more" in (each or {}) for each in passed].index(True) == log.DISTINCT - 1
     assert max(map(len, lines._passed.values())) == log.DISTINCT

@@ -383,4 +383,4 @@ def test_the_placeholders_do_not_pass_for_secrets(tmp_path: Path) -> None:
     )
     assert checked.returncode != 0
     assert "auth.hmac_secret" in checked.stderr
-    assert "api.keys[0] = ***: a placeholder in angle brackets" in checked.stderr
+    assert "api.keys[0] = *** (gateway.toml): a placeholder in angle brackets" in checked.stderr

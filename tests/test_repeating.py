@@ -93,6 +93,27 @@ def test_what_fails_in_one_round_does_not_end_the_next(caplog: pytest.LogCapture
     ]
 
 
+@pytest.mark.parametrize("explained", [False, True])
+def test_the_same_failure_has_one_line_and_none_if_the_log_explains_it(
+    caplog: pytest.LogCaptureFixture, explained: bool
+) -> None:
+    """Another failure has a line of its own."""
+
+    async def test() -> None:
+        rounds = Rounds(*(RequestError(INTERNAL, text) for text in ("refused", "refused", "full", "refused")))
+        faults = LabelledCounter("faults", "part", "")
+        work = Repeating(Guard(faults), "part", NEVER, rounds.step, lambda: explained)
+        work.start()
+        for count in range(1, 6):
+            work.soon()
+            await rounds.reach(count)
+        await work.stop()
+
+    run(test)
+    told = [each.getMessage() for each in caplog.records if each.name == "gateway.repeating"]
+    assert told == ([] if explained else ["refused", "full"])
+
+
 def test_nothing_is_under_way_once_it_is_stopped() -> None:
     """A round that takes its time is cancelled. Stopping twice, or before the start, does nothing."""
 

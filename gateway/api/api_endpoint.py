@@ -71,7 +71,7 @@ class ApiEndpoint:
         reason = self._access.refuses(headers)
         if reason:
             self._metrics.api_errors.add("unauthorized")
-            if await self._access.delay():
+            if await self._access.delay(scope, reason):
                 await _respond(send, 401, _error(ApiError(401, reason)))
             else:
                 # One guess per connection.

@@ -13,6 +13,7 @@ class EmptyResult(msgspec.Struct, frozen=True):
 class RevokeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of the user whose `iat` is lower are refused. A new one with just this `iat` is accepted at once."""
 
+    num_clients: Annotated[int, Meta(description="Connections on all nodes that used these tokens, and were closed.")]
     issued_before: Annotated[int, Meta(description="Unix time in seconds; absent after a revocation by `jti`.")] = 0
 
 

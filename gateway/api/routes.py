@@ -1,12 +1,14 @@
 """The routes of the HTTP API."""
 
+from collections.abc import Callable
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.api import request_shapes, result_shapes
-from gateway.api.access import Access
+from gateway.api.access import Access, Scope
 from gateway.api.api_endpoint import ApiEndpoint
 from gateway.api.batch import Batches
 from gateway.api.cluster_methods import Cluster
@@ -35,9 +37,11 @@ class Api:
         channels: Channels,
         settings: ServerSettings,
         metrics: Metrics,
+        address: Callable[[Scope], str],
     ) -> None:
+        """`address` tells that of a client, for the log."""
         limits, max_batch = settings.limits, settings.api.max_batch
-        self._access = Access(settings.api.keys, insecure=settings.api.insecure)
+        self._access = Access(settings.api.keys, insecure=settings.api.insecure, address=address)
         self._publisher = Publisher(messaging, channels, limits.message_size, max_batch)
         self._users = Users(administration, channels, settings)
         single = {

@@ -1,6 +1,5 @@
 """Subscribe, unsubscribe, disconnect, refresh, revoke: methods that act on the connections of a user, on every node."""
 
-import math
 import time
 
 from msgspec import Raw, UnsetType
@@ -17,6 +16,7 @@ from gateway.api.request_shapes import (
     UserRequest,
 )
 from gateway.api.result_shapes import EmptyResult, RevokeResult
+from gateway.auth.revocations import ahead
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
 from gateway.control import ControlResult, DisconnectUser, RefreshUser, Revocation, SubscribeUser, UnsubscribeUser
@@ -48,8 +48,7 @@ class Users:
         self._message_size = settings.limits.message_size
         # Seconds that a connection may outlive its token.
         self._outlives = settings.auth.leeway + settings.heartbeat.expired_grace
-        # Seconds from now until which tokens are revoked: those of this second, and those of clocks that are ahead.
-        self._ahead = 1 + math.ceil(settings.auth.leeway)
+        self._ahead = ahead(settings.auth.leeway)
 
     async def subscribe(self, request: SubscribeRequest) -> EmptyResult:
         _check_served(request, "override")
@@ -103,7 +102,7 @@ class Users:
         revocation = Revocation(DEFAULT_APP, user, jti, issued_before, expire_at)
         revocation, result = await self._administration.revoke(revocation, self._ahead)
         _checked(result)
-        return RevokeResult(revocation.issued_before)
+        return RevokeResult(result.affected, revocation.issued_before)
 
     def _json(self, value: Raw | UnsetType, base64: str | None, name: str) -> bytes:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""

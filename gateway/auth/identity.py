@@ -25,7 +25,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     # Empty for an anonymous client.
     user: str
     jti: str = ""
-    # Unix time in whole seconds, 0 if the token does not say; at most the time at which it was verified.
+    # Unix time in whole seconds, 0 if the token does not say. By the clock of the signer, which may be ahead.
     issued_at: int = 0
     # Unix time in seconds at which the connection must be refreshed, 0 for never.
     expire_at: int = 0

@@ -1,10 +1,23 @@
 """Revocations: tokens that are refused although their signature is valid and they have not expired."""
 
+import math
 import time as clock
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gateway.control import Revocation
+
+
+def ahead(leeway: float) -> int:
+    """Seconds from now until which tokens of a user are revoked: those of this second, and those of clocks that are
+    ahead by `leeway` seconds."""
+    return 1 + math.ceil(leeway)
+
+
+def doubtful(leeway: float) -> int:
+    """Seconds before `issued_before` in which a token may have been issued after the revocation, by a clock that is
+    behind by `leeway` seconds."""
+    return ahead(leeway) + math.ceil(leeway)
 
 
 class Merged(NamedTuple):

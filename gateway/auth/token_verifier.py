@@ -7,6 +7,7 @@ It is refused where it would lift a limit (exp, nbf, expire_at, aud, iss, channe
 """
 
 import asyncio
+import math
 from base64 import b64decode
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from gateway.auth.identity import Grant, Identity, ServerSub, TokenDone
 from gateway.auth.jwks import FileKeys, UrlKeys
 from gateway.auth.jws import SignedToken
 from gateway.auth.keys import PUBLIC_ALGORITHMS, configured_keys
-from gateway.auth.revocations import Revocations
+from gateway.auth.revocations import Revocations, ahead, doubtful
 from gateway.config.settings import AuthSettings
 from gateway.errors import (
     INTERNAL,
@@ -196,6 +197,11 @@ class TokenVerifier:
         except (RequestError, Disconnect) as error:
             return error.detach()
 
+    def is_surely_revoked(self, token: Identity | Grant) -> bool:
+        """Whether it would be INVALID_TOKEN now: it is revoked, and was not issued after the revocation by a clock that
+        is behind."""
+        return self._is_old(token.user, token.jti, token.issued_at)
+
     # From claims to what they mean. These raise Disconnect(INVALID_TOKEN) and RequestError (109).
 
     def _identity(self, claims: Claims) -> Identity:
@@ -211,7 +217,7 @@ class TokenVerifier:
             self._app,
             claims.sub,
             jti=claims.jti or "",
-            issued_at=self._issued_at(claims),
+            issued_at=int(claims.iat or 0),
             expire_at=expire_at,
             info=_json_text("info", claims.info, claims.b64info),
             subs=subs or None,
@@ -230,15 +236,11 @@ class TokenVerifier:
             expire_at=expire_at,
             latest_interval=claims.latest_interval,
             jti=claims.jti or "",
-            issued_at=self._issued_at(claims),
+            issued_at=int(claims.iat or 0),
         )
 
     def _identity_or_grant(self, claims: Claims) -> Identity | Grant:
         return self._identity(claims) if claims.channel is UNSET else self._grant(claims)
-
-    def _issued_at(self, claims: Claims) -> int:
-        """The time of issue of a connection or subscription, at most now: the clock of the signer may be ahead."""
-        return int(min(claims.iat or 0, self._time()))
 
     def _check(self, claims: Claims) -> int:
         """Check audience, issuer, times and revocation. Returns when the connection or subscription expires (Unix s).
@@ -258,18 +260,24 @@ class TokenVerifier:
     def _check_revocation(self, user: str, jti: str, issued_at: float) -> None:
         """Raises Disconnect, or RequestError for a token issued about when the tokens of its user were revoked.
 
-        That one is either old or, by a clock that is behind, of a user who has just logged in again: the client comes
-        back with another token until there is no doubt. (The API has added a second and the leeway to the time of the
-        revocation, for clocks that are ahead.)
+        The client comes back with another token until there is no doubt.
         """
         if not self._revocations.is_revoked(self._app, user, jti, issued_at):
             return
-        if self._revocations.is_revoked(self._app, user, jti, issued_at + 2 * self._settings.leeway + 1):
+        if self._is_old(user, jti, issued_at):
             raise _invalid("revoked")
         raise RequestError(
             TOKEN_TOO_EARLY,
             "issued within auth.leeway of the revocation of the user's tokens; only one whose iat is not below the "
             "issued_before that revoke returned will do",
+        )
+
+    def _is_old(self, user: str, jti: str, issued_at: float) -> bool:
+        leeway = self._settings.leeway
+        # The revocation may be of a clock that is far ahead, but a token of this moment is never surely old.
+        is_of_now = issued_at + ahead(leeway) > self._time()
+        return self._revocations.is_revoked(
+            self._app, user, jti, math.inf if is_of_now else issued_at + doubtful(leeway)
         )
 
     def _check_audience(self, claims: Claims) -> None:

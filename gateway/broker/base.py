@@ -191,8 +191,8 @@ class Registry(Protocol):
     async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
         """Store a revocation and return the one in force. Raises BrokerUnavailable.
 
-        With `ahead` it covers at least all tokens issued until so many seconds from now, by the clock of the registry.
-        Nodes read it with `revocations`.
+        With `ahead` it covers at least all tokens issued until so many seconds from now, by the clock of the registry,
+        and those whose `iat` is the `issued_before` in force so far. Nodes read it with `revocations`.
         """
 
     async def restore(self, revocations: Sequence[Revocation]) -> None:

@@ -6,8 +6,8 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gateway.config.sources import Loaded
 
 READY_SECONDS = 60.0
+# Seconds after which it is said what the start waits for; that is said again after as long.
+PATIENCE = 5.0
 # Ctrl-C then ends everything within 2 s. A node takes 1.1 s when clients do not answer its close frames.
 STOP_SECONDS = 1.7
 # Seconds for which a node of the demo stays away: long enough to see its windows move.
@@ -175,32 +177,56 @@ def _start(family: Family, plan: Plan, name: str, place: Place) -> Child:
 
 def _await_ready(family: Family, waiting: dict[Child, int]) -> None:
     """Wait until all these nodes, given with their internal ports, accept and say that they are ready."""
-    deadline = time.monotonic() + READY_SECONDS
-    answer = "no answer"
-    while waiting:
+    begin = time.monotonic()
+    patience = PATIENCE
+    # Why each of them is not ready.
+    reasons = dict.fromkeys(waiting, "still starting")
+    while reasons:
         for child in family.wait(_POLL):
             if child.code is not None:
                 raise GatewayError(f"{child} {child.ending()} before it was ready")
-        for child in [child for child in waiting if child.ready]:
+        for child in [child for child in reasons if child.ready]:
             status, answer = _ask(waiting[child])
             if status == http.client.OK:
-                del waiting[child]
-        if waiting and time.monotonic() > deadline:
-            late = ", ".join(map(str, waiting))
-            raise GatewayError(f"not ready after {READY_SECONDS:.0f} s: {late}: {answer}")
+                del reasons[child]
+            else:
+                reasons[child] = answer
+        waited = time.monotonic() - begin
+        if reasons and waited > READY_SECONDS:
+            raise GatewayError(f"not ready after {READY_SECONDS:.0f} s: {_by_reason(reasons)}")
+        if reasons and waited > patience:
+            patience += PATIENCE
+            _say(f"waiting for {_by_reason(reasons)}")
+
+
+def _by_reason(reasons: Mapping[Child, str]) -> str:
+    """The nodes that are not ready, once for each reason."""
+    found: dict[str, list[str]] = {}
+    for child, reason in reasons.items():
+        found.setdefault(reason, []).append(str(child))
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in found.items())
 
 
 def _ask(port: int) -> tuple[int, str]:
-    """Status and body of a node's readiness."""
+    """Status of a node's readiness, and why it is not ready."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ASK_SECONDS)
     try:
         connection.request("GET", "/health/ready")
         response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace").strip()
+        return response.status, _reason(response.read())
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error)
     finally:
         connection.close()
+
+
+def _reason(body: bytes) -> str:
+    """As /health/ready has it."""
+    with suppress(ValueError, RecursionError):
+        answer = json.loads(body)
+        if isinstance(answer, dict) and answer.get("reason"):
+            return str(answer["reason"])
+    return body.decode(errors="replace").strip()
 
 
 def _reload(nodes: list[Child]) -> None:

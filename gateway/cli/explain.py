@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from gateway.cli import channel_names
 from gateway.cli.options import Sources, with_settings
 from gateway.errors import ConfigError, Disconnect, RequestError
 from gateway.log import escape
@@ -12,9 +13,10 @@ from gateway.log import escape
 if TYPE_CHECKING:
     from gateway.auth.identity import Grant, Identity
     from gateway.auth.permissions import Verdict
-    from gateway.channels import Channels, ChannelSpec
+    from gateway.channels import ChannelSpec
     from gateway.cli.ways import Personal
     from gateway.config.settings import ServerSettings
+    from gateway.config.sources import Loaded
 
 
 class Client(NamedTuple):
@@ -37,12 +39,18 @@ class Client(NamedTuple):
     metavar="ORIGIN",
     help="Tell whether pages of this origin (https://app.example.com) may connect.",
 )
+@click.option("--all", "everything", is_flag=True, help="Print all options, not only those that differ.")
 @with_settings("no_auth", "demo", "allow_open_network")
-def explain(sources: Sources, channel: str, user: str | None, token: str | None, origin: str | None) -> None:
+def explain(
+    sources: Sources, channel: str, user: str | None, token: str | None, origin: str | None, everything: bool
+) -> None:
     """Why did my client not get it? Tell what a client may do on CHANNEL, and by which rule.
 
+    Give --config and the flags that the node was started with: no node is asked. The first line says what is judged by.
+
     Prints what the channel's name means, and for each operation whether it is allowed, by which rule, and otherwise
-    every way to allow it. The options of the channel follow. Put names with $ or # in single quotes.
+    every way to allow it. The options of the channel that differ from the defaults follow as TOML. Put names with $
+    or # in single quotes.
 
     \b
     gateway explain '$chat:room' --user 42 --origin https://app.example.com
@@ -50,13 +58,16 @@ def explain(sources: Sources, channel: str, user: str | None, token: str | None,
     from gateway.channels import Channels
     from gateway.cli.ways import Personal
 
-    settings = sources.load()
+    sources = sources.found()
+    loaded = sources.read()
+    settings = loaded.settings
+    click.echo(f"judged by     {escape(_judged_by(sources, loaded))}")
     channels = Channels(settings)
     client = _client(settings, channel, user, token)
     try:
         spec = channels.resolve("default", channel)
     except RequestError as error:
-        raise ConfigError(f"channel {channel!r}: {error}{_similar(channel, channels)}") from error
+        raise ConfigError(f"channel {channel!r}: {error}{channel_names.similar(channel, channels)}") from error
     _print_channel(spec)
     _print_client(client)
     if origin is not None:
@@ -65,18 +76,22 @@ def explain(sources: Sources, channel: str, user: str | None, token: str | None,
     if personal.enabled and client.user and client.user == personal.owner:
         client = client._replace(granted="the server subscribes every connection of the user (personal.enabled)")
     _print_verdicts(client, spec, personal)
-    _print_options(spec)
+    _print_options(loaded, spec, everything=everything)
 
 
-def _similar(channel: str, channels: "Channels") -> str:
-    """The channel that was probably meant, if its namespace is misspelt."""
-    import difflib
-
-    mark = "$" if channel.startswith("$") else ""
-    namespace, colon, rest = channel.removeprefix(mark).partition(":")
-    known = {each.lower(): each for each in channels.namespaces}
-    close = difflib.get_close_matches(namespace.lower(), known, n=1)
-    return f"; did you mean {mark}{known[close[0]]}:{rest}?" if colon and close else ""
+def _judged_by(sources: Sources, loaded: "Loaded") -> str:
+    """The sources of the settings, and what to give if they are perhaps not those of the node."""
+    file = sources.config_file
+    origins = [label for label in dict.fromkeys(loaded.origins.values()) if label != str(file)]
+    flags = [label for label in origins if label.startswith("--")]
+    found = [
+        *([str(file) if file.is_absolute() else f"./{file}"] if file else []),
+        *(["variables GATEWAY_*"] if len(origins) > len(flags) else []),
+        *flags,
+    ]
+    if not found:
+        return "the defaults, no settings file found: give --config and the flags of the node"
+    return ", ".join(found) + ("" if file else " (no settings file found)")
 
 
 def _owner(settings: "ServerSettings", spec: "ChannelSpec") -> str:
@@ -97,16 +112,27 @@ def _print_channel(spec: "ChannelSpec") -> None:
     click.echo(f"user-limited  {users}\n")
 
 
-def _print_options(spec: "ChannelSpec") -> None:
-    click.echo(f"\n[{f'namespaces.{spec.namespace}' if spec.namespace else 'channels'}]")
+def _print_options(loaded: "Loaded", spec: "ChannelSpec", *, everything: bool) -> None:
+    from gateway.config.description import describe_table
+    from gateway.config.settings import NamespaceSettings
+
+    settings = loaded.settings
+    path = ("namespaces", spec.namespace) if spec.namespace else ("channels",)
+    configured = settings.namespaces.get(spec.namespace, NamespaceSettings()) if spec.namespace else settings.channels
+    by = "no_auth" if settings.no_auth else "demo"
+    opened = {
+        ".".join((*path, name)): by
+        for name in type(spec.options).model_fields
+        if getattr(configured, name) != getattr(spec.options, name)
+    }
     # The defaults of these two depend on other options.
     effective = {
         "history_size": spec.history.size if spec.history is not None else 0,
         "presence": bool(spec.options.presence),
     }
-    for name in type(spec.options).model_fields:
-        value = effective.get(name, getattr(spec.options, name))
-        click.echo(f"{name} = {', '.join(value) or '(nobody)' if isinstance(value, tuple) else value}")
+    options = spec.options.model_copy(update={name: value for name, value in effective.items() if value or everything})
+    click.echo(f"\n# {'All options' if everything else 'Options that differ from the defaults (--all prints all)'}:")
+    click.echo(describe_table(options, path, {**loaded.origins, **opened}, everything=everything), nl=False)
 
 
 def _print_client(client: Client) -> None:

@@ -5,9 +5,20 @@ from collections.abc import Iterator
 from shlex import quote
 
 from gateway.config.target import Target
-from gateway.errors import BAD_COMMAND, BAD_REQUEST, INVALID_TOKEN, PERMISSION_DENIED, TOKEN_EXPIRED, UNKNOWN_CHANNEL
+from gateway.errors import (
+    BAD_COMMAND,
+    BAD_REQUEST,
+    INTERNAL,
+    INVALID_TOKEN,
+    PERMISSION_DENIED,
+    TOKEN_EXPIRED,
+    UNKNOWN_CHANNEL,
+)
 
 ANOTHER_URL = "Is the gateway running there? --url or GATEWAY_URL names another one."
+TEMPORARY = "This is temporary: /health/ready, or the log of the node, tells why."
+# `explain` judges by the settings that it is given, and a node may have been opened by its flags alone.
+WITH_FLAGS = "with the --config, --no-auth or --demo that the node was started with"
 MAKE_TOKEN = "`gateway token --user ID` makes one from auth.hmac_secret"  # noqa: S105 - the name of a command
 
 
@@ -48,18 +59,20 @@ def of_close(code: int, *, token: str, own: bool, channel: str) -> str:
     if code == INVALID_TOKEN.code and is_subscription_token(token):
         return f"It is a subscription token, which opens a channel. To connect takes a connection token: {MAKE_TOKEN}."
     if code == INVALID_TOKEN.code:
-        return f"On the machine with its settings, `gateway explain {quote(channel)} --token TOKEN` tells why."
+        return f"`gateway explain {quote(channel)} --token TOKEN` tells why: on the machine of the node, {WITH_FLAGS}."
     return ""
 
 
 def of_error(code: int, channel: str | None) -> str:
     """For an error in a reply, to a command for this channel; empty if there is nothing to say."""
+    if code == INTERNAL.code:
+        return TEMPORARY
     if code == TOKEN_EXPIRED.code:
         return f"Get a fresh token: {MAKE_TOKEN}."
     if channel is not None and code in {each.code for each in (UNKNOWN_CHANNEL, PERMISSION_DENIED, BAD_REQUEST)}:
         return (
-            f"On the machine with its settings, `gateway explain {quote(channel)}` with the same --token or "
-            "--user tells by which rule, and what would allow it."
+            f"`gateway explain {quote(channel)}` tells by which rule, and what would allow it: on the machine of the "
+            f"node, {WITH_FLAGS}, and the same --token or --user."
         )
     return ""
 

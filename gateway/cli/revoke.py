@@ -24,5 +24,6 @@ def revoke(api: Api, user: str | None, jti: str | None, expire_at: int) -> None:
     if bool(user) == bool(jti):
         raise click.UsageError("give one of --user and --jti")
     meant = {"user": user} if user else {"jti": jti}
-    api.call("revoke", {**meant, "expire_at": expire_at} if expire_at else meant)
-    click.echo(f"revoked the tokens of user {user}" if user else f"revoked the token {jti}")
+    result = api.call("revoke", {**meant, "expire_at": expire_at} if expire_at else meant)
+    done = f"revoked the tokens of user {user}" if user else f"revoked the token {jti}"
+    click.echo(f"{done}, {result.get('num_clients', 0)} connections closed")

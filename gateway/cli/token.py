@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli import channel_names
 from gateway.cli.options import Sources, with_settings
 from gateway.errors import ConfigError
 
@@ -58,8 +59,15 @@ def token(
     """
     from gateway.tokens import connection_token, subscription_token
 
-    auth = sources.load().auth
-    given: dict[str, Any] = {"audience": auth.audience, "issuer": auth.issuer, **_claims(claims, channel)}
+    settings = sources.load()
+    auth = settings.auth
+    claimed = _claims(claims, channel)
+    given: dict[str, Any] = {"audience": auth.audience, "issuer": auth.issuer, **claimed}
+    for name in [channel] if channel is not None else [*claimed.get("channels", ()), *claimed.get("subs", ())]:
+        channel_names.require(name)
+        # Another secret is that of a gateway with other settings.
+        if secret is None:
+            channel_names.warn_of_namespace(name, settings)
     key = _given(secret) if secret is not None else _configured(auth)
     if channel is None:
         click.echo(connection_token(key, user, expires_in=expires_in, **given))
@@ -90,7 +98,7 @@ _SUBSCRIPTION = ("info", "client", "expire_at", "jti", "aud", "iss")
 
 
 def _claims(text: str, channel: str | None) -> dict[str, Any]:
-    """The further claims, under the names that `gateway.tokens` has for them."""
+    """The further claims, without those that are null, under the names that `gateway.tokens` has for them."""
     import msgspec
 
     from gateway.auth.token_verifier import CLAIMS
@@ -103,4 +111,4 @@ def _claims(text: str, channel: str | None) -> dict[str, Any]:
         raise click.BadParameter(f"not a JSON object of claims ({error})", param_hint="--claims") from error
     if not set(claims) <= set(allowed):
         raise click.BadParameter(f"expected some of: {', '.join(allowed)}", param_hint="--claims")
-    return {_NAMES.get(name, name): value for name, value in claims.items()}
+    return {_NAMES.get(name, name): value for name, value in claims.items() if value is not None}

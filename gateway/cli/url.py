@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 import click
 
+from gateway.cli import channel_names
 from gateway.cli.options import Sources, with_settings
 from gateway.cli.target import target_of_clients, url_option
 from gateway.config.target import target_of
@@ -24,11 +25,13 @@ def url(sources: Sources, channel: str, url: str | None, token: str | None) -> N
     \b
     wscat --connect "$(gateway url '$chat:room#17')"
     """
-    from gateway.channels import NAME
-
-    if not NAME.fullmatch(channel):
-        raise ConfigError(f"{channel!r} is not a channel: expected 1 to 255 characters of printable ASCII, no spaces")
-    target = target_of(url) if url is not None else target_of_clients(sources.load())
+    channel_names.require(channel)
+    if url is not None:
+        target = target_of(url)
+    else:
+        settings = sources.load()
+        channel_names.warn_of_namespace(channel, settings)
+        target = target_of_clients(settings)
     if target.socket:
         raise ConfigError(f"{target.name} is a Unix socket, which WebSocket URLs cannot name: give --url")
     query = f"?token={quote(token, safe='')}" if token is not None else ""

@@ -1,7 +1,7 @@
 """Settings that are valid individually but not in combination."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -9,6 +9,9 @@ from pydantic import SecretStr
 
 from gateway.config.listen_addresses import is_local, overlap, parse
 from gateway.config.settings import SUBSCRIBE_BYTES, NamespaceSettings, ServerSettings
+
+# Where a setting (by its dotted name) comes from, in parentheses after a space; empty when that is not known.
+Origin = Callable[[str], str]
 
 # RFC 7518 section 3.2: a key of at least the hash's size, 256 bits for HS256. A shorter API key may be guessed as well.
 SECRET_BYTES = 32
@@ -24,15 +27,15 @@ IDLE_SECONDS = 60
 REPLY_SECONDS = 5
 
 
-def errors(settings: ServerSettings) -> list[str]:
-    """Why a node cannot start with these settings; each text names the settings to change."""
+def errors(settings: ServerSettings, origin: Origin = lambda name: "") -> list[str]:
+    """Why a node cannot start with these settings; each text names the settings to change, and where they come from."""
     return [
-        *_open_network(settings),
-        *_secrets(settings),
-        *_tls(settings),
-        *_processes(settings),
-        *_code(settings),
-        *_listeners(settings),
+        *_open_network(settings, origin),
+        *_secrets(settings, origin),
+        *_tls(settings, origin),
+        *_processes(settings, origin),
+        *_code(settings, origin),
+        *_listeners(settings, origin),
     ]
 
 
@@ -70,7 +73,7 @@ def _read_problem(path: Path) -> str:
     return ""
 
 
-def _open_network(settings: ServerSettings) -> Iterator[str]:
+def _open_network(settings: ServerSettings, origin: Origin) -> Iterator[str]:
     """`no_auth` and `demo` are allowed on a network only if a setting says so explicitly."""
     opened = [name for name in ("no_auth", "demo") if getattr(settings, name)]
     if not opened or settings.allow_open_network:
@@ -79,12 +82,12 @@ def _open_network(settings: ServerSettings) -> Iterator[str]:
         for address in getattr(settings, name):
             if not is_local(address):
                 yield (
-                    f"{name} = {address!r}: {' and '.join(opened)} would open the gateway to everybody on that "
-                    "network; listen on 127.0.0.1, or set allow_open_network if you want that"
+                    f"{name} = {address!r}{origin(name)}: {' and '.join(opened)} would open the gateway to everybody "
+                    "on that network; listen on 127.0.0.1, or set allow_open_network if you want that"
                 )
 
 
-def _secrets(settings: ServerSettings) -> Iterator[str]:
+def _secrets(settings: ServerSettings, origin: Origin) -> Iterator[str]:
     auth = settings.auth
     named: dict[str, SecretStr | None] = {
         "auth.hmac_secret": auth.hmac_secret,
@@ -94,7 +97,7 @@ def _secrets(settings: ServerSettings) -> Iterator[str]:
     }
     for name, secret in named.items():
         if secret is not None and (problem := weakness(secret.get_secret_value())):
-            yield f"{name} = ***: {problem}"
+            yield f"{name} = ***{origin(name.partition('[')[0])}: {problem}"
 
 
 def weakness(secret: str) -> str:
@@ -110,30 +113,31 @@ def weakness(secret: str) -> str:
     return ""
 
 
-def _tls(settings: ServerSettings) -> Iterator[str]:
+def _tls(settings: ServerSettings, origin: Origin) -> Iterator[str]:
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         missing, given = ("key", "certificate") if settings.tls.key is None else ("certificate", "key")
-        yield f"tls.{missing}: not set, but tls.{given} is; TLS needs both"
+        yield f"tls.{missing}: not set, but tls.{given} is{origin(f'tls.{given}')}; TLS needs both"
 
 
-def _processes(settings: ServerSettings) -> Iterator[str]:
+def _processes(settings: ServerSettings, origin: Origin) -> Iterator[str]:
     if settings.workers > 1 and settings.redis.url is None:
         yield (
-            f"redis.url: not set, but workers = {settings.workers}; several nodes need a Redis between them, "
-            "otherwise messages stay on the node that received them"
+            f"redis.url: not set, but workers = {settings.workers}{origin('workers')}; several nodes need a Redis "
+            "between them, otherwise messages stay on the node that received them"
         )
 
 
-def _code(settings: ServerSettings) -> Iterator[str]:
+def _code(settings: ServerSettings, origin: Origin) -> Iterator[str]:
     if settings.app and settings.hooks.python:
-        yield "hooks.python and app are both set: give the hooks to the Gateway() of the application"
+        where = origin("hooks.python")
+        yield f"hooks.python{where} and app are both set: give the hooks to the Gateway() of the application"
 
 
-def _listeners(settings: ServerSettings) -> Iterator[str]:
+def _listeners(settings: ServerSettings, origin: Origin) -> Iterator[str]:
     named = [(name, address) for name in ("listen", "internal_listen") for address in getattr(settings, name)]
     for (name, address), (later, other) in combinations(named, 2):
         if overlap(parse(address), parse(other)):
-            yield f"{later} = {other!r}: already taken by {name} = {address!r}"
+            yield f"{later} = {other!r}{origin(later)}: already taken by {name} = {address!r}{origin(name)}"
 
 
 def _open_modes(settings: ServerSettings) -> Iterator[str]:

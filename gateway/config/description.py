@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -11,7 +11,7 @@ from gateway.config.settings import Section, ServerSettings
 
 _HIDDEN = "***"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:([^:/@]*)(:[^/@]*)?@)?([^?#]*)")
 
 
 def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None, *, everything: bool = True) -> str:
@@ -21,6 +21,12 @@ def describe(settings: ServerSettings, origins: Mapping[str, str] | None = None,
     """
     lines = _section(settings, (), origins or {}, everything=everything)
     return "".join(f"{line}\n" for line in lines).lstrip("\n")
+
+
+def describe_table(section: Section, path: tuple[str, ...], origins: Mapping[str, str], *, everything: bool) -> str:
+    """One table of the settings, with its header even if nothing follows; otherwise as `describe`."""
+    lines = [_header(path), *_section(section, path, origins, everything=everything)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str], *, everything: bool) -> Iterator[str]:
@@ -39,8 +45,12 @@ def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str]
         # That a namespace exists is not a default.
         if lines or everything or below[:-1] == ("namespaces",):
             yield ""
-            yield f"[{'.'.join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in below)}]"
+            yield _header(below)
             yield from lines
+
+
+def _header(path: Iterable[str]) -> str:
+    return f"[{'.'.join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in path)}]"
 
 
 def _setting(name: str, value: Any) -> str:

@@ -9,6 +9,9 @@ from gateway.config.schema import Path, Schema
 
 # From this ratio of common letters on (difflib), a name counts as a misspelling: LISTNE for LISTEN has 0.83.
 SIMILAR = 0.8
+# Of each word, if the names have equally many: POD_NAME is no NODE_NAME. If not, of the names without underscores.
+_SIMILAR_WORD = 0.6
+_SIMILAR_LETTERS = 0.9
 # From this one on, it is worth a question.
 ALIKE = 0.7
 # Letters that a word has to share with the one it abbreviates.
@@ -29,9 +32,13 @@ class Meant(NamedTuple):
     is_certain: bool
 
 
-def meant(schema: Schema, name: str) -> Meant:
+def meant(schema: Schema, name: str, value: str) -> Meant:
     """`name`: of an unknown variable, without GATEWAY_."""
-    return _in_namespaces(schema, name) or _setting(schema, name.upper())
+    found = _in_namespaces(schema, name) or _setting(schema, name.upper())
+    if found.path and (schema.find(found.path) or {}).get("type") == "object" and not value.lstrip().startswith("{"):
+        # NAMESPACE and ORIGIN are names that others choose too. Whoever means a section gives JSON.
+        return found._replace(is_certain=False)
+    return found
 
 
 def _in_namespaces(schema: Schema, name: str) -> Meant | None:
@@ -39,7 +46,7 @@ def _in_namespaces(schema: Schema, name: str) -> Meant | None:
     parts = _FIRST_WORD.fullmatch(name)
     if parts is None or not difflib.get_close_matches(parts[1].upper(), [_NAMESPACES], cutoff=SIMILAR):
         return None
-    _, separator, rest = parts.groups()
+    word, separator, rest = parts.groups()
     known = {each.upper(): each for each in (schema.find(_NAMESPACE_PATH) or {}).get("properties", ())}
     option = max((each for each in known if rest.upper().endswith(f"_{each}")), key=len, default="")
     if option:
@@ -51,13 +58,16 @@ def _in_namespaces(schema: Schema, name: str) -> Meant | None:
         # A whole one, as JSON; with a single underscore it may be anything.
         return Meant(f"{_NAMESPACES}__{rest}", None, True) if separator == "__" else None
     path = (*_NAMESPACE_PATH, known[option]) if option else None
-    return Meant(f"{_NAMESPACES}__{namespace or 'NAME'}__{option or 'OPTION'}", path, True)
+    # NAMESPACE_LABEL_PRESENCE may be about a namespace of Kubernetes.
+    is_foreign = separator == "_" and name.isupper() and word == "NAMESPACE"
+    return Meant(f"{_NAMESPACES}__{namespace or 'NAME'}__{option or 'OPTION'}", path, not is_foreign)
 
 
 def _setting(schema: Schema, key: str) -> Meant:
     names = {"__".join(path).upper(): path for path in schema.paths()}
     # GATEWAY_ISSUER for GATEWAY_AUTH__ISSUER: the end of a name, too, means a setting, which may be one that protects.
-    certain = difflib.get_close_matches(key, names, n=1, cutoff=SIMILAR) or [
+    similar = difflib.get_close_matches(key, names, cutoff=SIMILAR)
+    certain = [each for each in similar if _is_misspelt(each, key)] or [
         each for each in names if each.endswith(f"__{key}") or _has_words(each, key)
     ]
     section, separator, _ = key.partition("__")
@@ -72,6 +82,17 @@ def _values(schema: Schema, names: Mapping[str, Path]) -> list[str]:
     """Without sections, and without switches: a guess must not lead to one that opens the gateway."""
     nodes = {each: schema.find(path) or {} for each, path in names.items()}
     return [each for each, node in nodes.items() if node.get("type") not in ("object", "boolean")]
+
+
+def _is_misspelt(name: str, key: str) -> bool:
+    words, given = (list(filter(None, each.split("_"))) for each in (name, key))
+    if len(words) == len(given):
+        return all(_ratio(*pair) >= _SIMILAR_WORD for pair in zip(words, given, strict=True))
+    return _ratio("".join(words), "".join(given)) >= _SIMILAR_LETTERS
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _has_words(name: str, key: str) -> bool:

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config import checks, misspellings
+from gateway.config import checks, misspellings, urls
+from gateway.config.description import mask_url
+from gateway.config.redis_url import Target as RedisTarget
 from gateway.config.schema import Node, Path, Schema
 from gateway.config.settings import ServerSettings, listed
 from gateway.errors import ConfigError
@@ -126,14 +128,15 @@ def _merged(schema: Schema, sources: "list[_Source]", environ: Mapping[str, str]
         settings = ServerSettings.model_validate(values)
     except ValidationError as error:
         problems += _Explanation(schema, sources).lines(error)
+    origins = dict(_origins(schema, settings, sources)) if settings is not None else {}
     if settings is not None:
-        problems += checks.errors(settings)
+        problems += checks.errors(settings, lambda name: f" ({_plain(origins[name])})" if name in origins else "")
     if settings is None or problems:
         raise ConfigError(_listed(problems))
     warnings = [warning for source in sources for warning in source.warnings]
     if API_KEY in environ and not settings.api.keys:
         warnings.append(f"{API_KEY} is for commands that call the API; nodes take their keys from {PREFIX}API__KEYS")
-    return Loaded(settings, dict(_origins(schema, settings, sources)), tuple(warnings))
+    return Loaded(settings, origins, tuple(warnings))
 
 
 def _listed(problems: list[str]) -> str:
@@ -268,7 +271,7 @@ def _is_json_list(node: Node, value: str) -> bool:
 
 def _unknown_variable(schema: Schema, name: str, value: str, source: _Source) -> None:
     """A problem if one of our variables seems to be meant, otherwise a warning, without the value."""
-    meant = misspellings.meant(schema, name.removeprefix(PREFIX))
+    meant = misspellings.meant(schema, name.removeprefix(PREFIX), value)
     hint = f"did you mean {_plain(PREFIX + meant.variable)}?" if meant.variable else "see docs/settings.md"
     if not meant.is_certain:
         hint = "the address is GATEWAY_LISTEN=HOST:PORT" if name in _ADDRESS else hint
@@ -312,8 +315,9 @@ class _Explanation:
         name = self._name(path)
         if error["type"] == "extra_forbidden":
             return self._unknown(path, name, error["input"], origin)
-        secret = self.schema.is_secret(path)
-        shown = "" if isinstance(error["input"], dict) else f" = {_show(error['input'], secret=secret)}"
+        value = error["input"]
+        shown = _url(path, value) or _show(value, secret=self.schema.is_secret(path))
+        shown = "" if isinstance(value, dict) else f" = {shown}"
         return f"{name}{shown}{origin}: {self._reason(path, error)}"
 
     def _given(self, path: Path) -> Path:
@@ -339,6 +343,22 @@ class _Explanation:
         secret = nearest is None or self.schema.is_secret(nearest) or bool(_SECRETIVE.search(name))
         hint = "" if nearest is None else f", did you mean {_plain('.'.join(nearest))}?"
         return f"{name} = {_show(value, secret=secret)}{origin}: unknown setting{hint}"
+
+
+def _url(path: Path, value: Any) -> str:
+    """A secret URL for a message, with its login masked; empty if something else in it may be a part of a login."""
+    if path not in (("redis", "url"), ("auth", "jwks_url")) or not isinstance(value, str):
+        return ""
+    _, separator, rest = value.partition("://")
+    try:
+        if path[0] == "redis":
+            # With the right scheme it would be right.
+            RedisTarget.of(f"redis://{rest}")
+        else:
+            urls.split(value)
+    except ValueError:
+        return ""
+    return repr(mask_url(value)) if separator else ""
 
 
 def _show(value: Any, *, secret: bool = False) -> str:

@@ -1,10 +1,12 @@
 """Clients whose URL names their only channel, and which send neither connect nor subscribe."""
 
 from gateway.auth.token_verifier import is_subscription_token
-from gateway.entrances.credentials import position
+from gateway.entrances.credentials import misplaced, position
 from gateway.entrances.entrance import Welcome
 from gateway.messages import Connect, Subscribe
 from gateway.transports.handshake import Handshake
+
+NO_POSITION = "since is not EPOCH:OFFSET"
 
 
 def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None) -> Welcome:
@@ -17,9 +19,20 @@ def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None
         # The `$` of route patterns matches before it. Kept, so that the name is invalid, not another channel's.
         channel += "\n"
     by_grant = is_subscription_token(token)
-    since = position(handshake.parameter("since"))
+    since, malformed = None, ""
+    try:
+        since = position(handshake.parameter("since"))
+    except ValueError:
+        malformed = NO_POSITION
     initial = (
-        Connect(1, token, by_grant=by_grant, positions={channel: since} if since else {}),
+        Connect(
+            1,
+            token,
+            by_grant=by_grant,
+            positions={channel: since} if since else {},
+            malformed=malformed,
+            hint="" if token else misplaced(handshake),
+        ),
         Subscribe(2, channel, token if by_grant else "", since=since),
     )
     return Welcome(channel, initial, subprotocol)

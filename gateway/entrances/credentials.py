@@ -21,12 +21,26 @@ def token_of(handshake: Handshake, cookie: str) -> str:
     return handshake.parameter("token")
 
 
+def misplaced(handshake: Handshake) -> str:
+    """What is wrong with the places of a token, if a client that has none has sent something like it; or empty.
+
+    Quotes nothing that was sent: it may be the token.
+    """
+    if handshake.header("authorization"):
+        return "the Authorization header is not Bearer TOKEN"
+    if handshake.has_parameters_beside("since"):
+        return "the query string has other parameters, but no token=TOKEN"
+    return ""
+
+
 def position(text: str) -> Position | None:
     """The position after which a client continues, from `EPOCH:OFFSET`; None for an empty text.
 
-    Any other text becomes a position in an epoch that never existed, so the client is told that its position is gone.
+    Raises ValueError for any other text.
     """
     if not text:
         return None
-    epoch, _, offset = text.rpartition(":")
-    return Position(int(offset), epoch) if _OFFSET.fullmatch(offset) else Position(0, text)
+    epoch, found, offset = text.rpartition(":")
+    if not found or not _OFFSET.fullmatch(offset):
+        raise ValueError("not EPOCH:OFFSET")
+    return Position(int(offset), epoch)

@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 # Seconds between two lines about the same thing: clients repeat such requests, and anybody can send them.
 LOG_INTERVAL = 60.0
 
+HEALTH = "health is at /health/live and /health/ready"
+INTERNAL = "this is the internal listener; clients connect to the public one (setting listen)"
+
 # Where clients of other protocols look for their server, whatever follows in the path.
 OTHER_PROTOCOLS = {
     "/connection/sse": "Centrifuge over server-sent events",
@@ -50,10 +53,41 @@ def lost_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Network
         endpoint = _NotServed(noted, {"speaks": name}, f"{name} is not served here", lines, trusted_proxies)
         yield Route(path + "{rest:path}", endpoint)
         yield WebSocketRoute(path + "{rest:path}", endpoint)
-    paths = [_shown(each.path) for each in entrances if isinstance(each.carrier, OverWebSocket)]
-    message = f"no WebSocket at this path, only at {' and '.join(paths)}"
-    endpoint = _NotServed("WebSocket to a path that has none", {}, message, lines, trusted_proxies)
+    paths = " and ".join(_shown(each.path) for each in entrances if isinstance(each.carrier, OverWebSocket))
+    message = f"no WebSocket at this path, only at {paths}"
+    noted = "WebSocket to a path that has none"
+    endpoint = _NotServed(noted, {"paths": paths}, message, lines, trusted_proxies, by_path=True)
     yield WebSocketRoute("/{rest:path}", endpoint)
+
+
+def internal_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Network]) -> Iterator[BaseRoute]:
+    """Routes of the internal listener, for clients that have mistaken it. No route for WebSockets may follow them."""
+    endpoint = _NotServed(INTERNAL, {}, INTERNAL, LogLimit(LOG_INTERVAL), trusted_proxies)
+    for entrance in entrances:
+        yield Route(entrance.path, endpoint)
+    yield WebSocketRoute("/{rest:path}", endpoint)
+
+
+def nowhere(entrances: Sequence[Entrance], *, api: bool) -> Any:
+    """An ASGI application for HTTP requests of the public listener that match no route. `api`: it has the API."""
+    where = "" if api else " of the internal listener (setting api.public)"
+    clients = " and ".join(_shown(each.path) for each in entrances)
+    return _Nowhere(f"nothing at this path: the API is at /api/METHOD{where}, {HEALTH}, clients connect at {clients}")
+
+
+def nowhere_internal() -> Any:
+    """As `nowhere`, for the internal listener."""
+    return _Nowhere(f"nothing at this path: the API is at /api/METHOD, {HEALTH}, metrics are at /metrics")
+
+
+class _Nowhere:
+    """Answers 404 and says what is where. Anybody asks for all kinds of paths, so there is no line in the log."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        await _answer(send, "http.response", 404, [], self._message)
 
 
 def _shown(path: str) -> str:
@@ -88,12 +122,20 @@ class _NotServed:
     """Answers 404 and says why."""
 
     def __init__(
-        self, noted: str, fields: Mapping[str, str], message: str, lines: LogLimit, trusted_proxies: Sequence[Network]
+        self,
+        noted: str,
+        fields: Mapping[str, str],
+        message: str,
+        lines: LogLimit,
+        trusted_proxies: Sequence[Network],
+        *,
+        by_path: bool = False,
     ) -> None:
         """`noted` and `fields` are for the log, `message` is for the client.
 
-        Without `fields`, the path is what is wrong, and each has a line of its own.
+        `by_path`: the path is what is wrong, and each has a line of its own.
         """
+        self._by_path = by_path
         self._noted = noted
         self._fields = fields
         self._message = message
@@ -101,7 +143,7 @@ class _NotServed:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        about = "" if self._fields else cut(scope["path"], LONGEST_CHOSEN)
+        about = cut(scope["path"], LONGEST_CHOSEN) if self._by_path else ""
         if (suppressed := self._lines.passes(self._message, about)) is not None:
             logger.warning(
                 "%s", self._noted, extra={**self._fields, **_where(scope, self._trusted_proxies), **suppressed}

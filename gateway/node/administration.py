@@ -13,6 +13,7 @@ from gateway.auth.revocations import Revocations
 from gateway.broker.base import Broker, Registry
 from gateway.broker.envelope import VERSION
 from gateway.control import (
+    END_OF_TIME,
     Answer,
     ChannelPage,
     Control,
@@ -97,7 +98,13 @@ class Administration:
         self._draining = False
         self._started_at = int(time.time())
         self._announcements = Announcements(
-            registry, revocations, self.info, self._learned, lambda: self.control(LearnRevocations()), guard
+            registry,
+            revocations,
+            self.info,
+            self._learned,
+            lambda: self.control(LearnRevocations()),
+            guard,
+            lambda: not broker.health().ok,
         )
 
     async def start(self) -> None:
@@ -189,7 +196,10 @@ class Administration:
 
     def _learned(self, revoked: Revocation) -> None:
         """Apply a revocation that this node missed: it was cut off at the time, or started without the cluster."""
-        self._close_revoked(RevokeTokens(revoked.app, revoked.user, revoked.jti, revoked.issued_before))
+        message = RevokeTokens(revoked.app, revoked.user, revoked.jti, revoked.issued_before)
+        # (A node that starts learns all there are.)
+        if connections := self._close_revoked(message):
+            _log_revoked(message, connections)
 
     def _meant(self, message: DisconnectUser | SubscribeUser | UnsubscribeUser | RefreshUser) -> Iterable[Client]:
         """This node's clients that the message addresses."""
@@ -206,10 +216,12 @@ class Administration:
             Revocation(message.app, message.user, message.jti, message.issued_before, message.expire_at)
         )
         if message.user:
-            # Cover all tokens in use on this node, even if the clocks of signers or of the requesting node differ.
-            after_all = max(message.issued_before, int(self._scheduler.time()) + 1)
-            message = structs.replace(message, issued_before=after_all)
-        return self._close_revoked(message)
+            # Close all connections of the user: the clock of a signer may be ahead. Clients that have a newer token, as
+            # when this message comes late, may come back.
+            message = structs.replace(message, issued_before=END_OF_TIME)
+        connections = self._close_revoked(message)
+        _log_revoked(message, connections)
+        return connections
 
     def _close_revoked(self, message: RevokeTokens) -> int:
         chosen = self._clients.select(User(message.app, message.user), "") if message.user else self._clients
@@ -238,6 +250,11 @@ class Administration:
     async def occupied_channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """As Registry.channels."""
         return await self._registry.channels(app, pattern, limit, cursor)
+
+
+def _log_revoked(message: RevokeTokens, connections: int) -> None:
+    whose = {"user": message.user} if message.user else {"jti": message.jti}
+    logger.info("tokens revoked; connections that used them are closed", extra={**whose, "connections": connections})
 
 
 def _ended(clients: Iterable[Client], code: CloseCode) -> Iterator[None]:

@@ -29,8 +29,12 @@ class Announcements:
         learned: Callable[[Revocation], None],
         tell: Callable[[], Awaitable[object]],
         guard: Guard,
+        explained: Callable[[], bool],
     ) -> None:
-        """`learned` gets each revocation new to this node; `tell` makes all nodes read the revocations again."""
+        """`learned` gets each revocation new to this node; `tell` makes all nodes read the revocations again.
+
+        `explained` is asked when an announcement has failed (see Repeating).
+        """
         self._learned = learned
         self._tell = tell
         self._registry = registry
@@ -40,7 +44,7 @@ class Announcements:
         # Whether to read the revocations again, and whether to tell the other nodes that the registry had lost some.
         self._must_learn = False
         self._must_tell = False
-        self._repeating = Repeating(guard, "lease", INTERVAL, self._renew)
+        self._repeating = Repeating(guard, "lease", INTERVAL, self._renew, explained)
 
     async def start(self) -> None:
         """Raises BrokerUnavailable."""
@@ -54,7 +58,7 @@ class Announcements:
             await self.learn()
             await self._registry.withdraw()
         except RequestError as error:
-            logger.warning("this node's lease could not be ended, and will expire: %s", error)
+            logger.warning("this node's lease could not be ended, and will expire: %s", error.detail or error)
 
     def announce_soon(self) -> None:
         """Announce soon: something has changed that other nodes should know now."""
@@ -78,14 +82,11 @@ class Announcements:
 
     async def _renew(self) -> None:
         self._rounds += 1
-        try:
-            has_lasted = await self._registry.announce(self._info())
-            self._must_learn |= not has_lasted or self._rounds % REVOCATIONS_EVERY == 0
-            if self._must_learn:
-                await self.learn()
-                self._must_learn = False
-            if self._must_tell:
-                await self._tell()
-                self._must_tell = False
-        except RequestError as error:
-            logger.warning("this node's lease could not be renewed: %s", error)
+        has_lasted = await self._registry.announce(self._info())
+        self._must_learn |= not has_lasted or self._rounds % REVOCATIONS_EVERY == 0
+        if self._must_learn:
+            await self.learn()
+            self._must_learn = False
+        if self._must_tell:
+            await self._tell()
+            self._must_tell = False

@@ -28,7 +28,7 @@ class Node:
         self._lag: LoopLag | None = None
         self._joining: asyncio.Task[None] | None = None
         # Why it has not joined the cluster yet; empty once it has.
-        self._unjoined = "not started"
+        self._unjoined = "this node has not connected to its cluster yet"
         # Bound directly, to save a call per delivery.
         self.on_events = messaging.on_events
         self.on_gap = messaging.on_gap

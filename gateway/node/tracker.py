@@ -227,8 +227,9 @@ class Tracker:
 
     def retry(self, channel: Channel, delay: float, again: Callable[[], None], error: RequestError | None) -> None:
         """As in Surroundings. Without a broker, thousands of channels may ask: they wait for it together."""
-        if error is not None and (suppressed := self._failures.passes()) is not None:
-            logger.warning("channel %s could not be read: %s", channel.name, error, extra=suppressed)
+        # (While the broker is not healthy, the log says so in general.)
+        if error is not None and self._broker.health().ok and (suppressed := self._failures.passes()) is not None:
+            logger.warning("channel %s could not be read: %s", channel.name, error.detail or error, extra=suppressed)
         self.scheduler.call_later(delay, partial(self._try_again, channel, again))
 
     def _try_again(self, channel: Channel, again: Callable[[], None]) -> None:

@@ -32,7 +32,7 @@ CLOSE_CODES: dict[ErrorCode, CloseCode] = {
 
 # For the log: why a position cannot be continued from.
 NO_HISTORY = "a position was given, and the channel has no history"
-GONE = "what was missed is not in the history any more, or the position is not EPOCH:OFFSET"
+GONE = "what was missed is not in the history any more"
 
 
 class OneChannel:

@@ -25,6 +25,9 @@ def handle_connect(session: Session, request: Connect) -> None:
     session.state = State.CONNECTING
     session.inbox.block(request)
     proved = session.then(request, partial(_proved, session, request), partial(_refuse, session, request))
+    if request.malformed:
+        services.metrics.connect_errors.add("malformed position")
+        raise Disconnect(errors.POSITION_GONE._replace(reason=request.malformed))
     if request.unavailable:
         proved(RequestError(errors.NOT_AVAILABLE, f"connect with {request.unavailable} in subs"))
     elif request.token:
@@ -36,9 +39,12 @@ def handle_connect(session: Session, request: Connect) -> None:
         proved(Identity(app=services.app, user=""))
     else:
         services.metrics.connect_errors.add("no token")
+        # (A client of one channel sends its token with the handshake, others in a command.)
+        hint = request.hint or ("" if session.home else "SDKs send the one of their option token or getToken")
+        without = f"connect without a token ({hint})" if hint else "connect without a token"
         raise Disconnect(
             errors.BAD_COMMAND,
-            "connect without a token; `gateway token --user ID` makes one, auth.anonymous would let clients in without",
+            f"{without}; `gateway token --user ID` makes one, auth.anonymous would let clients in without",
         )
 
 

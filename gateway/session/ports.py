@@ -130,3 +130,7 @@ class Verifier(Protocol):
 
     def either(self, token: str, done: TokenDone[Identity | Grant]) -> None:
         """Verify either kind: who connects by a connection token, or what a subscription token grants."""
+
+    def is_surely_revoked(self, token: Identity | Grant) -> bool:
+        """Whether it would be INVALID_TOKEN now: it is revoked, and was not issued after the revocation by a clock that
+        is behind."""

@@ -241,7 +241,9 @@ class Session:
             return False
         grants = [each.grant for each in self.subs.values() if each.grant is not None]
         if is_meant(revoked, self.identity) or any(is_meant(revoked, grant) for grant in grants):
-            self.disconnect(errors.INVALID_TOKEN)
+            # A node may hear late of a revocation: who may have logged in since comes back, and the token is judged.
+            for_good = revoked.jti or self.services.verifier.is_surely_revoked(self.identity)
+            self.disconnect(errors.INVALID_TOKEN if for_good else errors.CONNECTION_EXPIRED)
             return True
         opened = [name for name, each in self.subs.items() if each.opened_by and is_meant(revoked, each.opened_by)]
         for name in opened:

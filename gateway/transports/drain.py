@@ -27,18 +27,27 @@ class Drain:
         self._guard = guard
         self._ends = 0.0
         self._waiting: list[Callable[[], object]] = []
-        self._running = False
+        # The next batch, as long as any waits.
+        self._next: asyncio.Handle | None = None
+        # That of the window, once it is open.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.started = False
 
     def start(self) -> None:
         """Open the window, unless it is open already."""
         if not self.started:
             self.started = True
-            self._ends = asyncio.get_running_loop().time() + self._window
+            self._loop = asyncio.get_running_loop()
+            self._ends = self._loop.time() + self._window
 
     def hurry(self) -> None:
-        """Close as fast as the loop allows from now on. May be called from a signal handler."""
+        """End the window: close what waits, and what is added later, as fast as the loop allows.
+
+        May be called from a signal handler, in the midst of any other code.
+        """
         self._window = self._ends = 0.0
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._close_now)
 
     def add(self, close: Callable[[], object]) -> None:
         """Call `close` once, within the window."""
@@ -47,10 +56,15 @@ class Drain:
         place = random.randint(0, len(self._waiting))  # noqa: S311 - no secret
         self._waiting.append(close)
         self._waiting[place], self._waiting[-1] = self._waiting[-1], self._waiting[place]
-        if not self._running:
-            self._running = True
+        if self._next is None:
             # The server adds all its connections in one turn: wait until their number is known.
-            asyncio.get_running_loop().call_soon(self._close_batch)
+            self._next = asyncio.get_running_loop().call_soon(self._close_batch)
+
+    def _close_now(self) -> None:
+        """Not when the next batch was due."""
+        if self._next is not None:
+            self._next.cancel()
+            self._close_batch()
 
     def _close_batch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -65,7 +79,4 @@ class Drain:
         for close in batch:
             # A failing one must not keep the others open.
             self._guard.call("drain", "", close)
-        if self._waiting:
-            loop.call_later(min(delay, max(left, 0.0)), self._close_batch)
-        else:
-            self._running = False
+        self._next = loop.call_later(min(delay, max(left, 0.0)), self._close_batch) if self._waiting else None

@@ -64,6 +64,11 @@ class Handshake:
         _, found, rest = f"&{query}".rpartition(f"&{name}=")
         return unquote_plus(rest.partition("&")[0]) if found else ""
 
+    def has_parameters_beside(self, name: str) -> bool:
+        """Whether the query string has any parameter with another name."""
+        query: str = self._scope["query_string"].decode("latin-1")
+        return any(part and part.partition("=")[0] != name for part in query.split("&"))
+
     def cookie(self, name: str) -> str:
         """The value of the first cookie of a name, as sent but without its quotes; empty if there is none.
 

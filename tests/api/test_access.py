@@ -88,7 +88,7 @@ def test_without_a_key_nothing_happens(site: Site, api: Api, headers: dict[str, 
     assert site.errors("unauthorized") == before + 1
     answer = httpx.post(f"http://{site.public}/api/publish", json=PUBLISH, headers=headers, trust_env=False).json()
     assert answer["error"]["code"] == 401
-    assert "X-API-Key" in answer["error"]["message"]
+    assert "X-API-Key: KEY, or Authorization: apikey KEY" in answer["error"]["message"]
     assert "api.keys" in answer["error"]["message"]
 
 
@@ -159,6 +159,24 @@ def test_insecure_lets_everybody_in_but_browsers(settings: ServerSettings) -> No
             assert status(each, **{"X-API-Key": "whatever"}) == 200
             for origin in ("https://example.com", f"http://{node.public}", "null", ""):
                 assert status(each, Origin=origin) == 401
+
+
+def test_the_log_says_who_is_refused_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    """A page, and a backend without a key; who repeats it is counted. Behind a proxy, it is the client's address."""
+    settings = settings_of(api={"insecure": True, "public": True}, trusted_proxies=["127.0.0.1"])
+    with running(settings) as node, Api(node) as api, Api(node, internal=True) as internal:
+        for each in (api, internal):
+            assert status(each, Origin="https://example.com", **{"X-Forwarded-For": "203.0.113.7"}) == 401
+        assert status(api, Origin="https://example.com", **{"X-Forwarded-For": "203.0.113.8"}) == 401
+    with running(settings_of()) as node, Api(node, key="") as api:
+        assert status(api) == 401
+    lines = [vars(each) for each in caplog.records if each.name == access.__name__]
+    assert [(each["message"], each["reason"], each.get("origin"), each["address"]) for each in lines] == [
+        ("API request refused", access.BROWSER, "https://example.com", "203.0.113.7"),
+        ("API request refused", access.BROWSER, "https://example.com", "203.0.113.8"),
+        ("API request refused", access.WRONG_KEY, None, "127.0.0.1"),
+    ]
+    assert lines[1]["suppressed"] == 1
 
 
 def test_with_keys_insecure_still_means_insecure_but_for_browsers() -> None:

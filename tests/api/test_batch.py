@@ -225,7 +225,8 @@ def methods_of(site: Site) -> Methods:
     """The methods of its API, to be called in its loop."""
     gateway = site.gateway
     channels, administration = Channels(gateway.settings), gateway.administration
-    return routes.Api(gateway.messaging, administration, channels, gateway.settings, gateway.metrics).methods
+    metrics = gateway.metrics
+    return routes.Api(gateway.messaging, administration, channels, gateway.settings, metrics, lambda scope: "").methods
 
 
 def few(names: list[str]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The plain route /ws/{channel}: where its token may be, and what its URL says."""
 
+import logging
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -215,3 +216,36 @@ def test_gateway_url_prints_what_reaches_the_channel(anybody: Site, channel: str
         while client.recv(10) != '"first"':
             pass
         assert list(api.call("channels")["channels"]) == [channel]
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"additional_headers": {"Authorization": ADA}}, "the Authorization header is not Bearer TOKEN"),
+        ({"additional_headers": {"Authorization": "Bearer "}}, "the Authorization header is not Bearer TOKEN"),
+        ({"query": f"?tokn={ADA}"}, "the query string has other parameters, but no token=TOKEN"),
+        ({"query": f"?{ADA}"}, "the query string has other parameters, but no token=TOKEN"),
+        ({"query": "?since=e:1"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_log_says_where_a_token_seems_to_be(
+    site: Site, caplog: pytest.LogCaptureFixture, options: dict[str, Any], hint: str
+) -> None:
+    """Without a word of what was sent."""
+    caplog.set_level(logging.INFO, "gateway.refusals")
+    with plain(site, "room#ada", origin=ORIGIN, **options) as client:
+        assert close_of(client) == (3501, "bad request")
+    (line,) = [vars(each) for each in caplog.records if each.name == "gateway.refusals"]
+    without = "connect without a token"
+    assert line["detail"].startswith(f"{without} ({hint});" if hint else f"{without};")
+    assert ADA not in str(line)
+
+
+@pytest.mark.parametrize("since", ["0", "7", "e", "e:", "e:x"])
+def test_a_position_that_is_none_is_refused_by_name(site: Site, since: str) -> None:
+    """Whatever the channel and its history; a position that is one is looked for."""
+    with plain(site, "room#ada", origin=ORIGIN, query=f"?since={since}&token={ADA}") as client:
+        assert close_of(client) == (4500, "since is not EPOCH:OFFSET")
+    with plain(site, "room#ada", origin=ORIGIN, query=f"?since=e:1&token={ADA}") as client:
+        assert close_of(client) == (4500, "unrecoverable position")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from gateway.auth.identity import Grant, Identity, ServerSub, is_meant
-from gateway.auth.revocations import Revocations
+from gateway.auth.revocations import Revocations, ahead
 from gateway.auth.token_verifier import TokenVerifier, is_subscription_token
 from gateway.config.settings import AuthSettings
 from gateway.control import Revocation, RevokeTokens
@@ -331,6 +331,32 @@ def test_a_token_from_the_time_of_the_revocation_is_asked_to_come_back() -> None
     assert isinstance(desk.connection(sign({"sub": "42", "iat": before})), Identity)
     desk.revocations.add(Revocation(DEFAULT_APP, jti="t1"))
     assert is_invalid(desk.connection(sign({"sub": "1", "iat": before + 99, "jti": "t1"})), "revoked")
+
+
+@pytest.mark.parametrize("leeway", [0, 0.1, 0.5, 1.5, 5])
+@pytest.mark.parametrize("fraction", [0, 0.02, 0.95])
+def test_whoever_logs_in_after_the_revocation_is_not_refused_for_good(leeway: float, fraction: float) -> None:
+    """Whatever the clock of the signer says within the leeway, and in whichever part of a second it is."""
+    desk = Desk(leeway=leeway)
+    desk.now += fraction
+    desk.revocations.add(Revocation(DEFAULT_APP, user="42", issued_before=int(desk.now) + ahead(leeway)))
+    signed = [sign({"sub": "42", "iat": int(desk.now + apart)}) for apart in (-leeway, 0, leeway)]
+    for later in (0, 0.03, 0.97):
+        desk.now = NOW + fraction + later
+        assert not any(is_invalid(desk.connection(token)) for token in signed)
+    desk.now += 3600
+    assert not any(is_invalid(desk.connection(token)) for token in signed)
+
+
+def test_a_token_of_this_moment_is_not_refused_for_good() -> None:
+    """Though a clock that is ahead, or one revocation after the other, took `issued_before` far into the future."""
+    desk = Desk(leeway=5)
+    desk.revocations.add(Revocation(DEFAULT_APP, user="42", issued_before=NOW + 1000))
+    desk.revocations.add(Revocation(DEFAULT_APP, jti="t1"))
+    for iat in (NOW - 5, NOW, NOW + 5):
+        assert is_error(desk.connection(sign({"sub": "42", "iat": iat})), TOKEN_TOO_EARLY)
+        assert is_invalid(desk.connection(sign({"sub": "42", "iat": iat, "jti": "t1"})), "revoked")
+    assert is_invalid(desk.connection(sign({"sub": "42", "iat": NOW - 6})), "revoked")
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,20 @@ def test_revocations_are_there_for_every_node_until_they_expire(engine: Engine) 
                 assert stored in await there.registry.revocations()
 
     asyncio.run(scenario())
+
+
+def test_each_revocation_of_a_user_covers_the_tokens_that_the_one_before_let_pass(engine: Engine) -> None:
+    """Also in the same second, and while an earlier time from a clock that is ahead is in force."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            for start in (0, int(time.time()) + 1000):
+                revocation = Revocation("default", user=f"from {start}", issued_before=start)
+                first = await here.registry.revoke(revocation, ahead=6)
+                second = await there.registry.revoke(revocation, ahead=6)
+                assert second.issued_before > first.issued_before
+                await here.registry.restore([first, second])
+                stored = await there.registry.revocations()
+                assert [each for each in stored if each.user == revocation.user] == [second]
+
+    asyncio.run(scenario())

@@ -1,9 +1,12 @@
 """`gateway explain`"""
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.config.settings import NamespaceSettings
 from gateway.tokens import connection_token, subscription_token
 from tests.cli.conftest import Run
 
@@ -45,7 +48,7 @@ def explained(run: Run, *args: str, **environ: str) -> dict[str, list[str]]:
     assert result.exit_code == 0, result.stderr
     found: dict[str, list[str]] = {}
     operation = ""
-    for line in result.stdout[result.stdout.index("\nconnect  ") : result.stdout.index("\n[")].splitlines():
+    for line in result.stdout[result.stdout.index("\nconnect  ") : result.stdout.index("\n# ")].splitlines():
         if line.startswith(" "):
             found[operation].append(line.strip().removeprefix("- "))
         elif ": " in line[26:]:
@@ -55,7 +58,7 @@ def explained(run: Run, *args: str, **environ: str) -> dict[str, list[str]]:
 
 
 def test_the_channel_and_its_options_are_shown(run: Run) -> None:
-    """What the name means, and every option of its namespace."""
+    """What the name means, and the options of its namespace."""
     output = run("explain", "$team:a#17,4").stdout
     for line in [
         "channel       $team:a#17,4",
@@ -63,11 +66,7 @@ def test_the_channel_and_its_options_are_shown(run: Run) -> None:
         "private       yes, it starts with $",
         "user-limited  to 17, 4",
         "[namespaces.team]",
-        "delivery = live",
-        "allow_subscribe = (nobody)",
-        "history_size = 0",
-        "presence = False",
-        "user_limited = True",
+        "user_limited = true  # gateway.toml",
         "user          (anonymous), without a token",
     ]:
         assert line in output.splitlines()
@@ -81,8 +80,50 @@ def test_the_verdicts_come_before_the_options(run: Run) -> None:
     lines = run("explain", "chat:a").stdout.splitlines()
     verdicts = [index for index, line in enumerate(lines) if "REFUSED: " in line or "allowed: " in line]
     assert len(verdicts) == 8
-    assert verdicts[-1] < lines.index("[namespaces.chat]") < lines.index("delivery = live")
-    assert lines[-1].startswith("recovery = ")
+    assert verdicts[-1] < lines.index("[namespaces.chat]")
+    assert lines[-1].startswith("allow_publish = ")
+
+
+def options(run: Run, *args: str, **environ: str) -> dict[str, Any]:
+    """The TOML that comes last, as a parser reads it."""
+    output = run("explain", *args, **environ).stdout
+    parsed = tomllib.loads(output[output.index("\n# ") :])
+    found: dict[str, Any] = parsed["channels"] if "channels" in parsed else next(iter(parsed["namespaces"].values()))
+    return found
+
+
+def test_options_are_toml_and_only_those_that_differ(run: Run) -> None:
+    """With the value that is in force, also where that depends on another option or on a flag; --all prints all."""
+    assert options(run, "chat:a") == {"allow_subscribe": ["client"], "allow_publish": ["subscriber"]}
+    assert options(run, "news") == {}
+    everything = options(run, "chat:a", "--all")
+    assert set(everything) == set(NamespaceSettings.model_fields)
+    assert (everything["delivery"], everything["history_size"], everything["presence"]) == ("live", 0, False)
+    kept = {"GATEWAY_CHANNELS__DELIVERY": "recoverable"}
+    assert options(run, "news", **kept) == {"delivery": "recoverable", "history_size": 1000}
+    output = run("explain", "news", "--no-auth", **kept).stdout
+    assert 'delivery = "recoverable"  # GATEWAY_CHANNELS__DELIVERY\n' in output
+    assert 'allow_subscribe = ["client", "anonymous"]  # no_auth\n' in output
+    assert 'join_leave = "clients"  # demo\n' in run("explain", "demo:a", "--demo").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "sources"),
+    [
+        ((), {}, "./gateway.toml"),
+        (("--demo",), {"GATEWAY_WORKERS": "1"}, "./gateway.toml, variables GATEWAY_*, --demo"),
+        (("--config", "{folder}/gateway.toml"), {}, "{folder}/gateway.toml"),
+    ],
+)
+def test_the_first_line_says_by_what_is_judged(
+    run: Run, tmp_path: Path, args: tuple[str, ...], environ: dict[str, str], sources: str
+) -> None:
+    """No node is asked: other settings than its own would mislead. (Without a file: see test_hints.py.)"""
+    folder = str(tmp_path)
+    output = run("explain", "news", *(each.format(folder=folder) for each in args), **environ).stdout
+    assert output.startswith(f"judged by     {sources.format(folder=folder)}\n")
+    # Also before a channel that cannot be.
+    assert run("explain", "nope:a").stdout == "judged by     ./gateway.toml\n"
 
 
 def test_each_operation_has_its_rule(run: Run) -> None:

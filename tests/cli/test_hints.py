@@ -72,7 +72,7 @@ def valkey() -> Iterator[ValkeyServer]:
             "news",
             "x",
             {},
-            "3500 invalid token\nOn the machine with its settings, `gateway explain news --token",
+            "3500 invalid token\n`gateway explain news --token",
         ),
         ("news", subscription_token(SECRET, "42", "news"), {}, "It is a subscription token, which opens a channel."),
         (
@@ -82,8 +82,8 @@ def valkey() -> Iterator[ValkeyServer]:
             "3500 invalid token\nThe token was made from auth.hmac_secret in the settings here",
         ),
         ("news", connection_token(SECRET, "42", expires_in=1, now=1_000_000), {}, "109 token expired\nGet a fresh"),
-        ("$a", connection_token(SECRET, "42"), {}, "`gateway explain '$a'` with the same --token or --user"),
-        ("nope:a", connection_token(SECRET, "42"), {}, "`gateway explain nope:a` with the same --token or --user"),
+        ("$a", connection_token(SECRET, "42"), {}, "`gateway explain '$a'` tells by which rule"),
+        ("nope:a", connection_token(SECRET, "42"), {}, "`gateway explain nope:a` tells by which rule"),
     ],
 )
 def test_subscribe_says_what_is_missing(
@@ -96,6 +96,19 @@ def test_subscribe_says_what_is_missing(
     assert text in result.stderr
     if "Get a fresh" in text or "wants a token" in text:
         assert MAKES_ONE in result.stderr
+
+
+def test_the_advice_leads_to_what_the_node_did(run: Run, tmp_path: Path) -> None:
+    """A node may be open by its flags alone: `explain` is right when it has them, and says what it lacks."""
+    with command(*NODE, "--no-auth", cwd=tmp_path) as node:
+        refused = run("subscribe", "$hello", "--url", url_of(node)).stderr
+        assert "103 permission denied\n`gateway explain '$hello'` tells by which rule" in refused
+        assert "with the --config, --no-auth or --demo that the node was started with" in refused
+    told = run("explain", "$hello", "--no-auth").stdout
+    assert told.startswith("judged by     --no-auth (no settings file found)\n")
+    assert "\nconnect                   allowed: " in told
+    lacking = "the defaults, no settings file found: give --config and the flags of the node"
+    assert run("explain", "$hello").stdout.startswith(f"judged by     {lacking}\n")
 
 
 def both(run: Run, url: str, **environ: str) -> list[str]:

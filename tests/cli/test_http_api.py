@@ -205,8 +205,10 @@ def test_publish_tells_the_position_where_there_is_one(run: Run, api: Double) ->
 
 def test_revoke_names_a_user_or_a_token(run: Run, api: Double) -> None:
     """And says what it did."""
-    assert run("revoke", "--user", "42", "--url", api.url).stdout == "revoked the tokens of user 42\n"
-    assert run("revoke", "--jti", "t1", "--url", api.url).stdout == "revoked the token t1\n"
+    api.answer = (200, b'{"result":{"num_clients":7}}')
+    told = run("revoke", "--user", "42", "--url", api.url).stdout
+    assert told == "revoked the tokens of user 42, 7 connections closed\n"
+    assert run("revoke", "--jti", "t1", "--url", api.url).stdout == "revoked the token t1, 7 connections closed\n"
     run("revoke", "--jti", "t2", "--expire-at", "1800000000", "--url", api.url)
     assert [(request.path, request.body) for request in api.requests] == [
         ("/api/revoke", {"user": "42"}),

@@ -69,7 +69,11 @@ def push(connection: ServerConnection, *pushes: dict[str, Any]) -> None:
         ('{"id":1,"error":{"code":109,"message":"token expired"}}', "connect refused: 109 token expired"),
         (
             '{"id":2,"error":{"code":103,"message":"no\\n"}}',
-            "subscribe to news refused: 103 no\\n\nOn the machine with its settings",
+            "subscribe to news refused: 103 no\\n\n`gateway explain news` tells by which rule",
+        ),
+        (
+            '{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}',
+            "subscribe to news refused: 100 internal server error\nThis is temporary: /health/ready, or the log of",
         ),
         ("hello", "is this a gateway?"),
         ("[]", "is this a gateway?"),

@@ -141,6 +141,7 @@ def test_sigterm_drains_in_a_terminal_too(tmp_path: Path, keyboard: Keyboard) ->
             assert node.wait() == -signal.SIGINT
 
 
+@pytest.mark.slow
 def test_workers_drain_at_sigterm_in_a_terminal_too(tmp_path: Path, keyboard: Keyboard, valkey: ValkeyServer) -> None:
     """Their supervisor passes the signal on."""
     listen, _ = ports()
@@ -178,6 +179,7 @@ def test_without_authentication_nothing_is_drained_either(tmp_path: Path) -> Non
         assert node.wait() == 0
 
 
+@pytest.mark.slow
 def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard, valkey: ValkeyServer) -> None:
     """They have the window of their supervisor, also after a reload."""
     listen, _ = ports()
@@ -197,6 +199,7 @@ def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard,
             assert not any("need a restart" in line for line in supervisor.errors)
 
 
+@pytest.mark.slow
 def test_a_cluster_ends_at_once(tmp_path: Path, keyboard: Keyboard) -> None:
     """With tabs open, and its ports serve the next one. A variable of another program does not disturb it."""
     first = free_port(following=2)

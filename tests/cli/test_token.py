@@ -64,6 +64,12 @@ def test_a_token_may_last_for_ever_and_have_another_secret(run: Run) -> None:
         (("--user", "1", "--claims", '{"client": "2"}'), 2, "expected some of: info, channels"),
         (("--user", "1", "--secret", "short"), 1, "--secret: expected 32 bytes or more; `openssl rand -hex 32`"),
         (("--user", "1", "--secret", f"<{'x' * 32}>"), 1, "--secret: a placeholder in angle brackets"),
+        (
+            ("--user", "1", "--channel", "bad channel"),
+            1,
+            "'bad channel' is not a channel: expected 1 to 255 characters",
+        ),
+        (("--user", "1", "--claims", '{"channels": ["a", "b c"]}'), 1, "'b c' is not a channel"),
         (("--user", "1"), 1, "no secret to sign with: set auth.hmac_secret"),
     ],
 )
@@ -72,6 +78,34 @@ def test_what_cannot_be_signed_is_said(run: Run, args: tuple[str, ...], code: in
     result = run("token", *args)
     assert result.exit_code == code
     assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--channel", "chatt:a"), ("--claims", '{"channels": ["chatt:a"]}'), ("--claims", '{"subs": {"chatt:a": {}}}')],
+)
+def test_a_channel_of_a_namespace_that_does_not_exist_is_warned_of(run: Run, args: tuple[str, ...]) -> None:
+    """The token is made: the node may have other settings. With the secret of another gateway, it surely has."""
+    told = "warning: channel chatt:a: namespace 'chatt' is not configured (namespaces.chatt) in the settings here"
+    environ = {"GATEWAY_AUTH__HMAC_SECRET": SECRET, "GATEWAY_NAMESPACES__chat__DELTA": "true"}
+    result = run("token", "--user", "1", *args, **environ)
+    assert (result.exit_code, result.stderr) == (0, f"{told}; did you mean chat:a?\n")
+    for right in (
+        ("--channel", "$chat:a#1"),
+        ("--channel", "demo:chat"),
+        ("--channel", "news"),
+        ("--claims", '{"channels": null}'),
+        (*args, "--secret", SECRET[::-1]),
+    ):
+        assert run("token", "--user", "1", *right, **environ).stderr == ""
+
+
+def test_the_url_of_a_channel_that_does_not_exist_is_warned_of(run: Run) -> None:
+    """On standard error, so that the URL can still be used."""
+    result = run("url", "chatt:a", GATEWAY_NAMESPACES__chat__DELTA="true")
+    assert (result.exit_code, result.stdout) == (0, "ws://127.0.0.1:8000/ws/chatt:a\n")
+    assert result.stderr.endswith("in the settings here; did you mean chat:a?\n")
+    assert run("url", "chatt:a", "--url", "http://a.b").stderr == ""
 
 
 @pytest.mark.parametrize(

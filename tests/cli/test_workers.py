@@ -88,13 +88,13 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         supervisor.expect(f"worker 1 (pid {first}) was killed by SIGKILL, starting it again in 0.5 s")
         # Without Redis it starts all the same, and waits.
-        supervisor.expect("not ready, trying again", "Connection refused")
+        supervisor.expect("not ready, trying again", "connection refused")
         supervisor.expect('"serving"', count=3)
         unlucky = started(supervisor, count=3)[-1]
         os.kill(unlucky, signal.SIGKILL)
         supervisor.expect(f"worker 1 (pid {unlucky}) was killed by SIGKILL, starting it again in 1.0 s")
         again = started(supervisor, count=4)[-1]
-        supervisor.expect("not ready, trying again", "Connection refused", count=2)
+        supervisor.expect("not ready, trying again", "connection refused", count=2)
         own.start()
         supervisor.expect("joined the cluster")
         os.kill(second, signal.SIGKILL)

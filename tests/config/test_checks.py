@@ -87,6 +87,33 @@ def test_an_error_names_the_setting(values: dict[str, Any], setting: str) -> Non
         sources.read(None, {}, {f"GATEWAY_{name.upper()}": _json(value) for name, value in values.items()})
 
 
+@pytest.mark.parametrize(
+    ("text", "environ", "error"),
+    [
+        ('auth.hmac_secret = "x"', {}, "auth.hmac_secret = *** (settings.toml): expected 32 bytes"),
+        ("", {"GATEWAY_API__KEYS": "x"}, "api.keys[0] = *** (GATEWAY_API__KEYS): expected 32 bytes"),
+        ("workers = 2", {}, "redis.url: not set, but workers = 2 (settings.toml); several"),
+        ('tls.key = "x"', {}, "tls.certificate: not set, but tls.key is (settings.toml); TLS"),
+        ("no_auth = true", {"GATEWAY_LISTEN": "*:1"}, "listen = '*:1' (GATEWAY_LISTEN): no_auth would open"),
+        (
+            'internal_listen = "*:1"',
+            {"GATEWAY_LISTEN": "*:1"},
+            "internal_listen = '*:1' (settings.toml): already taken by listen = '*:1' (GATEWAY_LISTEN)",
+        ),
+    ],
+)
+def test_an_error_names_the_file_or_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, environ: dict[str, str], error: str
+) -> None:
+    """As all other errors in settings do."""
+    monkeypatch.chdir(tmp_path)
+    file = Path("settings.toml")
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        sources.read(file, {}, environ)
+    assert error in str(caught.value)
+
+
 def _json(value: Any) -> str:
     return str(value).replace("'", '"')
 

@@ -174,6 +174,10 @@ def test_an_unknown_key_gets_the_likely_one(text: str, message: str) -> None:
         ("GATEWAY_ALLOWED_ORIGINS", "did you mean GATEWAY_ORIGINS__ALLOWED?"),
         ("GATEWAY_LISTEN_INTERNAL", "did you mean GATEWAY_INTERNAL_LISTEN?"),
         ("GATEWAY_LIMIT__QQQQ", "GATEWAY_LIMIT__QQQQ = "),
+        ("GATEWAY_NODENAME", "did you mean GATEWAY_NODE_NAME?"),
+        ("GATEWAY_NOED_NAME", "did you mean GATEWAY_NODE_NAME?"),
+        ("GATEWAY_NAMESPACE_chat_USER_LIMITED", "did you mean GATEWAY_NAMESPACES__chat__USER_LIMITED?"),
+        ("GATEWAY_NAMESPACES_CHAT_USER_LIMITED", "did you mean GATEWAY_NAMESPACES__CHAT__USER_LIMITED?"),
         ("GATEWAY_NAMESPACE__chat__DELIVERY", "did you mean GATEWAY_NAMESPACES__chat__DELIVERY?"),
         ("GATEWAY_NAMESPACES_chat_ALLOW_PUBLISH", "did you mean GATEWAY_NAMESPACES__chat__ALLOW_PUBLISH?"),
         ("GATEWAY_NAMESPACES__chat__DELIVRY", "did you mean GATEWAY_NAMESPACES__chat__DELIVERY?"),
@@ -188,6 +192,11 @@ def test_a_misspelt_variable_stops_the_start(variable: str, message: str) -> Non
     assert message in refusal(**{variable: "1"})
 
 
+@pytest.mark.parametrize("name", ["NAMESPACE", "ORIGIN"])
+def test_json_for_a_misspelt_section_stops_the_start(name: str) -> None:
+    assert f"did you mean GATEWAY_{name}S?" in refusal(**{f"GATEWAY_{name}": ' {"chat": {}}'})
+
+
 @pytest.mark.parametrize(
     ("variable", "message"),
     [
@@ -199,6 +208,13 @@ def test_a_misspelt_variable_stops_the_start(variable: str, message: str) -> Non
         ("GATEWAY_QQQQQQ", "is ignored"),
         ("GATEWAY_NAME", "is ignored"),
         ("GATEWAY_NAMESPACE_PREFIX", "is ignored"),
+        # The downward API of Kubernetes, and labels.
+        ("GATEWAY_POD_NAME", "is ignored"),
+        ("GATEWAY_NAMESPACE", "is ignored; did you mean GATEWAY_NAMESPACES?"),
+        ("GATEWAY_NAMESPACE_ID", "is ignored"),
+        ("GATEWAY_NAMESPACE_LABEL_PRESENCE", "is ignored; did you mean GATEWAY_NAMESPACES__LABEL__PRESENCE?"),
+        ("GATEWAY_NAMESPACES_PORT", "is ignored"),
+        ("GATEWAY_ORIGIN", "is ignored; did you mean GATEWAY_ORIGINS?"),
         ("GATEWAY_API_SECRET", "is ignored; see docs/settings.md"),
         ("GATEWAY_TLS_CERT_FILE", "is ignored; did you mean GATEWAY_TLS__CERTIFICATE?"),
         ("GATEWAY_MAX_CONNECTIONS", "is ignored; did you mean GATEWAY_LIMITS__CONNECTIONS?"),

@@ -126,9 +126,32 @@ def test_a_redis_url_that_is_wrong_is_refused_by_name(url: str, text: str) -> No
     ):
         with pytest.raises(ConfigError) as refused:
             sources.read(None, flags, environ)
-        assert str(refused.value) == f"redis.url = *** ({source}): {caught.value}"
+        shown = "'REDIS://host'" if url == "REDIS://host" else "***"
+        assert str(refused.value) == f"redis.url = {shown} ({source}): {caught.value}"
     for secret in ("hush", "hu", "sh"):
         assert secret not in str(caught.value).split()
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "shown"),
+    [
+        ("redis.url", "http://redis:6379/2", "'http://redis:6379/2'"),
+        ("redis.url", "http://me:hush@redis:6379", "'http://me:***@redis:6379'"),
+        ("redis.url", "tcp://:hush@redis?db=1", "'tcp://:***@redis?***'"),
+        ("redis.url", "http://hush@redis", "***"),
+        ("redis.url", "http://redis/hush", "***"),
+        ("redis.url", "redis:6379", "***"),
+        ("auth.jwks_url", "https://h/{tenant}/keys", "'https://h/{tenant}/keys'"),
+        ("auth.jwks_url", "ftp://me:hush@h/keys?k=hush", "'ftp://me:***@h/keys?***'"),
+        ("auth.jwks_url", "ftp://me:hu/sh@h", "***"),
+    ],
+)
+def test_a_url_with_another_fault_than_its_login_is_shown_without_it(setting: str, url: str, shown: str) -> None:
+    """Of a scheme or a template, the operator sees at once what is wrong."""
+    with pytest.raises(ConfigError) as caught:
+        sources.read(None, {setting: url}, {})
+    assert str(caught.value).startswith(f"{setting} = {shown} (--")
+    assert "hush" not in str(caught.value)
 
 
 _PIECES = st.sampled_from(

@@ -69,6 +69,7 @@ def soon(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_prometheus(tmp_path: Path) -> None:
     """It scrapes each node, evaluates each rule, none fires, and knows every metric that somebody asks for."""
     with running_cluster(nodes=2) as cluster, prometheus(tmp_path, cluster) as ask:

@@ -13,14 +13,13 @@ from gateway.messages import Position
         ("e:1", Position(1, "e")),
         ("a:b:17", Position(17, "a:b")),
         (":5", Position(5, "")),
-        # No stream has such a position: the client is told that its position is gone.
-        ("e", Position(0, "e")),
-        ("e:", Position(0, "e:")),
-        ("e:-1", Position(0, "e:-1")),
-        ("e:1x", Position(0, "e:1x")),
-        ("e:\u0661", Position(0, "e:\u0661")),
-        ("e:" + "9" * 19, Position(0, "e:" + "9" * 19)),
     ],
 )
 def test_a_position_is_an_epoch_and_an_offset(text: str, found: Position | None) -> None:
     assert position(text) == found
+
+
+@pytest.mark.parametrize("text", ["0", "e", "e:", ":", "e:-1", "e:1x", "e:\u0661", "e:" + "9" * 19])
+def test_any_other_text_is_no_position(text: str) -> None:
+    with pytest.raises(ValueError, match="EPOCH:OFFSET"):
+        position(text)

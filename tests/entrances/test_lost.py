@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from gateway.entrances import ENTRANCES, lost
-from gateway.entrances.lost import OTHER_PROTOCOLS
+from gateway.entrances.lost import INTERNAL, OTHER_PROTOCOLS
 from gateway.log import DISTINCT
 from tests.api.clients import PATIENCE
 from tests.api.site import running, settings_of
@@ -106,6 +106,7 @@ def test_a_websocket_to_another_path_is_told_the_right_ones(
     assert message == "no WebSocket at this path, only at /connection/websocket and /ws/CHANNEL"
     (line,) = logged(caplog)
     assert (line["text"], line["path"]) == ("WebSocket to a path that has none", path)
+    assert line["paths"] == "/connection/websocket and /ws/CHANNEL"
 
 
 def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -130,8 +131,42 @@ def test_each_path_that_has_no_websocket_has_its_line(address: str, caplog: pyte
 def test_other_paths_are_no_protocol_at_all(address: str, caplog: pytest.LogCaptureFixture) -> None:
     for path in ("/connection", "/connection/sockets", "/connection/websocket/", "/app", "/favicon.ico"):
         answer = httpx.get(f"http://{address}{path}", trust_env=False)
-        assert (answer.status_code, answer.text) == (404, "Not Found")
+        assert answer.status_code == 404
+        assert "is not served here" not in answer.json()["error"]["message"]
     assert logged(caplog) == []
+
+
+@pytest.mark.parametrize("path", ["/publish", "/api/publish/", "/health", "/foo", "/connection/websocket/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("public", [False, True])
+def test_other_paths_are_told_where_everything_is(path: str, method: str, public: bool) -> None:
+    """On both listeners, in the shape of all errors. A path that is right, with a wrong method, stays a 405."""
+    with running(settings_of(api={"public": public})) as site:
+        for address in (site.public, site.internal):
+            answer = httpx.request(method, f"http://{address}{path}", trust_env=False)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, 404)
+            message = answer.json()["error"]["message"]
+            assert "the API is at /api/METHOD" in message
+            assert "health is at /health/live and /health/ready" in message
+            elsewhere = address == site.public and not public
+            assert ("of the internal listener (setting api.public)" in message) == elsewhere
+            assert httpx.post(f"http://{address}/health/live", trust_env=False).status_code == 405
+
+
+def test_clients_that_use_the_internal_listener_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Over WebSocket, whatever the path, and over HTTP; with one line a minute."""
+    with running(settings_of()) as site:
+        for path in ("/connection/websocket", "/ws/room", "/other"):
+            with pytest.raises(InvalidStatus) as caught:
+                connect(f"ws://{site.internal}{path}", proxy=None, open_timeout=PATIENCE)
+            assert caught.value.response.status_code == 404
+            assert json.loads(caught.value.response.body or b"")["error"]["message"] == INTERNAL
+        for path in ("/connection/websocket", "/ws/room"):
+            answer = httpx.get(f"http://{site.internal}{path}", trust_env=False)
+            assert (answer.status_code, answer.json()["error"]["message"]) == (404, INTERNAL)
+    (line,) = logged(caplog)
+    assert line["text"] == INTERNAL
+    assert (line["path"], line["address"]) == ("/connection/websocket", "127.0.0.1")
 
 
 def test_no_entrance_lies_under_a_path_of_another_protocol() -> None:

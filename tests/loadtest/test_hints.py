@@ -1,9 +1,12 @@
 """What is advised where a server refuses something."""
 
+import errno
+import os
+
 import pytest
 
 from gateway_loadtest.planning.plan import Plan, StagePlan
-from gateway_loadtest.results.hints import hints_for
+from gateway_loadtest.results.hints import causes_of, hints_for
 
 STAGES = (StagePlan("steady", 10.0),)
 
@@ -53,6 +56,15 @@ def test_tokens_are_advised_only_where_none_were_sent() -> None:
 def test_other_trouble_has_none(error: str) -> None:
     """A wrong hint is worse than no hint."""
     assert hints_for(plan(), [error]) == []
+
+
+def test_why_a_target_could_not_be_reached() -> None:
+    """Once for each; what has no advice is told as it is."""
+    refused = f"connect to a:1: {os.strerror(errno.ECONNREFUSED)}"
+    assert causes_of([refused, refused, "connect to b:2: no answer within 10 s", "connection lost: 1006"]) == [
+        "nothing listens at a:1: is the server running? --target names another one",
+        "b:2: no answer within 10 s",
+    ]
 
 
 def test_other_protocols_have_other_errors() -> None:

@@ -5,10 +5,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from gateway_loadtest.counting.counters import KINDS, Counts
+from gateway_loadtest.counting.durations import new
 from gateway_loadtest.planning.plan import Plan, StagePlan
 from gateway_loadtest.reporting import summary
+from gateway_loadtest.results.assembly import assemble
 from gateway_loadtest.results.outcome import judge, remarks_on, weigh
 from gateway_loadtest.results.result import Generator, Outcome, Spread, Totals
+from gateway_loadtest.results.timeline import Timeline
 from tests.loadtest import sample_results
 
 GOOD = Totals(connections=10, standing=10, published=100, acknowledged=100, expected=1000, received=1000)
@@ -98,6 +102,18 @@ def test_a_run_on_a_busy_machine(fields: dict[str, Any], outcome: Outcome, parts
 def test_what_an_invalid_run_is_called(busiest: float, guilty: str) -> None:
     found = sample_results.result(outcome="invalid", generator=structs.replace(GENERATOR, cpu_max=busiest))
     assert summary.headline(found).startswith(f"Invalid: {guilty}")
+
+
+@pytest.mark.parametrize("ready", [0, 1])
+def test_nothing_is_late_while_nobody_is_connected(ready: int) -> None:
+    """The event loops had nothing to do that could have been late."""
+    late = new()
+    late.record_value(60_000)
+    counts = Counts({}, {}, {}, [], {name: new().encode() for name in KINDS}, late.encode(), 0, 0, {})
+    timeline = Timeline(1, [])
+    timeline.ready = ready
+    found = assemble(plan(), timeline, [counts], started="", outcome="unreachable", remarks=[])
+    assert bool(found.generator.invalid) == bool(ready)
 
 
 def test_what_was_cut_is_not_the_servers() -> None:

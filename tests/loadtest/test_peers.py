@@ -328,6 +328,7 @@ def test_an_interrupted_peer_ends(place: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not any(map(psutil.pid_exists, pids))
 
 
+@pytest.mark.slow
 def test_the_gateway_is_a_peer(place: Path) -> None:
     """As one node, and as two with a Redis between them."""
     with Sandbox(place) as here:

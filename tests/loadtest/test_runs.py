@@ -158,7 +158,21 @@ def test_nobody_there(tmp_path: Path) -> None:
         port = closed.getsockname()[1]
     outcome = run(tmp_path, "rooms", "--target", f"ws://127.0.0.1:{port}", *SMALL)
     assert outcome.status == 4
+    assert outcome.result is not None
+    first, second = outcome.result.remarks
+    assert first == f"nothing listens at 127.0.0.1:{port}: is the server running? --target names another one"
+    assert second.startswith("0 of 30 connections were ready")
     assert "Connection refused" in outcome.output
+    assert "late" not in outcome.output
+
+
+def test_no_such_host(tmp_path: Path) -> None:
+    """Each attempt is counted, and none is printed."""
+    outcome = run(tmp_path, "idle", "--connections", "3", "--seconds", "1", "--target", "ws://none.invalid:1")
+    assert outcome.status == 4
+    assert outcome.result is not None
+    assert outcome.result.remarks[0].startswith("the host of none.invalid:1 is not known: --target names another")
+    assert "gaierror" not in outcome.output
 
 
 def test_the_result_alone_on_standard_output(cluster: Cluster) -> None:

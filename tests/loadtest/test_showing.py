@@ -21,6 +21,7 @@ from gateway_loadtest.results.result import (
     Latencies,
     Moment,
     Outcome,
+    Pair,
     Result,
     ResultError,
     Server,
@@ -63,8 +64,13 @@ def test_the_terminal_shows_what_matters() -> None:
     for expected in ("Failed", "10 lost", "connection lost: 1006"):
         assert expected in text
     text = shown(unreachable())
-    for expected in ("not everybody", HOSTILE, "No server was found"):
+    for expected in ("nobody could connect", HOSTILE):
         assert expected in text
+    for without in ("connections", "generator", "No server was found"):
+        assert without not in text
+    idle = sample_results.result(servers=[], outcome="unreachable")
+    for expected in ("not everybody", "No server was found"):
+        assert expected in shown(idle)
     many = structs.replace(lossy(), errors={f"error {number}": number + 1 for number in range(20)})
     assert "and 8 others" in shown(many)
 
@@ -88,6 +94,20 @@ def test_the_page_stands_alone_and_escapes(found: Result) -> None:
     ElementTree.fromstring(
         page.partition("<main>")[2].partition("</main>")[0].join(("<main>", "</main>")).replace("&micro;", "u")
     )
+
+
+def test_a_page_of_nothing_has_no_empty_parts() -> None:
+    """What was not measured has no title, no table, and no plot."""
+    moments = [Moment(at, 0, 0, 0, 1, 0.0, 0.0, 0.0, 0.1) for at in (1.0, 2.0, 3.0)]
+    pairs = [Pair("ws://a:1", "ws://b:2", 0, 0)]
+    page = report_page.render(structs.replace(unreachable(), timeline=moments, pairs=pairs))
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert titles == ["Errors", "Environment", "Settings of the run"]
+    assert "<svg" not in page
+    titles = re.findall("<h2>(.*?)</h2>", report_page.render(sample_results.result()))
+    assert titles == [
+        "Latencies", "From node to node", "Figures", "Servers", "Environment", "Settings of the run"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -226,13 +246,13 @@ def test_the_same_is_no_regression() -> None:
         ({"latencies": Latencies(connect=spread(3), subscribe=spread(1), delivery=spread(3))}, "delivered, p50, ms"),
         ({"costs": Costs(per_delivery=9.0, per_publish=75.0, per_connect=400.0)}, "CPU per delivery, us"),
         ({"costs": Costs(per_delivery=7.5, memory_per_connection=6000.0)}, "memory per connection, bytes"),
-        ({"totals": Totals(expected=10, received=10, delivery_rate=800.0)}, "deliveries per second"),
-        ({"totals": Totals(expected=10, received=9, lost=1, delivery_rate=1000.0)}, "lost"),
+        ({"totals": Totals(connections=10, expected=10, received=10, delivery_rate=800.0)}, "deliveries per second"),
+        ({"totals": Totals(connections=10, expected=10, received=9, lost=1, delivery_rate=1000.0)}, "lost"),
         (
-            {"totals": Totals(expected=10, received=9, missed_and_told=1, delivery_rate=1000.0)},
+            {"totals": Totals(connections=10, expected=10, received=9, missed_and_told=1, delivery_rate=1000.0)},
             "missed and told, share",
         ),
-        ({"totals": Totals(refused=9, delivery_rate=1000.0)}, "not accepted, share"),
+        ({"totals": Totals(connections=10, refused=9, delivery_rate=1000.0)}, "not accepted, share"),
         ({"totals": Totals(connections=10, disconnects=9, cut=1, delivery_rate=1000.0)}, "cut off"),
     ],
 )
@@ -295,9 +315,22 @@ def test_a_run_of_which_the_slowest_are_doubtful_is_not_compared() -> None:
 
 
 def test_an_idle_run_that_reached_nobody_does_not_pass() -> None:
-    """No figure is worse where there is none."""
+    """No figure is worse where there is none. That is said in one sentence, without a table of zeros."""
     idle = sample_results.result(totals=Totals(connections=500), latencies=Latencies(connect=spread(3)))
-    compared = comparison.compare(idle, unreachable(), 0.1)
+    for runs, sentence in (
+        ((idle, unreachable()), "No comparison: in the second run nobody was connected\n"),
+        ((unreachable(), unreachable()), "No comparison: in the first and the second run nobody was connected\n"),
+    ):
+        compared = comparison.compare(*runs, 0.1)
+        console = Console(width=140, record=True, file=StringIO())
+        comparison.show(compared, console)
+        assert (compared.status, console.export_text()) == (1, sentence)
+
+
+def test_what_the_second_run_lacks_is_no_improvement() -> None:
+    """It had nothing to be measured by."""
+    lacking = sample_results.result(latencies=Latencies(), costs=Costs())
+    compared = comparison.compare(sample_results.result(), lacking, 0.1)
     assert compared.status == 1
     assert "the second run did not measure: connect" in compared.obstacles
     assert "the second run did not measure: memory per connection, bytes" in compared.obstacles

@@ -1,6 +1,7 @@
 """Control messages: what they do to the clients of a node, and how they reach all nodes."""
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -64,10 +65,15 @@ def test_a_whitelist_spares_connections(site: Site) -> None:
     assert [len(client.asked) for client in mine] == [1, 0, 1]
 
 
-def test_revoking_closes_what_lives_on_it_and_is_remembered(site: Site) -> None:
+def test_revoking_closes_what_lives_on_it_and_is_remembered(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """And leaves a line in the log."""
+    caplog.set_level(logging.INFO)
     mine = site.clients(3)
     assert site.node.on_control(RevokeTokens("default", jti="t1")) == 1
     assert [client.asked for client in mine] == [[], [INVALID_TOKEN], []]
+    (line,) = caplog.records
+    assert line.getMessage().startswith("tokens revoked")
+    assert (vars(line)["jti"], vars(line)["connections"]) == ("t1", 1)
     assert site.revocations.is_revoked("default", "42", "t1", 0)
 
 

@@ -288,14 +288,17 @@ def test_a_token_with_too_many_channels_is_refused(make_world: MakeWorld) -> Non
 def test_revoked_tokens_are_refused_and_end_live_connections(world: World) -> None:
     old = world.token("ann")
     world.scheduler.advance(2)
-    by_user = world.connect("ann")
+    by_user = world.open()
+    by_user.send({"id": 1, "connect": {"token": old}})
+    soon = world.connect("ann")
     by_id = world.connect("bob", jti="t1")
     other = world.connect("carl", jti="t2")
     anonymous = world.connect()
     now = int(world.scheduler.time())
-    assert world.node.on_control(RevokeTokens("default", user="ann", issued_before=now + 1)) == 1
+    assert world.node.on_control(RevokeTokens("default", user="ann", issued_before=now + 1)) == 2
     assert world.node.on_control(RevokeTokens("default", jti="t1")) == 1
     assert by_user.closed_with() == errors.INVALID_TOKEN
+    assert soon.closed_with() == errors.CONNECTION_EXPIRED
     assert by_id.closed_with() == errors.INVALID_TOKEN
     assert other.closed_with() is None
     assert anonymous.closed_with() is None

@@ -139,7 +139,7 @@ def test_a_connection_ends_with_its_token(world: World, kind: Kind) -> None:
 def test_a_revoked_connection_is_closed(world: World, kind: Kind) -> None:
     client = kind.subscriber()
     assert client.session.revoke(RevokeTokens("default", "ann", "", 2**53))
-    assert client.closed_with() == errors.INVALID_TOKEN
+    assert client.closed_with() == errors.CONNECTION_EXPIRED
 
 
 def test_pings_are_written_and_only_some_have_to_be_answered(world: World, kind: Kind) -> None:

@@ -95,9 +95,33 @@ def test_the_order_is_random() -> None:
     assert order != sorted(order, reverse=True)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 10])
+def test_who_hurries_ends_a_window(turns: int) -> None:
+    """At that moment, also what waits for its turn in an hour, and what comes later."""
+    closed: list[float] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        drain = Drain(36_000.0, GUARD)
+        for _ in range(3 * BATCH):
+            drain.add(lambda: closed.append(loop.time()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert len(closed) < BATCH
+        hurried = loop.time()
+        drain.hurry()
+        drain.add(lambda: closed.append(loop.time()))
+        await asyncio.sleep(0.001)
+        assert len(closed) == 3 * BATCH + 1
+        assert max(closed) == hurried
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(run())
+
+
 @pytest.mark.parametrize("started", [False, True])
 def test_who_hurries_has_no_window(started: bool) -> None:
-    """Neither one that would begin now nor what is left of one."""
+    """Neither one that would begin now nor one that is empty so far."""
     closed: list[float] = []
 
     async def run() -> None:

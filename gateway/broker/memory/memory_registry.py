@@ -47,11 +47,12 @@ class MemoryRegistry:
         return ChannelPage(counts, page[-1] if more else "")
 
     async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
-        if ahead is not None:
-            before = max(revocation.issued_before, int(self._clock()) + ahead)
-            revocation = structs.replace(revocation, issued_before=before)
         key = (revocation.app, revocation.user, revocation.jti)
         known = self._revocations.get(key)
+        if ahead is not None:
+            after_known = known.issued_before + 1 if known is not None else 0
+            before = max(revocation.issued_before, int(self._clock()) + ahead, after_known)
+            revocation = structs.replace(revocation, issued_before=before)
         self._revocations[key] = revocation = revocation if known is None else known.joined(revocation)
         return revocation
 

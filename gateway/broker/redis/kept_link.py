@@ -41,7 +41,7 @@ class KeptLink:
         self._task: asyncio.Task[None] | None = None
         # None while there is none.
         self.current: Link | None = None
-        self.reason = "not started"
+        self.reason = "this node has not connected to it yet"
 
     @property
     def trouble(self) -> str:

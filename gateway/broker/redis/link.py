@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import hiredis
 
+from gateway.broker.redis.diagnosis import INVALID, told
 from gateway.config.redis_url import Target
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
@@ -173,7 +174,8 @@ class Link(asyncio.Protocol):
         unanswered, self._unanswered = self._unanswered, deque()
         self.pending_bytes = 0
         for command in unanswered:
-            self._complete(command.done, OutcomeUnknown(f"{reason}; it may or may not have been carried out"))
+            unknown = OutcomeUnknown(f"{reason}; it may or may not have been carried out", reason)
+            self._complete(command.done, unknown)
         for _, never in unsent:
             if never is not None:
                 self._complete(never.done, BrokerUnavailable(reason))
@@ -204,7 +206,7 @@ class Link(asyncio.Protocol):
                     messages = []
                     self._confirm(reply)
         except hiredis.ProtocolError as error:
-            self.abort(f"Redis sent invalid data: {error}")
+            self.abort(f"{INVALID}: {error}")
         self._hand_over(messages)
 
     def pause_writing(self) -> None:
@@ -320,7 +322,7 @@ def _ignore(reply: Any) -> None:
 
 
 async def connect(target: Target, settings: RedisSettings, link: Callable[[], Link], name: str) -> Link:
-    """A link that is logged in, on its database and named. Raises BrokerUnavailable with the reason."""
+    """A link that is logged in, on its database and named. Raises BrokerUnavailable with the reason, and its cause."""
     try:
         async with asyncio.timeout(settings.connect_timeout):
             made = await _open(target, settings, link)
@@ -330,19 +332,28 @@ async def connect(target: Target, settings: RedisSettings, link: Callable[[], Li
                 made.abort("not logged in")
                 raise
             return made
-    except TimeoutError:
-        reason = f"no answer within {settings.connect_timeout:g} s"
-    except ssl.SSLCertVerificationError as error:
-        reason = f"TLS: the certificate is refused: {error.verify_message}"
-    except ssl.SSLError as error:
-        reason = f"TLS: {error.reason or error}"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except RequestError as error:
-        reason = error.detail
-    except hiredis.ReplyError as error:
-        reason = str(error)
-    raise BrokerUnavailable(f"Redis at {target.name}: {reason}")
+    except (OSError, RequestError, hiredis.ReplyError) as error:
+        reason = told(error, target) or _plain(error, settings.connect_timeout)
+        raise BrokerUnavailable(f"Redis at {target.name}: {reason}") from error
+
+
+def _plain(error: Exception, seconds: float) -> str:
+    match error:
+        case TimeoutError():
+            return f"no answer within {seconds:g} s"
+        case ssl.SSLError():
+            return f"TLS: {error.reason or error}"
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return why(error)
+
+
+def why(error: Exception) -> str:
+    """Why a link could not be made ready. That a command may have been carried out matters to nobody then."""
+    if isinstance(error, OutcomeUnknown):
+        return error.reason
+    return error.detail if isinstance(error, RequestError) else str(error)
 
 
 async def _open(target: Target, settings: RedisSettings, link: Callable[[], Link]) -> Link:

@@ -39,14 +39,15 @@ class Reaper:
         keys: Keys,
         rules: Callable[[Channel], PresenceRules],
         guard: Guard,
+        explains: Callable[[], bool],
     ) -> None:
-        """`rules` are those of the channel's namespace."""
+        """`rules` are those of the channel's namespace; `explains` is asked when a round has failed (see Repeating)."""
         self._registry = registry
         self._topology = topology
         self._keys = keys
         self._rules = rules
         self._guard = guard
-        self._rounds = Repeating(guard, "reaper", INTERVAL, self._round)
+        self._rounds = Repeating(guard, "reaper", INTERVAL, self._round, explains)
         self._client: Any = registry.client
         self._gone = registry.client.register_script(lua.PRESENCE_GONE.text)
 
@@ -58,7 +59,7 @@ class Reaper:
         await self._rounds.stop()
 
     async def _round(self) -> None:
-        async with failing("cleaning up failed"):
+        async with failing("what nodes left behind that are gone was not removed"):
             if await self._is_elected():
                 await self._clean_up()
 

@@ -13,6 +13,7 @@ from gateway.broker.redis.control_log import KEPT, ControlLog
 from gateway.broker.redis.control_messages import REQUEST, ControlMessages, without_head
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import pack
+from gateway.broker.redis.outage import LOOK_INTERVAL, Outage
 from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.broker.redis.shard import Shard
@@ -25,6 +26,7 @@ from gateway.guard import Guard
 from gateway.log import LogLimit
 from gateway.messages import Channel, HistoryQuery, Latest, PresenceRules, Publication, PublishOptions, Retention
 from gateway.metrics import Metrics
+from gateway.repeating import Repeating
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,10 @@ class RedisBroker:
         self._shard_of = topology.shard_of
         self.presence = ShardedPresence(topology)
         registry.on_lapse = self.presence.repeat
-        self._reaper = Reaper(registry, topology, keys, rules, guard)
+        outage = Outage(self.health)
+        registry.explains = outage.explains
+        self._outage = Repeating(guard, "outage", LOOK_INTERVAL, outage.look)
+        self._reaper = Reaper(registry, topology, keys, rules, guard, outage.explains)
         metrics.broker_up.read = lambda: float(self.health().ok)
         metrics.broker_pending.read = lambda: sum(shard.publish_link.pending_bytes for shard in topology.all)
 
@@ -93,8 +98,10 @@ class RedisBroker:
             await self.stop()
             raise
         self._reaper.start()
+        self._outage.start()
 
     async def stop(self) -> None:
+        await self._outage.stop()
         await self._reaper.stop()
         for shard in self.topology.all:
             await shard.stop()

@@ -60,7 +60,9 @@ class RedisRegistry:
         self._server = ""
         # The entries under the lease may not be those that this node has written.
         self._is_doubtful = False
-        self._flushing = Repeating(guard, "registry", FLUSH_INTERVAL, self.flush)
+        self._flushing = Repeating(guard, "registry", FLUSH_INTERVAL, self.flush, lambda: self.explains())
+        # Asked when a flush has failed: whether the log says already why such work fails now.
+        self.explains: Callable[[], bool] = lambda: False
         # Called after the lease had expired: all entries under it have to be written again.
         self.on_lapse: Callable[[], None] = lambda: None
 
@@ -118,7 +120,7 @@ class RedisRegistry:
 
     async def _renew(self, info: NodeInfo) -> bool:
         """Whether the lease was still there."""
-        async with failing("the lease was not renewed"), self.client.pipeline(transaction=False) as pipe:
+        async with failing("this node's lease was not renewed"), self.client.pipeline(transaction=False) as pipe:
             pipe.set(self._keys.lease(self.lease), msgspec.msgpack.encode(info), ex=LEASE, get=True)
             pipe.sadd(self._keys.leases(), self.lease)
             before, _ = await pipe.execute()
@@ -126,7 +128,7 @@ class RedisRegistry:
 
     async def withdraw(self) -> None:
         # It stays in the set, so that the reaper cleans up after it.
-        async with failing("the lease was not ended"):
+        async with failing("Redis did not take it"):
             await self.client.delete(self._keys.lease(self.lease))
         self._has_lease = False
 
@@ -166,7 +168,10 @@ class RedisRegistry:
             for channel in batch:
                 del self._changed[channel]
             try:
-                async with failing("occupancy was not written"), self.client.pipeline(transaction=False) as pipe:
+                async with (
+                    failing("the subscribers of channels were not counted"),
+                    self.client.pipeline(transaction=False) as pipe,
+                ):
                     for channel, count in batch.items():
                         await self._write(pipe, channel, {self.lease: count})
                     await pipe.execute()

@@ -15,11 +15,12 @@ from gateway.broker import envelope
 from gateway.broker.base import Health, Receiver, SubscribeDone
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import generation, lua
+from gateway.broker.redis.diagnosis import diagnose
 from gateway.broker.redis.generation import GenerationWatch
 from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
 from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.keyspace import Keys, LeaseId
-from gateway.broker.redis.link import Link, connect
+from gateway.broker.redis.link import Link, connect, why
 from gateway.broker.redis.publisher import Publisher
 from gateway.broker.redis.redis_presence import RedisPresence
 from gateway.broker.redis.stream_reads import StreamReads
@@ -98,8 +99,15 @@ class Shard:
         """Open the links for commands. Raises BrokerUnavailable."""
         self._receiver = receiver
         self._subscriptions = Subscriptions(self._settings.unsubscribe_linger, self._guard)
-        await self.publish_link.start()
-        await self.read_link.start()
+        try:
+            await self.publish_link.start()
+            await self.read_link.start()
+        except BrokerUnavailable as error:
+            # Only now: a node that was connected has the right address, and should not lose time.
+            if error.__cause__ is None:
+                raise
+            reason = await diagnose(error.__cause__, self._target, self._settings)
+            raise BrokerUnavailable(f"Redis at {self._target.name}: {reason}" if reason else error.detail) from None
 
     async def listen(self) -> None:
         """Open the subscribe link, and keep it open. Raises BrokerUnavailable."""
@@ -207,8 +215,7 @@ class Shard:
             await generation.learn(link, self._keys.generation(), durable=self._settings.durable)
         except (hiredis.ReplyError, RequestError) as error:
             link.abort("not usable")
-            detail = error.detail if isinstance(error, RequestError) else str(error)
-            raise BrokerUnavailable(f"Redis at {self._target.name}: {detail}") from None
+            raise BrokerUnavailable(f"Redis at {self._target.name}: {why(error)}") from None
         except BaseException:
             link.abort("not usable")
             raise

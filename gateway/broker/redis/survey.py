@@ -8,9 +8,10 @@ from contextlib import suppress
 from hashlib import sha1
 from typing import Any, NamedTuple
 
+from redis._parsers import _AsyncRESP2Parser
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
-from gateway.broker.redis.diagnosis import diagnose
+from gateway.broker.redis.diagnosis import UNREADABLE, diagnose
 from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.redis_registry import client_of
 from gateway.config.redis_url import Target
@@ -39,14 +40,16 @@ async def survey(settings: RedisSettings) -> Survey:
     target = Target.of(settings.url.get_secret_value())
     found = Survey([], [], [])
     client = client_of(target, settings, "gateway-check")
+    # Another server may answer. "*1000000000" makes hiredis reserve the memory for a list of that length.
+    client.connection_pool.connection_kwargs["parser_class"] = _AsyncRESP2Parser
     try:
         await client.ping()
         await _look_at_server(client, settings, target, found)
         await _look_at_partitions(client, Keys(settings.prefix, settings.partitions, target.database), found)
         await _look_at_rights(client, Keys(settings.prefix, settings.partitions, target.database), target, found)
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, OSError, TimeoutError, *UNREADABLE) as error:
         found.errors.append(
-            f"redis.url: {target.name}: {await diagnose(error, target, settings) or 'no answer in time'}"
+            f"redis.url: {target.name}: {await diagnose(error, target, settings) or str(error) or 'no answer in time'}"
         )
     finally:
         await client.aclose()

@@ -55,6 +55,9 @@ class Comparison(NamedTuple):
 
 def compare(before: Result, after: Result, max_regression: float) -> Comparison:
     """`max_regression`: how much worse a figure may become, as a share."""
+    runs = (("the first", before), ("the second", after))
+    if empty := [name for name, each in runs if not each.totals.connections]:
+        return Comparison([], [f"in {' and '.join(empty)} run nobody was connected"])
     lines, missing = [], []
     for (name, was), (_, became) in zip(latencies(before), latencies(after), strict=True):
         if was.count and became.count:
@@ -140,6 +143,8 @@ def show(comparison: Comparison, console: Console) -> None:
     """Print it."""
     for obstacle in comparison.obstacles:
         console.print(Text(f"No comparison: {plain(obstacle)}", style="yellow"))
+    if not comparison.lines:
+        return
     table = Table()
     table.add_column("")
     for name in ("before", "after", "change"):

@@ -18,7 +18,20 @@ _PAGE = Template((Path(__file__).parent / "report_page.html").read_text())
 
 def render(result: Result) -> str:
     """A page of HTML. Everything that came from outside is escaped."""
-    plots_ = _plots(result)
+    # Of a run that reached nobody there are no figures.
+    reached = bool(result.totals.connections)
+    tables = [
+        ("Latencies", _latencies(result)),
+        ("From node to node", _pairs(result) if result.totals.expected else ""),
+        ("Figures", _table(("", ""), summary.overview(result)) if reached else ""),
+        ("Servers", _servers(result) if reached else ""),
+        ("Errors", _table(("times", ""), [(f"{count:,}", text) for text, count in result.errors.items()])),
+        ("Environment", _table(("", ""), summary.environment(result))),
+        (
+            "Settings of the run",
+            _table(("", ""), [(name.replace("_", " "), _text(value)) for name, value in result.options.items()]),
+        ),
+    ]
     return _PAGE.substitute(
         title=escape(f"{result.scenario}: {', '.join(result.targets)}"),
         scenario=escape(result.scenario),
@@ -30,14 +43,8 @@ def render(result: Result) -> str:
             f"gateway-loadtest {result.version}, against {', '.join(result.targets)}"
         ),
         tiles=_tiles(result),
-        plots=plots_,
-        overview=_table(("", ""), summary.overview(result)),
-        latencies=_latencies(result),
-        pairs=_pairs(result),
-        servers=_servers(result),
-        environment=_table(("", ""), summary.environment(result)),
-        errors=_table(("times", ""), [(f"{count:,}", text) for text, count in result.errors.items()]),
-        options=_table(("", ""), [(name.replace("_", " "), _text(value)) for name, value in result.options.items()]),
+        plots=_plots(result) if reached else "",
+        tables="".join(f"<h2>{title}</h2>{table}" for title, table in tables if table),
     )
 
 
@@ -110,7 +117,9 @@ def _latencies(result: Result) -> str:
         if spread.count:
             values = (spread.min, spread.p50, spread.p90, spread.p95, spread.p99, spread.p999, spread.max)
             rows.append((name, f"{spread.count:,}", *map(summary.digits, values)))
-    return _table(("milliseconds", "count", "min", "p50", "p90", "p95", "p99", "p99.9", "max"), rows)
+    table = _table(("milliseconds", "count", "min", "p50", "p90", "p95", "p99", "p99.9", "max"), rows)
+    about = '<p class="about">Publications count from the moment they were due, not from when they were sent.</p>'
+    return about + table if table else ""
 
 
 def _pairs(result: Result) -> str:
@@ -142,8 +151,9 @@ def _servers(result: Result) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Empty without rows."""
     if not rows:
-        return '<p class="none">none</p>'
+        return ""
     head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     shown = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""

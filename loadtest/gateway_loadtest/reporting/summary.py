@@ -34,6 +34,8 @@ def headline(result: Result) -> str:
             return "Passed: no more went wrong than --max-loss allows."
         if totals.missed_and_told:
             return "Passed: nothing was lost silently, but not everything arrived."
+    if result.outcome == "unreachable" and not totals.connections:
+        return "Failed: nobody could connect and subscribe."
     if result.outcome == "invalid" and result.generator.is_idle:
         return "Invalid: the machine of the generator was too busy, so the figures say little of the server."
     return HEADLINES[result.outcome][1]
@@ -78,14 +80,15 @@ def show(result: Result, console: Console) -> None:
     console.print(Text(headline(result), style=f"bold {color}"))
     for remark in remarks(result):
         console.print(Text(f"  - {plain(remark)}"))
-    console.print(_totals(result))
+    if result.totals.connections:
+        console.print(_totals(result))
     if any(spread.count for _, spread in latencies(result)):
         console.print(_latencies(result))
     if result.totals.expected:
         console.print(_pairs(result))
     if result.servers:
         console.print(_servers(result))
-    else:
+    elif result.totals.connections:
         console.print(Text("No server was found to look at: --pid, --metrics and --redis name them.", style="dim"))
     if result.errors:
         console.print(_errors(result))

@@ -13,7 +13,7 @@ from gateway_loadtest.planning.plan import Plan
 from gateway_loadtest.planning.target_urls import public
 from gateway_loadtest.probes import BEGIN, CONNECTED, END, Record, processor_seconds
 from gateway_loadtest.results.environment import environment_of_this_machine
-from gateway_loadtest.results.hints import hints_for
+from gateway_loadtest.results.hints import causes_of, hints_for
 from gateway_loadtest.results.outcome import judge, remarks_on, weigh
 from gateway_loadtest.results.result import (
     CONNECTING,
@@ -65,6 +65,8 @@ def assemble(
         seconds=timeline.seconds,
         outcome=outcome,
         remarks=[
+            # The cause before what it led to.
+            *(causes_of(errors) if outcome == "unreachable" else []),
             *remarks,
             *remarks_on(totals, generator),
             *hints_for(plan, errors),
@@ -163,7 +165,8 @@ def _generator(timeline: Timeline, counts: Sequence[Counts]) -> Generator:
         late_slots=late,
         late_after=LATE_AFTER,
     )
-    invalid, doubts = weigh(generator)
+    # What is late while nobody is connected is not measured.
+    invalid, doubts = weigh(generator) if timeline.ready else ([], [])
     return structs.replace(generator, invalid=invalid, doubts=doubts)
 
 

@@ -1,16 +1,37 @@
 """What may help where a server refused something."""
 
+import errno
+import os
 import re
 from collections.abc import Iterable
 
 from gateway_loadtest.planning.plan import Plan
 
 _REFUSED = re.compile(r"\b(connect|subscribe|publish)\b.*?\berror (\d+)\b")
+# As the clients count it: the target, and the reason in the words of the system.
+_CONNECT = re.compile(r"connect to (\S+): (.+)", re.DOTALL)
+_NO_SUCH_HOST = "the host of {target} is not known: --target names another one"
+_CAUSES = {
+    os.strerror(errno.ECONNREFUSED): "nothing listens at {target}: is the server running? --target names another one",
+    # Of Linux and of macOS.
+    "Name or service not known": _NO_SUCH_HOST,
+    "nodename nor servname provided, or not known": _NO_SUCH_HOST,
+}
 _CLOSED = re.compile(r"\bclosed with (\d+)\b")
 
 # Codes of the Centrifuge protocol.
 UNAUTHORIZED, UNKNOWN_CHANNEL, PERMISSION_DENIED, TOKEN_EXPIRED, TOO_MANY_REQUESTS = 101, 102, 103, 109, 111
 INVALID_TOKEN, BAD_COMMAND = 3500, 3501
+
+
+def causes_of(errors: Iterable[str]) -> list[str]:
+    """Why targets could not be reached, of a run in which not everybody connected; one sentence each."""
+    found: dict[str, None] = {}
+    for error in errors:
+        failed = _CONNECT.fullmatch(error)
+        if failed is not None:
+            found[_CAUSES.get(failed[2], "{target}: {reason}").format(target=failed[1], reason=failed[2])] = None
+    return list(found)
 
 
 def hints_for(plan: Plan, errors: Iterable[str]) -> list[str]:

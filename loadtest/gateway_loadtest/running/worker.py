@@ -302,6 +302,12 @@ def _bound(address: str, _: object) -> socket.socket:
     return made
 
 
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of a name that is not known the client has heard, and has counted it; uvloop tells it twice."""
+    if not isinstance(context.get("exception"), socket.gaierror):
+        loop.default_exception_handler(context)
+
+
 def main(pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> None:
     """The process."""
     # Ctrl-C, and what `timeout` sends, reach the whole group: the coordinator decides what it means.
@@ -312,6 +318,7 @@ def main(pipe: Connection, plan: Plan, run: str, index: int, workers: int) -> No
     logging.getLogger("picows").setLevel(logging.ERROR)
 
     async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(_complain)
         await Worker(pipe, plan, run, index, workers).run()
 
     uvloop.run(work())

@@ -102,6 +102,7 @@ def test_a_server_that_is_no_primary_any_more_is_left(server: ValkeyServer) -> N
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_no_position_is_given_out_twice(server: ValkeyServer) -> None:
     """Demoted, and promoted again before any node has looked, without the newest writes: the epoch ends at once."""
 

@@ -434,8 +434,8 @@ async def scripted(answer: bytes) -> AsyncIterator[Target]:
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "invalid data"),
         (b"", "closed the connection"),
-        (b"-ERR max number of clients reached\r\n", "max number of clients"),
-        (b"-WRONGPASS invalid username-password pair\r\n", "WRONGPASS"),
+        (b"-ERR max number of clients reached\r\n", "as many clients as it may have"),
+        (b"-WRONGPASS invalid username-password pair\r\n", "refuses this password"),
         (b"$100\r\nand so on", "no answer within 0.2 s"),
     ],
 )
