@@ -166,13 +166,13 @@ class TestConnect:
         assert len(world.clients) == 0
 
     def test_revoking_the_user_closes_it(self, world: World, hook: Hook) -> None:
-        """Though there was no token."""
+        """Though there was no token; when it comes back, the hook is asked again."""
         client = world.open()
         client.send({"id": 1, "connect": {}})
         hook.answer(admitted("ann"))
         now = int(world.scheduler.time())
         assert world.node.on_control(RevokeTokens("default", user="ann", issued_before=now)) == 1
-        assert client.closed_with() == errors.INVALID_TOKEN
+        assert client.closed_with() == errors.CONNECTION_EXPIRED
 
     def test_without_a_decision_the_settings_decide(self, world: World, hook: Hook) -> None:
         """Who has a token is whom it names; who has none is anonymous, or comes back later."""

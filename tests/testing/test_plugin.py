@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SUITE = """
 import pytest
 from gateway.hooks import Hooks
@@ -33,17 +35,12 @@ def test_chat(sync_gateway):
 """
 
 
+@pytest.mark.slow
 def test_pytest_finds_them_by_itself(tmp_path: Path) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "gateway.testing.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     done = subprocess.run(
         [*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
-
-
-def test_the_package_announces_the_plugin() -> None:
-    """As long as the installed metadata are those of this tree; an editable install keeps older ones."""
-    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
-    assert 'pubsub_gateway = "gateway.testing.plugin"' in text
