@@ -152,6 +152,7 @@ def test_a_signal_ends_all_of_it(tmp_path: Path, signum: signal.Signals) -> None
     os.close(stdin)
 
 
+@pytest.mark.slow
 def test_clients_that_answer_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
     """Whether they say goodbye or not."""
     with command(*ANYWHERE, "--nodes", "1", "--no-auth", cwd=tmp_path) as cluster:
@@ -166,6 +167,7 @@ def test_clients_that_answer_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
             assert all_gone(everybody(ready))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_while_it_starts(tmp_path: Path) -> None:
     """Nodes that wait for a Redis which never answers are not waited for."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -177,6 +179,7 @@ def test_ctrl_c_ends_it_while_it_starts(tmp_path: Path) -> None:
             assert [line for line in cluster.errors if not line.startswith("waiting for node-1")] == []
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     """Whatever the drain was to take; what is stuck is killed, and that is said."""
     folder, env = temporary(tmp_path)
@@ -192,6 +195,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
     """Stopped ones too; and its directory."""
     folder, env = temporary(tmp_path)
@@ -339,6 +343,7 @@ def test_nodes_say_themselves_what_they_wait_for(tmp_path: Path) -> None:
         assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nodes_that_do_not_get_ready_end_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named, each with its own reason: what another one answered says nothing of it."""
     cluster = sys.modules[Plan.__module__]
@@ -359,6 +364,7 @@ def test_nodes_that_do_not_get_ready_end_the_start(run: Run, monkeypatch: pytest
     assert re.search(r"^Error: not ready after 0 s: node-2 \(pid \d+\): still starting$", result.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_long_start_says_what_it_waits_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which nodes, and why: first they start, then there is no Redis."""
     cluster = sys.modules[Plan.__module__]

@@ -18,6 +18,9 @@ from tests.cli.commands import PATIENCE, Command, command, wait_for
 from tests.cli.conftest import Run
 from tests.servers import free_port, valkey_server
 
+# Each starts processes.
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "the first secret of 32 bytes or more", "the second secret of 32 bytes or more"
 KEY = "an API key of enough bytes: 32 or more"
 FILE = "gateway.toml"
@@ -190,7 +193,6 @@ def test_nohup_is_respected(tmp_path: Path, run: Run) -> None:
         assert len(process.expect("reloaded the settings")) == 1
 
 
-@pytest.mark.slow
 def test_all_workers_read_their_settings_again(tmp_path: Path, run: Run) -> None:
     """On the signal to their parent, and on the command to any of them; one that dies comes back with the new ones."""
     with valkey_server() as valkey, ExitStack() as stack:

@@ -17,6 +17,9 @@ from websockets.sync.client import ClientConnection, connect
 from tests.cli.commands import PATIENCE, Command, command, get
 from tests.servers import ValkeyServer, free_port, valkey_server
 
+# Each starts processes.
+pytestmark = pytest.mark.slow
+
 ANYBODY = {"GATEWAY_AUTH__ANONYMOUS": "true"}
 AT_ONCE = "Ctrl-C closes all connections at once, SIGTERM over drain.window"
 OPEN = "SIGTERM and Ctrl-C close all connections at once: drain.window is 0 with no_auth"
@@ -141,7 +144,6 @@ def test_sigterm_drains_in_a_terminal_too(tmp_path: Path, keyboard: Keyboard) ->
             assert node.wait() == -signal.SIGINT
 
 
-@pytest.mark.slow
 def test_workers_drain_at_sigterm_in_a_terminal_too(tmp_path: Path, keyboard: Keyboard, valkey: ValkeyServer) -> None:
     """Their supervisor passes the signal on."""
     listen, _ = ports()
@@ -179,7 +181,6 @@ def test_without_authentication_nothing_is_drained_either(tmp_path: Path) -> Non
         assert node.wait() == 0
 
 
-@pytest.mark.slow
 def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard, valkey: ValkeyServer) -> None:
     """They have the window of their supervisor, also after a reload."""
     listen, _ = ports()
@@ -199,7 +200,6 @@ def test_workers_in_a_terminal_drain_nothing(tmp_path: Path, keyboard: Keyboard,
             assert not any("need a restart" in line for line in supervisor.errors)
 
 
-@pytest.mark.slow
 def test_a_cluster_ends_at_once(tmp_path: Path, keyboard: Keyboard) -> None:
     """With tabs open, and its ports serve the next one. A variable of another program does not disturb it."""
     first = free_port(following=2)

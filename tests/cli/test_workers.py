@@ -23,6 +23,9 @@ from gateway.listeners import AddressInUse
 from tests.cli.commands import PATIENCE, Command, all_gone, command, get, wait_for
 from tests.servers import ValkeyServer, free_port, valkey_server
 
+# Each starts processes.
+pytestmark = pytest.mark.slow
+
 LOCAL = "127.0.0.1"
 QUICK = {"GATEWAY_DRAIN__WINDOW": "0", "GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:0"}
 # Once in 2^39 runs the kernel gives so many connections to one of two workers.
@@ -79,7 +82,6 @@ def test_workers_share_a_port(tmp_path: Path, valkey: ValkeyServer) -> None:
         assert "Traceback" not in "".join(supervisor.errors)
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     """Later each time, while it dies soon after; the others go on. Once it can serve again, it does."""
     with valkey_server() as own, workers(tmp_path, own) as (supervisor, port):

@@ -54,6 +54,9 @@ LOOPS = """
 import asyncio
 from gateway.client import AsyncClient
 
+# Each starts processes.
+pytestmark = pytest.mark.slow
+
 client = AsyncClient(timeout=60)
 for _ in range(2):
     asyncio.run(client.publish("news", 1))
