@@ -34,6 +34,7 @@ TESTED_BY = {
     "broker/redis/topology.py": "broker/redis/test_shard.py",
     "broker/refusals.py": "broker/test_presence_contract.py",
     "cli/channel_names.py": "cli/test_token.py",
+    "cli/asked.py": "cli/test_explain.py",
     "cli/child.py": "cli/test_workers.py",
     "cli/drain.py": "cli/test_http_api.py",
     "cli/follower.py": "cli/test_subscribe.py",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from gateway.cli import channel_names
+from gateway.cli.asked import Asked
 from gateway.cli.options import Sources, with_settings
 from gateway.errors import ConfigError, Disconnect, RequestError
 from gateway.log import escape
@@ -58,7 +59,7 @@ def explain(
     from gateway.channels import Channels
     from gateway.cli.ways import Personal
 
-    sources = sources.found()
+    sources = sources.found().with_application()
     loaded = sources.read()
     settings = loaded.settings
     click.echo(f"judged by     {escape(_judged_by(sources, loaded))}")
@@ -75,7 +76,7 @@ def explain(
     personal = Personal(settings.personal.enabled, _owner(settings, spec))
     if personal.enabled and client.user and client.user == personal.owner:
         client = client._replace(granted="the server subscribes every connection of the user (personal.enabled)")
-    _print_verdicts(client, spec, personal)
+    _print_verdicts(client, spec, personal, Asked(settings))
     _print_options(loaded, spec, everything=everything)
 
 
@@ -172,15 +173,26 @@ def _way_of_origin(origin: str) -> str:
     return f"{escape(origin)} in origins.allowed"
 
 
-def _print_verdicts(client: Client, spec: "ChannelSpec", personal: "Personal") -> None:
+def _print_verdicts(client: Client, spec: "ChannelSpec", personal: "Personal", asked: Asked) -> None:
     from gateway.auth.permissions import Verdict
     from gateway.cli.ways import OPERATIONS, verdict_on, ways
 
-    verdicts = {"connect": client.connect, **{each: verdict_on(each, spec, client.user) for each in OPERATIONS}}
+    hooks = {each: asked.on(each, spec) for each in OPERATIONS}
+    verdicts = {
+        "connect": client.connect,
+        **{each: verdict_on(each, spec, client.user, is_asked=bool(hooks[each])) for each in OPERATIONS},
+    }
+    if not client.problem:
+        hooks["connect"] = asked.to_connect()
     if client.granted:
         verdicts["subscribe"] = Verdict(True, client.granted, "")
+        hooks["subscribe"] = ""
     click.echo()
     for operation, verdict in verdicts.items():
+        if hooks.get(operation) and (verdict.allowed or operation in ("connect", "subscribe")):
+            verdicts[operation] = Verdict(True, "", "")
+            click.echo(f"{operation:<26}asked: {escape(hooks[operation])} decides")
+            continue
         click.echo(f"{operation:<26}{'allowed' if verdict.allowed else 'REFUSED'}: {verdict.rule}")
         for way in ways(operation, spec, client.user, verdict, personal):
             click.echo(f"{'':<28}- {way}")

@@ -36,14 +36,17 @@ class Personal(NamedTuple):
     owner: str
 
 
-def verdict_on(operation: str, spec: ChannelSpec, user: str) -> Verdict:
-    """Whether `user` (empty: anonymous) may do it, without a subscription token; `operation` is one of OPERATIONS."""
+def verdict_on(operation: str, spec: ChannelSpec, user: str, *, is_asked: bool = False) -> Verdict:
+    """Whether `user` (empty: anonymous) may do it, without a subscription token; `operation` is one of OPERATIONS.
+
+    `is_asked`: a hook decides, unless the name of the channel forbids it.
+    """
     name, _, when = operation.partition(" ")
     subscribed = bool(when)
     if name == "subscribe":
         return may_subscribe(spec, user, granted=False)
     if name == "publish":
-        return may_publish(spec, user, subscribed)
+        return may_publish(spec, user, subscribed, is_asked=is_asked)
     if name == "history":
         return may_read_history(spec, user, subscribed) if spec.history is not None else no_history(spec)
     return may_read_presence(spec, user, subscribed) if spec.options.presence else no_presence(spec)

@@ -395,3 +395,37 @@ def test_a_channel_that_cannot_be_is_an_error(run: Run) -> None:
     result = run("explain", "a b\x1b")
     assert result.exit_code == 1
     assert result.stderr.startswith(r"Error: channel 'a b\x1b': bad request")
+
+
+def test_what_a_hook_decides_is_not_foretold(run: Run) -> None:
+    """Neither from the options of the channel nor from the token; what comes before hooks still is."""
+    Path("rules_of_explain.py").write_text(
+        """
+from gateway.hooks import Hooks
+
+hooks = Hooks()
+
+@hooks.connect
+async def log_in(request): ...
+
+@hooks.subscribe("chat")
+@hooks.publish()
+async def may(request): ...
+"""
+    )
+    with Path("gateway.toml").open("a") as file:
+        file.write('\n[hooks]\npython = "rules_of_explain:hooks"\n[hooks.http]\n')
+        file.write('subscribe = "http://127.0.0.1:1/subscribe"\nnamespaces = ["team"]\n')
+    chat = run("explain", "chat:lobby", "--user", "ann").stdout
+    assert "connect                   asked: the connect hook rules_of_explain.log_in decides" in chat
+    assert "subscribe                 asked: the subscribe hook rules_of_explain.may decides" in chat
+    assert "publish                   asked: the publish hook rules_of_explain.may decides" in chat
+    team = run("explain", "team:lobby", "--user", "ann").stdout
+    assert "subscribe                 asked: the backend (hooks.http.subscribe) decides" in team
+    for name in ("$chat:lobby", "chat:lobby#bob"):
+        protected = run("explain", name, "--user", "ann").stdout
+        assert "subscribe                 REFUSED" in protected
+        assert "publish                   REFUSED" in protected
+    assert "subscribe                 REFUSED" in run("explain", "lobby", "--user", "ann").stdout
+    invalid = run("explain", "chat:lobby", "--token", "none").stdout
+    assert "connect                   REFUSED" in invalid
