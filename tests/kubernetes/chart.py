@@ -29,7 +29,8 @@ def helm(*arguments: str, values: Values) -> subprocess.CompletedProcess[str]:
         input=json.dumps(values),
         capture_output=True,
         text=True,
-        timeout=30,
+        # Its file has 100 MB, which a busy machine reads slowly the first time.
+        timeout=180,
     )
 
 
