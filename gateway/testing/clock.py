@@ -9,6 +9,8 @@ from itertools import count
 # Turns of the loop after which all that was started by a timer has had its effect: a hook answers in three, a
 # publication arrives in three more.
 TURNS = 20
+# Turns between two timers.
+TURNS_BETWEEN = 2
 
 
 class ManualClock:
@@ -45,12 +47,13 @@ class ManualClock:
         while self._later and self._later[0][0] <= end:
             self._passed, _, callback = heapq.heappop(self._later)
             callback()
-            await settle()
+            # Timers come several times a second: what this one started goes on between the next ones.
+            await settle(TURNS_BETWEEN)
         self._passed = end
         await settle()
 
 
-async def settle() -> None:
+async def settle(turns: int = TURNS) -> None:
     """Let the loop turn until what was started has had its effect, unless it waits for something outside."""
-    for _ in range(TURNS):
+    for _ in range(turns):
         await asyncio.sleep(0)

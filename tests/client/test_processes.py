@@ -7,10 +7,15 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from gateway.client import AsyncClient, Client
 from tests.api.site import KEY, Site
 from tests.client.callers import Caller
 from tests.client.way import PATIENCE, Way
+
+# Each starts processes.
+pytestmark = pytest.mark.slow
 
 FORK = """
 import os
@@ -54,8 +59,6 @@ LOOPS = """
 import asyncio
 from gateway.client import AsyncClient
 
-# Each starts processes.
-pytestmark = pytest.mark.slow
 
 client = AsyncClient(timeout=60)
 for _ in range(2):

@@ -61,7 +61,7 @@ def application() -> Hooks:
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 120))
 
 
 def test_clients_by_user_hear_each_other() -> None:
