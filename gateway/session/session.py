@@ -232,8 +232,10 @@ class Session:
             return
         self.identity = structs.replace(self.identity, expire_at=expire_at)
         # A connect in progress tells the client in its reply.
-        if self.state is State.CONNECTED:
-            self.reschedule()
+        if self.state is not State.CONNECTED:
+            return
+        self.reschedule()
+        if not self.identity.extended:
             self.out.say(self.out.encoder.protocol.push_refresh(self.services.expiry(expire_at)[1]))
 
     def revoke(self, revoked: RevokeTokens) -> bool:

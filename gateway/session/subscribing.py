@@ -213,14 +213,19 @@ def handle_extend_subscription(session: Session, request: ExtendSubscription) ->
     if subscription is None:
         return
     services = session.services
-    spec = services.channels.resolve(services.app, request.channel)
+    failed = partial(_not_extended, session, subscription)
+    try:
+        spec = services.channels.resolve(services.app, request.channel)
+    except RequestError as error:
+        # A reload has removed the namespace since.
+        failed(error.detach())
+        return
     ask = services.application.sub_refresh
     hook = ask.find(spec.namespace) if ask is not None else None
     if hook is None:
         session.end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return
     extended = partial(_extended, session, subscription)
-    failed = partial(_not_extended, session, subscription)
     hook(sub_refresh_question(session, request.channel), session.then(request, extended, failed))
 
 

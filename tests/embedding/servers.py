@@ -7,31 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from gateway.config.settings import ServerSettings
 from gateway.config.sources import read
 from gateway.embedding import Gateway
 from gateway.transports.server import serve
+from tests.entrances import ways
 
 
 @contextmanager
 def on_uvicorn(app: Any, gateway: Gateway) -> Iterator[str]:
     """HOST:PORT of a standard uvicorn."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=1))
-    ready = threading.Event()
-
-    async def main() -> None:
-        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        ready.set()
-        await serving
-
-    with _running(main, ready, lambda: setattr(server, "should_exit", True)):
-        yield "{}:{}".format(*listener.getsockname())
+    with ways.on_uvicorn(lambda: app) as address:
+        yield address
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -19,14 +20,23 @@ from gateway.hooks import Hooks
 def plain_asgi(
     settings: ServerSettings, entrances: Sequence[Entrance] = ENTRANCES, hooks: Hooks | None = None
 ) -> Iterator[str]:
-    """HOST:PORT of a standard uvicorn."""
+    """HOST:PORT of a standard uvicorn with the public application of a node."""
+    with on_uvicorn(lambda: Composition(settings, entrances=entrances, hooks=hooks).public) as address:
+        yield address
+
+
+@contextmanager
+def on_uvicorn(make: Callable[[], Any]) -> Iterator[str]:
+    """HOST:PORT of a standard uvicorn with the application that `make` makes in its loop.
+
+    Connections that come before it serves wait in the backlog.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     servers: list[uvicorn.Server] = []
     started = threading.Event()
 
     async def main() -> None:
-        gateway = Composition(settings, entrances=entrances, hooks=hooks)
-        config = uvicorn.Config(gateway.public, log_config=None, log_level="critical", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(make(), log_config=None, log_level="critical", timeout_graceful_shutdown=1)
         servers.append(uvicorn.Server(config))
         started.set()
         await servers[0].serve(sockets=[listener])

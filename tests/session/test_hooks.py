@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway import errors
+from gateway.channels import Channels
 from gateway.control import RevokeTokens
 from gateway.errors import INTERNAL, PERMISSION_DENIED, CloseCode, Disconnect, RequestError
 from gateway.hooks.decisions import Accepted, Admitted, Allowed, Application, Asks, Extended, Opened, Undecided
@@ -250,6 +251,16 @@ class TestRefresh:
         hook.answer(decision)
         assert client.closed_with() == code
 
+    def test_a_refresh_by_the_server_is_not_told_either(self, world: World, client: Client, hook: Hook) -> None:
+        """The client would answer with a token that it does not have."""
+        later = int(world.scheduler.time()) + 20
+        client.session.refresh_by_server(expired=False, expire_at=later)
+        assert client.got() == []
+        world.scheduler.advance(15)
+        assert hook.asked == []
+        world.scheduler.advance(5.5)
+        hook.answer(Extended(0))
+
     def test_without_a_hook_it_ends(self, world: World, client: Client, hook: Hook) -> None:
         install(world, connect=hook)
         world.scheduler.advance(10.5)
@@ -335,6 +346,18 @@ class TestSubscribe:
         client.send({"id": 4, "subscribe": {"channel": "closed:a"}})
         hook.answer(ALLOWED)
         assert "subscribe" in client.got()[0]
+
+    def test_it_ends_with_its_namespace(self, world: World, hook: Hook) -> None:
+        """A reload may remove that. The client gets no reply, since it has sent nothing."""
+        client = world.connect("ann")
+        client.send({"id": 2, "subscribe": {"channel": "members:a"}})
+        hook.answer(Allowed(b"", b"", int(world.scheduler.time()) + 10))
+        client.got()
+        remaining = {name: each for name, each in world.settings.namespaces.items() if name != "members"}
+        world.services.channels.adopt(Channels(world.settings.model_copy(update={"namespaces": remaining})))
+        world.scheduler.advance(10.5)
+        (push,) = client.got()
+        assert push["push"]["unsubscribe"]["code"] == errors.UNSUBSCRIBED_EXPIRED.code
 
     @pytest.mark.parametrize("decision", [RequestError(PERMISSION_DENIED), RequestError(INTERNAL), None])
     def test_or_ends_it(self, world: World, hook: Hook, decision: RequestError | None) -> None:
