@@ -29,6 +29,9 @@ def of_failure(target: Target, error: BaseException) -> str:
         return "Its certificate is not trusted here: SSL_CERT_FILE=FILE names the certificates to trust."
     if any(isinstance(each, ssl.SSLError) for each in reasons):
         return f"It does not seem to speak TLS: try --url {target._replace(secure=False).name}"
+    # A server closes like this when it leaves unread what it did not understand.
+    if any(isinstance(each, (ConnectionResetError, BrokenPipeError)) for each in reasons):
+        return of_silence(target)
     return ANOTHER_URL
 
 

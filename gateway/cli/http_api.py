@@ -63,7 +63,7 @@ class Api:
         try:
             with self._client() as client:
                 response = client.post(self.target.http(f"/api/{method}"), json=body, headers=headers)
-        except httpx.ConnectError as error:
+        except httpx.NetworkError as error:
             hint = hints.of_failure(self.target, error)
             raise GatewayError(f"cannot reach {self.target.name}: {escape(str(error))}\n{hint}") from error
         except httpx.RemoteProtocolError as error:

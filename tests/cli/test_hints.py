@@ -1,7 +1,10 @@
 """Commands against nodes that refuse them, and against servers that are no gateway: the user is told what to do."""
 
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -134,6 +137,29 @@ def test_a_certificate_that_is_not_trusted_is_said(run: Run, secure: Secure, mon
         assert "proxy" not in said
     monkeypatch.setenv("SSL_CERT_FILE", secure.authority)
     assert run("publish", "news", "1", "--url", secure.url).exit_code == 0
+
+
+def test_a_server_that_resets_the_connection_is_said(run: Run) -> None:
+    """As one with TLS does, when it leaves unread what it did not understand."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Should a command not connect at all.
+        listener.settimeout(20)
+        reset = threading.Thread(target=_reset_both, args=(listener,))
+        reset.start()
+        try:
+            for said in both(run, f"http://127.0.0.1:{listener.getsockname()[1]}"):
+                assert "Is it a gateway, and does it want TLS?" in said
+        finally:
+            reset.join()
+
+
+def _reset_both(listener: socket.socket) -> None:
+    for _ in range(2):
+        connection, _address = listener.accept()
+        with connection:
+            connection.recv(1)
+            # The rest is unread, and nothing lingers (SO_LINGER of 0 s): close() resets.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def test_a_server_of_another_protocol_is_said(run: Run, valkey: ValkeyServer) -> None:
