@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -20,8 +20,9 @@ from gateway.api.routes import Api
 from gateway.auth.origins import OriginPolicy
 from gateway.auth.revocations import Revocations
 from gateway.auth.token_verifier import TokenVerifier
-from gateway.broker.base import Broker, Presence, Registry
+from gateway.broker.base import Broker, EventLog, Ledger, Presence, Registry
 from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_events import MemoryEvents
 from gateway.broker.memory.memory_registry import MemoryRegistry
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.redis_broker import RedisBroker
@@ -51,9 +52,11 @@ from gateway.node.administration import Administration, Profile
 from gateway.node.clients import Clients
 from gateway.node.messaging import Messaging
 from gateway.node.node import Node
+from gateway.node.notifier import Notifier, watched
 from gateway.scheduler import Scheduler
 from gateway.session.commands import run
 from gateway.session.decoding import decode, read
+from gateway.session.notes import Notes
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.wheel import TimingWheel
@@ -62,6 +65,16 @@ from gateway.transports.drain import Drain
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_options import HttpOptions
 from gateway.transports.loop_scheduler import LoopScheduler
+
+
+class Engine(NamedTuple):
+    """What carries messages between nodes, and keeps what they share."""
+
+    broker: Broker
+    registry: Registry
+    presence: Presence
+    ledger: Ledger
+    event_log: EventLog
 
 
 class Composition:
@@ -101,7 +114,16 @@ class Composition:
         self._declared = hooks = hooks or Hooks()
         check_fit(hooks, settings, channels)
         uid = NodeId(secrets.token_hex(8))
-        broker, registry, presence = engine(settings, uid, self.metrics, channels)
+        self._hooks = NodeHooks(hooks, settings.hooks.http, self.metrics, guard)
+        application = self._hooks.application
+        broker, registry, presence, ledger, event_log = engine(settings, uid, self.metrics, channels)
+        self._ledger = ledger
+        registry.watches = lambda channel: watched(application, channel.name)
+        self._notifier = None
+        if application.hears_events:
+            self._notifier = Notifier(
+                event_log, application, scheduler, self.metrics, guard, lambda: not broker.health().ok
+            )
         self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
         self.clients = Clients(scheduler.now)
         self.messaging = Messaging(
@@ -125,14 +147,14 @@ class Composition:
             scheduler=scheduler,
             guard=guard,
         )
-        self._hooks = NodeHooks(hooks, settings.hooks.http, self.metrics, guard)
+        ledger.on_closed = self.administration.end_reported
         self.node = Node(broker, self.messaging, self.administration, self.metrics)
         self._services = SessionServices[Session](
             app=DEFAULT_APP,
             node_name=self.administration.profile.name,
             clients=self.clients,
             messaging=self.messaging,
-            application=self._hooks.application,
+            application=application,
             channels=channels,
             verifier=self.verifier,
             limits=limits,
@@ -144,6 +166,7 @@ class Composition:
             metrics=self.metrics,
             guard=guard,
             refusals=log.Refusals(),
+            notes=Notes(ledger, application) if application.hears_ends else None,
             read=read,
             decode=decode,
             run=run,
@@ -169,10 +192,10 @@ class Composition:
         self.methods = self._api.methods
         self.public = Starlette(routes=self._public_routes(killed_from), lifespan=self._lifespan)
         self.internal = Starlette(routes=self._internal_routes(entrances))
-        for application in (self.public, self.internal):
+        for served in (self.public, self.internal):
             # A path with a slash too many is not found. The address in a redirect would be that of the client's Host
             # header, with the scheme of the proxy's request: an API key could follow it in plain text.
-            application.router.redirect_slashes = False
+            served.router.redirect_slashes = False
         # (A route for all paths would answer 404 instead of 405 where a path has another method.)
         self.public.router.default = nowhere(entrances, api=settings.api.public)
         self.internal.router.default = nowhere_internal()
@@ -279,8 +302,13 @@ class Composition:
             try:
                 await self.node.start()
                 self._budget.start()
+                if self._notifier is not None:
+                    self._notifier.start()
                 yield
                 self._budget.stop()
+                await self._ledger.settle()
+                if self._notifier is not None:
+                    await self._notifier.stop()
                 await self.node.stop()
             finally:
                 await self.verifier.stop()
@@ -306,13 +334,11 @@ async def survey_engine(settings: ServerSettings) -> Survey:
     return await survey(settings.redis)
 
 
-def engine(
-    settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels
-) -> tuple[Broker, Registry, Presence]:
+def engine(settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels) -> Engine:
     """The engine that the settings ask for."""
     if settings.redis.url is None:
-        memory = MemoryBroker(metrics)
-        return memory, MemoryRegistry(), memory.presence
+        memory, events = MemoryBroker(metrics), MemoryEvents()
+        return Engine(memory, MemoryRegistry(events), memory.presence, events, events)
 
     def rules(channel: Channel) -> PresenceRules:
         try:
@@ -326,4 +352,4 @@ def engine(
     keys = Keys(settings.redis.prefix, settings.redis.partitions, database)
     registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
-    return broker, registry, broker.presence
+    return Engine(broker, registry, broker.presence, broker.ledger, broker.event_log)

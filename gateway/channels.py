@@ -121,9 +121,9 @@ class Channels:
                 BAD_REQUEST, "a channel name has 1 to 255 characters of printable ASCII and no white space"
             )
         private = name.startswith("$")
-        before_users, limited, _ = name.removeprefix("$").partition("#")
-        namespace, separator, _ = before_users.partition(":")
-        if not separator:
+        _, limited, _ = name.removeprefix("$").partition("#")
+        namespace = namespace_of(name)
+        if namespace is None:
             namespace, options = "", self._default
         elif namespace in self._namespaces:
             options = self._namespaces[namespace]
@@ -141,6 +141,12 @@ class Channels:
         return ChannelSpec(
             Channel(app, name), namespace, options, private, users, history, latest, publishing, _presence(options)
         )
+
+
+def namespace_of(name: str) -> str | None:
+    """The part of a channel's name that may be a namespace; None if it has none. (`:a` has an empty one.)"""
+    namespace, separator, _ = name.removeprefix("$").partition("#")[0].partition(":")
+    return namespace if separator else None
 
 
 def _opened(options: NamespaceSettings) -> NamespaceSettings:

@@ -75,6 +75,13 @@ UNSUBSCRIBED_INSUFFICIENT = UnsubscribeCode(2500, "insufficient state")
 UNSUBSCRIBED_EXPIRED = UnsubscribeCode(2501, "expired")
 
 
+# In events only, since nobody is there to be told: the code of an unsubscribe that the client asked for, or that came
+# with the end of its connection; and that of connections whose node has died.
+UNSUBSCRIBED_BY_CLIENT = UnsubscribeCode(0, "client unsubscribed")
+UNSUBSCRIBED_BY_DISCONNECT = UnsubscribeCode(1, "client disconnected")
+NODE_LOST = CloseCode(3014, "node lost")
+
+
 class GatewayError(Exception):
     """The root of everything the gateway raises on purpose."""
 

@@ -217,6 +217,15 @@ class Metrics:
             "Calls of hooks that raised an exception, returned a wrong type, or (over HTTP) got no usable answer.",
         )
         self.hook_timeouts = LabelledCounter("gateway_hook_timeouts", "hook", "Calls of hooks that took too long.")
+        self.hook_events_waiting = Gauge(
+            "gateway_hook_events_waiting", "Events for hooks that are read and not handled; on one node at a time."
+        )
+        self.hook_events_lag = Gauge("gateway_hook_events_lag_seconds", "Age of the oldest of these.")
+        self.hook_events_dropped = LabelledCounter(
+            "gateway_hook_events_dropped",
+            "reason",
+            "Events for hooks that were dropped: too many waited (full), or the hook failed for a day (expired).",
+        )
         self.hooks_running = Gauge("gateway_hooks_running", "Calls of hooks that run now.")
         self.hook_circuits = LabelledGauge(
             "gateway_hook_circuit_open", "hook", "1 while a hook over HTTP is not asked, since its backend fails."

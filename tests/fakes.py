@@ -287,6 +287,7 @@ class DictRegistry:
     """A Registry in dictionaries, for one node."""
 
     def __init__(self) -> None:
+        self.watches: Callable[[Channel], bool] = lambda channel: False
         self.leases: dict[NodeId, NodeInfo] = {}
         self.occupancy: dict[Channel, int] = {}
         self.revoked: list[Revocation] = []

@@ -39,6 +39,8 @@ LOOPS = {
     "LatestChannel._flush": "while the fan-out of the channel is busy; called under the guard",
     "Link._look_again": "ends with its link, and is scheduled before it looks",
     "LoopLag._tick": "measures how late the loop runs a timer: a task would add its own turns",
+    "Notifier._go_on": "once more for a channel that is vacated, when it was so for a while",
+    "Notifier._tell": "after a fault that the guard caught, once a minute",
     "RedisPresence._go_on_repeating": "the rest of all members, in slices",
     "RedisPresence._say_some": "while something waits to be said; each channel is guarded",
     "Tracker._hand_over": "while answers wait for their turn; each is guarded",

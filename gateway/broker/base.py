@@ -1,4 +1,5 @@
-"""The ports of an engine: Broker carries messages, Presence tells who is in a channel, Registry holds cluster state.
+"""The ports of an engine: Broker carries messages, Presence tells who is in a channel, Registry holds cluster state,
+Ledger and EventLog keep what an application is to be told.
 
 Every implementation passes the contract suites in tests/broker/.
 """
@@ -140,6 +141,65 @@ class Broker(Protocol):
         """Whether this node hears itself through the broker (not merely whether a socket is open)."""
 
 
+class Ending(NamedTuple):
+    """How a connection or subscription ended: a code and its reason."""
+
+    code: int
+    reason: str
+
+
+class Happening(NamedTuple):
+    """Something that the application is to be told. `id` is the same whenever it is read again."""
+
+    id: str
+    # Unix ms, by the clock of the engine.
+    time: int
+    # What ended, as it was noted, and how; or the channel that became occupied or vacated.
+    about: bytes = b""
+    ending: Ending | None = None
+    channel: Channel | None = None
+    is_occupied: bool = False
+
+
+class Ledger(Protocol):
+    """What has begun on this node and not ended; what has ended becomes a happening, exactly one.
+
+    Notes are written at once, without waiting. If the node dies, another one ends what it had noted, with the code
+    NODE_LOST. After an interruption the node repeats what may not have been written.
+    """
+
+    # Called with keys that another node has ended although this one lives: it was suspended.
+    on_closed: Callable[[Sequence[str]], None]
+
+    def begin(self, key: str, about: bytes) -> None:
+        """Note what has begun. A key is never used again."""
+
+    def end(self, key: str, ending: Ending) -> None:
+        """It has ended; ignored if it was never noted, or has ended."""
+
+    async def settle(self) -> None:
+        """Return when all ends are written, or after some seconds."""
+
+
+class EventLog(Protocol):
+    """Happenings of the cluster, kept until they are finished. One node at a time reads them."""
+
+    # Whether other nodes read what this one has not finished when it stops.
+    lasting: bool
+    # Called when there may be more to take; an engine may also never call it.
+    on_news: Callable[[], object]
+
+    async def take(self, most: int) -> Sequence[Happening] | None:
+        """Happenings in their order, at most about so many; None if it is another node's turn to read.
+
+        Each comes once, until it has been the turn of another node. Then all that are not finished come again. Raises
+        BrokerUnavailable.
+        """
+
+    async def finish(self, ids: Sequence[str]) -> None:
+        """The application has heard of these. Raises BrokerUnavailable."""
+
+
 class Presence(Protocol):
     """Who is in a channel, in the whole cluster. Members of a node count while its lease lives.
 
@@ -177,6 +237,9 @@ class Registry(Protocol):
 
     async def nodes(self) -> list[NodeInfo]:
         """All nodes whose lease lives, ordered by name."""
+
+    # Channels whose occupancy is a happening when it begins and ends; by default none.
+    watches: Callable[[Channel], bool]
 
     def set_occupancy(self, channel: Channel, subscriptions: int) -> None:
         """Set the number of this node's subscriptions to the channel. Written in batches, within about a second."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from gateway.config.listen_addresses import is_local, overlap, parse
-from gateway.config.settings import SUBSCRIBE_BYTES, NamespaceSettings, ServerSettings
+from gateway.config.settings import CHANNEL_HOOKS, SUBSCRIBE_BYTES, NamespaceSettings, ServerSettings
 
 # Where a setting (by its dotted name) comes from, in parentheses after a space; empty when that is not known.
 Origin = Callable[[str], str]
@@ -288,7 +288,7 @@ def _hooks(settings: ServerSettings) -> Iterator[str]:
         return
     if http.secret is None:
         yield "hooks.http.secret is not set: the backend cannot tell the gateway's requests from others"
-    if http.namespaces and not http.urls.keys() & {"subscribe", "sub_refresh", "publish"}:
+    if http.namespaces and not http.urls.keys() & set(CHANNEL_HOOKS):
         yield "hooks.http.namespaces is without effect: no URL is for channels"
     if http.timeout > REPLY_SECONDS:
         yield f"hooks.http.timeout is more than {REPLY_SECONDS} s: client libraries give up earlier"

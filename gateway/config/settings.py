@@ -115,8 +115,23 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Bytes = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
-HookKind = Literal["connect", "refresh", "subscribe", "sub_refresh", "publish", "rpc"]
+HookKind = Literal[
+    "connect",
+    "refresh",
+    "subscribe",
+    "sub_refresh",
+    "publish",
+    "rpc",
+    "disconnect",
+    "unsubscribe",
+    "occupied",
+    "vacated",
+]
 HOOK_KINDS: tuple[HookKind, ...] = get_args(HookKind)
+# Those that are told of events, which have happened.
+EVENT_HOOKS: tuple[HookKind, ...] = ("disconnect", "unsubscribe", "occupied", "vacated")
+# Those for channels, by their namespaces.
+CHANNEL_HOOKS: tuple[HookKind, ...] = ("subscribe", "sub_refresh", "publish", "unsubscribe", "occupied", "vacated")
 Who = Literal["client", "subscriber", "anonymous"]
 
 
@@ -399,10 +414,14 @@ class HttpHookSettings(Section):
     sub_refresh: FixedUrl | None = Field(None, description="URL that is asked when a subscription is about to expire.")
     publish: FixedUrl | None = Field(None, description="URL that is asked for publishes of clients.")
     rpc: FixedUrl | None = Field(None, description="URL that answers calls of clients.")
+    disconnect: FixedUrl | None = Field(None, description="URL that is told of connections that have ended.")
+    unsubscribe: FixedUrl | None = Field(None, description="URL that is told of subscriptions that have ended.")
+    occupied: FixedUrl | None = Field(None, description="URL that is told of channels with a first subscription.")
+    vacated: FixedUrl | None = Field(None, description="URL that is told of channels without subscriptions.")
     namespaces: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")], ...] = Field(
         (),
-        description="Namespaces that subscribe, sub_refresh and publish are asked about; an empty name is that of "
-        "channels without one. Default: all that no hook in Python names.",
+        description="Namespaces that the hooks for channels (subscribe, sub_refresh, publish, unsubscribe, occupied, "
+        "vacated) are for; an empty name is that of channels without one. Default: all that no hook in Python names.",
     )
     headers: tuple[Header, ...] = Field(
         (), description="Headers of the client's request that are forwarded, such as cookie and authorization."

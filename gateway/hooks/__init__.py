@@ -31,6 +31,7 @@ from gateway.hooks.answers import (
     SubRefreshResult,
     SubscribeResult,
 )
+from gateway.hooks.events import DisconnectEvent, OccupiedEvent, UnsubscribeEvent, VacatedEvent
 from gateway.hooks.hooks import Hooks
 from gateway.hooks.questions import (
     ConnectRequest,
@@ -46,7 +47,9 @@ __all__ = [
     "ConnectResult",
     "Denied",
     "Disconnect",
+    "DisconnectEvent",
     "Hooks",
+    "OccupiedEvent",
     "PublishRequest",
     "PublishResult",
     "RefreshRequest",
@@ -57,4 +60,6 @@ __all__ = [
     "SubRefreshResult",
     "SubscribeRequest",
     "SubscribeResult",
+    "UnsubscribeEvent",
+    "VacatedEvent",
 ]

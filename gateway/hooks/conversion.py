@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from gateway.config.settings import HookKind
+from gateway.config.settings import EVENT_HOOKS, HookKind
 from gateway.encoding import encoded
 from gateway.errors import PERMISSION_DENIED, RequestError
 from gateway.hooks.answers import (
@@ -75,6 +75,10 @@ def _accepted(answer: Any) -> Accepted | RequestError:
     return Accepted(data, kind, result.tags, result.idempotency_key, result.skip_history)
 
 
+def _heard(answer: Any) -> None:
+    """Nothing is asked, so nothing is answered."""
+
+
 def _denied() -> RequestError:
     return RequestError(PERMISSION_DENIED, "a hook returned False")
 
@@ -101,4 +105,5 @@ CONVERSIONS: Mapping[HookKind, Callable[[Any], Any]] = {
     "sub_refresh": _sub_extended,
     "publish": _accepted,
     "rpc": encoded,
+    **dict.fromkeys(EVENT_HOOKS, _heard),
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from gateway.errors import Disconnect, RequestError
+from gateway.hooks.events import DisconnectEvent, OccupiedEvent, UnsubscribeEvent, VacatedEvent
 from gateway.hooks.questions import (
     ConnectRequest,
     PublishRequest,
@@ -103,6 +104,21 @@ class Application:
     publish: Asks[PublishRequest, Accepted | Undecided] | None = None
     # The answer is JSON.
     rpc: Asks[RpcRequest, bytes] | None = None
+    # Who is told of events.
+    disconnect: Ask[DisconnectEvent, None] | None = None
+    unsubscribe: Asks[UnsubscribeEvent, None] | None = None
+    occupied: Asks[OccupiedEvent, None] | None = None
+    vacated: Asks[VacatedEvent, None] | None = None
+
+    @property
+    def hears_ends(self) -> bool:
+        """Whether it wants to be told of connections or subscriptions that have ended."""
+        return self.disconnect is not None or self.unsubscribe is not None
+
+    @property
+    def hears_events(self) -> bool:
+        """Whether it wants to be told of anything."""
+        return self.hears_ends or self.occupied is not None or self.vacated is not None
 
 
 NO_APPLICATION = Application()

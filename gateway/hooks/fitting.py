@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 
 from gateway.channels import Channels
-from gateway.config.settings import HookKind, ServerSettings
+from gateway.config.settings import CHANNEL_HOOKS, HookKind, ServerSettings
 from gateway.errors import ConfigError
 from gateway.hooks.hooks import Hooks
-
-# Kinds that are asked about channels, by their namespaces.
-OF_CHANNELS = ("subscribe", "sub_refresh", "publish")
 
 
 def check_fit(hooks: Hooks, settings: ServerSettings, channels: Channels) -> None:
@@ -53,4 +50,4 @@ def _questions(hooks: Hooks) -> Iterator[tuple[HookKind, str | None]]:
 
 def _names_over_http(settings: ServerSettings, kind: HookKind) -> tuple[str | None, ...]:
     names = settings.hooks.http.namespaces
-    return names if names and kind in OF_CHANNELS else (None,)
+    return names if names and kind in CHANNEL_HOOKS else (None,)

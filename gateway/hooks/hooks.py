@@ -94,6 +94,28 @@ class Hooks:
         """Answers calls of clients. Returns a JSON value. `methods`: none given: all that no other hook names."""
         return self._named("rpc", methods, timeout, concurrency)
 
+    @overload
+    def disconnect(self, function: F, /) -> F: ...
+    @overload
+    def disconnect(self, /, *, timeout: float = ..., concurrency: int = ...) -> Callable[[F], F]: ...
+    def disconnect(self, function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+        """Told of connections that have ended, at least once each; again after an exception or a timeout."""
+        return self._plain("disconnect", function, options)
+
+    def unsubscribe(
+        self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY
+    ) -> Callable[[F], F]:
+        """Told of subscriptions that have ended, for whatever reason. As `disconnect`."""
+        return self._named("unsubscribe", namespaces, timeout, concurrency)
+
+    def occupied(self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
+        """Told of channels with their first subscription in the cluster. As `disconnect`."""
+        return self._named("occupied", namespaces, timeout, concurrency)
+
+    def vacated(self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
+        """Told of channels that have had no subscription in the cluster for 2 s. As `disconnect`."""
+        return self._named("vacated", namespaces, timeout, concurrency)
+
     def startup(self, function: F) -> F:
         """Called before the node serves, in the order of declaration, without an argument."""
         self.starting.append(_checked(function, "startup"))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
-from gateway.config.settings import HookKind
+from gateway.config.settings import EVENT_HOOKS, HookKind
 from gateway.errors import EXPIRED, CloseCode, ErrorCode, RequestError
 from gateway.errors import Disconnect as Closing
 from gateway.hooks.answers import (
@@ -29,6 +29,7 @@ from gateway.hooks.answers import (
     SubscribeResult,
 )
 from gateway.hooks.conversion import CONVERSIONS, json
+from gateway.hooks.events import Event
 from gateway.hooks.questions import (
     ConnectRequest,
     PublishRequest,
@@ -59,12 +60,16 @@ def signature(secret: bytes, now: int, body: bytes) -> str:
     return f"t={now},v1={signed.hexdigest()}"
 
 
-def encode(request: Request) -> bytes:
-    """The body that asks this. Raises TypeError or ValueError if its `meta` has no JSON."""
+def encode(request: Request | Event) -> bytes:
+    """The body that asks or tells this. Raises TypeError or ValueError if its `meta` has no JSON."""
+    return _told(request) if isinstance(request, Event) else _asked(request)
+
+
+def _asked(request: Request) -> bytes:
     body: dict[str, Any] = {
         "client": request.client,
         "transport": request.transport,
-        "protocol": "json" if request.protocol == "centrifuge" else request.protocol,
+        "protocol": _protocol(request.protocol),
         "encoding": "json",
     }
     # In a connect only a token names a user.
@@ -90,6 +95,21 @@ def encode(request: Request) -> bytes:
     return msgspec.json.encode(body)
 
 
+def _told(event: Event) -> bytes:
+    body = msgspec.structs.asdict(event)
+    body["time_ms"] = body.pop("time")
+    if "protocol" in body:
+        body["protocol"] = _protocol(body["protocol"])
+    for name in ("address", "meta"):
+        if not body.get(name):
+            body.pop(name, None)
+    return msgspec.json.encode(body)
+
+
+def _protocol(name: str) -> str:
+    return "json" if name == "centrifuge" else name
+
+
 def _meta(meta: Any) -> bytes:
     try:
         return json(meta)
@@ -104,7 +124,12 @@ def _raw(request: Request) -> bytes:
 
 
 def decode(kind: HookKind, reply: bytes) -> Any:
-    """The decision in a reply (`decisions`). Raises TypeError or ValueError for what is none."""
+    """The decision in a reply (`decisions`). Raises TypeError or ValueError for what is none.
+
+    What a backend says to an event does not matter: it has heard of it.
+    """
+    if kind in EVENT_HOOKS:
+        return None
     try:
         read = _DECODERS[kind].decode(mended(reply))
     except RecursionError:

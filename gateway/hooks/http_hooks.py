@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
 from gateway.config import urls
-from gateway.config.settings import HookKind, HttpHookSettings
+from gateway.config.settings import EVENT_HOOKS, HookKind, HttpHookSettings
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.hooks import http_format
 from gateway.hooks.breaker import FAILURES, PAUSE, Breaker
 from gateway.hooks.decisions import NO_APPLICATION, Application, Ask, Asks, Extended, Undecided
+from gateway.hooks.events import Event
 from gateway.hooks.questions import ConnectRequest, Headers, Request, chosen
 from gateway.hooks.runner import CallFailed, Runner, refused
 from gateway.metrics import Metrics
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OK = 200
+LEAST_REDIRECT = 300
 LEAST_SERVER_ERROR = 500
 # Bytes of a reply.
 LONGEST_REPLY = 1_048_576
@@ -78,12 +80,16 @@ class HttpHooks:
         return Application(
             connect=self._runners.get("connect"),
             reads_cookies=b"cookie" in names,
-            forwarded=names if self._runners.keys() - {"connect"} else frozenset(),
+            forwarded=names if self._runners.keys() - {"connect", *EVENT_HOOKS} else frozenset(),
             refresh=self._runners.get("refresh"),
             subscribe=self._of_channels("subscribe"),
             sub_refresh=self._of_channels("sub_refresh"),
             publish=self._of_channels("publish"),
             rpc=Asks({}, self._runners["rpc"]) if "rpc" in self._runners else None,
+            disconnect=self._runners.get("disconnect"),
+            unsubscribe=self._of_channels("unsubscribe"),
+            occupied=self._of_channels("occupied"),
+            vacated=self._of_channels("vacated"),
         )
 
     def _of_channels(self, kind: HookKind) -> Asks[Any, Any] | None:
@@ -114,7 +120,7 @@ class _Backend:
         """Why no call is made now; empty if calls are made."""
         return "" if self.breaker.admits() else "the backend fails, and is not asked for a while"
 
-    async def function(self, request: Request) -> Any:
+    async def function(self, request: Request | Event) -> Any:
         """The decision about a request. Raises CallFailed."""
         try:
             body = http_format.encode(request)
@@ -139,7 +145,7 @@ class _Backend:
         except (TypeError, ValueError) as error:
             raise CallFailed(f"the reply cannot be used: {error}", is_unavailable=False) from None
 
-    async def _post(self, request: Request, body: bytes) -> bytes:
+    async def _post(self, request: Request | Event, body: bytes) -> bytes:
         """The reply. Raises CallFailed."""
         import httpx
 
@@ -151,24 +157,28 @@ class _Backend:
             headers.append((b"X-Gateway-Signature", signed.encode()))
         try:
             async with client.stream("POST", self._url, content=body, headers=headers) as response:
-                if (status := response.status_code) != OK:
+                status = response.status_code
+                if self.kind in EVENT_HOOKS and OK <= status < LEAST_REDIRECT:
+                    # Heard; nothing is asked.
+                    return b""
+                if status != OK:
                     raise CallFailed(f"status {status}", is_unavailable=status >= LEAST_SERVER_ERROR)
                 return await _read(response)
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise CallFailed(reason, is_unavailable=True) from None
 
-    def _forwarded(self, request: Request) -> Headers:
+    def _forwarded(self, request: Request | Event) -> Headers:
         if isinstance(request, ConnectRequest):
             return chosen(request.handshake.scope["headers"], self._names)
-        return request.forwarded
+        return request.forwarded if isinstance(request, Request) else ()
 
-    def _ended(self, request: Request, *, answered: bool) -> None:
+    def _ended(self, request: Request | Event, *, answered: bool) -> None:
         if answered:
             if self.breaker.succeeded():
                 logger.info("the %s answers again", self.name)
         # A user, or who is yet to become one, may cause failures by what it asks: they count once.
-        elif self.breaker.failed(request.user or request.address or request.client):
+        elif self.breaker.failed(request.blamed):
             logger.error("the %s failed for %d clients in a row: it is not asked for %g s", self.name, FAILURES, PAUSE)
 
 

@@ -43,6 +43,10 @@ def _joined(one: Application, other: Application) -> Application:
         sub_refresh=_all(one.sub_refresh, other.sub_refresh),
         publish=_all(one.publish, other.publish),
         rpc=_all(one.rpc, other.rpc),
+        disconnect=one.disconnect or other.disconnect,
+        unsubscribe=_all(one.unsubscribe, other.unsubscribe),
+        occupied=_all(one.occupied, other.occupied),
+        vacated=_all(one.vacated, other.vacated),
     )
 
 

@@ -43,7 +43,7 @@ class PythonHooks:
                 logger.exception("the shutdown hook %s failed", function.__qualname__)
 
     def _application(self) -> Application:
-        connect, refresh = self._of("connect"), self._of("refresh")
+        connect, refresh, disconnect = (self._of(kind) for kind in ("connect", "refresh", "disconnect"))
         return Application(
             connect=connect.others if connect is not None else None,
             reads_cookies=self._hooks.reads_cookies,
@@ -52,6 +52,10 @@ class PythonHooks:
             sub_refresh=self._of("sub_refresh"),
             publish=self._of("publish"),
             rpc=self._of("rpc"),
+            disconnect=disconnect.others if disconnect is not None else None,
+            unsubscribe=self._of("unsubscribe"),
+            occupied=self._of("occupied"),
+            vacated=self._of("vacated"),
         )
 
     def _of(self, kind: HookKind) -> Asks[Any, Any] | None:

@@ -85,6 +85,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     # Headers of the handshake that hooks over HTTP get (`hooks.http.headers`).
     forwarded: Headers = ()
 
+    @property
+    def whose(self) -> str:
+        """Whose turn it takes: clients take turns."""
+        return self.client
+
+    @property
+    def blamed(self) -> str:
+        """Whom its failures count for."""
+        return self.user or self.address or self.client
+
 
 def _decoded(raw: bytes, kind: Kind = Kind.JSON) -> Any:
     if kind is Kind.JSON:

@@ -13,6 +13,7 @@ from gateway.errors import Disconnect as Closing
 from gateway.guard import LOG_INTERVAL, Guard
 from gateway.hooks.answers import Denied, Disconnect
 from gateway.hooks.decisions import Done
+from gateway.hooks.events import Event
 from gateway.hooks.questions import Request
 from gateway.log import LogLimit
 from gateway.metrics import Metrics
@@ -20,7 +21,7 @@ from gateway.tasks import end_task
 
 logger = logging.getLogger(__name__)
 
-Q = TypeVar("Q", bound=Request)
+Q = TypeVar("Q", bound=Request | Event)
 A = TypeVar("A")
 
 # Calls of one hook that one client may have running. Others wait their turn: a client never takes all there are.
@@ -101,7 +102,7 @@ class Runner(Generic[Q, A]):
             done(self._failed_call(reason, is_unavailable=True))
             return
         call: _Call[Q, A] = _Call(asyncio.get_running_loop().time() + self._hook.timeout, request, done)
-        self._waiting.setdefault(request.client, deque()).append(call)
+        self._waiting.setdefault(request.whose, deque()).append(call)
         self._go_on()
 
     async def stop(self) -> None:

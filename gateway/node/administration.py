@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple, Protocol, assert_never
 
@@ -153,6 +153,17 @@ class Administration:
         """Disconnects may have been missed, so disconnect every client; those still allowed reconnect."""
         logger.warning("cut off for too long: control messages may have been missed, so all clients must reconnect")
         in_slices(_ended(self._clients, INSUFFICIENT_STATE), self._scheduler)
+
+    def end_reported(self, keys: Sequence[str]) -> None:
+        """The application was told that these have ended, as this node did not respond: let it be so.
+
+        `keys`: as of Notes in gateway.session. The clients reconnect.
+        """
+        clients = {each for key in keys if (each := self._clients.find(key.partition(":")[0])) is not None}
+        logger.warning(
+            "this node did not respond: connections reported as ended are closed", extra={"connections": len(clients)}
+        )
+        in_slices(_ended(clients, INSUFFICIENT_STATE), self._scheduler)
 
     def on_control(self, message: Control) -> Answer:
         match message:

@@ -137,6 +137,10 @@ class Clients:
         account = self._by_user.get(user)
         return account.clients if account is not None else ()
 
+    def find(self, client: str) -> Client | None:
+        """The client with this id, if it is here."""
+        return self._by_id.get(client)
+
     def select(self, user: User, client: str) -> Iterable[Client]:
         """The user's connections, or only the one with this client id. Safe to disconnect while iterating."""
         if not client:

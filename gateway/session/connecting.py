@@ -113,6 +113,8 @@ def _admit(session: Session, request: Connect, identity: Identity, data: bytes =
     services = session.services
     subs = _server_subscriptions(session, identity, by_grant=by_grant)
     session.authenticated(identity)
+    if services.notes is not None:
+        services.notes.connected(session.client, session.user, session.peer)
     limit = services.limits.connections_per_user
     if limit and identity.user and services.clients.connections(session.user) > limit:
         raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")

@@ -16,6 +16,7 @@ from gateway.log import Refusals
 from gateway.metrics import Metrics
 from gateway.scheduler import Scheduler
 from gateway.session.inbox import Frame, Inbox, Turns, Work
+from gateway.session.notes import Notes
 from gateway.session.ports import ClientBook, PubSub, Verifier
 from gateway.session.wheel import TimingWheel
 
@@ -48,6 +49,8 @@ class SessionServices(Generic[S]):
     metrics: Metrics
     guard: Guard
     refusals: Refusals
+    # None if the application does not want to hear what has ended.
+    notes: Notes | None
     # How inboxes decode messages and run requests (see Shared in inbox.py).
     read: Callable[[S, Frame], Sequence[Work]]
     decode: Callable[[S, bytes, bool], Sequence[Work]]

@@ -180,7 +180,7 @@ class Session:
     def closed(self, code: int, reason: str) -> None:
         if self.state is not State.CLOSED:
             self.services.metrics.closed.add("client")
-            self._end()
+            self._end(errors.CONNECTION_CLOSED)
 
     def shutdown(self) -> None:
         self.disconnect(errors.SHUTDOWN)
@@ -194,7 +194,7 @@ class Session:
         if self.state is State.CLOSED:
             return
         self.services.count_close(code)
-        self._end()
+        self._end(code)
         self.out.close(code, self.codec)
 
     def subscribe_by_server(self, message: SubscribeUser) -> None:
@@ -218,7 +218,7 @@ class Session:
             expired = code == errors.UNSUBSCRIBED_EXPIRED
             self.disconnect(errors.SUBSCRIPTION_EXPIRED if expired else errors.INSUFFICIENT_STATE)
             return True
-        self.leave(subscription)
+        self.leave(subscription, code)
         try:
             self.out.say(self.out.encoder.protocol.push_unsubscribe(subscription.channel.name, code))
         except Disconnect as error:
@@ -349,14 +349,18 @@ class Session:
         subscription.joined = True
         encoder = self._encoder_of(subscription)
         self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self.out.write)
+        if (notes := self.services.notes) is not None:
+            notes.subscribed(self.client, self.user, self.peer, subscription)
         if subscription.ending is not None:
             self.end_subscription(subscription, subscription.ending)
         elif subscription.expire_at:
             self.reschedule()
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: Subscription, code: UnsubscribeCode = errors.UNSUBSCRIBED_BY_CLIENT) -> None:
         """End a subscription, however far it has come."""
         del self.subs[subscription.channel.name]
+        if (notes := self.services.notes) is not None:
+            notes.unsubscribed(subscription, code)
         if subscription.joiner is not None:
             subscription.joiner.cancel()
             subscription.joiner = None
@@ -500,7 +504,7 @@ class Session:
             delay = min(delay, min(expiries) - services.scheduler.time())
         services.wheel.schedule(self, max(delay, 0.0))
 
-    def _end(self) -> None:
+    def _end(self, code: CloseCode) -> None:
         """Release everything but the transport."""
         self.state = State.CLOSED
         self.services.wheel.cancel(self)
@@ -508,7 +512,9 @@ class Session:
         self.services.clients.remove(self)
         for name, subscription in list(self.subs.items()):
             # A channel that cannot be left must not keep the socket open.
-            self.services.guard.call("leave", name, self.leave, subscription)
+            self.services.guard.call("leave", name, self.leave, subscription, errors.UNSUBSCRIBED_BY_DISCONNECT)
+        if (notes := self.services.notes) is not None:
+            notes.disconnected(self.client, code)
         self.out.drop()
         self.inbox.close()
         self.services.guard.call("leave", "", self._forget_move)

@@ -21,6 +21,7 @@ class Subscription:
         "joined",
         "joiner",
         "lane",
+        "note",
         "opened_by",
         "server_side",
     )
@@ -45,6 +46,8 @@ class Subscription:
         self.opened_by: Identity | None = None
         # Set when it has to end as soon as the client has been told that it began.
         self.ending: UnsubscribeCode | None = None
+        # The key under which it is noted for the application; empty if it is not.
+        self.note = ""
 
     def renew(self, grant: Grant) -> None:
         """Rely on this subscription token from now on."""

@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 from fakeredis import TcpFakeServer
 from pydantic import SecretStr
 
-from gateway.broker.base import Broker, Presence, Registry
+from gateway.broker.base import Broker, EventLog, Ledger, Presence, Registry
 from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_events import MemoryEvents
 from gateway.broker.memory.memory_registry import MemoryRegistry
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.redis_broker import RedisBroker
@@ -90,6 +91,8 @@ class Member(NamedTuple):
     broker: Broker
     registry: Registry
     presence: Presence
+    ledger: Ledger
+    event_log: EventLog
     inbox: Inbox
     metrics: Metrics
     uid: NodeId
@@ -151,7 +154,9 @@ class MemoryEngine:
     def new_member(self) -> Member:
         metrics = Metrics()
         broker = MemoryBroker(metrics)
-        return Member(broker, MemoryRegistry(), broker.presence, Inbox(), metrics, NodeId("n1"))
+        events = MemoryEvents()
+        parts = (broker, MemoryRegistry(events), broker.presence, events, events)
+        return Member(*parts, Inbox(), metrics, NodeId("n1"))
 
 
 class RedisEngine:
@@ -202,7 +207,8 @@ def make_redis_member(settings: RedisSettings, uid: str, registry_settings: Redi
     metrics, keys = Metrics(), Keys(settings.prefix, settings.partitions)
     registry = RedisRegistry(registry_settings or settings, NodeId(uid), keys, Guard(metrics.faults))
     broker = RedisBroker(settings, NodeId(uid), keys, registry, metrics)
-    return Member(broker, registry, broker.presence, Inbox(), metrics, NodeId(uid))
+    parts = (broker, registry, broker.presence, broker.ledger, broker.event_log)
+    return Member(*parts, Inbox(), metrics, NodeId(uid))
 
 
 @contextmanager

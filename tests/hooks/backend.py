@@ -6,8 +6,9 @@ import hmac
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import uvicorn
@@ -18,6 +19,7 @@ from starlette.routing import Route
 
 SECRET = "what gateway and backend share, 32 bytes"
 KINDS = ("connect", "subscribe", "publish", "rpc")
+EVENTS = ("disconnect", "unsubscribe", "occupied", "vacated")
 SESSIONS = {"s-ann": "ann", "s-bob": "bob", "s-slow": "slow"}
 DENIED = {"error": {"code": 103, "message": "permission denied"}}
 
@@ -42,6 +44,25 @@ async def answer(request: Request) -> Response:
     if kind == "rpc":
         return rpc(asked)
     return JSONResponse(subscribe(asked) if kind == "subscribe" else await publish(asked))
+
+
+def hearing(heard: "SimpleQueue[tuple[str, dict[str, Any]]]") -> Callable[[Request], Awaitable[Response]]:
+    """Told of events; it fails at the first."""
+    failing = ["unsubscribe"]
+
+    async def hear(request: Request) -> Response:
+        body = await request.body()
+        kind = request.url.path.removeprefix("/")
+        if kind in failing:
+            failing.remove(kind)
+            return Response(status_code=500)
+        assert is_signed(request.headers.get("X-Gateway-Signature", ""), body)
+        assert "cookie" not in request.headers
+        told = json.loads(body)
+        heard.put((kind, {**told, "time": told["time_ms"]}))
+        return Response(status_code=204)
+
+    return hear
 
 
 def connect(asked: dict[str, Any], session: str) -> dict[str, Any]:
@@ -81,9 +102,15 @@ def rpc(asked: dict[str, Any]) -> Response:
 
 
 @contextmanager
-def backend() -> Iterator[dict[str, Any]]:
-    """The settings that ask it (`hooks.http`)."""
-    application = Starlette(routes=[Route(f"/{kind}", answer, methods=["POST"]) for kind in KINDS])
+def backend(heard: "SimpleQueue[tuple[str, dict[str, Any]]]") -> Iterator[dict[str, Any]]:
+    """The settings that ask it (`hooks.http`). `heard` gets the events that it is told of."""
+    hear = hearing(heard)
+    application = Starlette(
+        routes=[
+            *(Route(f"/{kind}", answer, methods=["POST"]) for kind in KINDS),
+            *(Route(f"/{kind}", hear, methods=["POST"]) for kind in EVENTS),
+        ]
+    )
     config = uvicorn.Config(application, log_config=None, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -92,7 +119,7 @@ def backend() -> Iterator[dict[str, Any]]:
         address = "http://{}:{}".format(*listener.getsockname())
         try:
             yield {
-                **{kind: f"{address}/{kind}" for kind in KINDS},
+                **{kind: f"{address}/{kind}" for kind in KINDS + EVENTS},
                 "namespaces": ["room"],
                 "headers": ["Cookie"],
                 "secret": SECRET,

@@ -5,8 +5,10 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -21,13 +23,18 @@ from gateway.hooks import (
     ConnectResult,
     Denied,
     Disconnect,
+    DisconnectEvent,
     Hooks,
+    OccupiedEvent,
     PublishRequest,
     PublishResult,
     RpcRequest,
     SubscribeRequest,
     SubscribeResult,
+    UnsubscribeEvent,
+    VacatedEvent,
 )
+from gateway.hooks.events import Event
 from gateway.tokens import connection_token
 from tests.api.clients import PATIENCE, Native, close_of
 from tests.api.site import SECRET, running, settings_of
@@ -43,12 +50,17 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def rules() -> Hooks:
+# What an application was told of: the kind, and the event in JSON.
+Heard = SimpleQueue[tuple[str, dict[str, Any]]]
+
+
+def rules(heard: Heard) -> Hooks:
     """An application: users by a session cookie, rooms by membership, and a few calls."""
     hooks = Hooks()
     users(hooks)
     rooms(hooks)
     calls(hooks)
+    ends(hooks, heard)
     return hooks
 
 
@@ -98,6 +110,34 @@ def calls(hooks: Hooks) -> None:
         raise ZeroDivisionError
 
 
+def ends(hooks: Hooks, heard: Heard) -> None:
+    failing = {"unsubscribe"}
+
+    def hear(kind: str, event: Event) -> None:
+        if kind in failing:
+            # The first time.
+            failing.remove(kind)
+            raise ZeroDivisionError
+        told = msgspec.to_builtins(event)
+        heard.put((kind, {**told, "protocol": "json", "time_ms": told["time"]}))
+
+    @hooks.disconnect
+    async def disconnected(event: DisconnectEvent) -> None:
+        hear("disconnect", event)
+
+    @hooks.unsubscribe("room")
+    async def unsubscribed(event: UnsubscribeEvent) -> None:
+        hear("unsubscribe", event)
+
+    @hooks.occupied("room")
+    async def occupied(event: OccupiedEvent) -> None:
+        hear("occupied", event)
+
+    @hooks.vacated("room")
+    async def vacated(event: VacatedEvent) -> None:
+        hear("vacated", event)
+
+
 @contextmanager
 def own_server(settings: dict[str, Any], hooks: Hooks) -> Iterator[str]:
     with running(settings_of(**settings), hooks=hooks) as site:
@@ -132,27 +172,37 @@ WAYS: dict[str, Make] = {
 }
 
 
-@contextmanager
-def in_python() -> Iterator[tuple[Hooks, dict[str, Any]]]:
-    yield rules(), {}
+class Rules(NamedTuple):
+    """An application, as a node gets it."""
+
+    hooks: Hooks
+    settings: dict[str, Any]
+    heard: Heard
 
 
 @contextmanager
-def over_http() -> Iterator[tuple[Hooks, dict[str, Any]]]:
+def in_python() -> Iterator[Rules]:
+    heard: Heard = SimpleQueue()
+    yield Rules(rules(heard), {}, heard)
+
+
+@contextmanager
+def over_http() -> Iterator[Rules]:
     """The same rules, in a backend."""
-    with backend() as http:
-        yield Hooks(), {"hooks": {"http": http}}
+    heard: Heard = SimpleQueue()
+    with backend(heard) as http:
+        yield Rules(Hooks(), {"hooks": {"http": http}}, heard)
 
 
 @pytest.fixture(scope="module", params=[in_python, over_http], ids=["python", "http"])
-def application(request: pytest.FixtureRequest) -> Iterator[tuple[Hooks, dict[str, Any]]]:
+def application(request: pytest.FixtureRequest) -> Iterator[Rules]:
     with request.param() as found:
         yield found
 
 
 @pytest.fixture(scope="module", params=WAYS)
-def address(request: pytest.FixtureRequest, application: tuple[Hooks, dict[str, Any]]) -> Iterator[str]:
-    hooks, settings = application
+def address(request: pytest.FixtureRequest, application: Rules) -> Iterator[str]:
+    hooks, settings, _ = application
     with WAYS[request.param]({**SETTINGS, **settings}, hooks) as found:
         yield found
 
@@ -270,6 +320,46 @@ def test_a_backend_that_is_gone(policy: str) -> None:
             ann.subscribe("lobby:all")
             assert ann.command(subscribe={"channel": "room:1"})["error"] == internal
             assert ann.command(publish={"channel": "lobby:all", "data": 1})["error"] == internal
+
+
+def test_what_has_ended_is_told(address: str, application: Rules) -> None:
+    """In order, with what the connect hook keeps with the connection; again after the hook has failed."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+    with native(address, "s-ann") as ann:
+        client = ann.connected["connect"]["client"]
+        ann.subscribe("room:1")
+        ann.command(unsubscribe={"channel": "room:1"})
+        ann.subscribe("room:1")
+
+    def of_ann() -> list[tuple[str, dict[str, Any]]]:
+        return [(kind, told) for kind, told in heard if told.get("client") == client]
+
+    while len(of_ann()) < 3 or ("vacated", "room:1") not in [(kind, told.get("channel")) for kind, told in heard]:
+        heard.append(application.heard.get(timeout=PATIENCE))
+    codes = [(kind, told["code"], told["reason"]) for kind, told in of_ann()]
+    assert codes == [
+        ("unsubscribe", 0, "client unsubscribed"),
+        ("unsubscribe", 1, "client disconnected"),
+        ("disconnect", 3000, "connection closed"),
+    ]
+    meta = of_ann()[0][1]["meta"]
+    assert meta == "annann" or meta[0] == "annann"
+    for kind, told in of_ann():
+        assert told == {
+            "id": told["id"],
+            "time": told["time_ms"],
+            "time_ms": told["time_ms"],
+            "client": client,
+            "meta": meta,
+            "user": "ann",
+            "address": "127.0.0.1",
+            "protocol": "json",
+            "transport": "websocket",
+            "code": told["code"],
+            "reason": told["reason"],
+            **({"channel": "room:1"} if kind == "unsubscribe" else {}),
+        }
+    assert "occupied" in {kind for kind, _ in heard}
 
 
 def test_a_slow_hook_delays_only_its_own_client(address: str) -> None:

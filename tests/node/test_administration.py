@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.broker.memory.memory_broker import MemoryBroker
+from gateway.broker.memory.memory_events import MemoryEvents
 from gateway.broker.memory.memory_registry import MemoryRegistry
 from gateway.config.settings import ServerSettings
 from gateway.control import (
@@ -125,7 +126,7 @@ def test_a_node_that_may_have_missed_what_was_said_lets_everybody_come_back(site
 
 def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
     async def scenario() -> None:
-        broker, registry = MemoryBroker(site.metrics), MemoryRegistry()
+        broker, registry = MemoryBroker(site.metrics), MemoryRegistry(MemoryEvents())
         site.assemble(ServerSettings(), broker=broker, registry=registry)
         node, administration = site.node, site.administration
         await node.start()

@@ -171,6 +171,7 @@ class World:
             metrics=self.metrics,
             guard=guard,
             refusals=Refusals(clock=self.scheduler.now),
+            notes=None,
             read=read,
             decode=decode,
             run=run,

@@ -4,6 +4,7 @@
     memory_streams   histories and latest values
     memory_presence  who is in a channel
     memory_registry  a cluster of one node
+    memory_events    what the application is to be told
 
 Imports the ports and the shared parts of the engines (`gateway.broker.*`), and lower parts; nothing of
 `gateway.broker.redis`.

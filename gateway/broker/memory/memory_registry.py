@@ -7,6 +7,7 @@ from re import compile as compile_pattern
 
 from msgspec import structs
 
+from gateway.broker.memory.memory_events import MemoryEvents
 from gateway.control import ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.messages import Channel
 
@@ -14,8 +15,10 @@ from gateway.messages import Channel
 class MemoryRegistry:
     """A cluster of one node."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives Unix seconds."""
+    def __init__(self, events: MemoryEvents, clock: Callable[[], float] = time.time) -> None:
+        """`events` get occupancies that begin and end. `clock` gives Unix seconds."""
+        self.watches: Callable[[Channel], bool] = lambda channel: False
+        self._events = events
         self._clock = clock
         self._nodes: dict[NodeId, NodeInfo] = {}
         self._occupied: dict[Channel, int] = {}
@@ -32,10 +35,13 @@ class MemoryRegistry:
         return sorted(self._nodes.values(), key=lambda info: info.name)
 
     def set_occupancy(self, channel: Channel, subscriptions: int) -> None:
+        was_occupied = channel in self._occupied
         if subscriptions:
             self._occupied[channel] = subscriptions
         else:
             self._occupied.pop(channel, None)
+        if bool(subscriptions) != was_occupied and self.watches(channel):
+            self._events.changed(channel, is_occupied=not was_occupied)
 
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """The cursor is the last name of the previous page."""

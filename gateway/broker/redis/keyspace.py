@@ -131,6 +131,31 @@ class Keys:
         """A sorted set, all scores zero: names of the occupied channels of a partition."""
         return self._of_partition(partition, "occupied", app, "")
 
+    def watched(self, partition: int, app: str, lease: LeaseId) -> bytes:
+        """A set: names of the channels of a partition that have an occupancy under a lease, and are watched."""
+        return self._of_partition(partition, "watched", app, lease)
+
+    def events(self, app: str, partition: int) -> bytes:
+        """A stream: occupancies of channels of a partition that have begun or ended, until they have been told."""
+        return self._of_partition(partition, "events", app, "")
+
+    def endings(self) -> bytes:
+        """A stream: connections and subscriptions that have ended, until they have been told."""
+        return self._key(HOME, "endings", "", "")
+
+    def ledger(self, uid: NodeId) -> bytes:
+        """A hash: connections and subscriptions of a node -> whose they are; "" -> the newest generation of its lease
+        that has written it."""
+        return self._key(HOME, "ledger", "", uid)
+
+    def closed_books(self, uid: NodeId) -> bytes:
+        """There if another node has ended something in the ledger of this one."""
+        return self._key(HOME, "closed-books", "", uid)
+
+    def teller(self) -> bytes:
+        """The lease of the node that tells the application of events."""
+        return self._key(HOME, "teller", "", "")
+
     def lease(self, lease: LeaseId) -> bytes:
         """The description of a node, which expires with its lease."""
         return self._key(HOME, "lease", "", lease)

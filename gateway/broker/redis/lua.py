@@ -32,14 +32,25 @@ PRESENCE_GONE = _script("presence_gone")
 GENERATION = _script("generation")
 LATEST_PUBLISH = _script("guard", "epochs", "first_result", "values", "latest_publish")
 LATEST_READ = _script("guard", "epochs", "values", "latest_read")
-OCCUPY = _script("occupy")
+OCCUPY = _script("events", "occupy")
 REVOKE = _script("revoke")
 FORGET = _script("forget")
 CONTROL = _script("control")
+LEDGER_END = _script("events", "ledger_end")
+LEDGER_CLAIM = _script("ledger_claim")
 
 # What each of the two links has to know.
 PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH, CONTROL)
-READING = (STREAM_READ, STREAM_COMPARE, LATEST_READ, PRESENCE_ENTER, PRESENCE_LEAVE, PRESENCE_READ)
+READING = (
+    STREAM_READ,
+    STREAM_COMPARE,
+    LATEST_READ,
+    PRESENCE_ENTER,
+    PRESENCE_LEAVE,
+    PRESENCE_READ,
+    LEDGER_END,
+    LEDGER_CLAIM,
+)
 
 
 def reload(link: Link) -> None:

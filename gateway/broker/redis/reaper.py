@@ -10,7 +10,9 @@ from redis.exceptions import RedisError, ResponseError
 from gateway.broker import envelope
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import lua
+from gateway.broker.redis.election import Election
 from gateway.broker.redis.keyspace import Keys, LeaseId
+from gateway.broker.redis.ledger import Ledger
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.redis_presence import BATCH, END, decoded, user_of
 from gateway.broker.redis.redis_registry import RedisRegistry, failing
@@ -23,8 +25,6 @@ from gateway.repeating import Repeating
 logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between rounds
-# Seconds for which a node stays elected after a round.
-TERM = 5
 # Leaves sent in one round, per partition.
 FAREWELLS = 500
 
@@ -37,6 +37,7 @@ class Reaper:
         registry: RedisRegistry,
         topology: Topology,
         keys: Keys,
+        ledger: Ledger,
         rules: Callable[[Channel], PresenceRules],
         guard: Guard,
         explains: Callable[[], bool],
@@ -47,6 +48,8 @@ class Reaper:
         self._keys = keys
         self._rules = rules
         self._guard = guard
+        self._ledger = ledger
+        self._election = Election(registry.client, keys.reaper())
         self._rounds = Repeating(guard, "reaper", INTERVAL, self._round, explains)
         self._client: Any = registry.client
         self._gone = registry.client.register_script(lua.PRESENCE_GONE.text)
@@ -60,16 +63,8 @@ class Reaper:
 
     async def _round(self) -> None:
         async with failing("what nodes left behind that are gone was not removed"):
-            if await self._is_elected():
+            if await self._election.is_won_by(self._registry.lease):
                 await self._clean_up()
-
-    async def _is_elected(self) -> bool:
-        key, lease = self._keys.reaper(), self._registry.lease
-        if await self._client.set(key, lease, nx=True, ex=TERM):
-            return True
-        if await self._client.get(key) != lease.encode():
-            return False
-        return bool(await self._client.expire(key, TERM))
 
     async def _clean_up(self) -> None:
         leases = await self._registry.all_leases()
@@ -97,7 +92,7 @@ class Reaper:
     async def _reap(self, lease: LeaseId) -> None:
         """Clean up after one expired lease. If that fails, the lease stays for the next round."""
         is_clean = True
-        for held in await self._held(lease):
+        for held in await self._filled(lambda partition: self._keys.held(partition, DEFAULT_APP, lease)):
             for name in await self._client.smembers(held):
                 try:
                     channel = Channel(DEFAULT_APP, name.decode())
@@ -106,15 +101,24 @@ class Reaper:
                     await self._client.srem(held, name)
                 else:
                     is_clean &= await self._by_itself(name, self._empty(channel, lease))
+        is_clean &= await self._by_itself(lease, self._release(lease))
+        is_clean &= await self._by_itself(lease, self._ledger.close_books(lease))
         if is_clean:
             logger.info("cleaned up after the expired lease %s", lease)
             await self._client.srem(self._keys.leases(), lease)
 
-    async def _held(self, lease: LeaseId) -> list[bytes]:
-        """The keys, in all partitions, under which the lease may have channels."""
+    async def _release(self, lease: LeaseId) -> None:
+        """The lease occupies no watched channel any more."""
+        for watched in await self._filled(lambda partition: self._keys.watched(partition, DEFAULT_APP, lease)):
+            names = [name.decode(errors="replace") for name in await self._client.smembers(watched)]
+            await self._registry.release(lease, [Channel(DEFAULT_APP, name) for name in names])
+            await self._client.delete(watched)
+
+    async def _filled(self, key: Callable[[int], bytes]) -> list[bytes]:
+        """Those of these sets, one in each partition, that are not empty."""
         found = []
         for shard in self._topology.all:
-            keys = [self._keys.held(each, DEFAULT_APP, lease) for each in self._topology.partitions_of(shard)]
+            keys = [key(each) for each in self._topology.partitions_of(shard)]
             sizes = await shard.read_link.ask_all([pack("SCARD", key) for key in keys])
             found += [key for key, size in zip(keys, sizes, strict=True) if size != 0]
         return found

@@ -11,7 +11,9 @@ from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis import lua
 from gateway.broker.redis.control_log import KEPT, ControlLog
 from gateway.broker.redis.control_messages import REQUEST, ControlMessages, without_head
+from gateway.broker.redis.event_log import RedisEventLog
 from gateway.broker.redis.keyspace import Keys
+from gateway.broker.redis.ledger import Ledger
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.outage import LOOK_INTERVAL, Outage
 from gateway.broker.redis.reaper import Reaper
@@ -76,11 +78,16 @@ class RedisBroker:
         self.topology = topology = Topology(keys, [shard] * keys.partitions)
         self._shard_of = topology.shard_of
         self.presence = ShardedPresence(topology)
-        registry.on_lapse = self.presence.repeat
         outage = Outage(self.health)
         registry.explains = outage.explains
+        self.ledger = Ledger(
+            topology.home.read_link, uid, lambda: registry.lease, keys, metrics, guard, outage.explains
+        )
+        self.event_log = RedisEventLog(registry, topology, keys)
+        registry.on_lapse = self._lapsed
+        registry.dropped = self.ledger.dropped
         self._outage = Repeating(guard, "outage", LOOK_INTERVAL, outage.look)
-        self._reaper = Reaper(registry, topology, keys, rules, guard, outage.explains)
+        self._reaper = Reaper(registry, topology, keys, self.ledger, rules, guard, outage.explains)
         metrics.broker_up.read = lambda: float(self.health().ok)
         metrics.broker_pending.read = lambda: sum(shard.publish_link.pending_bytes for shard in topology.all)
 
@@ -98,17 +105,25 @@ class RedisBroker:
             await self.stop()
             raise
         self._reaper.start()
+        self.ledger.start()
         self._outage.start()
 
     async def stop(self) -> None:
         await self._outage.stop()
         await self._reaper.stop()
+        await self.ledger.stop()
+        await self.event_log.stop()
         for shard in self.topology.all:
             await shard.stop()
         await self._registry.stop()
 
     def health(self) -> Health:
         return next((health for shard in self.topology.all if not (health := shard.health()).ok), Health(True))
+
+    def _lapsed(self) -> None:
+        """The lease of this node had expired: write everything again under the new one."""
+        self.presence.repeat()
+        self.ledger.claim()
 
     # Channels
 

@@ -32,6 +32,8 @@ LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 BATCH = 100  # commands in one pipeline: redis-py takes up to 60 us of the loop for each
 MOST_DIGITS = 10  # of subscriptions of one node
+# Of one partition, that wait to be told; some hundred bytes each.
+MOST_EVENTS = 10_000
 
 # At most as many digits as the number of partitions (settings), and a name. JSON can contain half a surrogate pair,
 # which no name has, since UTF-8 cannot encode it.
@@ -61,6 +63,10 @@ class RedisRegistry:
         # The entries under the lease may not be those that this node has written.
         self._is_doubtful = False
         self._flushing = Repeating(guard, "registry", FLUSH_INTERVAL, self.flush, lambda: self.explains())
+        # Channels whose occupancy is an event when it begins and ends.
+        self.watches: Callable[[Channel], bool] = lambda channel: False
+        # Gets the number of events that were dropped.
+        self.dropped: Callable[[int], None] = lambda number: None
         # Asked when a flush has failed: whether the log says already why such work fails now.
         self.explains: Callable[[], bool] = lambda: False
         # Called after the lease had expired: all entries under it have to be written again.
@@ -173,20 +179,30 @@ class RedisRegistry:
                     self.client.pipeline(transaction=False) as pipe,
                 ):
                     for channel, count in batch.items():
-                        await self._write(pipe, channel, {self.lease: count})
-                    await pipe.execute()
+                        await self._write(pipe, channel, self.lease, count, watched=self.watches(channel))
+                    self.dropped(sum(await pipe.execute()))
             except Exception:
                 # Newer values win over these.
                 self._changed = {**batch, **self._changed}
                 raise
 
-    async def _write(self, client: Any, channel: Channel, counts: dict[LeaseId, int]) -> None:
-        keys = [
-            self._keys.occupancy(channel),
-            self._keys.occupied(channel.app, self._keys.partition(channel)),
-        ]
-        pairs = [part for lease, count in counts.items() for part in (lease, count)]
-        await self._occupy(keys=keys, args=[channel.name, *pairs], client=client)
+    async def release(self, lease: LeaseId, channels: Sequence[Channel]) -> None:
+        """An expired lease occupies these watched channels no more. Raises errors of redis-py."""
+        for start in range(0, len(channels), BATCH):
+            async with self.client.pipeline(transaction=False) as pipe:
+                for channel in channels[start : start + BATCH]:
+                    await self._write(pipe, channel, lease, 0, watched=True)
+                self.dropped(sum(await pipe.execute()))
+
+    async def _write(self, client: Any, channel: Channel, lease: LeaseId, count: int, *, watched: bool) -> None:
+        partition = self._keys.partition(channel)
+        keys = [self._keys.occupancy(channel), self._keys.occupied(channel.app, partition)]
+        if watched:
+            keys += [
+                self._keys.events(channel.app, partition),
+                self._keys.watched(partition, channel.app, lease),
+            ]
+        await self._occupy(keys=keys, args=[channel.name, MOST_EVENTS, lease, count], client=client)
 
     async def channels(self, app: str, pattern: str, limit: int, cursor: str) -> ChannelPage:
         """The cursor is `PARTITION:LAST NAME`."""
@@ -230,9 +246,8 @@ class RedisRegistry:
         counts = []
         for channel, table in zip(channels, tables, strict=True):
             of_nodes = {LeaseId(lease.decode(errors="replace")): _count(count) for lease, count in table.items()}
-            dead = {lease: 0 for lease in of_nodes if lease not in alive}
-            if dead:
-                await self._write(self.client, channel, dead)
+            for lease in of_nodes.keys() - alive:
+                await self._write(self.client, channel, lease, 0, watched=self.watches(channel))
             total = sum(count for lease, count in of_nodes.items() if lease in alive)
             if total:
                 counts.append(ChannelCount(channel.name, total))

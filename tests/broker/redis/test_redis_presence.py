@@ -30,7 +30,8 @@ async def node(server: ValkeyServer, uid: str, rules: PresenceRules = RULES) -> 
     metrics, options = Metrics(), settings(server.url)
     registry = RedisRegistry(options, NodeId(uid), KEYS, Guard(metrics.faults))
     broker = RedisBroker(options, NodeId(uid), KEYS, registry, metrics, lambda channel: rules)
-    member = Member(broker, registry, broker.presence, Inbox(), metrics, NodeId(uid))
+    parts = (broker, registry, broker.presence, broker.ledger, broker.event_log)
+    member = Member(*parts, Inbox(), metrics, NodeId(uid))
     await broker.start(member.inbox)
     try:
         await member.announce(uid)

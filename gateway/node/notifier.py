@@ -1,0 +1,214 @@
+"""Tells the application of events: each at least once, those of one client or channel in their order."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gateway.broker.base import EventLog, Happening
+from gateway.channels import namespace_of
+from gateway.errors import Disconnect, RequestError
+from gateway.guard import Guard
+from gateway.hooks.decisions import Application, Ask
+from gateway.hooks.events import AnyEvent, DisconnectEvent, OccupiedEvent, UnsubscribeEvent, VacatedEvent, ended
+from gateway.metrics import Metrics
+from gateway.repeating import Repeating
+from gateway.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+# Seconds between looks at the log.
+INTERVAL = 0.25
+# Events that are read and not handled, about at most.
+MOST_OPEN = 10_000
+# Seconds for which a channel has to stay empty: somebody who loads a page again does not vacate it.
+VACATED_GRACE = 2.0
+# Seconds until an event is told again after its hook has failed: doubled each time, up to the last.
+FIRST_DELAY, LAST_DELAY = 1.0, 60.0
+# Seconds after which an event is given up: its hook has failed for so long.
+KEPT = 86_400
+# Seconds for which a node that stops waits for hooks, if nobody else could tell the rest.
+PATIENCE = 1.0
+
+
+@dataclass(slots=True)
+class _Telling:
+    event: AnyEvent
+    failures: int = 0
+    # It was early for it, and is not any more.
+    has_waited: bool = False
+
+
+# Those of one client or channel. The first is told, or waits to be told again.
+Queue = deque[_Telling]
+
+
+class Notifier:
+    """On the node whose turn it is. Others wait until it is theirs."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        application: Application,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        guard: Guard,
+        explained: Callable[[], bool],
+    ) -> None:
+        """`explained` is asked when the log cannot be read (see Repeating)."""
+        self._log = log
+        self._application = application
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._guard = guard
+        self._looking = Repeating(guard, "events", INTERVAL, self._look, explained)
+        self._queues: dict[str, Queue] = {}
+        # Ids of those that are handled, until the log knows.
+        self._heard: list[str] = []
+        self._is_idle = asyncio.Event()
+        log.on_news = self._looking.soon
+        metrics.hook_events_waiting.read = lambda: float(self._open)
+        metrics.hook_events_lag.read = self._lag
+
+    def start(self) -> None:
+        self._looking.start()
+
+    async def stop(self) -> None:
+        """Let the log know what has been handled. If no other node can tell the rest, try to for a second."""
+        await self._looking.stop()
+        with suppress(RequestError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                if not self._log.lasting:
+                    await self._look()
+                    while self._queues:
+                        self._is_idle.clear()
+                        await self._is_idle.wait()
+                await self._finish()
+        self._queues.clear()
+
+    @property
+    def _open(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def _lag(self) -> float:
+        oldest = min((queue[0].event.time for queue in self._queues.values()), default=None)
+        return 0.0 if oldest is None else max(self._scheduler.time() - oldest / 1000, 0.0)
+
+    async def _look(self) -> None:
+        """Raises BrokerUnavailable."""
+        await self._finish()
+        room = MOST_OPEN - self._open
+        if room <= 0:
+            return
+        happenings = await self._log.take(room)
+        if happenings is None:
+            self._queues.clear()
+            return
+        for happening in happenings:
+            try:
+                self._add(_event(happening))
+            except Exception:
+                # It cannot be read, now or later.
+                self._guard.failed("event", happening.id)
+                self._heard.append(happening.id)
+
+    async def _finish(self) -> None:
+        """Raises BrokerUnavailable."""
+        heard, self._heard = self._heard, []
+        try:
+            if heard:
+                await self._log.finish(heard)
+        except RequestError:
+            self._heard = heard + self._heard
+            raise
+
+    def _add(self, event: AnyEvent) -> None:
+        queue = self._queues.get(event.whose)
+        if queue is not None:
+            queue.append(_Telling(event))
+            return
+        queue = self._queues[event.whose] = Queue([_Telling(event)])
+        self._tell(event.whose, queue)
+
+    def _tell(self, whose: str, queue: Queue) -> None:
+        if not self._guard.call("event", whose, self._go_on, whose, queue):
+            self._scheduler.call_later(LAST_DELAY, partial(self._tell, whose, queue))
+
+    def _go_on(self, whose: str, queue: Queue) -> None:
+        """Tell the first of a queue."""
+        # It may have become another node's turn.
+        while self._queues.get(whose) is queue:
+            telling, event = queue[0], queue[0].event
+            ask = self._ask_of(event)
+            if ask is None:
+                self._handled(whose, queue)
+            elif isinstance(event, VacatedEvent) and not telling.has_waited and (wait := self._grace_of(event)) > 0:
+                telling.has_waited = True
+                self._scheduler.call_later(wait, partial(self._tell, whose, queue))
+                return
+            elif isinstance(event, VacatedEvent) and len(queue) > 1:
+                # Occupied again: neither has happened.
+                self._handled(whose, queue)
+                self._handled(whose, queue)
+            else:
+                ask(event, partial(self._answered, whose, queue))
+                return
+
+    def _grace_of(self, event: VacatedEvent) -> float:
+        """Seconds for which it is too early to tell."""
+        # The clock of Redis may be ahead.
+        passed = max(self._scheduler.time() - event.time / 1000, 0.0)
+        return VACATED_GRACE - passed
+
+    def _handled(self, whose: str, queue: Queue) -> None:
+        self._heard.append(queue.popleft().event.id)
+        if not queue:
+            del self._queues[whose]
+            if not self._queues:
+                self._is_idle.set()
+
+    def _answered(self, whose: str, queue: Queue, outcome: RequestError | Disconnect | None) -> None:
+        if self._queues.get(whose) is not queue:
+            return
+        telling = queue[0]
+        if outcome is None:
+            self._handled(whose, queue)
+            self._tell(whose, queue)
+        elif self._scheduler.time() - telling.event.time / 1000 > KEPT:
+            logger.error("gave up an event after %d s: %r", KEPT, telling.event)
+            self._metrics.hook_events_dropped.add("expired")
+            self._handled(whose, queue)
+            self._tell(whose, queue)
+        else:
+            delay = min(FIRST_DELAY * 2**telling.failures, LAST_DELAY)
+            telling.failures += 1
+            self._scheduler.call_later(delay, partial(self._tell, whose, queue))
+
+    def _ask_of(self, event: AnyEvent) -> Ask[Any, None] | None:
+        """Whom to tell; None if nobody wants to know."""
+        application = self._application
+        if isinstance(event, DisconnectEvent):
+            return application.disconnect
+        hooks: Any = application.unsubscribe
+        if not isinstance(event, UnsubscribeEvent):
+            hooks = application.occupied if isinstance(event, OccupiedEvent) else application.vacated
+        return hooks.find(namespace_of(event.channel) or "") if hooks is not None else None
+
+
+def watched(application: Application, name: str) -> bool:
+    """Whether the application wants to hear when a channel becomes occupied or vacated."""
+    hooks: Sequence[Any] = [each for each in (application.occupied, application.vacated) if each is not None]
+    return any(each.find(namespace_of(name) or "") is not None for each in hooks)
+
+
+def _event(happening: Happening) -> AnyEvent:
+    """Raises ValueError."""
+    if happening.channel is not None:
+        kind = OccupiedEvent if happening.is_occupied else VacatedEvent
+        return kind(id=happening.id, time=happening.time, channel=happening.channel.name)
+    assert happening.ending is not None
+    return ended(happening.id, happening.time, happening.about, *happening.ending)

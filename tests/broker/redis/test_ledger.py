@@ -1,0 +1,203 @@
+"""What a node has noted, when it dies, is suspended, or loses its link or its data."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+import redis
+
+from gateway.broker.base import Ending, Happening
+from gateway.broker.redis import ledger, reaper, redis_registry
+from gateway.broker.redis.keyspace import LeaseId
+from gateway.broker.redis.redis_broker import RedisBroker
+from gateway.control import NodeId, NodeInfo
+from gateway.errors import NODE_LOST
+from tests.broker.members import PATIENCE, Member, redis_member
+from tests.broker.redis.nodes import KEYS, settings, until_health
+from tests.broker.redis.test_redis_presence import expire, node
+from tests.broker.test_events_contract import GONE, ROOM, ends, nothing, taken, watching
+from tests.servers import ValkeyServer
+
+LOST = Ending(*NODE_LOST)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "INTERVAL", 0.05)
+
+
+async def noted(server: ValkeyServer, uid: str, count: int) -> None:
+    """Until the ledger in Redis has so many entries."""
+    with redis.Redis.from_url(server.url) as operator:
+        async with asyncio.timeout(PATIENCE):
+            while len([key for key in operator.hkeys(KEYS.ledger(NodeId(uid))) if key]) != count:
+                await asyncio.sleep(0.01)
+
+
+def reapers(*members: Member) -> list[reaper.Reaper]:
+    found = []
+    for each in members:
+        assert isinstance(each.broker, RedisBroker)
+        found.append(each.broker._reaper)
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 2 * ledger.BATCH + 3])
+def test_another_node_ends_what_a_dead_one_had_noted(server: ValkeyServer, count: int) -> None:
+    """Once, even if two do it side by side: subscriptions first. The channels that it alone occupied are vacated."""
+
+    async def scenario() -> None:
+        async with node(server, "a") as here, node(server, "b") as there:
+            for member in (here, there):
+                member.registry.watches = watching
+            async with node(server, "dead") as dead:
+                dead.registry.watches = watching
+                dead.registry.set_occupancy(ROOM, 1)
+                for number in range(count):
+                    dead.ledger.begin(f"c{number}", b"connection")
+                    dead.ledger.begin(f"c{number}:1", b"subscription")
+                (occupied,) = await taken(here, 1)
+                await here.event_log.finish([occupied.id])
+                await noted(server, "dead", 2 * count)
+            expire(server, "dead0000")
+            await asyncio.gather(*(each._reap(LeaseId("dead0000")) for each in reapers(here, there)))
+            happenings = await taken(here, 2 * count + 1)
+            (vacated,) = [each for each in happenings if each.channel is not None]
+            assert (vacated.channel, vacated.is_occupied) == (ROOM, False)
+            happenings.remove(vacated)
+            assert ends(happenings) == [(b"subscription", LOST)] * count + [(b"connection", LOST)] * count
+            await here.event_log.finish([vacated.id, *(each.id for each in happenings)])
+            await nothing(here)
+            with redis.Redis.from_url(server.url) as operator:
+                left = [key for key in operator.scan_iter(b"gw:*") if b"dead" in key]
+            assert left == [KEYS.closed_books(NodeId("dead"))]
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_comes_back_learns_what_was_ended(server: ValkeyServer) -> None:
+    """Its clients are closed, since the application was told that they are gone; what it noted since then stays."""
+
+    async def scenario() -> None:
+        async with node(server, "a") as here, node(server, "b") as there:
+            closed: list[str] = []
+            there.ledger.on_closed = closed.extend
+            for number in range(3):
+                there.ledger.begin(f"c{number}", b"%d" % number)
+            await noted(server, "b", 3)
+            expire(server, "b0000")
+            happenings = await taken(here, 3)
+            await here.event_log.finish([each.id for each in happenings])
+            await there.registry.announce(NodeInfo(NodeId("b"), "b", "1", 0))
+            there.ledger.begin("c3", b"3")
+            async with asyncio.timeout(PATIENCE):
+                while len(closed) < 3:
+                    await asyncio.sleep(0.01)
+            assert sorted(closed) == ["c0", "c1", "c2"]
+            await noted(server, "b", 1)
+            # What is closed now was told already.
+            for key in ("c0", "c1", "c2", "c3"):
+                there.ledger.end(key, GONE)
+            assert ends(await taken(here, 1)) == [(b"3", GONE)]
+            # It is not taken for what was under the old lease.
+            there.ledger.begin("c4", b"4")
+            await noted(server, "b", 1)
+            await reapers(here)[0]._reap(LeaseId("b0000"))
+            assert await here.event_log.take(100) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_lost_its_data_gets_all_again(server: ValkeyServer) -> None:
+    """Nobody was told that anything has ended, and nothing has."""
+
+    async def scenario() -> None:
+        async with node(server, "a") as member:
+            closed: list[str] = []
+            member.ledger.on_closed = closed.extend
+            member.registry.watches = watching
+            member.registry.set_occupancy(ROOM, 1)
+            member.ledger.begin("c0", b"0")
+            await noted(server, "a", 1)
+            await taken(member, 1)
+            with redis.Redis.from_url(server.url) as operator:
+                operator.flushall()
+                operator.script_flush()
+            await member.registry.announce(NodeInfo(NodeId("a"), "a", "1", 0))
+            await noted(server, "a", 1)
+            (occupied,) = await taken(member, 1)
+            assert (occupied.channel, occupied.is_occupied, closed) == (ROOM, True, [])
+            member.ledger.end("c0", GONE)
+            assert ends(await taken(member, 1)) == [(b"0", GONE)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_ends_during_an_outage_are_told_after_it(server: ValkeyServer) -> None:
+    """Also of what began in it."""
+
+    async def scenario() -> None:
+        async with redis_member(settings(server.url), "a") as member:
+            member.ledger.begin("before", b"before")
+            await noted(server, "a", 1)
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                await until_health(member, ok=False)
+                member.ledger.begin("within", b"within")
+                for key in ("before", "within"):
+                    member.ledger.end(key, GONE)
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            await until_health(member, ok=True)
+            found = {each.about for each in await taken_at_least(member, {b"before", b"within"})}
+            assert found == {b"before", b"within"}
+
+    asyncio.run(scenario())
+
+
+async def taken_at_least(member: Member, wanted: set[bytes]) -> list[Happening]:
+    found: list[Happening] = []
+    async with asyncio.timeout(PATIENCE):
+        while wanted - {each.about for each in found}:
+            found += await member.event_log.take(100) or []
+            await asyncio.sleep(0.01)
+    return found
+
+
+def test_a_full_stream_drops_what_does_not_fit_and_counts_it(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_EVENTS", 3)
+    monkeypatch.setattr(redis_registry, "MOST_EVENTS", 1)
+
+    async def scenario() -> None:
+        async with node(server, "a") as member:
+            member.registry.watches = watching
+            for number in range(5):
+                member.ledger.begin(f"c{number}", b"%d" % number)
+                member.ledger.end(f"c{number}", GONE)
+            await member.ledger.settle()
+            for count in (1, 0, 1):
+                member.registry.set_occupancy(ROOM, count)
+                await member.registry.flush()  # type: ignore[attr-defined]
+            happenings = await taken(member, 4)
+            assert [each.about for each in happenings if each.ending] == [b"0", b"1", b"2"]
+            assert member.metrics.hook_events_dropped.values == {"full": 4}
+
+    asyncio.run(scenario())
+
+
+def test_foreign_entries_of_the_streams_are_read_over(server: ValkeyServer) -> None:
+    """What no node has written is given to the node, which finds that it tells nothing."""
+
+    async def scenario() -> None:
+        async with node(server, "a") as member:
+            with redis.Redis.from_url(server.url) as operator:
+                operator.xadd(KEYS.endings(), {b"\xff": b"\xff"})
+                operator.xadd(KEYS.endings(), {"w": b"\xff", "c": "-1", "r": b"\xff"})
+                operator.xadd(KEYS.events("default", 0), {"n": b"\xff", "o": "x"})
+            assert {each.about for each in await taken(member, 3)} == {b"", b"\xff"}
+
+    asyncio.run(scenario())
