@@ -170,6 +170,7 @@ class Composition:
             read=read,
             decode=decode,
             run=run,
+            payloads=self._hooks.payloads,
         )
         self._budget = budget = Budget(limits.waiting, scheduler, self.metrics)
         outboxes = self._services.outboxes
@@ -178,7 +179,9 @@ class Composition:
         budget.watch("read", lambda: self.messaging.tracker.holders)
         budget.watch("request", lambda: self._services.inboxes)
         budget.watch("socket", self._keeping)
-        self._api = Api(self.messaging, self.administration, channels, settings, self.metrics, self._address)
+        self._api = Api(
+            self.messaging, self.administration, channels, settings, self.metrics, self._address, self._hooks.payloads
+        )
         self._doors = Doors(
             entrances,
             settings,

@@ -26,4 +26,5 @@ def _of_model(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise TypeError(f"{type(value).__name__} has no JSON")
-    return dump(mode="json")
+    # By alias, as the model reads it.
+    return dump(mode="json", by_alias=True)

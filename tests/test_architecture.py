@@ -52,6 +52,7 @@ SANS_IO = [
     "hooks.questions",
     "hooks.answers",
     "hooks.decisions",
+    "hooks.payloads",
     "session",
     "hub",
     "node.messaging",

@@ -5,7 +5,7 @@ import time
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import encode
@@ -15,6 +15,7 @@ from gateway.api.request_shapes import BroadcastRequest, PublicationRequest, Pub
 from gateway.api.result_shapes import ApiError, BroadcastResult, PublishResponse, PublishResult
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, RequestError
+from gateway.hooks.payloads import Payloads
 from gateway.json_text import TOO_DEEP, compact, is_too_deep, mended
 from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
@@ -39,12 +40,20 @@ def api_error(error: RequestError) -> ApiError:
 class Publisher:
     """Publishes for backends, which may publish to every channel."""
 
-    def __init__(self, messaging: Messaging, channels: Channels, message_size: int, max_channels: int) -> None:
-        """`message_size`: bytes of payload and tags at most."""
+    def __init__(
+        self,
+        messaging: Messaging,
+        channels: Channels,
+        message_size: int,
+        max_channels: int,
+        payloads: Payloads | None = None,
+    ) -> None:
+        """`message_size`: bytes of payload and tags at most. `payloads`: the models of namespaces, None without any."""
         self._messaging = messaging
         self._channels = channels
         self.message_size = message_size
         self._max_channels = max_channels
+        self._payloads = payloads
 
     def start(self, request: PublishRequest, done: Done) -> int:
         """Publish; `done` gets the result once the broker has accepted it, or the error. Keeps the order of calls.
@@ -53,7 +62,7 @@ class Publisher:
         """
         try:
             kind, data = self._payload(request)
-            self._send(request, request.channel, kind, data, done)
+            self._send(request, self._fitting(request.channel, kind, data), kind, data, done)
         except RequestError as error:
             done(api_error(error))
             return 0
@@ -62,7 +71,7 @@ class Publisher:
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Publish to one channel. Raises RequestError."""
         kind, data = self._payload(request)
-        spec = self._channels.resolve(DEFAULT_APP, request.channel)
+        spec = self._fitting(request.channel, kind, data)
         publication, options = _publication(request, spec, kind, data), _options(request, spec)
         position = await outcome(partial(self._messaging.publish, publication, options))
         return _result(position)
@@ -72,23 +81,39 @@ class Publisher:
         if len(request.channels) > self._max_channels:
             raise RequestError(BAD_REQUEST, f"more than {self._max_channels} channels (api.max_batch)")
         kind, data = self._payload(request)
+        # Each namespace has one verdict.
+        find_error = cache(partial(self._find_error, kind=kind, data=data))
         outcomes = Outcomes(len(request.channels))
         for index, name in enumerate(request.channels):
             done = outcomes.slot(index)
             try:
                 if not isinstance(name, str):
                     raise RequestError(BAD_REQUEST, "a channel name is a string")
-                self._send(request, name, kind, data, done)
+                spec = self._channels.resolve(DEFAULT_APP, name)
+                misfit = find_error(spec.namespace)
+                if misfit is None:
+                    self._send(request, spec, kind, data, done)
+                else:
+                    done(api_error(misfit))
             except RequestError as error:
                 done(api_error(error))
             await outcomes.pace(index, len(data))
         return BroadcastResult([_response(outcome) for outcome in await outcomes.wait()])
 
-    def _send(self, request: PublicationRequest, name: str, kind: Kind, data: bytes, done: Done) -> None:
+    def _fitting(self, name: str, kind: Kind, data: bytes) -> ChannelSpec:
+        """What the channel's name means. Raises RequestError, also for a payload that does not fit."""
+        spec = self._channels.resolve(DEFAULT_APP, name)
+        if self._payloads is not None:
+            self._payloads.decode(spec.namespace, kind, data)
+        return spec
+
+    def _find_error(self, namespace: str, kind: Kind, data: bytes) -> RequestError | None:
+        return self._payloads.find_error(namespace, kind, data) if self._payloads is not None else None
+
+    def _send(self, request: PublicationRequest, spec: ChannelSpec, kind: Kind, data: bytes, done: Done) -> None:
         def published(outcome: Position | RequestError) -> None:
             done(api_error(outcome) if isinstance(outcome, RequestError) else _result(outcome))
 
-        spec = self._channels.resolve(DEFAULT_APP, name)
         self._messaging.publish(_publication(request, spec, kind, data), _options(request, spec), published)
 
     def _payload(self, request: PublicationRequest) -> tuple[Kind, bytes]:

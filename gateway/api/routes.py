@@ -22,6 +22,7 @@ from gateway.api.publishing import Publisher
 from gateway.api.users import Users
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
+from gateway.hooks.payloads import Payloads
 from gateway.metrics import Metrics
 from gateway.node.administration import Administration
 from gateway.node.messaging import Messaging
@@ -38,11 +39,12 @@ class Api:
         settings: ServerSettings,
         metrics: Metrics,
         address: Callable[[Scope], str],
+        payloads: Payloads | None = None,
     ) -> None:
-        """`address` tells that of a client, for the log."""
+        """`address` tells that of a client, for the log. `payloads`: the models of namespaces, None without any."""
         limits, max_batch = settings.limits, settings.api.max_batch
         self._access = Access(settings.api.keys, insecure=settings.api.insecure, address=address)
-        self._publisher = Publisher(messaging, channels, limits.message_size, max_batch)
+        self._publisher = Publisher(messaging, channels, limits.message_size, max_batch, payloads)
         self._users = Users(administration, channels, settings)
         single = {
             **self._writing(),

@@ -17,6 +17,7 @@ from gateway.cli import (
     publish,
     reload,
     revoke,
+    schema,
     serve,
     subscribe,
     token,
@@ -77,4 +78,4 @@ def main() -> None:
 main.add_for("Run", serve.serve, cluster.cluster)
 main.add_for("Try", subscribe.subscribe, publish.publish, url.url, token.token)
 main.add_for("Operate", nodes.nodes, reload.reload, drain.drain, revoke.revoke)
-main.add_for("Debug", check.check, explain.explain)
+main.add_for("Debug", check.check, explain.explain, schema.schema)

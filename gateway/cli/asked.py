@@ -17,7 +17,7 @@ class Asked:
         from gateway.hooks.loading import load_hooks
 
         name = settings.app
-        self._hooks: Hooks = load_application(name).gateway.hooks if name else load_hooks(settings.hooks.python)
+        self.hooks: Hooks = load_application(name).gateway.hooks if name else load_hooks(settings.hooks.python)
         self._http = settings.hooks.http
 
     def to_connect(self) -> str:
@@ -34,7 +34,7 @@ class Asked:
         return self._find("publish", spec.namespace) if kind == "publish" else ""
 
     def _find(self, kind: "HookKind", namespace: str) -> str:
-        mine = [hook for hook in self._hooks.hooks if hook.kind == kind]
+        mine = [hook for hook in self.hooks.hooks if hook.kind == kind]
         named = [hook for hook in mine if namespace in hook.names]
         for hook in (*named, *(hook for hook in mine if not hook.names)):
             return f"the {hook.name}"

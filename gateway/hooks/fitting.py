@@ -21,6 +21,7 @@ def check_fit(hooks: Hooks, settings: ServerSettings, channels: Channels) -> Non
 
 def _check_namespaces(hooks: Hooks, settings: ServerSettings, channels: Channels) -> None:
     named = [(hook.name, name) for hook in hooks.hooks if hook.kind != "rpc" for name in hook.names]
+    named += [("hooks.payload", each.namespace) for each in hooks.payloads]
     named += [("hooks.http.namespaces", name) for name in settings.hooks.http.namespaces]
     for where, name in named:
         if name and not channels.has_namespace(name):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, overload
 
 from gateway.config.settings import HookKind
+from gateway.hooks.payloads import Payload, payload_of
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -47,6 +48,7 @@ class Hooks:
         # The methods of the API, as coroutines: `await hooks.gateway.publish(channel, data)`. There once the node runs.
         self.gateway: Any = None
         self.hooks: list[Hook] = []
+        self.payloads: list[Payload] = []
         # Whether the connect hook gets cookies.
         self.reads_cookies = False
         self.starting: list[Callable[[], Awaitable[Any]]] = []
@@ -115,6 +117,18 @@ class Hooks:
     def vacated(self, *namespaces: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
         """Told of channels that have had no subscription in the cluster for 2 s. As `disconnect`."""
         return self._named("vacated", namespaces, timeout, concurrency)
+
+    def payload(self, namespace: str, model: Any) -> None:
+        """Only JSON that fits the model may be published in the namespace ("" is that of channels without one).
+
+        The model is a class of msgspec or pydantic, a dataclass, a TypedDict or another type that these can check, or a
+        TypeAdapter of pydantic. Raises TypeError for what cannot be a model.
+        """
+        if not isinstance(namespace, str):
+            raise TypeError("hooks.payload takes the name of a namespace, then the model")
+        if any(each.namespace == namespace for each in self.payloads):
+            raise ValueError(f"there is a payload model for {namespace!r} already")
+        self.payloads.append(payload_of(namespace, model))
 
     def startup(self, function: F) -> F:
         """Called before the node serves, in the order of declaration, without an argument."""

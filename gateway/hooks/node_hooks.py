@@ -1,5 +1,6 @@
 """The application of a node: its hooks in Python, and those over HTTP."""
 
+from functools import partial
 from typing import Any
 
 from gateway.config.settings import HttpHookSettings
@@ -7,6 +8,7 @@ from gateway.guard import Guard
 from gateway.hooks.decisions import NO_APPLICATION, Application, Asks
 from gateway.hooks.hooks import Hooks
 from gateway.hooks.http_hooks import HttpHooks
+from gateway.hooks.payloads import Payloads
 from gateway.hooks.python_hooks import PythonHooks
 from gateway.metrics import Metrics
 
@@ -18,6 +20,8 @@ class NodeHooks:
         self._python = PythonHooks(hooks, metrics, guard)
         self._http = HttpHooks(settings, metrics, guard)
         metrics.hooks_running.read = lambda: self._python.running + self._http.running
+        # None without models, so that they cost nothing.
+        self.payloads = Payloads(hooks.payloads, partial(guard.failed, "payload")) if hooks.payloads else None
         self.application = _joined(self._python.application, self._http.application)
 
     async def start(self) -> None:

@@ -166,6 +166,8 @@ class PublishRequest(Request, frozen=True, kw_only=True):
     # The payload as bytes, and what they are.
     raw: bytes
     kind: Kind = Kind.JSON
+    # The payload as the model of the namespace has it (`hooks.payload`); None without a model.
+    payload: Any = None
 
     @property
     def data(self) -> Any:

@@ -54,8 +54,8 @@ def sub_refresh_question(session: Session, channel: str) -> SubRefreshRequest:
     return SubRefreshRequest(**_who(session), channel=channel)
 
 
-def publish_question(session: Session, request: Publish, channel: str) -> PublishRequest:
-    return PublishRequest(**_who(session), channel=channel, raw=request.data, kind=request.kind)
+def publish_question(session: Session, request: Publish, channel: str, payload: object) -> PublishRequest:
+    return PublishRequest(**_who(session), channel=channel, raw=request.data, kind=request.kind, payload=payload)
 
 
 def rpc_question(session: Session, request: Call) -> RpcRequest:

@@ -12,6 +12,7 @@ from gateway.channels import ChannelSpec
 from gateway.control import SubscribeUser
 from gateway.errors import Disconnect, RequestError
 from gateway.hooks.decisions import Accepted, Undecided
+from gateway.hooks.payloads import Payloads, json_of_text
 from gateway.messages import (
     NO_OPTIONS,
     Call,
@@ -101,12 +102,24 @@ def handle_publish(session: Session, request: Publish) -> None:
     verdict = may_publish(spec, session.user.name, name in session.subs, is_asked=hook is not None)
     if not verdict.allowed:
         raise RequestError(errors.PERMISSION_DENIED, verdict.rule, verdict.setting)
+    payload = None
+    if services.payloads is not None and spec.namespace in services.payloads:
+        request, payload = _typed(services.payloads, request, spec.namespace)
     if hook is None:
         _publish(session, request, spec, UNCHANGED)
         return
     # Those behind it wait, so that the order of the client's publications stays.
     session.inbox.block(request)
-    hook(publish_question(session, request, name), session.then(request, partial(_publish, session, request, spec)))
+    question = publish_question(session, request, name, payload)
+    hook(question, session.then(request, partial(_publish, session, request, spec)))
+
+
+def _typed(payloads: Payloads, request: Publish, namespace: str) -> tuple[Publish, Any]:
+    """The request with JSON that fits the model of the namespace, and the value that the model makes of it."""
+    if request.kind is Kind.TEXT:
+        # Of a protocol that has no JSON. Subscribers of others get a value, not a string with JSON in it.
+        request = structs.replace(request, kind=Kind.JSON, data=json_of_text(request.data))
+    return request, payloads.decode(namespace, request.kind, request.data)
 
 
 def _publish(session: Session, request: Publish, spec: ChannelSpec, accepted: Accepted | Undecided) -> None:
@@ -118,6 +131,10 @@ def _publish(session: Session, request: Publish, spec: ChannelSpec, accepted: Ac
     if accepted.data is not None and len(accepted.data) > services.limits.message_size:
         detail = f"the publish hook returned {len(accepted.data)} bytes"
         raise RequestError(errors.INTERNAL, detail, "limits.message_size")
+    if accepted.data is not None and services.payloads is not None:
+        misfit = services.payloads.find_error(spec.namespace, accepted.kind, accepted.data)
+        if misfit is not None:
+            raise RequestError(errors.INTERNAL, f"what the publish hook returned was refused: {misfit}")
     publication = Publication(
         spec.channel,
         request.data if accepted.data is None else accepted.data,

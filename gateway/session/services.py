@@ -10,6 +10,7 @@ from gateway.config.settings import HeartbeatSettings, LimitSettings
 from gateway.errors import CloseCode
 from gateway.guard import Guard
 from gateway.hooks.decisions import Application
+from gateway.hooks.payloads import Payloads
 from gateway.hub.corks import Corks
 from gateway.hub.outbox import Outboxes
 from gateway.log import Refusals
@@ -55,6 +56,8 @@ class SessionServices(Generic[S]):
     read: Callable[[S, Frame], Sequence[Work]]
     decode: Callable[[S, bytes, bool], Sequence[Work]]
     run: Callable[[S, Work], bool]
+    # None without models of payloads.
+    payloads: Payloads | None = None
     # The outboxes of connections that are congested now.
     outboxes: Outboxes = field(default_factory=Outboxes)
     # The inboxes in which requests wait.

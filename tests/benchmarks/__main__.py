@@ -14,6 +14,7 @@ MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "throughput": measures.throughput,
     "websocket_publish": measures.websocket_publish,
     "hooks": measures.hooks,
+    "payloads": measures.payloads,
     "http_publish": measures.http_publish,
     "connections": measures.connections,
     "loop_lag": measures.loop_lag,

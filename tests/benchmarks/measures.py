@@ -7,13 +7,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.hooks.payloads import Payloads, payload_of
+from gateway.messages import Kind
 from gateway.tokens import connection_token
+from tests.benchmarks.models import LINE, Line, PydanticLine
 from tests.benchmarks.processes import Node, node, usage
 from tests.benchmarks.raw import RawClient, command, framed, many, open_client, subscriber
 
@@ -172,6 +177,21 @@ async def hooks(messages: int = 10_000, window: int = 100) -> list[Row]:
         Row("CPU per WebSocket publish without hooks", f"{bare[0]:.1f} us"),
         Row("  added by a publish hook that does nothing", f"{asked[0] - bare[0]:.1f} us"),
     ]
+
+
+async def payloads(rounds: int = 10, checks: int = 10_000) -> list[Row]:
+    """CPU that a model adds to each publish, for an object of 114 bytes. The best of the rounds, in this process."""
+    rows = []
+    for name, model in (("msgspec", Line), ("pydantic", PydanticLine)):
+        models = Payloads([payload_of("room", model)], print)
+        best = min(timeit.repeat(partial(_check, models), timer=time.process_time, repeat=rounds, number=checks))
+        rows.append(Row(f"CPU per publish added by a model of {name}", f"{best / checks * 1e6:.1f} us"))
+    return rows
+
+
+def _check(models: Payloads) -> None:
+    if "room" in models:
+        models.decode("room", Kind.JSON, LINE)
 
 
 async def _publishes(settings: dict[str, str], messages: int, window: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway.hooks.loading import load_hooks
+from gateway.testing import Refused, SyncTestGateway
 from tests.api.clients import Native
 from tests.api.site import running, settings_of
 from tests.embedding.servers import on_uvicorn
@@ -23,6 +24,7 @@ ROOM: dict[str, Any] = {"namespaces": {"room": {"delivery": "recoverable"}}}
 def test_every_block_is_run_here() -> None:
     assert [block.splitlines()[0] for block in BLOCKS] == [
         "# realtime.py",
+        "# models.py",
         "from fastapi import FastAPI",
         "import asyncio",
     ]
@@ -46,15 +48,30 @@ def test_the_first_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             assert Native(socket, "").connected["error"]["message"] == "log in first"
 
 
+def test_typed_payloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the error that the text tells, and the document that it names."""
+    (tmp_path / "models.py").write_text(BLOCKS[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    hooks = load_hooks("models:hooks")
+    with SyncTestGateway(ROOM, hooks=hooks) as gateway:
+        ann = gateway.connect("ann")
+        with pytest.raises(Refused) as refused:
+            ann.publish("room:cats", {"text": 5})
+        assert f"gets error {refused.value.code}, `{refused.value.message}`" in GUIDE.read_text()
+        ann.publish("room:cats", {"text": "HI"})
+        assert [each.data for each in gateway.published] == [{"text": "hi", "sent": None}]
+
+
 def test_the_test(tmp_path: Path) -> None:
     """In a process of its own, which imports its own `realtime`."""
     (tmp_path / "realtime.py").write_text(BLOCKS[0])
-    subprocess.run([sys.executable, "-c", BLOCKS[2]], cwd=tmp_path, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", BLOCKS[3]], cwd=tmp_path, timeout=60, check=True)
 
 
 def test_the_application() -> None:
     names: dict[str, Any] = {}
-    exec(BLOCKS[1], names)
+    exec(BLOCKS[2], names)
     with on_uvicorn(names["app"], names["gateway"]) as address, httpx.Client(trust_env=False) as http:
         for offset in (1, 2):
             answer = http.post(f"http://{address}/rooms/cats/lines", params={"text": "hi"})
