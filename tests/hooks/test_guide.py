@@ -25,6 +25,7 @@ def test_every_block_is_run_here() -> None:
     assert [block.splitlines()[0] for block in BLOCKS] == [
         "# realtime.py",
         "# models.py",
+        "# events.py",
         "from fastapi import FastAPI",
         "import asyncio",
     ]
@@ -63,15 +64,24 @@ def test_typed_payloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert [each.data for each in gateway.published] == [{"text": "hi", "sent": None}]
 
 
+def test_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.py").write_text(BLOCKS[2])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with SyncTestGateway({"namespaces": {"game": {}}}, hooks=load_hooks("events:hooks")) as gateway:
+        gateway.connect("ann").drop()
+    assert re.fullmatch(r"ann left at \d+: connection closed\n", capsys.readouterr().out)
+
+
 def test_the_test(tmp_path: Path) -> None:
     """In a process of its own, which imports its own `realtime`."""
     (tmp_path / "realtime.py").write_text(BLOCKS[0])
-    subprocess.run([sys.executable, "-c", BLOCKS[3]], cwd=tmp_path, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", BLOCKS[4]], cwd=tmp_path, timeout=60, check=True)
 
 
 def test_the_application() -> None:
     names: dict[str, Any] = {}
-    exec(BLOCKS[2], names)
+    exec(BLOCKS[3], names)
     with on_uvicorn(names["app"], names["gateway"]) as address, httpx.Client(trust_env=False) as http:
         for offset in (1, 2):
             answer = http.post(f"http://{address}/rooms/cats/lines", params={"text": "hi"})
