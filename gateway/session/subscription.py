@@ -20,6 +20,7 @@ class Subscription:
         "info",
         "joined",
         "joiner",
+        "kicked",
         "lane",
         "opened_by",
         "server_side",
@@ -45,6 +46,8 @@ class Subscription:
         self.opened_by: Identity | None = None
         # Set when it has to end as soon as the client has been told that it began.
         self.ending: UnsubscribeCode | None = None
+        # The user was kicked from the channel while this was in progress: it must not begin.
+        self.kicked = False
 
     def renew(self, grant: Grant) -> None:
         """Rely on this subscription token from now on."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fnmatch import translate
 from itertools import islice
 from re import compile as compile_pattern
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -36,6 +36,16 @@ MOST_DIGITS = 10  # of subscriptions of one node
 # At most as many digits as the number of partitions (settings), and a name. JSON can contain half a surrogate pair,
 # which no name has, since UTF-8 cannot encode it.
 _CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
+
+
+class _Which(NamedTuple):
+    """The tokens that a revocation means, as the name of its field in MessagePack. Without a channel it has three
+    items."""
+
+    app: str
+    user: str
+    jti: str
+    channel: str = ""
 
 
 class RedisRegistry:
@@ -254,7 +264,8 @@ class RedisRegistry:
                     await pipe.execute()
 
     def _store(self, client: Any, revocation: Revocation, ahead: int | None) -> Any:
-        field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
+        which = _Which(revocation.app, revocation.user, revocation.jti, revocation.channel)
+        field = msgspec.msgpack.encode(which if which.channel else which[:3])
         arguments = [field, revocation.issued_before, revocation.expire_at, "" if ahead is None else ahead]
         return self._revoke(keys=[self._keys.revoked()], args=arguments, client=client)
 
@@ -296,11 +307,9 @@ def _info(value: bytes) -> NodeInfo | None:
 def _revocation(field: bytes, value: bytes) -> Revocation | None:
     """A stored revocation; None if this version cannot read it, so that it is not in force here."""
     try:
-        app, user, jti = msgspec.msgpack.decode(field, type=tuple[str, str, str])
+        which = msgspec.msgpack.decode(field, type=_Which)
         issued_before, expire_at = map(int, value.split())
-        return msgspec.convert(
-            {"app": app, "user": user, "jti": jti, "issued_before": issued_before, "expire_at": expire_at}, Revocation
-        )
+        return msgspec.convert({**which._asdict(), "issued_before": issued_before, "expire_at": expire_at}, Revocation)
     except (ValueError, RecursionError) as error:
         logger.warning("a revocation could not be read and is not in force on this node: %s", error)
         return None
