@@ -1,5 +1,6 @@
 """The state of the cluster in Redis. All this is rare compared to messages, so it uses redis-py."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 BATCH = 100  # commands in one pipeline: redis-py takes up to 60 us of the loop for each
+SLICE = 100  # revocations read in one turn of the loop: each takes 10 to 20 us, and a backend may kick thousands
 MOST_DIGITS = 10  # of subscriptions of one node
 
 # At most as many digits as the number of partitions (settings), and a name. JSON can contain half a surrogate pair,
@@ -272,7 +274,12 @@ class RedisRegistry:
     async def revocations(self) -> list[Revocation]:
         async with failing("the revocations could not be read"):
             table = await self.client.hgetall(self._keys.revoked())
-            known = {field: each for field, value in table.items() if (each := _revocation(field, value)) is not None}
+            known = {}
+            for number, (field, value) in enumerate(table.items()):
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+                if (revocation := _revocation(field, value)) is not None:
+                    known[field] = revocation
             now = time.time()
             over = [field for field, each in known.items() if each.is_over(now)]
             for start in range(0, len(over), BATCH):
