@@ -77,7 +77,7 @@ class KickUser(msgspec.Struct, frozen=True, tag="kick"):
 
     app: str
     user: str
-    channel: str
+    channel: Annotated[str, msgspec.Meta(min_length=1)]
     issued_before: UnixTime = 0
     # As in a Revocation.
     expire_at: UnixTime = 0
