@@ -69,6 +69,20 @@ class RevokeTokens(msgspec.Struct, frozen=True, tag="revoke"):
     expire_at: UnixTime = 0
 
 
+class KickUser(msgspec.Struct, frozen=True, tag="kick"):
+    """End a user's subscriptions to a channel; tokens issued before `issued_before` (Unix seconds) do not open it.
+
+    (Not a RevokeTokens with a channel: a node that did not know the field would revoke all tokens of the user.)
+    """
+
+    app: str
+    user: str
+    channel: Annotated[str, msgspec.Meta(min_length=1)]
+    issued_before: UnixTime = 0
+    # As in a Revocation.
+    expire_at: UnixTime = 0
+
+
 class DrainNode(msgspec.Struct, frozen=True, tag="drain"):
     """Send the clients of one node to the others."""
 
@@ -94,6 +108,7 @@ Control = (
     | UnsubscribeUser
     | RefreshUser
     | RevokeTokens
+    | KickUser
 )
 
 
@@ -171,7 +186,10 @@ KEPT_BEYOND = 7_200
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """Tokens no longer accepted: those of `user` issued before `issued_before`, or the one with `jti`."""
+    """Tokens no longer accepted: those of `user` issued before `issued_before`, or the one with `jti`.
+
+    With `channel` (a kick), the tokens of `user` no longer open this channel, and are otherwise good.
+    """
 
     app: str
     user: str = ""
@@ -179,6 +197,7 @@ class Revocation(msgspec.Struct, frozen=True):
     issued_before: UnixTime = 0
     # When these tokens have expired by themselves; 0: never.
     expire_at: UnixTime = 0
+    channel: str = ""
 
     def is_over(self, now: float) -> bool:
         """Whether it may be forgotten."""
@@ -192,6 +211,7 @@ class Revocation(msgspec.Struct, frozen=True):
             self.jti,
             max(self.issued_before, other.issued_before),
             max(self.expire_at, other.expire_at) if self.expire_at and other.expire_at else 0,
+            self.channel,
         )
 
 

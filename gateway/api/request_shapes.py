@@ -173,6 +173,17 @@ class RevokeRequest(ApiRequest, frozen=True):
     ) = None
 
 
+class KickRequest(ApiRequest, frozen=True):
+    """End a user's subscriptions to a channel; no token that the user has so far opens it again."""
+
+    user: UserId
+    channel: ChannelName
+    expire_at: (
+        Annotated[UnixTime, Meta(description="When the last of these tokens expires, and the kick may be forgotten.")]
+        | None
+    ) = None
+
+
 class HistoryRequest(ApiRequest, frozen=True):
     """Read the history of a channel. Without `limit`, only its position."""
 
@@ -253,6 +264,7 @@ class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     disconnect: DisconnectRequest | None = None
     refresh: RefreshRequest | None = None
     revoke: RevokeRequest | None = None
+    kick: KickRequest | None = None
     history: HistoryRequest | None = None
     history_remove: HistoryRemoveRequest | None = None
     latest: LatestRequest | None = None

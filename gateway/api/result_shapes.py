@@ -17,6 +17,13 @@ class RevokeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     issued_before: Annotated[int, Meta(description="Unix time in seconds; absent after a revocation by `jti`.")] = 0
 
 
+class KickResult(msgspec.Struct, frozen=True):
+    """Tokens of the user whose `iat` is lower do not open the channel. A new one with just this `iat` does at once."""
+
+    num_clients: Annotated[int, Meta(description="Connections on all nodes whose subscription ended.")]
+    issued_before: Annotated[int, Meta(description="Unix time in seconds.")]
+
+
 class PublishResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The broker has accepted the publication; its position in a channel with history."""
 
@@ -159,6 +166,7 @@ class BatchReply(msgspec.Struct, frozen=True, omit_defaults=True):
     disconnect: EmptyResult | None = None
     refresh: EmptyResult | None = None
     revoke: RevokeResult | None = None
+    kick: KickResult | None = None
     history: HistoryResult | None = None
     history_remove: EmptyResult | None = None
     latest: LatestResult | None = None

@@ -83,6 +83,7 @@ class Api:
             "disconnect": Method(request_shapes.DisconnectRequest, result_shapes.EmptyResult, users.disconnect),
             "refresh": Method(request_shapes.RefreshRequest, result_shapes.EmptyResult, users.refresh),
             "revoke": Method(request_shapes.RevokeRequest, result_shapes.RevokeResult, users.revoke),
+            "kick": Method(request_shapes.KickRequest, result_shapes.KickResult, users.kick),
         }
 
 

@@ -1,21 +1,22 @@
-"""Subscribe, unsubscribe, disconnect, refresh, revoke: methods that act on the connections of a user, on every node."""
+"""Subscribe, unsubscribe, disconnect, refresh, revoke, kick: act on the connections of a user, on every node."""
 
 import time
 
-from msgspec import Raw, UnsetType
+from msgspec import Raw, UnsetType, structs
 
 from gateway.api.history import position
 from gateway.api.publishing import check_size, decoded, given, spliceable
 from gateway.api.request_shapes import (
     CloseReason,
     DisconnectRequest,
+    KickRequest,
     RefreshRequest,
     RevokeRequest,
     SubscribeRequest,
     UnsubscribeRequest,
     UserRequest,
 )
-from gateway.api.result_shapes import EmptyResult, RevokeResult
+from gateway.api.result_shapes import EmptyResult, KickResult, RevokeResult
 from gateway.auth.revocations import ahead
 from gateway.channels import Channels
 from gateway.config.settings import ServerSettings
@@ -96,13 +97,24 @@ class Users:
         user, jti, expire_at = request.user or "", request.jti or "", request.expire_at or 0
         if bool(user) == bool(jti):
             raise RequestError(BAD_REQUEST, "give one of user and jti")
-        if 0 < expire_at <= time.time() - self._outlives:
+        connections, issued_before = await self._revoke(Revocation(DEFAULT_APP, user, jti, expire_at=expire_at))
+        return RevokeResult(connections, issued_before)
+
+    async def kick(self, request: KickRequest) -> KickResult:
+        channel = self._channels.resolve(DEFAULT_APP, request.channel).channel.name
+        kick = Revocation(DEFAULT_APP, request.user, expire_at=request.expire_at or 0, channel=channel)
+        return KickResult(*await self._revoke(kick))
+
+    async def _revoke(self, revocation: Revocation) -> tuple[int, int]:
+        """The number of connections that it affected, and the `issued_before` in force."""
+        now = time.time()
+        if 0 < revocation.expire_at <= now - self._outlives:
             raise RequestError(BAD_REQUEST, "expire_at is in the past: these tokens have expired by themselves")
-        issued_before = int(time.time()) + self._ahead if user else 0
-        revocation = Revocation(DEFAULT_APP, user, jti, issued_before, expire_at)
+        if revocation.user:
+            revocation = structs.replace(revocation, issued_before=int(now) + self._ahead)
         revocation, result = await self._administration.revoke(revocation, self._ahead)
         _checked(result)
-        return RevokeResult(result.affected, revocation.issued_before)
+        return result.affected, revocation.issued_before
 
     def _json(self, value: Raw | UnsetType, base64: str | None, name: str) -> bytes:
         """The JSON of one of two fields, empty when neither is given. Raises RequestError."""

@@ -29,38 +29,53 @@ class Merged(NamedTuple):
     forgotten: list[Revocation]
 
 
+class _OfUser(NamedTuple):
+    revocation: Revocation
+    # The number of the change that made it what it is.
+    number: int
+
+
 class Revocations:
     """The revocations that this node knows. None is ever withdrawn; those whose tokens have all expired are
     forgotten."""
 
-    __slots__ = ("_time", "_tokens", "_users")
+    __slots__ = ("_time", "_tokens", "_users", "number")
 
     def __init__(self, time: Callable[[], float] = clock.time) -> None:
         """`time` gives Unix seconds."""
         self._time = time
-        self._users: dict[tuple[str, str], Revocation] = {}
+        # By app, user, and the channel of a kick.
+        self._users: dict[tuple[str, str, str], _OfUser] = {}
         self._tokens: dict[tuple[str, str], Revocation] = {}
+        # Counts the changes.
+        self.number = 0
 
     def __len__(self) -> int:
         return len(self._users) + len(self._tokens)
 
     def add(self, revocation: Revocation) -> bool:
         """Add one, without weakening any other. False if it changes nothing."""
-        table = self._tokens if revocation.jti else self._users
-        if not revocation.jti and not revocation.user:
+        app, user, jti = revocation.app, revocation.user, revocation.jti
+        if not jti and not user:
             return False
-        key = (revocation.app, revocation.jti or revocation.user)
-        known = table.get(key)
+        of_user = self._users.get((app, user, revocation.channel))
+        known = self._tokens.get((app, jti)) if jti else of_user and of_user.revocation
         stronger = revocation if known is None else known.joined(revocation)
-        table[key] = stronger
-        return stronger != known
+        if stronger == known:
+            return False
+        self.number += 1
+        if jti:
+            self._tokens[app, jti] = stronger
+        else:
+            self._users[app, user, revocation.channel] = _OfUser(stronger, self.number)
+        return True
 
     def merge(self, stored: Iterable[Revocation]) -> Merged:
         """Add those that the registry has stored."""
         of_registry = set(stored)
         learned = [each for each in of_registry if self.add(each)]
         self._forget()
-        known = (*self._users.values(), *self._tokens.values())
+        known = (*(each.revocation for each in self._users.values()), *self._tokens.values())
         return Merged(learned, [each for each in known if each not in of_registry])
 
     def is_revoked(self, app: str, user: str, jti: str, issued_at: float) -> bool:
@@ -70,11 +85,19 @@ class Revocations:
         """
         if jti and (app, jti) in self._tokens:
             return True
-        of_user = self._users.get((app, user))
-        return of_user is not None and issued_at < of_user.issued_before
+        return self.is_kicked(app, user, "", issued_at)
+
+    def is_kicked(self, app: str, user: str, channel: str, issued_at: float) -> bool:
+        """Whether a token no longer opens a channel to its user. `issued_at` as for `is_revoked`."""
+        of_user = self._users.get((app, user, channel))
+        return of_user is not None and issued_at < of_user.revocation.issued_before
+
+    def is_newer(self, app: str, user: str, channel: str, number: int) -> bool:
+        """Whether the user was kicked from the channel, or revoked if it is empty, since `number` was this."""
+        of_user = self._users.get((app, user, channel))
+        return of_user is not None and of_user.number > number
 
     def _forget(self) -> None:
         now = self._time()
-        for table in (self._users, self._tokens):
-            for key in [key for key, each in table.items() if each.is_over(now)]:
-                del table[key]
+        self._users = {key: each for key, each in self._users.items() if not each.revocation.is_over(now)}
+        self._tokens = {key: each for key, each in self._tokens.items() if not each.is_over(now)}

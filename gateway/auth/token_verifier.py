@@ -73,7 +73,7 @@ T = TypeVar("T", Identity, Grant, Identity | Grant)
 
 
 class TokenVerifier:
-    """Checks tokens: signature, times, audience, issuer, revocation."""
+    """Checks tokens: signature, times, audience, issuer, revocation, kicks."""
 
     def __init__(
         self,
@@ -202,6 +202,27 @@ class TokenVerifier:
         is behind."""
         return self._is_old(token.user, token.jti, token.issued_at)
 
+    def check_revocation(self, token: Identity | Grant) -> None:
+        """Raises what a token is refused with that has been revoked, or whose user has been kicked, since it was
+        verified."""
+        self._check_revocation(token.user, token.jti, token.issued_at)
+        if isinstance(token, Grant):
+            self._check_kick(token)
+
+    def opens(self, token: Identity, channel: str) -> bool:
+        """Whether a connection token may still open a channel that it names: not if its user was kicked since."""
+        return not self._revocations.is_kicked(self._app, token.user, channel, token.issued_at)
+
+    @property
+    def revocations(self) -> int:
+        """How often something was revoked, or somebody was kicked, as far as this node knows."""
+        return self._revocations.number
+
+    def is_revoked_since(self, revocations: int, user: str, channel: str = "") -> bool:
+        """Whether this node has heard, since `revocations` was this, that the user was revoked, or kicked from the
+        channel."""
+        return self._revocations.is_newer(self._app, user, channel, revocations)
+
     # From claims to what they mean. These raise Disconnect(INVALID_TOKEN) and RequestError (109).
 
     def _identity(self, claims: Claims) -> Identity:
@@ -227,7 +248,7 @@ class TokenVerifier:
         if claims.channel is UNSET or not claims.channel:
             raise _invalid("not a subscription token (it has no channel)")
         expire_at = self._check(claims)
-        return Grant(
+        grant = Grant(
             self._app,
             claims.sub,
             claims.channel,
@@ -238,6 +259,8 @@ class TokenVerifier:
             jti=claims.jti or "",
             issued_at=int(claims.iat or 0),
         )
+        self._check_kick(grant)
+        return grant
 
     def _identity_or_grant(self, claims: Claims) -> Identity | Grant:
         return self._identity(claims) if claims.channel is UNSET else self._grant(claims)
@@ -271,6 +294,15 @@ class TokenVerifier:
             "issued within auth.leeway of the revocation of the user's tokens; only one whose iat is not below the "
             "issued_before that revoke returned will do",
         )
+
+    def _check_kick(self, grant: Grant) -> None:
+        """Raises RequestError: the client fetches another token, and the backend decides whether it gets one."""
+        if self._revocations.is_kicked(self._app, grant.user, grant.channel, grant.issued_at):
+            raise RequestError(
+                TOKEN_EXPIRED,
+                "the user was kicked from the channel; only a token whose iat is not below the issued_before that kick "
+                "returned will do",
+            )
 
     def _is_old(self, user: str, jti: str, issued_at: float) -> bool:
         leeway = self._settings.leeway

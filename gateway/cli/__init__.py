@@ -77,5 +77,5 @@ def main() -> None:
 
 main.add_for("Run", serve.serve, cluster.cluster)
 main.add_for("Try", subscribe.subscribe, publish.publish, url.url, token.token)
-main.add_for("Operate", nodes.nodes, reload.reload, drain.drain, revoke.revoke)
+main.add_for("Operate", nodes.nodes, reload.reload, drain.drain, revoke.revoke, revoke.kick)
 main.add_for("Debug", check.check, explain.explain, schema.schema)

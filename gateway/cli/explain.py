@@ -252,7 +252,7 @@ def _connecting(identity: "Identity", channel: str, user: str | None) -> Client:
     """With a connection token."""
     from gateway.auth.permissions import Verdict
 
-    accepted = Verdict(True, "the token is valid (revocations are known to running nodes only)", "")
+    accepted = Verdict(True, "the token is valid (revocations and kicks are known to running nodes only)", "")
     if user is not None and user != identity.user:
         problem = f"is of user {identity.user!r}, not of {user!r}"
         return Client(identity.user, "by the connection token", accepted, problem=problem)

@@ -31,6 +31,7 @@ class AsyncMethods(ABC):
     disconnect = _method(commands.disconnect)
     refresh = _method(commands.refresh)
     revoke = _method(commands.revoke)
+    kick = _method(commands.kick)
     history = _method(commands.history)
     history_remove = _method(commands.history_remove)
     latest = _method(commands.latest)

@@ -49,6 +49,7 @@ class Client:
     disconnect = _method(commands.disconnect)
     refresh = _method(commands.refresh)
     revoke = _method(commands.revoke)
+    kick = _method(commands.kick)
     history = _method(commands.history)
     history_remove = _method(commands.history_remove)
     latest = _method(commands.latest)

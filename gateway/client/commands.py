@@ -26,6 +26,7 @@ from gateway.api.request_shapes import (
     HistoryRemoveRequest,
     HistoryRequest,
     InfoRequest,
+    KickRequest,
     LatestRemoveRequest,
     LatestRequest,
     PresenceRequest,
@@ -46,6 +47,7 @@ from gateway.api.result_shapes import (
     EmptyResult,
     HistoryResult,
     InfoResult,
+    KickResult,
     LatestResult,
     PresenceResult,
     PresenceStatsResult,
@@ -184,6 +186,14 @@ def revoke(*, user: str = "", jti: str = "", expire_at: int = 0) -> Command[Revo
     return Command(
         "revoke", RevokeRequest(user=user or None, jti=jti or None, expire_at=expire_at or None), RevokeResult
     )
+
+
+def kick(user: str, channel: str, *, expire_at: int = 0) -> Command[KickResult]:
+    """End a user's subscriptions to a channel, and refuse all tokens that open it to the user so far.
+
+    `expire_at`: Unix time in seconds when the last of them expires, and the kick may be forgotten.
+    """
+    return Command("kick", KickRequest(user=user, channel=channel, expire_at=expire_at or None), KickResult)
 
 
 def history(

@@ -20,6 +20,7 @@ from gateway.control import (
     ControlResult,
     DisconnectUser,
     DrainNode,
+    KickUser,
     LearnRevocations,
     NodeId,
     NodeInfo,
@@ -188,6 +189,8 @@ class Administration:
                 )
             case RevokeTokens():
                 return self._revoke(message)
+            case KickUser():
+                return self._kick(message)
             case _:
                 assert_never(message)
 
@@ -207,6 +210,11 @@ class Administration:
 
     def _learned(self, revoked: Revocation) -> None:
         """Apply a revocation that this node missed: it was cut off at the time, or started without the cluster."""
+        if revoked.channel:
+            kicked = _kick_message(revoked)
+            if connections := self._end_kicked(kicked, late=True):
+                _log_kicked(kicked, connections)
+            return
         message = RevokeTokens(revoked.app, revoked.user, revoked.jti, revoked.issued_before)
         # (A node that starts learns all there are.)
         if connections := self._close_revoked(message):
@@ -238,6 +246,24 @@ class Administration:
         chosen = self._clients.select(User(message.app, message.user), "") if message.user else self._clients
         return _each(chosen, lambda client: client.revoke(message))
 
+    def _kick(self, message: KickUser) -> int:
+        self._revocations.add(
+            Revocation(
+                message.app,
+                message.user,
+                issued_before=message.issued_before,
+                expire_at=message.expire_at,
+                channel=message.channel,
+            )
+        )
+        connections = self._end_kicked(message, late=False)
+        _log_kicked(message, connections)
+        return connections
+
+    def _end_kicked(self, message: KickUser, *, late: bool) -> int:
+        chosen = self._clients.select(User(message.app, message.user), "")
+        return _each(chosen, lambda client: client.kick(message, late=late))
+
     # To the cluster
 
     async def control(self, message: Control) -> ControlResult:
@@ -247,10 +273,13 @@ class Administration:
     async def revoke(self, revocation: Revocation, ahead: int) -> tuple[Revocation, ControlResult]:
         """Refuse the tokens on every node from now on, and close the connections and subscriptions that use them.
 
-        For a user, this covers all tokens issued until `ahead` seconds from now, whatever `issued_before` says. Returns
-        the revocation that is in force. Raises BrokerUnavailable or OutcomeUnknown.
+        With a channel, end the user's subscriptions to it, whatever opened them, and no connections. For a user, this
+        covers all tokens issued until `ahead` seconds from now, whatever `issued_before` says. Returns the revocation
+        that is in force. Raises BrokerUnavailable or OutcomeUnknown.
         """
         stored = await self._registry.revoke(revocation, ahead=ahead if revocation.user else None)
+        if stored.channel:
+            return stored, await self._broker.control(_kick_message(stored))
         message = RevokeTokens(stored.app, stored.user, stored.jti, stored.issued_before, stored.expire_at)
         return stored, await self._broker.control(message)
 
@@ -266,6 +295,15 @@ class Administration:
 def _log_revoked(message: RevokeTokens, connections: int) -> None:
     whose = {"user": message.user} if message.user else {"jti": message.jti}
     logger.info("tokens revoked; connections that used them are closed", extra={**whose, "connections": connections})
+
+
+def _kick_message(kick: Revocation) -> KickUser:
+    return KickUser(kick.app, kick.user, kick.channel, kick.issued_before, kick.expire_at)
+
+
+def _log_kicked(message: KickUser, connections: int) -> None:
+    extra = {"user": message.user, "channel": message.channel, "connections": connections}
+    logger.info("user kicked from a channel; subscriptions to it have ended", extra=extra)
 
 
 def _ended(clients: Iterable[Client], code: CloseCode) -> Iterator[None]:

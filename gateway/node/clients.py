@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from gateway.auth.rate_limits import Share
-from gateway.control import RevokeTokens, SubscribeUser
+from gateway.control import KickUser, RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
 from gateway.messages import ClientId, ClientInfo, User
 
@@ -48,6 +48,12 @@ class Client(Protocol):
 
     def revoke(self, revoked: RevokeTokens) -> bool:
         """End what relies on revoked tokens: the connection, or a channel an earlier token opened. False if nothing."""
+
+    def kick(self, kicked: KickUser, *, late: bool) -> bool:
+        """End the subscription to the channel, also one in progress; False if there was none.
+
+        `late`: what was opened after the kick, or may have been, ends so that the client asks again, or stays.
+        """
 
 
 class _Account:

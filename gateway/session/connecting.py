@@ -61,24 +61,34 @@ def _proved(session: Session, request: Connect, proved: Identity | Grant | None)
     ask = session.services.application.connect
     if ask is None:
         assert proved is not None
-        return _admit(session, request, _identity(proved), by_grant=isinstance(proved, Grant))
-    decided = session.then(request, partial(_decided, session, request, proved), partial(_refuse, session, request))
-    ask(connect_question(session, request, proved.user if proved is not None else ""), decided)
+        return _admit(session, request, _identity(session, proved), by_grant=isinstance(proved, Grant))
+    decided = partial(_decided, session, request, proved, session.services.verifier.revocations)
+    done = session.then(request, decided, partial(_refuse, session, request))
+    ask(connect_question(session, request, proved.user if proved is not None else ""), done)
     return True
 
 
 def _decided(
-    session: Session, request: Connect, proved: Identity | Grant | None, decision: Admitted | Undecided
+    session: Session,
+    request: Connect,
+    proved: Identity | Grant | None,
+    revocations: int,
+    decision: Admitted | Undecided,
 ) -> bool:
-    """The application lets the client in, or the settings do. Raises Disconnect when nothing says who it is."""
-    services = session.services
+    """The application lets the client in, or the settings do. Raises Disconnect when nothing says who it is.
+
+    `revocations` that the verifier knew when the application was asked: it decided without knowing newer ones.
+    """
+    services, verifier = session.services, session.services.verifier
     assert session.peer is not None
     session.peer.handshake = None
+    if proved is not None:
+        verifier.check_revocation(proved)
     if isinstance(decision, Undecided):
         if proved is None and not services.anonymous:
             # Temporary: the client comes back for the decision.
             raise decision.error
-        identity = Identity(app=services.app, user="") if proved is None else _identity(proved)
+        identity = Identity(app=services.app, user="") if proved is None else _identity(session, proved)
         return _admit(session, request, identity, by_grant=isinstance(proved, Grant))
     session.peer.meta = decision.meta
     if proved is None and decision.user is None and not services.anonymous:
@@ -88,11 +98,17 @@ def _decided(
         )
     # Without a token, revocations of the user compare the time of the connect.
     now = int(services.scheduler.time())
-    identity = _identity(proved) if proved is not None else Identity(app=services.app, user="", issued_at=now)
-    opened = {name: ServerSub(each.info, each.data) for name, each in decision.channels.items()}
-    changes: dict[str, Any] = {"subs": {**(identity.subs or {}), **opened}}
-    if decision.user is not None:
-        changes["user"] = decision.user
+    anonymous = Identity(app=services.app, user="", issued_at=now)
+    identity = anonymous if proved is None else _identity(session, proved, decision.user)
+    user = identity.user if decision.user is None else decision.user
+    if verifier.is_revoked_since(revocations, user):
+        raise RequestError(errors.INTERNAL, "the user was revoked while the connect hook decided")
+    opened = {
+        name: ServerSub(each.info, each.data)
+        for name, each in decision.channels.items()
+        if not verifier.is_revoked_since(revocations, user, name)
+    }
+    changes: dict[str, Any] = {"user": user, "subs": {**(identity.subs or {}), **opened}}
     if decision.info is not None:
         changes["info"] = decision.info
     if decision.expire_at is not None:
@@ -101,10 +117,19 @@ def _decided(
     return _admit(session, request, identity, decision.data, by_grant=isinstance(proved, Grant))
 
 
-def _identity(proved: Identity | Grant) -> Identity:
-    """Who a connection token names, or a subscription token, which opens nothing by itself."""
+def _identity(session: Session, proved: Identity | Grant, user: str | None = None) -> Identity:
+    """Who a connection token names, or a subscription token, which opens nothing by itself; or `user`, if one is given.
+
+    Without the channels that the user has been kicked from since.
+    """
     if isinstance(proved, Identity):
-        return proved
+        identity = proved if user is None else structs.replace(proved, user=user)
+        if identity.subs is None:
+            return identity
+        opens = session.services.verifier.opens
+        return structs.replace(
+            identity, subs={name: sub for name, sub in identity.subs.items() if opens(identity, name)} or None
+        )
     return Identity(app=proved.app, user=proved.user, jti=proved.jti, issued_at=proved.issued_at)
 
 
@@ -170,6 +195,9 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub], 
     services = session.services
     subs, room, items = {}, services.limits.outbox // 2, 0
     for name, each in granted.items():
+        if session.subs[name].kicked:
+            session.leave(session.subs[name])
+            continue
         # All publications go into one reply.
         arrived = arrive(session, session.subs[name], request.positions.get(name), room)
         room -= size(arrived.publications)

@@ -134,3 +134,18 @@ class Verifier(Protocol):
     def is_surely_revoked(self, token: Identity | Grant) -> bool:
         """Whether it would be INVALID_TOKEN now: it is revoked, and was not issued after the revocation by a clock that
         is behind."""
+
+    def check_revocation(self, token: Identity | Grant) -> None:
+        """Raises Disconnect or RequestError for a token that was revoked, or whose user was kicked, since it was
+        verified."""
+
+    def opens(self, token: Identity, channel: str) -> bool:
+        """Whether a connection token may still open a channel that it names: not if its user was kicked since."""
+
+    @property
+    def revocations(self) -> int:
+        """How often something was revoked, or somebody was kicked, as far as this node knows."""
+
+    def is_revoked_since(self, revocations: int, user: str, channel: str = "") -> bool:
+        """Whether this node has heard, since `revocations` was this, that the user was revoked, or kicked from the
+        channel."""

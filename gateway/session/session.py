@@ -10,7 +10,7 @@ from msgspec import structs
 from gateway import errors
 from gateway.auth.identity import Identity, is_meant
 from gateway.auth.rate_limits import Share, TokenBucket
-from gateway.control import RevokeTokens, SubscribeUser
+from gateway.control import KickUser, RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hooks.questions import Peer
 from gateway.hub.encoder import Encoder
@@ -251,6 +251,23 @@ class Session:
         for name in opened:
             self.unsubscribe_by_server(name, errors.UNSUBSCRIBED_BY_SERVER)
         return bool(opened)
+
+    def kick(self, kicked: KickUser, *, late: bool) -> bool:
+        withdrawn = self.inbox.withdraw(kicked.channel)
+        subscription = self.subs.get(kicked.channel)
+        if subscription is None:
+            return withdrawn
+        token = subscription.grant or subscription.opened_by
+        is_good = token is not None and token.issued_at >= kicked.issued_before
+        if is_good and late:
+            return withdrawn
+        if is_good or (late and token is None):
+            # The client asks again, and what opened the channel decides anew.
+            return self.end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
+        if subscription.joined:
+            return self.end_subscription(subscription, errors.UNSUBSCRIBED_BY_SERVER)
+        subscription.kicked = True
+        return True
 
     def member(self, name: str) -> ClientInfo:
         assert self.identity is not None

@@ -88,6 +88,8 @@ def _check_limits(session: Session) -> None:
 def _granted(session: Session, request: Subscribe, spec: ChannelSpec, subscription: Subscription, grant: Grant) -> bool:
     _check_grant(session, request.channel, grant)
     subscription.renew(grant)
+    # The token was judged after any kick.
+    subscription.kicked = False
     _subscribe(session, request, spec, subscription, granted=True)
     return True
 
@@ -139,6 +141,7 @@ def _subscribe(
 
 def _positioned(session: Session, request: Subscribe, subscription: Subscription, data: bytes, ready: None) -> None:
     """The subscription can join."""
+    _check_kicked(subscription)
     result = arrive(session, subscription, request.since)
     if request.all_or_nothing and result.recovered is False:
         raise RequestError(errors.UNRECOVERABLE, "what was missed is not in the history any more")
@@ -147,6 +150,12 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
     result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta, data=data)
     session.out.say(session.codec.subscribed(request.id, request.channel, result))
     session.join(subscription)
+
+
+def _check_kicked(subscription: Subscription) -> None:
+    """Raises RequestError if the user was kicked in the meantime."""
+    if subscription.kicked:
+        raise RequestError(errors.PERMISSION_DENIED, "the user was kicked from the channel while it subscribed")
 
 
 def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
@@ -178,6 +187,7 @@ def handle_subscribe_user(session: Session, message: SubscribeUser) -> None:
 
 
 def _positioned_by_server(session: Session, subscription: Subscription, message: SubscribeUser, ready: None) -> None:
+    _check_kicked(subscription)
     result = structs.replace(arrive(session, subscription, message.since), data=message.data)
     session.inbox.rest(len(result.publications), size(result.publications))
     session.out.say(session.out.encoder.protocol.push_subscribe(message.channel, result))

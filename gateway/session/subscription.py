@@ -20,6 +20,7 @@ class Subscription:
         "info",
         "joined",
         "joiner",
+        "kicked",
         "lane",
         "note",
         "opened_by",
@@ -48,6 +49,8 @@ class Subscription:
         self.ending: UnsubscribeCode | None = None
         # The key under which it is noted for the application; empty if it is not.
         self.note = ""
+        # The user was kicked from the channel while this was in progress: it must not begin.
+        self.kicked = False
 
     def renew(self, grant: Grant) -> None:
         """Rely on this subscription token from now on."""

@@ -18,6 +18,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "disconnect": {"user": "ada"},
     "refresh": {"user": "ada"},
     "revoke": {"user": "ada"},
+    "kick": {"user": "ada", "channel": "news"},
     "channels": {},
     "info": {},
 }

@@ -21,6 +21,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "disconnect": {"user": "ada"},
     "refresh": {"user": "ada"},
     "revoke": {"jti": "1"},
+    "kick": {"user": "ada", "channel": "kept:a"},
     "history": {"channel": "kept:a"},
     "history_remove": {"channel": "kept:a"},
     "latest": {"channel": "values:a"},

@@ -1,4 +1,4 @@
-"""Subscribe, unsubscribe, disconnect, refresh, revoke: what backends do to connected users."""
+"""Subscribe, unsubscribe, disconnect, refresh, revoke, kick: what backends do to connected users."""
 
 import asyncio
 import time
@@ -245,6 +245,53 @@ def test_revoke_by_jti(site: Site, api: Api) -> None:
         assert three.command(refresh={"token": good})["refresh"]["client"] == three.id
     with plain(site, "a", query=f"?token={stolen}") as client:
         assert close_of(client) == (3500, "invalid token")
+
+
+def test_kick(site: Site, api: Api) -> None:
+    """The user leaves one channel, on all its connections; the tokens it has open it no more, and a fresh one does."""
+    channel = "$closed:room#mallory"
+
+    def grant(issued_at: float) -> str:
+        return subscription_token(SECRET, "mallory", channel, now=issued_at)
+
+    old = connection_token(SECRET, "mallory", subs={channel: {}, "closed:b": {}})
+    with native(site, token=old) as one, native(site, "mallory") as other, native(site, "bob") as bob:
+        other.subscribe(channel, grant(time.time()))
+        bob.subscribe(channel, subscription_token(SECRET, "bob", channel))
+        result = api.call("kick", user="mallory", channel=channel, expire_at=int(time.time()) + 3600)
+        issued_before = result["issued_before"]
+        assert result["num_clients"] == 2
+        for client in (one, other):
+            assert client.push() == {"channel": channel, "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}
+            for issued_at in (time.time(), issued_before - 1):
+                reply = client.command(subscribe={"channel": channel, "token": grant(issued_at)})
+                assert reply["error"]["code"] == 109
+        with native(site, token=old) as again:
+            assert list(again.connected["connect"]["subs"]) == ["closed:b"]
+        one.subscribe(channel, grant(issued_before))
+        api.call("publish", channel=channel, data=1)
+        for client in (one, bob):
+            assert client.push() == {"channel": channel, "pub": {"data": 1}}
+        # What the second kick covers, the first did not: they are kept as one.
+        assert api.call("kick", user="mallory", channel=channel)["issued_before"] > issued_before
+        assert one.push()["unsubscribe"]["code"] == 2000
+        assert one.command(subscribe={"channel": channel, "token": grant(issued_before)})["error"]["code"] == 109
+
+
+@pytest.mark.parametrize("user", ["a:b", "a\0b", "#", "ü" * 255, "a,b"])
+def test_kick_means_one_user(site: Site, api: Api, user: str) -> None:
+    """Whatever is in its id; and one who is not there is kicked all the same."""
+    old = subscription_token(SECRET, user, "closed:odd", now=time.time() - 60)
+    assert api.call("kick", user=user, channel="closed:odd")["num_clients"] == 0
+    with native(site, user) as client, native(site, "a") as other:
+        assert client.command(subscribe={"channel": "closed:odd", "token": old})["error"]["code"] == 109
+        other.subscribe("closed:odd", subscription_token(SECRET, "a", "closed:odd", now=time.time() - 60))
+
+
+def test_kick_names_a_channel_that_can_be(site: Site, api: Api) -> None:
+    """A misspelt one would seem to have worked."""
+    assert api.error("kick", user="ada", channel="nowhere:room")[0] == 102
+    assert api.error("kick", user="ada", channel="röom")[0] == 107
 
 
 @pytest.fixture(scope="module", params=["", "user"])

@@ -25,6 +25,57 @@ def test_a_user_is_revoked_until_a_moment() -> None:
     assert not revocations.is_revoked("other", "17", "", NOW - 1)
 
 
+KICKED = Revocation("app", "17", issued_before=NOW, channel="room")
+
+
+def test_a_user_is_kicked_from_one_channel() -> None:
+    """By older tokens it opens no more; they are good otherwise. Names are not mixed up, whatever is in them."""
+    revocations = Revocations()
+    odd = Revocation("app", "a:b\0#", issued_before=NOW, channel="c:$d#a")
+    for each in (KICKED, odd):
+        assert revocations.add(each)
+        assert not revocations.add(each)
+    assert revocations.is_kicked("app", "17", "room", NOW - 1)
+    assert revocations.is_kicked("app", "17", "room", 0)
+    assert not revocations.is_kicked("app", "17", "room", NOW)
+    assert not revocations.is_kicked("app", "17", "room2", 0)
+    assert not revocations.is_kicked("app", "18", "room", 0)
+    assert not revocations.is_kicked("other", "17", "room", 0)
+    assert not revocations.is_revoked("app", "17", "", 0)
+    assert not revocations.is_revoked("app", "17", "room", 0)
+    assert revocations.is_kicked("app", "a:b\0#", "c:$d#a", NOW - 1)
+    assert not revocations.is_kicked("app", "a", "b\0#c:$d#a", 0)
+    assert not revocations.add(Revocation("app", channel="room"))
+
+
+def test_a_kick_is_merged_given_back_and_forgotten(time: ManualScheduler) -> None:
+    """As other revocations, and apart from one of the whole user."""
+    revocations = Revocations(time.time)
+    of_user, kick = (Revocation("app", "17", "", NOW, NOW + 10, name) for name in ("", "room"))
+    assert revocations.merge([kick, of_user]).learned in ([kick, of_user], [of_user, kick])
+    assert set(revocations.merge([]).forgotten) == {kick, of_user}
+    later = Revocation("app", "17", "", NOW + 5, NOW + 5, "room")
+    stronger = Revocation("app", "17", "", NOW + 5, NOW + 10, "room")
+    assert revocations.merge([later, of_user]).forgotten == [stronger]
+    time.advance(KEPT_BEYOND + 10)
+    revocations.merge([])
+    assert len(revocations) == 0
+
+
+def test_what_happened_while_somebody_was_asked_can_be_told() -> None:
+    """Of one user and channel; what was known already is nothing new."""
+    revocations = Revocations()
+    revocations.add(KICKED)
+    asked = revocations.number
+    revocations.merge([KICKED, Revocation("app", "18", issued_before=NOW), Revocation("app", jti="17")])
+    assert not revocations.is_newer("app", "17", "room", asked)
+    assert revocations.is_newer("app", "18", "", asked)
+    assert not revocations.is_newer("app", "18", "room", asked)
+    revocations.add(Revocation("app", "17", issued_before=NOW + 1, channel="room"))
+    assert revocations.is_newer("app", "17", "room", asked)
+    assert not revocations.is_newer("app", "17", "", asked)
+
+
 def test_a_token_that_does_not_say_when_it_was_issued_is_refused() -> None:
     """It could be older than the revocation."""
     revocations = Revocations()

@@ -316,6 +316,47 @@ def test_revoked_by_user_is_judged_alike_for_new_connections_and_live_ones() -> 
     assert isinstance(desk.connection(late), Identity)
 
 
+def test_a_grant_of_a_kicked_user_is_to_be_replaced_by_a_fresh_one(desk: Desk) -> None:
+    """109 on every way in. Other channels, other users, and connection tokens are as good as before."""
+    desk.revocations.add(Revocation(DEFAULT_APP, "42", issued_before=NOW, channel="c"))
+    old = {"sub": "42", "iat": NOW - 2}
+    for claims in (old, {"sub": "42"}, {"sub": "42", "iat": NOW - 0.1}):
+        for outcome in (
+            desk.subscription(sign({"channel": "c", **claims})),
+            desk.either(sign({"channel": "c", **claims})),
+        ):
+            assert is_error(outcome, TOKEN_EXPIRED)
+            assert "kick" in str(outcome)
+    for claims in ({**old, "channel": "d"}, {**old, "sub": "41", "channel": "c"}, {**old, "iat": NOW, "channel": "c"}):
+        grant = desk.subscription(sign(claims))
+        assert isinstance(grant, Grant)
+        desk.verifier.check_revocation(grant)
+    identity = desk.connection(sign({**old, "channels": ["c", "d"]}))
+    assert isinstance(identity, Identity)
+    assert [desk.verifier.opens(identity, name) for name in ("c", "d")] == [False, True]
+
+
+def test_what_is_revoked_after_it_was_verified(desk: Desk) -> None:
+    """It is refused as if it came now."""
+    grant = desk.subscription(sign({"sub": "42", "iat": NOW - 60, "channel": "c"}))
+    identity = desk.connection(sign({"sub": "42", "iat": NOW - 60}))
+    assert isinstance(grant, Grant)
+    assert isinstance(identity, Identity)
+    known = desk.verifier.revocations
+    desk.revocations.add(Revocation(DEFAULT_APP, "42", issued_before=NOW, channel="c"))
+    with pytest.raises(RequestError) as kicked:
+        desk.verifier.check_revocation(grant)
+    assert kicked.value.error == TOKEN_EXPIRED
+    desk.verifier.check_revocation(identity)
+    assert desk.verifier.is_revoked_since(known, "42", "c")
+    assert not desk.verifier.is_revoked_since(known, "42")
+    desk.revocations.add(Revocation(DEFAULT_APP, "42", issued_before=NOW))
+    for token in (grant, identity):
+        with pytest.raises(Disconnect):
+            desk.verifier.check_revocation(token)
+    assert desk.verifier.is_revoked_since(known, "42")
+
+
 def test_a_token_from_the_time_of_the_revocation_is_asked_to_come_back() -> None:
     """Clocks differ, so it may be of a user who has just logged in again: nobody of those stays away."""
     leeway = 5

@@ -128,12 +128,14 @@ def test_a_revocation_is_weakened_by_none(engine: Engine, order: int) -> None:
 
     async def scenario() -> None:
         async with engine.members(2) as (here, there):
-            for user, jti in (("17", ""), ("", "t1")):
-                forever = Revocation("default", user, jti)
-                first, second = (forever, Revocation("default", user, jti, 9, soon))[::order]
+            kinds = (("17", "", ""), ("", "t1", ""), ("17", "", "$room:a#17"), ("a:\0b", "", "~" * 255))
+            for user, jti, channel in kinds:
+                forever = Revocation("default", user, jti, channel=channel)
+                first, second = (forever, Revocation("default", user, jti, 9, soon, channel))[::order]
                 await here.registry.revoke(first)
                 await there.registry.revoke(second)
-                assert Revocation("default", user, jti, 9) in await here.registry.revocations()
+                assert Revocation("default", user, jti, 9, 0, channel) in await here.registry.revocations()
+            assert len(await there.registry.revocations()) == len(kinds)
             later = [Revocation("default", "18", issued_before=n, expire_at=soon + 9 - n) for n in range(10)]
             await asyncio.gather(*(member.registry.revoke(each) for each in later for member in (here, there)))
             assert (
@@ -174,8 +176,10 @@ def test_each_revocation_of_a_user_covers_the_tokens_that_the_one_before_let_pas
 
     async def scenario() -> None:
         async with engine.members(2) as (here, there):
-            for start in (0, int(time.time()) + 1000):
-                revocation = Revocation("default", user=f"from {start}", issued_before=start)
+            ahead = int(time.time()) + 1000
+            for start, channel in ((0, ""), (ahead, ""), (0, "room"), (ahead, "room")):
+                user = f"from {start} {channel}"
+                revocation = Revocation("default", user, issued_before=start, channel=channel)
                 first = await here.registry.revoke(revocation, ahead=6)
                 second = await there.registry.revoke(revocation, ahead=6)
                 assert second.issued_before > first.issued_before

@@ -217,6 +217,18 @@ def test_revoke_names_a_user_or_a_token(run: Run, api: Double) -> None:
     ]
 
 
+def test_kick_names_a_user_and_a_channel(run: Run, api: Double) -> None:
+    """And says what it did."""
+    api.answer = (200, b'{"result":{"num_clients":2,"issued_before":1700000000}}')
+    told = run("kick", "42", "$chat:room", "--url", api.url).stdout
+    assert told == "kicked user 42 from $chat:room, 2 subscriptions ended\n"
+    run("kick", "42", "room", "--expire-at", "1800000000", "--url", api.url)
+    assert [(request.path, request.body) for request in api.requests] == [
+        ("/api/kick", {"user": "42", "channel": "$chat:room"}),
+        ("/api/kick", {"user": "42", "channel": "room", "expire_at": 1800000000}),
+    ]
+
+
 def test_drain_names_a_node(run: Run, api: Double) -> None:
     """And says how many it sends away."""
     api.answer = (200, b'{"result":{"num_clients":7}}')

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import FunctionType
 from typing import Any
 from unittest.mock import create_autospec
@@ -33,7 +34,7 @@ from gateway.client import (
 )
 from gateway.config.reloading import Source
 from gateway.errors import ConfigError
-from gateway.tokens import connection_token
+from gateway.tokens import connection_token, subscription_token
 from tests.api.clients import native, settled
 from tests.api.site import KEY, SECRET, Site, running, settings_of
 from tests.client.callers import KINDS, Caller
@@ -172,6 +173,18 @@ def test_revoke(gateway: Caller, site: Site) -> None:
     assert gateway.revoke(jti="t", expire_at=int(time.time()) + 1_000).issued_before == 0
     with pytest.raises(Refused, match="one of user and jti"):
         gateway.revoke()
+
+
+def test_kick(gateway: Caller, site: Site) -> None:
+    """The subscription ends, and the answer tells from when on a token opens the channel again."""
+    user = uuid.uuid4().hex
+    grant = partial(subscription_token, SECRET, user, "kept:kick")
+    with native(site, user) as one:
+        one.subscribe("kept:kick", grant())
+        result = gateway.kick(user, "kept:kick", expire_at=int(time.time()) + 1_000)
+        assert result.num_clients == 1
+        assert one.push()["unsubscribe"]["code"] == 2000
+        one.subscribe("kept:kick", grant(now=result.issued_before))
 
 
 def test_history(gateway: Caller, kind: str) -> None:

@@ -17,6 +17,7 @@ REPEATABLE: list[Command[Any]] = [
     commands.disconnect("u"),
     commands.refresh("u"),
     commands.revoke(user="u"),
+    commands.kick("u", "a"),
     commands.history("a"),
     commands.history_remove("a"),
     commands.latest("a"),

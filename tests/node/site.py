@@ -7,7 +7,7 @@ from gateway.auth.revocations import Revocations
 from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.channels import Channels
 from gateway.config.settings import NamespaceSettings, ServerSettings
-from gateway.control import NodeId, RevokeTokens, SubscribeUser
+from gateway.control import KickUser, NodeId, RevokeTokens, SubscribeUser
 from gateway.errors import INVALID_TOKEN, CloseCode, UnsubscribeCode
 from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, ClientId, ClientInfo, User
@@ -54,6 +54,10 @@ class FakeClient(Faultless):
         if revoked.jti != self.jti:
             return False
         self.asked.append(INVALID_TOKEN)
+        return True
+
+    def kick(self, kicked: KickUser, *, late: bool) -> bool:
+        self.asked.append((kicked.channel, late))
         return True
 
 

@@ -15,6 +15,7 @@ from gateway.control import (
     ControlResult,
     DisconnectUser,
     DrainNode,
+    KickUser,
     NodeId,
     RefreshUser,
     Reloaded,
@@ -36,6 +37,7 @@ from tests.node.site import FakeClient, Site
         (SubscribeUser("default", "42", "news"), SubscribeUser("default", "42", "news")),
         (UnsubscribeUser("default", "42", "news"), ("news", UNSUBSCRIBED_BY_SERVER)),
         (RefreshUser("default", "42", expired=True, expire_at=7), (True, 7)),
+        (KickUser("default", "42", "news"), ("news", False)),
     ],
 )
 def test_a_control_message_acts_on_the_connections_of_its_user(site: Site, message: Control, asked: Any) -> None:
@@ -76,6 +78,20 @@ def test_revoking_closes_what_lives_on_it_and_is_remembered(site: Site, caplog: 
     assert line.getMessage().startswith("tokens revoked")
     assert (vars(line)["jti"], vars(line)["connections"]) == ("t1", 1)
     assert site.revocations.is_revoked("default", "42", "t1", 0)
+
+
+def test_a_kick_is_remembered_and_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Tokens of the user are good otherwise. It ends when it says."""
+    caplog.set_level(logging.INFO)
+    site.clients(2)
+    now = int(site.scheduler.time())
+    assert site.node.on_control(KickUser("default", "42", "news", now, now + 5)) == 2
+    (line,) = caplog.records
+    told = {name: vars(line)[name] for name in ("user", "channel", "connections")}
+    assert told == {"user": "42", "channel": "news", "connections": 2}
+    assert site.revocations.is_kicked("default", "42", "news", now - 1)
+    assert not site.revocations.is_revoked("default", "42", "", 0)
+    assert site.revocations.merge([Revocation("default", "42", "", now, now + 5, "news")]).forgotten == []
 
 
 def test_a_revocation_is_forgotten_when_it_says(site: Site) -> None:
@@ -136,6 +152,11 @@ def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
         assert await administration.revoke(by_token, 6) == (by_token, ControlResult(1, 1, 1))
         assert client.asked == [INVALID_TOKEN]
         assert await registry.revocations() == [Revocation("default", jti="t1")]
+        kick = Revocation("default", "42", channel="news")
+        stored, result = await administration.revoke(kick, 6)
+        assert (stored.channel, stored.issued_before > 6, result) == ("news", True, ControlResult(1, 1, 1))
+        assert client.asked.pop() == ("news", False)
+        assert stored in await registry.revocations()
         page = await administration.occupied_channels("default", "", 10, "")
         assert page.channels == []
         assert node.health().ok

@@ -2,7 +2,7 @@
 
 import random
 
-from gateway.control import RevokeTokens, SubscribeUser
+from gateway.control import KickUser, RevokeTokens, SubscribeUser
 from gateway.errors import CloseCode, UnsubscribeCode
 from gateway.messages import ClientId, ClientInfo, User
 from gateway.node.clients import Clients
@@ -41,6 +41,9 @@ class Someone(Faultless):
     def refresh_by_server(self, *, expired: bool, expire_at: int) -> None: ...
 
     def revoke(self, revoked: RevokeTokens) -> bool:
+        return False
+
+    def kick(self, kicked: KickUser, *, late: bool) -> bool:
         return False
 
 

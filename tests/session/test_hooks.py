@@ -175,6 +175,23 @@ class TestConnect:
         assert world.node.on_control(RevokeTokens("default", user="ann", issued_before=now)) == 1
         assert client.closed_with() == errors.CONNECTION_EXPIRED
 
+    @pytest.mark.parametrize("token", [False, True])
+    def test_revoking_the_user_while_it_is_asked(self, world: World, hook: Hook, token: bool) -> None:
+        """It decided before it could know. An older token is refused; without one, the hook is asked again."""
+        client = world.open()
+        client.send({"id": 1, "connect": {"token": world.token("ann") if token else ""}})
+        world.scheduler.advance(2)
+        world.node.on_control(RevokeTokens("default", user="ann", issued_before=int(world.scheduler.time())))
+        hook.answer(admitted("ann"))
+        assert client.closed_with() == (errors.INVALID_TOKEN if token else None)
+        if not token:
+            assert client.got()[0]["error"]["temporary"]
+        assert len(world.clients) == 0
+        again = world.open()
+        again.send({"id": 1, "connect": {}})
+        hook.answer(admitted("ann"))
+        assert "connect" in again.got()[0]
+
     def test_without_a_decision_the_settings_decide(self, world: World, hook: Hook) -> None:
         """Who has a token is whom it names; who has none is anonymous, or comes back later."""
         client = world.open()

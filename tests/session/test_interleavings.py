@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.control import RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.control import KickUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import UNSUBSCRIBED_INSUFFICIENT
 from gateway.messages import Channel
 from tests.session.conftest import Client, World
@@ -26,6 +26,8 @@ STEPS = (
     "server unsubscribes",
     "server unsubscribes from all",
     "server refreshes",
+    "kick",
+    "kick is heard of late",
     "broker holds",
     "broker answers",
     "broker fails",
@@ -55,7 +57,7 @@ class Journey:
         self.asked[id] = body.get("channel", "")
         self.messages += self.client.send({"id": id, name: body})
 
-    def control(self, message: SubscribeUser | UnsubscribeUser | RefreshUser) -> None:
+    def control(self, message: SubscribeUser | UnsubscribeUser | RefreshUser | KickUser) -> None:
         self.world.node.on_control(message)
 
     def take(self, step: str, channel: str) -> None:
@@ -74,6 +76,8 @@ class Journey:
             "server unsubscribes": lambda: self.control(UnsubscribeUser("default", "ann", channel)),
             "server unsubscribes from all": lambda: self.control(UnsubscribeUser("default", "ann")),
             "server refreshes": lambda: self.control(RefreshUser("default", "ann", expire_at=1_700_009_999)),
+            "kick": lambda: self.control(self.kick(channel)),
+            "kick is heard of late": lambda: self.client.session.kick(self.kick(channel), late=True),
             "broker holds": lambda: setattr(world.broker, "hold", True),
             "broker answers": self.broker_answers,
             "broker fails": self.broker_fails,
@@ -85,6 +89,10 @@ class Journey:
         }
         steps[step]()
         self.messages += self.client.got()
+
+    def kick(self, channel: str) -> KickUser:
+        """Of all tokens until now."""
+        return KickUser("default", "ann", channel, int(self.world.scheduler.time()) + 1)
 
     def broker_answers(self) -> None:
         self.world.broker.hold = False

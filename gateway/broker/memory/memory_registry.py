@@ -22,7 +22,7 @@ class MemoryRegistry:
         self._clock = clock
         self._nodes: dict[NodeId, NodeInfo] = {}
         self._occupied: dict[Channel, int] = {}
-        self._revocations: dict[tuple[str, str, str], Revocation] = {}
+        self._revocations: dict[tuple[str, str, str, str], Revocation] = {}
 
     async def announce(self, info: NodeInfo) -> bool:
         self._nodes[info.uid] = info
@@ -53,7 +53,7 @@ class MemoryRegistry:
         return ChannelPage(counts, page[-1] if more else "")
 
     async def revoke(self, revocation: Revocation, *, ahead: int | None = None) -> Revocation:
-        key = (revocation.app, revocation.user, revocation.jti)
+        key = (revocation.app, revocation.user, revocation.jti, revocation.channel)
         known = self._revocations.get(key)
         if ahead is not None:
             after_known = known.issued_before + 1 if known is not None else 0

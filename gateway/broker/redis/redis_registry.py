@@ -1,5 +1,6 @@
 """The state of the cluster in Redis. All this is rare compared to messages, so it uses redis-py."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -7,7 +8,7 @@ from contextlib import asynccontextmanager
 from fnmatch import translate
 from itertools import islice
 from re import compile as compile_pattern
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 LEASE = 10  # seconds; three announcements may be lost
 FLUSH_INTERVAL = 1.0  # seconds between writes of changed occupancies
 BATCH = 100  # commands in one pipeline: redis-py takes up to 60 us of the loop for each
+SLICE = 100  # revocations read in one turn of the loop: each takes 10 to 20 us, and a backend may kick thousands
 MOST_DIGITS = 10  # of subscriptions of one node
 # Of one partition, that wait to be told; some hundred bytes each.
 MOST_EVENTS = 10_000
@@ -38,6 +40,16 @@ MOST_EVENTS = 10_000
 # At most as many digits as the number of partitions (settings), and a name. JSON can contain half a surrogate pair,
 # which no name has, since UTF-8 cannot encode it.
 _CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
+
+
+class _Which(NamedTuple):
+    """The tokens that a revocation means, as the name of its field in MessagePack. Without a channel it has three
+    items."""
+
+    app: str
+    user: str
+    jti: str
+    channel: str = ""
 
 
 class RedisRegistry:
@@ -269,14 +281,20 @@ class RedisRegistry:
                     await pipe.execute()
 
     def _store(self, client: Any, revocation: Revocation, ahead: int | None) -> Any:
-        field = msgspec.msgpack.encode((revocation.app, revocation.user, revocation.jti))
+        which = _Which(revocation.app, revocation.user, revocation.jti, revocation.channel)
+        field = msgspec.msgpack.encode(which if which.channel else which[:3])
         arguments = [field, revocation.issued_before, revocation.expire_at, "" if ahead is None else ahead]
         return self._revoke(keys=[self._keys.revoked()], args=arguments, client=client)
 
     async def revocations(self) -> list[Revocation]:
         async with failing("the revocations could not be read"):
             table = await self.client.hgetall(self._keys.revoked())
-            known = {field: each for field, value in table.items() if (each := _revocation(field, value)) is not None}
+            known = {}
+            for number, (field, value) in enumerate(table.items()):
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+                if (revocation := _revocation(field, value)) is not None:
+                    known[field] = revocation
             now = time.time()
             over = [field for field, each in known.items() if each.is_over(now)]
             for start in range(0, len(over), BATCH):
@@ -311,11 +329,9 @@ def _info(value: bytes) -> NodeInfo | None:
 def _revocation(field: bytes, value: bytes) -> Revocation | None:
     """A stored revocation; None if this version cannot read it, so that it is not in force here."""
     try:
-        app, user, jti = msgspec.msgpack.decode(field, type=tuple[str, str, str])
+        which = msgspec.msgpack.decode(field, type=_Which)
         issued_before, expire_at = map(int, value.split())
-        return msgspec.convert(
-            {"app": app, "user": user, "jti": jti, "issued_before": issued_before, "expire_at": expire_at}, Revocation
-        )
+        return msgspec.convert({**which._asdict(), "issued_before": issued_before, "expire_at": expire_at}, Revocation)
     except (ValueError, RecursionError) as error:
         logger.warning("a revocation could not be read and is not in force on this node: %s", error)
         return None

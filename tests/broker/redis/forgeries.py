@@ -68,5 +68,8 @@ BAD_CONTROL = {
     ),
     "a time before time": UNLOGGED
     + msgspec.msgpack.encode((1, "x", {"type": "refresh", "app": DEFAULT_APP, "user": "42", "expire_at": -1})),
+    # It would revoke all tokens of the user.
+    "a kick from no channel": UNLOGGED
+    + msgspec.msgpack.encode((1, "x", {"type": "kick", "app": DEFAULT_APP, "user": "42", "channel": ""})),
     "nested without end": UNLOGGED + b"\x91" * 100_000,
 }

@@ -9,7 +9,7 @@ import redis
 
 from gateway.broker.redis import redis_registry as module
 from gateway.broker.redis.keyspace import LeaseId
-from gateway.broker.redis.redis_registry import BATCH, LEASE, RedisRegistry
+from gateway.broker.redis.redis_registry import BATCH, LEASE, SLICE, RedisRegistry
 from gateway.control import KEPT_BEYOND, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, RequestError
 from gateway.messages import Channel
@@ -176,6 +176,30 @@ def test_what_another_version_wrote_does_not_stop_a_node(
                 assert caplog.text.count("a revocation could not be read") == 2
                 # It stays for those who can read it.
                 assert client.hlen(KEYS.revoked()) == 3
+
+    asyncio.run(scenario())
+
+
+def test_many_kicks_are_read_in_slices(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend may kick a user from thousands of channels. All are read, and others have their turns meanwhile."""
+
+    async def scenario() -> None:
+        async with two(server.url) as (here, there):
+            kicks = [Revocation("default", "42", issued_before=9, channel=f"room:{number}") for number in range(2_000)]
+            await here.registry.restore(kicks)
+            turn, turns, read = 0, set(), module._revocation
+
+            def noted(field: bytes, value: bytes) -> Revocation | None:
+                turns.add(turn)
+                return read(field, value)
+
+            monkeypatch.setattr(module, "_revocation", noted)
+            reading = asyncio.create_task(there.registry.revocations())
+            while not reading.done():
+                turn += 1
+                await asyncio.sleep(0)
+            assert set(reading.result()) == set(kicks)
+            assert len(turns) >= len(kicks) / SLICE
 
     asyncio.run(scenario())
 
