@@ -31,7 +31,7 @@ EXTRA = "this command needs PostgreSQL's driver: pip install 'pubsub-gateway[out
 @click.option("--retry", is_flag=True, help="Let the relay publish the rows that the gateway refused again, and end.")
 @click.option(
     "--poll",
-    type=click.FloatRange(0.01, 60),
+    type=click.FloatRange(0.01, 30),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

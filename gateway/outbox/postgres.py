@@ -13,7 +13,8 @@ from gateway.errors import ConfigError
 from gateway.outbox.relay import StoreLost
 from gateway.outbox.rows import Row
 
-# A connection that broke without a word is noticed by either side within half a minute. The server then frees the lock.
+# A connection that broke without a word is noticed by either side within half a minute. A relay that hangs, and asks
+# for nothing for a minute, is cut off. The server then frees the lock.
 CLIENT_SIDE = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -24,7 +25,8 @@ CLIENT_SIDE = {
 }
 SERVER_SIDE: LiteralString = (
     "SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), "
-    "set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25000', false)"
+    "set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25000', false), "
+    "set_config('idle_session_timeout', '60000', false)"
 )
 # The lock of whoever publishes from this table; the first number is "gwob".
 LEAD: LiteralString = "SELECT pg_try_advisory_lock(x'67776f62'::int, 'gateway_outbox'::regclass::oid::int)"

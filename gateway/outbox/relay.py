@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 # (api.max_body), and nginx in front of them 1 MB.
 PAGE = 500
 SENT = 512 * 1024
-# Seconds for which published rows may stay in the table while more of the same page are published.
+# Seconds after which the database is asked before more is sent: published rows are removed, and a relay that was
+# suspended meanwhile, so that another one has taken over, learns that.
 UNSETTLED = 1.0
 # Seconds before what failed is tried again: at first, and at most.
 FIRST_PAUSE = 0.2
@@ -99,6 +100,8 @@ class Relay:
         # Ids of rows that are published and still in the table. They outlive a session: if it ended before they were
         # removed, the next one removes them, however long that takes.
         self._published: set[int] = set()
+        # Channels in which a row failed for now, and when it is tried again.
+        self._held: dict[str, float] = {}
         self._lines = LogLimit(LOG_INTERVAL)
         self._pause = FIRST_PAUSE
 
@@ -134,29 +137,35 @@ class Relay:
     async def _look(self, store: Store) -> None:
         """Publish all that is there, and wait for more, or to try again what failed."""
         try:
-            failures = await self._publish_all(store)
+            failure = await self._publish_all(store)
         except StoreLost:
             raise
         except GatewayError as error:
-            failures = str(error)
-        if failures:
-            self._complain("cannot publish; it is tried again", failures)
+            self._complain("cannot publish; it is tried again", str(error))
             await self._rest(self._longer_pause())
-        else:
+            return
+        if failure:
+            self._complain("cannot publish into a channel; it is tried again", failure)
+            self._longer_pause()
+        elif not self._held:
             self._pause = FIRST_PAUSE
-            await store.wait(self._poll)
+        await store.wait(min(self._poll, self._pause) if self._held else self._poll)
 
     async def _publish_all(self, store: Store) -> str:
         """Publish rows until there are none, except in channels in which one fails; the last failure, or nothing."""
-        # Of a session before this one.
-        await self._settle(store)
-        blocked: dict[str, str] = {}
-        while not self._stopped.is_set() and (rows := await store.read(blocked.keys(), PAGE)):
-            await self._publish(store, rows, blocked)
-        return next(reversed(blocked.values()), "")
+        if self._published:
+            # In a session before this one.
+            await self._settle(store)
+        now = self._clock()
+        # Those that are due are read again.
+        self._held = {channel: due for channel, due in self._held.items() if due > now}
+        failures: dict[str, str] = {}
+        while not self._stopped.is_set() and (rows := await store.read(self._held.keys() | failures.keys(), PAGE)):
+            await self._publish(store, rows, failures)
+        return next(reversed(failures.values()), "")
 
-    async def _publish(self, store: Store, rows: Sequence[Row], blocked: dict[str, str]) -> None:
-        """Publish one page. Channels in which a row fails are added to the blocked ones, with the reason."""
+    async def _publish(self, store: Store, rows: Sequence[Row], failures: dict[str, str]) -> None:
+        """Publish one page. Channels in which a row fails for now are added to the failures, with the reason."""
         queues: dict[str, deque[tuple[Row, PublishRequest]]] = {}
         for row in rows:
             try:
@@ -168,12 +177,16 @@ class Relay:
         settled = self._clock()
         try:
             while queues and not self._stopped.is_set():
+                if self._clock() - settled > UNSETTLED:
+                    await self._settle(store)
+                    settled = self._clock()
                 # One of each channel: the next one has to wait until it is known what became of it.
                 heads = _some([queue[0] for queue in queues.values()])
                 outcomes = await self._sender.send([request for _, request in heads])
                 for (row, _), outcome in zip(heads, outcomes, strict=True):
                     if outcome is not None and outcome.temporary:
-                        blocked[row.channel] = outcome.text
+                        failures[row.channel] = outcome.text
+                        self._held[row.channel] = self._clock() + self._pause
                         del queues[row.channel]
                         continue
                     if outcome is None:
@@ -183,17 +196,13 @@ class Relay:
                     queues[row.channel].popleft()
                     if not queues[row.channel]:
                         del queues[row.channel]
-                if self._clock() - settled > UNSETTLED:
-                    await self._settle(store)
-                    settled = self._clock()
         finally:
             await self._settle(store)
 
     async def _settle(self, store: Store) -> None:
-        """Remove what is published."""
-        if self._published:
-            await store.remove(self._published)
-            self._published.clear()
+        """Remove what is published. Even if nothing is, this fails when the session, and with it the lock, is lost."""
+        await store.remove(self._published)
+        self._published.clear()
 
     async def _refuse(self, store: Store, row: Row, error: str) -> None:
         await store.refuse(row.id, error)

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine, MetaData, create_engine
 
 from gateway.errors import ConfigError
+from gateway.outbox import postgres
 from gateway.outbox.postgres import PostgresStore, opened, parameters
 from gateway.outbox.relay import StoreLost
 from gateway.outbox.rows import values
@@ -65,6 +66,24 @@ def test_one_session_leads_until_it_ends(server: PostgresServer, engine: Engine)
         await one._connection.close()
         while not await other.lead():
             await asyncio.sleep(0)
+
+    run(server, test)
+
+
+@pytest.mark.slow
+def test_a_relay_that_hangs_leads_no_more(
+    server: PostgresServer, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends its session after a minute; here, sooner."""
+
+    async def test(one: PostgresStore, other: PostgresStore) -> None:
+        monkeypatch.setattr(postgres, "SERVER_SIDE", postgres.SERVER_SIDE.replace("60000", "500"))
+        async with opened(parameters(server.url)) as hanging:
+            assert await hanging.lead()
+            while not await other.lead():
+                await asyncio.sleep(0)
+            with pytest.raises(StoreLost):
+                await hanging.remove(())
 
     run(server, test)
 

@@ -114,7 +114,7 @@ def test_a_transaction_is_published_when_it_commits(
             OUTBOX.publish(session, "chat:a", "asyncio")
         await sessions.dispose()
 
-    with settled(site, "chat:a") as client, relay(server, way, tmp_path, "--poll", "60") as process:
+    with settled(site, "chat:a") as client, relay(server, way, tmp_path, "--poll", "30") as process:
         process.expect("this relay is active")
         with Session(engine) as session:
             OUTBOX.publish(session, "chat:a", "undone")

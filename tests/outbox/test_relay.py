@@ -53,20 +53,27 @@ def test_what_fails_for_now_holds_up_its_channel_only() -> None:
     for number in range(module.PAGE + 1):
         table.add("a", number)
     table.add("b", 0)
-    failures = [1] * 3
-    node.fate = lambda request: "for now" if request.channel == "a" and failures else ""
-
-    def heal() -> bool:
-        return not table.rows
-
-    def read(statement: str) -> bool:
-        if statement == "read" and ("b", 0) in node.published and failures:
-            failures.pop()
-        return False
-
-    table.fails = read
-    run(table, node, heal)
+    node.fate = lambda request: "for now" if request.channel == "a" and ("b", 0) not in node.published else ""
+    run(table, node, lambda: not table.rows)
     assert node.published == [("b", 0), *[("a", number) for number in range(module.PAGE + 1)]]
+
+
+def test_a_channel_that_fails_is_not_tried_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of others come all the time, and do not wait for it."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 1000.0)
+    table, node = Table(), Node()
+    table.add("a", 0)
+    node.fate = lambda request: "for now" if request.channel == "a" else ""
+    looks = iter(range(5))
+
+    def until() -> bool:
+        number = next(looks)
+        table.add("b", number)
+        return number == 4
+
+    run(table, node, until, steps=1)
+    assert [data for channel, data in node.published if channel == "b"] == [0, 1, 2, 3]
+    assert sum("a" in request for request in node.requests) == 1
 
 
 def test_what_is_refused_for_good_is_kept_with_the_error() -> None:
@@ -102,6 +109,24 @@ def test_what_was_published_is_removed_however_late() -> None:
     assert table.rows == {}
 
 
+def test_a_relay_that_was_replaced_sends_no_more() -> None:
+    """If it was suspended after it had read a page, it asks first whether it is still the active one."""
+    table, node = Table(), Node()
+    table.add("a", 1)
+    asked: list[int] = []
+
+    def fails(statement: str) -> bool:
+        if statement == "remove":
+            asked.append(len(node.published))
+        return asked == [0]
+
+    table.fails = fails
+    run(table, node, lambda: not table.rows, steps=2 * module.UNSETTLED)
+    assert asked[0] == 0
+    assert node.published == [("a", 1)]
+    assert table.sessions == 2
+
+
 def test_published_rows_do_not_wait_long_for_their_removal() -> None:
     """When a page takes long, they are removed in between: keys live for a limited time."""
     table, node = Table(), Node()
@@ -116,7 +141,7 @@ def test_published_rows_do_not_wait_long_for_their_removal() -> None:
 
     table.fails = fails
     run(table, node, steps=2 * module.UNSETTLED)
-    assert left == [1, 2, 3, 4]
+    assert left == [0, 1, 2, 3, 4]
 
 
 def test_a_relay_stands_by_while_another_is_active() -> None:
