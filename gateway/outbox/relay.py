@@ -97,9 +97,11 @@ class Relay:
         self._poll = poll
         self._clock = clock
         self._stopped = asyncio.Event()
-        # Ids of rows that are published and still in the table. They outlive a session: if it ended before they were
-        # removed, the next one removes them, however long that takes.
-        self._published: set[int] = set()
+        # Rows that are published and still in the table.
+        self._published: dict[int, Row] = {}
+        # Those of which a session ended before they were removed: the next one does not publish them again, however
+        # late that is. Ids alone would not do: a server that took over without the newest rows gives theirs to others.
+        self._unsettled: set[Row] = set()
         # Channels in which a row failed for now, and when it is tried again.
         self._held: dict[str, float] = {}
         self._lines = LogLimit(LOG_INTERVAL)
@@ -119,6 +121,8 @@ class Relay:
                     while not self._stopped.is_set():
                         await self._look(store)
             except StoreLost as error:
+                self._unsettled.update(self._published.values())
+                self._published.clear()
                 self._complain("the database failed", str(error))
                 await self._rest(self._longer_pause())
 
@@ -153,27 +157,19 @@ class Relay:
 
     async def _publish_all(self, store: Store) -> str:
         """Publish rows until there are none, except in channels in which one fails; the last failure, or nothing."""
-        if self._published:
-            # In a session before this one.
-            await self._settle(store)
         now = self._clock()
         # Those that are due are read again.
         self._held = {channel: due for channel, due in self._held.items() if due > now}
         failures: dict[str, str] = {}
         while not self._stopped.is_set() and (rows := await store.read(self._held.keys() | failures.keys(), PAGE)):
             await self._publish(store, rows, failures)
+        if not self._held and not self._stopped.is_set():
+            self._unsettled.clear()
         return next(reversed(failures.values()), "")
 
     async def _publish(self, store: Store, rows: Sequence[Row], failures: dict[str, str]) -> None:
         """Publish one page. Channels in which a row fails for now are added to the failures, with the reason."""
-        queues: dict[str, deque[tuple[Row, PublishRequest]]] = {}
-        for row in rows:
-            try:
-                request = request_of(row)
-            except ValueError as error:
-                await self._refuse(store, row, f"not a publication: {error}")
-            else:
-                queues.setdefault(row.channel, deque()).append((row, request))
+        queues = await self._queues(store, rows)
         settled = self._clock()
         try:
             while queues and not self._stopped.is_set():
@@ -190,7 +186,7 @@ class Relay:
                         del queues[row.channel]
                         continue
                     if outcome is None:
-                        self._published.add(row.id)
+                        self._published[row.id] = row
                     else:
                         await self._refuse(store, row, outcome.text)
                     queues[row.channel].popleft()
@@ -199,9 +195,24 @@ class Relay:
         finally:
             await self._settle(store)
 
+    async def _queues(self, store: Store, rows: Sequence[Row]) -> dict[str, deque[tuple[Row, PublishRequest]]]:
+        """What has to be published, by channel. Rows that are none are refused."""
+        queues: dict[str, deque[tuple[Row, PublishRequest]]] = {}
+        for row in rows:
+            if row in self._unsettled:
+                self._published[row.id] = row
+                continue
+            try:
+                request = request_of(row)
+            except ValueError as error:
+                await self._refuse(store, row, f"not a publication: {error}")
+            else:
+                queues.setdefault(row.channel, deque()).append((row, request))
+        return queues
+
     async def _settle(self, store: Store) -> None:
         """Remove what is published. Even if nothing is, this fails when the session, and with it the lock, is lost."""
-        await store.remove(self._published)
+        await store.remove(self._published.keys())
         self._published.clear()
 
     async def _refuse(self, store: Store, row: Row, error: str) -> None:

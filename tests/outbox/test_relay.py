@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.api.request_shapes import PublishRequest
 from gateway.outbox import relay as module
 from gateway.outbox.relay import Relay
-from gateway.outbox.rows import Row, request_of
+from gateway.outbox.rows import Row, request_of, values
 from tests.outbox.tables import NOW, Node, Table
 
 
@@ -125,6 +125,22 @@ def test_a_relay_that_was_replaced_sends_no_more() -> None:
     assert asked[0] == 0
     assert node.published == [("a", 1)]
     assert table.sessions == 2
+
+
+def test_a_server_that_took_over_may_give_ids_again() -> None:
+    """Without the newest rows of the one before it: what has their ids now was not published."""
+    table, node = Table(), Node()
+    lost = table.add("a", 1)
+
+    def fails(statement: str) -> bool:
+        if statement != "remove" or table.rows[lost].channel != "a":
+            return False
+        table.rows[lost] = Row(lost, created_at=NOW, **values("b", 2))
+        return True
+
+    table.fails = fails
+    run(table, node, lambda: not table.rows)
+    assert node.published == [("a", 1), ("b", 2)]
 
 
 def test_published_rows_do_not_wait_long_for_their_removal() -> None:
