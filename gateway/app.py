@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
@@ -101,7 +101,7 @@ class Composition:
         self._declared = hooks = hooks or Hooks()
         check_fit(hooks, settings, channels)
         uid = NodeId(secrets.token_hex(8))
-        broker, registry, presence = engine(settings, uid, self.metrics, channels)
+        broker, registry, presence = engine(settings, uid, self.metrics, channels, lambda: self.settings)
         self.verifier = TokenVerifier(settings.auth, revocations, scheduler.time)
         self.clients = Clients(scheduler.now)
         self.messaging = Messaging(
@@ -307,9 +307,13 @@ async def survey_engine(settings: ServerSettings) -> Survey:
 
 
 def engine(
-    settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels
+    settings: ServerSettings,
+    uid: NodeId,
+    metrics: Metrics,
+    channels: Channels,
+    in_force: Callable[[], ServerSettings],
 ) -> tuple[Broker, Registry, Presence]:
-    """The engine that the settings ask for."""
+    """The engine that the settings ask for. `in_force`: what a reload has made of them."""
     if settings.redis.url is None:
         memory = MemoryBroker(metrics)
         return memory, MemoryRegistry(), memory.presence
@@ -324,6 +328,6 @@ def engine(
     assert settings.redis.url is not None
     database = Target.of(settings.redis.url.get_secret_value()).database
     keys = Keys(settings.redis.prefix, settings.redis.partitions, database)
-    registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
+    registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults), in_force)
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
     return broker, registry, broker.presence

@@ -36,6 +36,7 @@ OCCUPY = _script("occupy")
 REVOKE = _script("revoke")
 FORGET = _script("forget")
 CONTROL = _script("control")
+SETTINGS = _script("settings")
 
 # What each of the two links has to know.
 PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH, CONTROL)

@@ -18,8 +18,9 @@ from redis.exceptions import RedisError
 
 from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.lua import FORGET, OCCUPY, REVOKE
+from gateway.broker.redis.settings_board import INTERVAL, SettingsBoard
 from gateway.config.redis_url import Target
-from gateway.config.settings import RedisSettings
+from gateway.config.settings import RedisSettings, ServerSettings
 from gateway.control import KEPT_BEYOND, ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
 from gateway.guard import Guard
@@ -41,7 +42,15 @@ _CURSOR = compile_pattern("([0-9]{1,4}):([^\ud800-\udfff]*)")
 class RedisRegistry:
     """Leases of nodes, occupancy of channels, revoked tokens."""
 
-    def __init__(self, settings: RedisSettings, uid: NodeId, keys: Keys, guard: Guard) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        uid: NodeId,
+        keys: Keys,
+        guard: Guard,
+        in_force: Callable[[], ServerSettings],
+    ) -> None:
+        """`in_force`: the settings of the node."""
         assert settings.url is not None
         self._settings = settings
         self._uid = uid
@@ -61,6 +70,8 @@ class RedisRegistry:
         # The entries under the lease may not be those that this node has written.
         self._is_doubtful = False
         self._flushing = Repeating(guard, "registry", FLUSH_INTERVAL, self.flush, lambda: self.explains())
+        self._board = SettingsBoard(self.client, keys, uid, in_force)
+        self._posting = Repeating(guard, "settings", INTERVAL, self._board.renew, lambda: self.explains())
         # Asked when a flush has failed: whether the log says already why such work fails now.
         self.explains: Callable[[], bool] = lambda: False
         # Called after the lease had expired: all entries under it have to be written again.
@@ -77,10 +88,13 @@ class RedisRegistry:
                 f"redis.partitions is {self._keys.partitions}, but this Redis is in use with {known} (key "
                 f"{key.decode()}); set redis.partitions to {known}, or choose another redis.prefix"
             )
+        await self._board.renew()
         self._flushing.start()
+        self._posting.start()
 
     async def stop(self) -> None:
         """Close the connections. Safe to call twice, and before start."""
+        await self._posting.stop()
         await self._flushing.stop()
         await self.client.aclose()
 
