@@ -43,17 +43,23 @@ class Connection:
         self.promotion = ""
         # When both were known to be right (monotonic seconds); None for never.
         self._looked_at: float | None = None
+        # When the call that uses it has to end (monotonic seconds).
+        self.deadline = 0.0
+
+    def _within(self, seconds: float) -> float:
+        """What an operation may take that takes so long at most."""
+        return max(min(seconds, self.deadline - time.monotonic()), 0.001)
 
     def open(self) -> None:
         """Connect, unless it is connected. Raises BrokerUnavailable."""
         if self._socket is not None and _is_quiet(self._socket):
             return
         self.close()
-        seconds = self._settings.connect_timeout
+        seconds = self._within(self._settings.connect_timeout)
         try:
-            self._socket = _connected(self._target, self._settings)
+            self._socket = _connected(self._target, self._settings, seconds)
             self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-            for reply in self.ask([*greetings(self._target, NAME), *_LOADS], seconds):
+            for reply in self.ask([*greetings(self._target, NAME), *_LOADS]):
                 if isinstance(reply, Exception):
                     raise reply
         except (OSError, RequestError, hiredis.ReplyError) as error:
@@ -66,6 +72,14 @@ class Connection:
         if durable:
             self.generation, self.promotion = generation.DURABLE, generation.UNWATCHED
             return
+        try:
+            self._look()
+        except BrokerUnavailable:
+            # It may have become a replica: next time, ask whatever is behind the address then.
+            self.close()
+            raise
+
+    def _look(self) -> None:
         now = time.monotonic()
         if self._looked_at is not None:
             if now - self._looked_at < STALE_AFTER:
@@ -94,7 +108,7 @@ class Connection:
 
     def call(self, *commands: bytes) -> list[Any]:
         """The answers to commands that may be repeated. Raises BrokerUnavailable."""
-        replies = self.ask(commands, self._settings.publish_timeout)
+        replies = self.ask(commands)
         for reply in replies:
             if isinstance(reply, RequestError):
                 raise BrokerUnavailable(reply.detail)
@@ -102,9 +116,10 @@ class Connection:
                 raise BrokerUnavailable(f"Redis refuses to tell: {reply}")
         return replies
 
-    def ask(self, commands: Sequence[bytes], seconds: float) -> list[Any]:
+    def ask(self, commands: Sequence[bytes]) -> list[Any]:
         """Send packed commands, and wait for their replies: errors among them, as `Done` of link.py gets them."""
         replies: list[Any] = []
+        seconds = self._within(self._settings.publish_timeout)
         deadline = time.monotonic() + seconds
         self.is_waiting = True
         try:
@@ -145,7 +160,15 @@ class Connection:
             with suppress(OSError):
                 open_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         self.is_waiting = False
+        with suppress(OSError):
+            # At once, even if a forked process has a copy.
+            open_socket.shutdown(socket.SHUT_RDWR)
         open_socket.close()
+
+    def let_go(self) -> None:
+        """In a forked process: close its copy, and leave the connection to the parent."""
+        if self._socket is not None:
+            self._socket.close()
 
 
 class Pool:
@@ -161,7 +184,8 @@ class Pool:
 
     @contextmanager
     def one(self, seconds: float) -> Iterator[Connection]:
-        """A connection for this thread alone. Raises BrokerUnavailable if all are in use for so long."""
+        """A connection for this thread alone, for so long at most. Raises BrokerUnavailable if all are in use."""
+        started = time.monotonic()
         if not self._free.acquire(timeout=seconds):
             raise BrokerUnavailable(f"all {self._size} connections of the publisher (connections) are in use")
         try:
@@ -169,6 +193,7 @@ class Pool:
                 connection = self._idle.pop()
             except IndexError:
                 connection = Connection(*self._parts)
+            connection.deadline = started + seconds
             try:
                 yield connection
             finally:
@@ -178,6 +203,11 @@ class Pool:
         finally:
             self._free.release()
 
+    def let_go(self) -> None:
+        """In a forked process: leave the connections to the parent."""
+        for connection in list(self._idle):
+            connection.let_go()
+
     def close(self) -> None:
         """Disconnect now, and what is in use afterwards."""
         self._is_closed = True
@@ -185,18 +215,18 @@ class Pool:
             connection.close()
 
 
-def _connected(target: Target, settings: RedisSettings) -> socket.socket:
+def _connected(target: Target, settings: RedisSettings, seconds: float) -> socket.socket:
     """Raises OSError."""
     if target.path:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            made.settimeout(settings.connect_timeout)
+            made.settimeout(seconds)
             made.connect(target.path)
         except BaseException:
             made.close()
             raise
         return made
-    made = socket.create_connection((target.host, target.port), settings.connect_timeout)
+    made = socket.create_connection((target.host, target.port), seconds)
     try:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return tls_context(settings).wrap_socket(made, server_hostname=target.host) if target.tls else made

@@ -101,6 +101,8 @@ class ShardLink:
             try:
                 await generation.learn(link, self._home.generation(), durable=durable)
             except RequestError as error:
+                # It may have become a replica: next time, ask whatever is behind the address then.
+                link.abort("not usable")
                 raise BrokerUnavailable(why(error)) from None
         self._looked_at = now
 

@@ -100,9 +100,9 @@ class Publisher:
         pid = os.getpid()
         if (process := self._processes.get(pid)) is not None:
             return process
-        # Those of a parent are let go, which closes them here only: it uses them.
         for other in [each for each in self._processes if each != pid]:
-            self._processes.pop(other, None)
+            if (of_parent := self._processes.pop(other, None)) is not None:
+                of_parent.pool.let_go()
         # Of two threads that come here together, both get that of the first.
         return self._processes.setdefault(pid, _Process(self._place, self._connections))
 
@@ -129,7 +129,7 @@ class _Process:
 
     def _send(self, job: Job[Any], known: Known, connection: Connection, items: list[Item]) -> None:
         packed = [publish_command(known.keys, each.publication, each.options, connection) for each in items]
-        replies = connection.ask(packed, min(job.tries.left, self._place.settings.publish_timeout))
+        replies = connection.ask(packed)
         for item, reply in zip(items, replies, strict=True):
             job.settle(item, outcome_of(reply))
         if any(map(is_lost, replies)):

@@ -171,6 +171,33 @@ def assert_agreed(site: Site, gateway: Caller, server: ValkeyServer, kind: str) 
 
 
 @pytest.mark.slow
+def test_a_demoted_server_is_noticed(kind: str) -> None:
+    """It takes nothing as a replica. As a primary again, it may lack publications: another epoch."""
+    with valkey_server() as server:
+        again = Again(node_settings(server.url))
+        with running(again.settings, again.source) as site, Caller(kind, server.url) as gateway:
+            before = gateway.publish("kept:x", 1)
+            with redis.Redis.from_url(server.url) as admin:
+                admin.replicaof("127.0.0.1", "1")
+                with pytest.raises(Unavailable, match=r"replica|slave"):
+                    gateway.publish("kept:x", 2)
+                admin.replicaof("NO", "ONE")
+            assert gateway.publish("kept:x", 3).epoch != before.epoch
+            assert_agreed(site, gateway, server, kind)
+
+
+def test_a_server_that_does_not_answer_takes_as_long_as_it_may(kind: str) -> None:
+    """One that is stopped: the kernel still accepts connections and requests."""
+    with valkey_server() as server, Caller(kind, server.url, timeout=0.3) as gateway:
+        server.freeze()
+        try:
+            with pytest.raises(Unavailable, match=r"no answer within 0\.|not sent within 0\.3 s"):
+                gateway.publish("kept:x", 1)
+        finally:
+            server.thaw()
+
+
+@pytest.mark.slow
 def test_a_durable_server_keeps_its_epoch(kind: str) -> None:
     """What nodes have in redis.durable counts for publishers."""
     with valkey_server("--appendonly", "yes", "--appendfsync", "always") as server:
