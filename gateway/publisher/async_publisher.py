@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from gateway.api.result_shapes import PublishResult
+from gateway.broker.redis.posted_settings import UnknownSettings
 from gateway.broker.redis.topology import Topology
 from gateway.client import commands
 from gateway.client.commands import Command
@@ -181,8 +182,8 @@ class _Loop:
         found = self._known
         try:
             fresh = await self._fresh(found[0] if found is not None else None)
-        except BrokerUnavailable:
-            if found is None:
+        except BrokerUnavailable as error:
+            if found is None or isinstance(error, UnknownSettings):
                 raise
             return
         self._read_at = time.monotonic()

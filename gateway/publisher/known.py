@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.api.publications import Publications
 from gateway.broker.redis.keyspace import Keys
-from gateway.broker.redis.posted_settings import read
+from gateway.broker.redis.posted_settings import UnknownSettings, read
 from gateway.channels import Channels
 from gateway.errors import BrokerUnavailable, ConfigError
 
@@ -19,7 +19,7 @@ class Known:
     """The settings of the nodes, as far as they matter to a publisher."""
 
     def __init__(self, digest: bytes, document: bytes, home: Keys, database: int) -> None:
-        """Raises BrokerUnavailable."""
+        """Raises UnknownSettings."""
         settings = read(document)
         self.digest = digest
         self.keys = Keys(home.prefix, settings.redis.partitions, database)
@@ -40,4 +40,4 @@ def known_of(fields: Any, home: Keys, database: int) -> Known:
     try:
         return Known(digest, document, home, database)
     except ConfigError as error:
-        raise BrokerUnavailable(f"the settings that the nodes have written contradict themselves: {error}") from None
+        raise UnknownSettings(f"the settings that the nodes have written contradict themselves: {error}") from None

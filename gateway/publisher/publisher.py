@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from gateway.api.result_shapes import PublishResult
 from gateway.broker.redis.link import pack
+from gateway.broker.redis.posted_settings import UnknownSettings
 from gateway.broker.redis.publish_commands import is_lost, outcome_of, publish_command
 from gateway.broker.redis.topology import Topology
 from gateway.client import commands
@@ -144,8 +145,8 @@ class _Process:
             with self.pool.one(seconds) as connection:
                 connection.open()
                 fresh = self._fresh(connection, found[0] if found is not None else None)
-        except BrokerUnavailable:
-            if found is None:
+        except BrokerUnavailable as error:
+            if found is None or isinstance(error, UnknownSettings):
                 raise
             return found
         self._read_at = time.monotonic()

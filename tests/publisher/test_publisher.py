@@ -12,8 +12,10 @@ from uuid import UUID
 import pytest
 import redis
 
+from gateway.broker.redis.posted_settings import posted
 from gateway.client import Client
 from gateway.client.failures import ClientError, Refused, Unavailable
+from gateway.config.settings import ServerSettings
 from gateway.errors import ConfigError
 from gateway.publisher import AsyncPublisher, Publisher
 from tests.api.clients import native, settled
@@ -215,6 +217,26 @@ def test_without_a_node_it_says_what_to_look_at(kind: str, server: ValkeyServer)
         with pytest.raises(Unavailable, match=r"Redis at .*: no node has written .*'other'.*redis\.prefix") as caught:
             gateway.publish("chat:x", 1)
         assert not caught.value.is_unknown
+
+
+def test_settings_of_a_later_version_stop_it(kind: str, server: ValkeyServer) -> None:
+    """It does not go on with those that it knows, which may be wrong by now."""
+    with redis.Redis.from_url(server.url) as admin, Caller(kind, server.url, prefix="later", retries=0) as gateway:
+        key = "later:{home}:settings:0::"
+        document, digest = posted(ServerSettings())
+        admin.hset(key, mapping={"digest": digest, "document": document})
+        gateway.publish("x", 1)
+        admin.hset(key, mapping={"digest": "another", "document": document.replace(b'"format":1', b'"format":2')})
+
+        def is_stopped() -> bool:
+            try:
+                gateway.publish("x", 1)
+            except Unavailable as error:
+                return "in format 2" in str(error)
+            return False
+
+        assert until(is_stopped)
+        assert is_stopped()
 
 
 @pytest.mark.parametrize(

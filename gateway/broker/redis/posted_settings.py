@@ -27,6 +27,10 @@ SECTIONS = {
 }
 
 
+class UnknownSettings(BrokerUnavailable):
+    """The nodes have written what this version cannot read: it must not go on with what it knew before."""
+
+
 class Posted(NamedTuple):
     """A document for publishers; another digest means other settings."""
 
@@ -44,11 +48,11 @@ def posted(settings: ServerSettings) -> Posted:
 
 
 def read(document: bytes) -> ServerSettings:
-    """The settings in a document; those that are not in it have their defaults. Raises BrokerUnavailable."""
+    """The settings in a document; those that are not in it have their defaults. Raises UnknownSettings."""
     try:
         content = msgspec.json.decode(document, type=dict[str, Any])
         if content.get("format") != FORMAT:
-            raise BrokerUnavailable(
+            raise UnknownSettings(
                 f"the nodes have written their settings in format {content.get('format')!r}, this version of the "
                 f"gateway reads {FORMAT}: publish with the version of the nodes"
             )
@@ -57,7 +61,7 @@ def read(document: bytes) -> ServerSettings:
         channels = _known(content["channels"], OPTIONS)
         return ServerSettings.model_validate({"channels": channels, "namespaces": namespaces, **sections})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BrokerUnavailable(f"the settings that the nodes have written cannot be read: {error}") from None
+        raise UnknownSettings(f"the settings that the nodes have written cannot be read: {error}") from None
 
 
 def _of_namespace(options: NamespaceSettings) -> dict[str, Any]:
