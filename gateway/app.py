@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
@@ -116,7 +116,9 @@ class Composition:
         uid = NodeId(secrets.token_hex(8))
         self._hooks = NodeHooks(hooks, settings.hooks.http, self.metrics, guard)
         application = self._hooks.application
-        broker, registry, presence, ledger, event_log = engine(settings, uid, self.metrics, channels)
+        broker, registry, presence, ledger, event_log = engine(
+            settings, uid, self.metrics, channels, lambda: self.settings
+        )
         self._ledger = ledger
         registry.watches = lambda channel: watched(application, channel.name)
         self._notifier = None
@@ -337,8 +339,14 @@ async def survey_engine(settings: ServerSettings) -> Survey:
     return await survey(settings.redis)
 
 
-def engine(settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels) -> Engine:
-    """The engine that the settings ask for."""
+def engine(
+    settings: ServerSettings,
+    uid: NodeId,
+    metrics: Metrics,
+    channels: Channels,
+    in_force: Callable[[], ServerSettings],
+) -> Engine:
+    """The engine that the settings ask for. `in_force`: what a reload has made of them."""
     if settings.redis.url is None:
         memory, events = MemoryBroker(metrics), MemoryEvents()
         return Engine(memory, MemoryRegistry(events), memory.presence, events, events)
@@ -353,6 +361,6 @@ def engine(settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Ch
     assert settings.redis.url is not None
     database = Target.of(settings.redis.url.get_secret_value()).database
     keys = Keys(settings.redis.prefix, settings.redis.partitions, database)
-    registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults))
+    registry = RedisRegistry(settings.redis, uid, keys, Guard(metrics.faults), in_force)
     broker = RedisBroker(settings.redis, uid, keys, registry, metrics, rules)
     return Engine(broker, registry, broker.presence, broker.ledger, broker.event_log)

@@ -12,12 +12,12 @@ A `:` after a `#` belongs to the name of a user, never to a namespace.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.config.settings import NamespaceSettings, ServerSettings
-from gateway.errors import BAD_REQUEST, UNKNOWN_CHANNEL, ConfigError, RequestError
+from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNKNOWN_CHANNEL, ConfigError, RequestError
 from gateway.messages import NO_OPTIONS, Channel, Latest, PresenceRules, PublishOptions, Retention
 
 NAME = re.compile(r"[!-~]{1,255}")
@@ -84,6 +84,11 @@ class Channels:
         """Their names."""
         return self._namespaces.keys()
 
+    @property
+    def options(self) -> Mapping[str, NamespaceSettings]:
+        """Options of all namespaces, by name; those of channels without one have an empty name."""
+        return {"": self._default, **self._namespaces}
+
     def adopt(self, other: "Channels") -> None:
         """Use the rules of the other from now on."""
         self._default = other._default
@@ -114,6 +119,13 @@ class Channels:
             return None
         name = self._personal + user
         return Channel(app, name) if NAME.fullmatch(name) else None
+
+    def of_user(self, app: str, user: str) -> Channel:
+        """As `personal`. Raises RequestError for a user without such a channel."""
+        channel = self.personal(app, user)
+        if channel is None:
+            raise RequestError(NOT_AVAILABLE, f"user {user!r} has no personal channel", "personal.enabled")
+        return channel
 
     def _resolve(self, app: str, name: str) -> ChannelSpec:
         if not NAME.fullmatch(name):

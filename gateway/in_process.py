@@ -9,7 +9,6 @@ from gateway.api.result_shapes import PublishResult
 from gateway.app import Composition
 from gateway.client.async_methods import AsyncMethods
 from gateway.client.commands import Command
-from gateway.errors import NOT_AVAILABLE, RequestError
 from gateway.messages import DEFAULT_APP
 
 R = TypeVar("R")
@@ -38,10 +37,7 @@ class InProcess(AsyncMethods):
 
         Raises RequestError, also when `personal.enabled` is off.
         """
-        channel = self.composition.channels.personal(DEFAULT_APP, user)
-        if channel is None:
-            raise RequestError(NOT_AVAILABLE, f"user {user!r} has no personal channel", "personal.enabled")
-        return await self.publish(channel.name, data)
+        return await self.publish(self.composition.channels.of_user(DEFAULT_APP, user).name, data)
 
 
 class NodeMethods(InProcess):

@@ -105,7 +105,7 @@ def test_allowed_origins_are_let_in() -> None:
 def test_without_a_url_the_node_stands_alone() -> None:
     """The engine in memory."""
     settings = ServerSettings()
-    broker, registry, presence, *_ = engine(settings, NodeId("1"), Metrics(), Channels(settings))
+    broker, registry, presence, *_ = engine(settings, NodeId("1"), Metrics(), Channels(settings), lambda: settings)
     assert isinstance(broker, MemoryBroker)
     assert isinstance(registry, MemoryRegistry)
     assert isinstance(presence, MemoryPresence)
@@ -116,7 +116,7 @@ def test_with_a_url_it_is_redis() -> None:
 
     async def made() -> None:
         settings = ServerSettings.model_validate({"redis": {"url": "redis://127.0.0.1:1"}})
-        broker, registry, presence, *_ = engine(settings, NodeId("1"), Metrics(), Channels(settings))
+        broker, registry, presence, *_ = engine(settings, NodeId("1"), Metrics(), Channels(settings), lambda: settings)
         assert isinstance(broker, RedisBroker)
         assert isinstance(registry, RedisRegistry)
         assert isinstance(presence, ShardedPresence)
@@ -208,7 +208,7 @@ def test_a_node_that_could_not_join_leaves_nothing_behind() -> None:
     with valkey_server() as server:
         with redis.Redis(unix_socket_path=str(server.path)) as operator:
             operator.execute_command(
-                "ACL", "SETUSER", "node", "on", ">pw", "~*partitions*", "~*generation*", "&*", "+@all"
+                "ACL", "SETUSER", "node", "on", ">pw", "~*partitions*", "~*generation*", "~*settings*", "&*", "+@all"
             )
         assert uvloop.run(started(f"unix://node:pw@{server.path}")) == set()
 

@@ -9,7 +9,7 @@ import msgspec
 from gateway.api.access import Access
 from gateway.api.methods import Methods
 from gateway.api.pipe import Pipe
-from gateway.api.publishing import api_error
+from gateway.api.publications import api_error
 from gateway.api.result_shapes import ApiError, BatchResult, BroadcastResult
 from gateway.errors import (
     BAD_REQUEST,

@@ -9,7 +9,8 @@ from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import astuple
 
 from gateway.api.methods import DOCUMENT, UNSERVED, Methods, decoder_of
-from gateway.api.publishing import SLICE, Outcomes, Publisher, api_error, given
+from gateway.api.publications import api_error, given
+from gateway.api.publishing import SLICE, Outcomes, Publisher
 from gateway.api.request_shapes import (
     ApiRequest,
     BatchCommand,

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.api.batch import Batches, Command, in_slices
 from gateway.api.methods import Methods, decoded, decoder_of
-from gateway.api.publishing import api_error, given
+from gateway.api.publications import api_error, given
 from gateway.api.result_shapes import ApiError
 from gateway.errors import RequestError
 from gateway.metrics import Metrics

@@ -18,6 +18,7 @@ from gateway.api.methods import DOCUMENT, Method, Methods
 from gateway.api.openapi import document
 from gateway.api.pipe import Pipe
 from gateway.api.presence import Members
+from gateway.api.publications import Publications
 from gateway.api.publishing import Publisher
 from gateway.api.users import Users
 from gateway.channels import Channels
@@ -44,7 +45,7 @@ class Api:
         """`address` tells that of a client, for the log. `payloads`: the models of namespaces, None without any."""
         limits, max_batch = settings.limits, settings.api.max_batch
         self._access = Access(settings.api.keys, insecure=settings.api.insecure, address=address)
-        self._publisher = Publisher(messaging, channels, limits.message_size, max_batch, payloads)
+        self._publisher = Publisher(messaging, Publications(channels, limits.message_size, max_batch, payloads))
         self._users = Users(administration, channels, settings)
         single = {
             **self._writing(),
@@ -70,7 +71,7 @@ class Api:
     def apply(self, settings: ServerSettings) -> None:
         """These keys and limits hold from now on."""
         self._access.apply(settings.api.keys, insecure=settings.api.insecure)
-        self._publisher.message_size = settings.limits.message_size
+        self._publisher.publications.message_size = settings.limits.message_size
         self._users.apply(settings)
 
     def _writing(self) -> dict[str, Method]:

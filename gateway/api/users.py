@@ -5,7 +5,7 @@ import time
 from msgspec import Raw, UnsetType, structs
 
 from gateway.api.history import position
-from gateway.api.publishing import check_size, decoded, given, spliceable
+from gateway.api.publications import check_size, decoded, given, spliceable
 from gateway.api.request_shapes import (
     CloseReason,
     DisconnectRequest,

@@ -7,9 +7,9 @@ from typing import Self, TypeVar
 import httpx
 
 from gateway.client.async_methods import AsyncMethods
-from gateway.client.calls import Pause
 from gateway.client.commands import Command
 from gateway.client.connection import connection_of, failed
+from gateway.client.tries import Pause
 
 R = TypeVar("R")
 

@@ -1,33 +1,23 @@
 """One call: what is sent, when it is sent again, and what the answer means. Without I/O."""
 
-import random
 import time
 from collections.abc import Callable
-from typing import Generic, NamedTuple, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.api.result_shapes import ApiError, BatchResult
 from gateway.client.commands import Command
-from gateway.client.failures import ClientError, Refused, Unauthorized, Unavailable
+from gateway.client.failures import ClientError, Refused, Unauthorized
 from gateway.client.repeats import is_repeatable, with_keys
+from gateway.client.tries import Pause, Tries
 from gateway.errors import INTERNAL
 
 R = TypeVar("R")
 
-# Seconds before the second try; twice as many before each further one. Half of it more or less, by chance, so that
-# many backends do not come back together.
-FIRST_PAUSE = 0.1
-
 # Errors have an HTTP status of their own, and are the body.
 ERROR_MODE = {"X-Centrifugo-Error-Mode": "transport"}
-
-
-class Pause(NamedTuple):
-    """Try again after so many seconds."""
-
-    seconds: float
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -58,27 +48,21 @@ class Call(Generic[R]):
         self._result = command.result
         self._is_repeatable = is_repeatable(request)
         self._name = name
-        self._timeout = timeout
-        self._tries_left = retries
-        self._pause = FIRST_PAUSE
-        self._clock = clock
-        self._deadline = clock() + timeout
-        # Whether a try may have been carried out.
-        self._is_unknown = False
+        self._tries = Tries(name, timeout, retries, clock)
 
     @property
     def left(self) -> float:
         """Seconds that are left, above 0."""
-        return max(self._deadline - self._clock(), 0.001)
+        return self._tries.left
 
     def failed(self, error: Exception, *, was_sent: bool, was_late: bool) -> Pause:
         """There was no answer. `was_sent`: perhaps, at least in part. Raises Unavailable if that was the last try."""
         if was_sent:
-            self._is_unknown = True
-            reason = f"no answer within {self._timeout:g} s" if was_late else f"the connection broke: {error}"
+            self._tries.is_unknown = True
+            reason = f"no answer within {self._tries.timeout:g} s" if was_late else f"the connection broke: {error}"
         else:
             reason = f"no connection: {error}"
-        return self._again(reason, error, may_repeat=self._is_repeatable or not was_sent)
+        return self._tries.again(reason, error, may_repeat=self._is_repeatable or not was_sent)
 
     def answered(self, status: int, body: bytes) -> R | Pause:
         """The result, or that it is tried again. Raises ClientError."""
@@ -88,9 +72,9 @@ class Call(Generic[R]):
             raise Unauthorized(f"{self._name}: {error.message if error else 'it wants an API key'}")
         if status >= 500 or status == 429 or (error is not None and error.code == INTERNAL.code):
             # A proxy that answers for a gateway does not say what became of the request.
-            self._is_unknown |= status != 429
+            self._tries.is_unknown |= status != 429
             reason = f"{error.code} {error.message}" if error else f"it answered {status}"
-            return self._again(reason, None, may_repeat=self._is_repeatable)
+            return self._tries.again(reason, None, may_repeat=self._is_repeatable)
         if error is not None:
             raise Refused(error.code, error.message)
         if status == 413:
@@ -100,14 +84,6 @@ class Call(Generic[R]):
         if result is None:
             self._no_gateway(status)
         return result
-
-    def _again(self, reason: str, cause: Exception | None, *, may_repeat: bool) -> Pause:
-        pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311 - spreads tries, keeps no secret
-        if not may_repeat or not self._tries_left or pause >= self._deadline - self._clock():
-            raise Unavailable(f"{self._name}: {reason}", is_unknown=self._is_unknown) from cause
-        self._tries_left -= 1
-        self._pause *= 2
-        return Pause(pause)
 
     def _decoded(self, answer: _Answer, body: bytes) -> R | None:
         """None without a result. Raises ClientError."""

@@ -9,9 +9,9 @@ import httpx
 
 from gateway.api.result_shapes import ChannelsResult
 from gateway.client import commands
-from gateway.client.calls import Pause
 from gateway.client.commands import Command
 from gateway.client.connection import connection_of, describe, failed
+from gateway.client.tries import Pause
 
 P = ParamSpec("P")
 R = TypeVar("R")

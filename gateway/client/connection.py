@@ -8,8 +8,9 @@ from typing import Any, TypeVar, get_args
 
 import httpx
 
-from gateway.client.calls import ERROR_MODE, Call, Pause
+from gateway.client.calls import ERROR_MODE, Call
 from gateway.client.commands import Command
+from gateway.client.tries import Pause
 from gateway.config.target import BAD_PROXY, Target, target_of
 from gateway.errors import ConfigError
 

@@ -6,7 +6,7 @@ import resource
 import sys
 from collections.abc import Callable, Coroutine
 
-from tests.benchmarks import measures, streams
+from tests.benchmarks import measures, publishing, streams
 from tests.benchmarks.measures import Row
 
 MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
@@ -21,6 +21,7 @@ MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "recovery": streams.recovery,
     "presence": streams.presence,
     "latest": streams.latest,
+    "publisher": publishing.publisher,
     "stopped_redis": streams.stopped_redis,
 }
 

@@ -17,7 +17,7 @@ from gateway.broker.memory.memory_registry import MemoryRegistry
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.redis_broker import RedisBroker
 from gateway.broker.redis.redis_registry import RedisRegistry
-from gateway.config.settings import RedisSettings
+from gateway.config.settings import RedisSettings, ServerSettings
 from gateway.control import Answer, Control, NodeId, NodeInfo
 from gateway.errors import RequestError
 from gateway.guard import Guard
@@ -26,6 +26,9 @@ from gateway.metrics import Metrics
 
 # Far more than anything takes; only a test that fails waits that long.
 PATIENCE = 20.0
+
+# Those of a node, for publishers.
+IN_FORCE = ServerSettings()
 
 
 class Inbox:
@@ -205,7 +208,7 @@ async def redis_member(
 def make_redis_member(settings: RedisSettings, uid: str, registry_settings: RedisSettings | None = None) -> Member:
     """A node that is not started. `registry_settings`: where the registry, which uses redis-py, finds the server."""
     metrics, keys = Metrics(), Keys(settings.prefix, settings.partitions)
-    registry = RedisRegistry(registry_settings or settings, NodeId(uid), keys, Guard(metrics.faults))
+    registry = RedisRegistry(registry_settings or settings, NodeId(uid), keys, Guard(metrics.faults), lambda: IN_FORCE)
     broker = RedisBroker(settings, NodeId(uid), keys, registry, metrics)
     parts = (broker, registry, broker.presence, broker.ledger, broker.event_log)
     return Member(*parts, Inbox(), metrics, NodeId(uid))

@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.client import InfoResult, Refused, Unavailable, commands
-from gateway.client.calls import Call, Pause
+from gateway.client.calls import Call
+from gateway.client.tries import Pause
 
 
 class Clock:

@@ -25,7 +25,7 @@ class RedisEventLog:
 
     lasting = True
 
-    def __init__(self, registry: RedisRegistry, topology: Topology, keys: Keys) -> None:
+    def __init__(self, registry: RedisRegistry, topology: Topology[Shard], keys: Keys) -> None:
         self._registry = registry
         self._topology = topology
         self._election = Election(registry.client, keys.teller())

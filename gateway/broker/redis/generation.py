@@ -27,6 +27,7 @@ UNWATCHED = "-"
 # Characters of a name: enough to be unique in an installation.
 LENGTH = 12
 
+SERVER = pack("INFO", "server")
 REPLICATION = pack("INFO", "replication")
 
 
@@ -36,16 +37,49 @@ async def learn(link: Link, key: bytes, *, durable: bool) -> None:
         link.generation, link.promotion = DURABLE, UNWATCHED
         return
     try:
-        run = _fields(await link.ask("INFO", "server")).get("run_id")
+        run = run_id(await link.ask_packed(SERVER))
         latest = promotion(await link.ask_packed(REPLICATION))
-        if run is None:
-            raise BrokerUnavailable("INFO server has no run_id; redis.durable would not need it")
-        # A new name each time, so that the generation also ends when the server loses all its data (FLUSHALL).
-        name = secrets.token_hex(LENGTH // 2)
-        answer: bytes = await link.ask("EVAL", GENERATION.text, 1, key, run, latest, name)
+        answer: bytes = await link.ask_packed(naming(key, run, latest))
     except hiredis.ReplyError as error:
-        raise BrokerUnavailable(f"the generation of the server (INFO) is unknown, see redis.durable: {error}") from None
+        raise unknown(error) from None
     link.generation, link.promotion = answer.decode(), latest
+
+
+def run_id(reply: Any) -> str:
+    """The run id in an answer to `INFO server`. Raises BrokerUnavailable."""
+    run = _fields(reply).get("run_id")
+    if run is None:
+        raise BrokerUnavailable("INFO server has no run_id; redis.durable would not need it")
+    return run
+
+
+def naming(key: bytes, run: str, latest: str) -> bytes:
+    """The command that asks for the name of the generation, from the run id and the latest promotion."""
+    # A new name each time, so that the generation also ends when the server loses all its data (FLUSHALL).
+    return pack("EVAL", GENERATION.text, 1, key, run, latest, secrets.token_hex(LENGTH // 2))
+
+
+def unknown(error: Exception) -> BrokerUnavailable:
+    """For a server that refuses to tell."""
+    return BrokerUnavailable(f"the generation of the server (INFO) is unknown, see redis.durable: {error}")
+
+
+def name_command(key: bytes) -> bytes:
+    """The command that reads the name of the generation; see `has_ended`."""
+    return pack("HGET", key, "name")
+
+
+def has_ended(reply: Any, generation: str) -> bool:
+    """Whether an answer to `name_command` has another name.
+
+    Then another node has started a new generation, or the server has lost all its data.
+    """
+    return (reply.decode(errors="replace") if reply is not None else "") != generation
+
+
+def was_demoted(latest: str, known: str) -> bool:
+    """Whether the latest promotion of a server is another one than that known. (Servers forget it.)"""
+    return bool(latest) and latest != known
 
 
 def promotion(reply: Any) -> str:
@@ -66,7 +100,7 @@ class GenerationWatch:
     def __init__(self, links: Sequence[KeptLink], key: bytes, changed: Callable[[str], None]) -> None:
         """Asks over the first of the links, all of which know their generation. `changed` gets the reason."""
         self._links = links
-        self._name = pack("HGET", key, "name")
+        self._name = name_command(key)
         self._changed = changed
 
     def look(self) -> None:
@@ -85,15 +119,13 @@ class GenerationWatch:
             self._changed(error.detail)
             return
         link = self._links[0].current
-        if latest and link is not None and latest != link.promotion:
+        if link is not None and was_demoted(latest, link.promotion):
             self._changed("the server was not the primary for a while")
 
     def _named(self, reply: Any) -> None:
-        """The name differs if another node has started a new generation, or if the server lost all its data."""
         if isinstance(reply, Exception):
             return
-        name = reply.decode(errors="replace") if reply is not None else ""
-        if any(kept.current is not None and kept.current.generation != name for kept in self._links):
+        if any(kept.current is not None and has_ended(reply, kept.current.generation) for kept in self._links):
             self._changed("the server's generation has ended")
 
 

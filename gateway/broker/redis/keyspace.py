@@ -184,6 +184,10 @@ class Keys:
         """A hash: the generation of this server."""
         return self._key(HOME, "generation", "", "")
 
+    def settings(self) -> bytes:
+        """A hash: the settings that publishers need. The key itself does not depend on the number of partitions."""
+        return self._key(HOME, "settings", "", "")
+
     def partition_count(self) -> bytes:
         """The number of partitions of this installation. The key itself does not depend on that number."""
         return self._key(HOME, "partitions", "", "")

@@ -333,8 +333,12 @@ async def connect(target: Target, settings: RedisSettings, link: Callable[[], Li
                 raise
             return made
     except (OSError, RequestError, hiredis.ReplyError) as error:
-        reason = told(error, target) or _plain(error, settings.connect_timeout)
-        raise BrokerUnavailable(f"Redis at {target.name}: {reason}") from error
+        raise unreachable(error, target, settings.connect_timeout) from error
+
+
+def unreachable(error: Exception, target: Target, seconds: float) -> BrokerUnavailable:
+    """For a connection that could not be made. `seconds`: what it had."""
+    return BrokerUnavailable(f"Redis at {target.name}: {told(error, target) or _plain(error, seconds)}")
 
 
 def _plain(error: Exception, seconds: float) -> str:
@@ -362,13 +366,25 @@ async def _open(target: Target, settings: RedisSettings, link: Callable[[], Link
         return (await loop.create_unix_connection(link, target.path))[1]
     context = None
     if target.tls:
-        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        context = tls_context(settings)
     return (await loop.create_connection(link, target.host, target.port, ssl=context))[1]
 
 
+def tls_context(settings: RedisSettings) -> ssl.SSLContext:
+    """Trusts the certificates that the settings name, or those of the system."""
+    return ssl.create_default_context(cafile=settings.tls_ca_file)
+
+
 async def _log_in(link: Link, target: Target, name: str) -> None:
-    if target.password:
-        await link.ask("AUTH", *([target.username] if target.username else []), target.password)
-    if target.database:
-        await link.ask("SELECT", target.database)
-    await link.ask("CLIENT", "SETNAME", name)
+    for command in greetings(target, name):
+        await link.ask_packed(command)
+
+
+def greetings(target: Target, name: str) -> list[bytes]:
+    """What a new connection begins with."""
+    login = [target.username, target.password] if target.username else [target.password]
+    return [
+        *([pack("AUTH", *login)] if target.password else []),
+        *([pack("SELECT", target.database)] if target.database else []),
+        pack("CLIENT", "SETNAME", name),
+    ]

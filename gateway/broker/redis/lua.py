@@ -38,6 +38,7 @@ FORGET = _script("forget")
 CONTROL = _script("control")
 LEDGER_END = _script("events", "ledger_end")
 LEDGER_CLAIM = _script("ledger_claim")
+SETTINGS = _script("settings")
 
 # What each of the two links has to know.
 PUBLISHING = (PUBLISH_ONCE, STREAM_PUBLISH, LATEST_PUBLISH, CONTROL)

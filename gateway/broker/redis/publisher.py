@@ -7,15 +7,13 @@ bounded, and no user has more than a share of them.
 from collections.abc import Callable
 from typing import Any
 
-from gateway.broker import envelope
 from gateway.broker.base import PublishDone
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import lua, stream_commands
+from gateway.broker.redis import publish_commands
 from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.keyspace import Keys
-from gateway.broker.redis.link import Link, pack
 from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
-from gateway.messages import PUBLISHED, Channel, Publication, PublishOptions, PublishResult, User
+from gateway.messages import Channel, Publication, PublishOptions, User
 from gateway.metrics import Metrics
 
 # The share that one user may have in flight, of the bytes left for all. A single user gets a fifth of the limit, two
@@ -58,7 +56,7 @@ class Publisher:
         metrics = self._metrics
         loop = link.loop
         started = loop.time()
-        command = self._command(publication, options, link)
+        command = publish_commands.publish_command(self._keys, publication, options, link)
         self._count(payer, len(command))
 
         def replied(reply: Any) -> None:
@@ -66,12 +64,12 @@ class Publisher:
             if isinstance(reply, Exception):
                 done(self._failure(reply))
                 return
-            if isinstance(reply, list) and (obstacle := stream_commands.obstacle(reply)) is not None:
-                metrics.publish_errors.add("too many values")
-                done(obstacle)
-                return
             try:
-                result = PublishResult(*stream_commands.position(reply)) if isinstance(reply, list) else PUBLISHED
+                result = publish_commands.result_of(reply)
+            except RequestError as obstacle:
+                metrics.publish_errors.add("too many values")
+                done(obstacle.detach())
+                return
             except EnvelopeError as error:
                 self._unreadable(publication.channel, error)
                 done(OutcomeUnknown(f"published, at a position that cannot be read: {error}"))
@@ -90,18 +88,6 @@ class Publisher:
         else:
             del self._under_way[payer]
 
-    def _command(self, publication: Publication, options: PublishOptions, link: Link) -> bytes:
-        if options.history is not None:
-            return stream_commands.publish_command(self._keys, publication, options.history, options, link)
-        if options.latest is not None:
-            return stream_commands.latest_command(self._keys, publication, options.latest, options, link)
-        bus = self._keys.bus(publication.channel)
-        message = envelope.live(publication)
-        if options.idempotency_key:
-            result = self._keys.result(publication.channel, options.idempotency_key)
-            return pack("EVALSHA", lua.PUBLISH_ONCE.sha, 1, result, bus, message, options.idempotency_ttl)
-        return pack(b"PUBLISH", bus, message)
-
     def _refuse(self, reason: str, text: str, done: PublishDone) -> None:
         self._metrics.publish_errors.add(reason)
         done(BrokerUnavailable(text))
@@ -115,13 +101,13 @@ class Publisher:
             self._metrics.publish_errors.add("unknown outcome")
             return reply
         text = str(reply)
-        if text.startswith("UNSENT"):
+        failure = publish_commands.failure_of(text)
+        if isinstance(failure, OutcomeUnknown):
             self._metrics.publish_errors.add("unknown outcome")
-            return OutcomeUnknown(f"stored, but not sent to the subscribers: {text}")
-        # An error of Redis itself (out of memory, read only, loading): the command was not carried out.
-        self._metrics.publish_errors.add("refused by redis")
-        self._refused(self._link, text)
-        return BrokerUnavailable(f"Redis refused the publish: {text}")
+        else:
+            self._metrics.publish_errors.add("refused by redis")
+            self._refused(self._link, text)
+        return failure
 
 
 def _payer(publication: Publication) -> User | None:

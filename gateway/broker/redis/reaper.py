@@ -16,6 +16,7 @@ from gateway.broker.redis.ledger import Ledger
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.redis_presence import BATCH, END, decoded, user_of
 from gateway.broker.redis.redis_registry import RedisRegistry, failing
+from gateway.broker.redis.shard import Shard
 from gateway.broker.redis.topology import Topology
 from gateway.errors import RequestError
 from gateway.guard import Guard
@@ -35,7 +36,7 @@ class Reaper:
     def __init__(
         self,
         registry: RedisRegistry,
-        topology: Topology,
+        topology: Topology[Shard],
         keys: Keys,
         ledger: Ledger,
         rules: Callable[[Channel], PresenceRules],

@@ -19,8 +19,9 @@ from redis.exceptions import RedisError
 
 from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.lua import FORGET, OCCUPY, REVOKE
+from gateway.broker.redis.settings_board import INTERVAL, SettingsBoard
 from gateway.config.redis_url import Target
-from gateway.config.settings import RedisSettings
+from gateway.config.settings import RedisSettings, ServerSettings
 from gateway.control import KEPT_BEYOND, ChannelCount, ChannelPage, NodeId, NodeInfo, Revocation
 from gateway.errors import BAD_REQUEST, BrokerUnavailable, ConfigError, RequestError
 from gateway.guard import Guard
@@ -55,7 +56,15 @@ class _Which(NamedTuple):
 class RedisRegistry:
     """Leases of nodes, occupancy of channels, revoked tokens."""
 
-    def __init__(self, settings: RedisSettings, uid: NodeId, keys: Keys, guard: Guard) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        uid: NodeId,
+        keys: Keys,
+        guard: Guard,
+        in_force: Callable[[], ServerSettings],
+    ) -> None:
+        """`in_force`: the settings of the node."""
         assert settings.url is not None
         self._settings = settings
         self._uid = uid
@@ -79,6 +88,8 @@ class RedisRegistry:
         self.watches: Callable[[Channel], bool] = lambda channel: False
         # Gets the number of events that were dropped.
         self.dropped: Callable[[int], None] = lambda number: None
+        self._board = SettingsBoard(self.client, keys, uid, in_force)
+        self._posting = Repeating(guard, "settings", INTERVAL, self._board.renew, lambda: self.explains())
         # Asked when a flush has failed: whether the log says already why such work fails now.
         self.explains: Callable[[], bool] = lambda: False
         # Called after the lease had expired: all entries under it have to be written again.
@@ -95,10 +106,13 @@ class RedisRegistry:
                 f"redis.partitions is {self._keys.partitions}, but this Redis is in use with {known} (key "
                 f"{key.decode()}); set redis.partitions to {known}, or choose another redis.prefix"
             )
+        await self._board.renew()
         self._flushing.start()
+        self._posting.start()
 
     async def stop(self) -> None:
         """Close the connections. Safe to call twice, and before start."""
+        await self._posting.stop()
         await self._flushing.stop()
         await self.client.aclose()
 

@@ -21,6 +21,7 @@ from gateway.broker.redis.heartbeat import HEARTBEAT, Heartbeat
 from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.link import Link, connect, why
+from gateway.broker.redis.publish_commands import FORGOTTEN, REPLACED
 from gateway.broker.redis.publisher import Publisher
 from gateway.broker.redis.redis_presence import RedisPresence
 from gateway.broker.redis.stream_reads import StreamReads
@@ -276,9 +277,9 @@ class Shard:
 
     def _refused(self, link: KeptLink, text: str) -> None:
         """React to an error reply that says something about the server."""
-        if text.startswith(("READONLY", "STALE")):
+        if text.startswith(REPLACED):
             self._server_changed(text)
-        elif text.startswith("NOSCRIPT") and link.current is not None:
+        elif text.startswith(FORGOTTEN) and link.current is not None:
             # SCRIPT FLUSH. This command has failed for certain.
             lua.reload(link.current)
 

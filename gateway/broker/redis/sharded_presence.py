@@ -1,6 +1,7 @@
 """The Presence port over all shards: each keeps the members of its own channels."""
 
 from gateway.broker.base import CountsDone, MembersDone
+from gateway.broker.redis.shard import Shard
 from gateway.broker.redis.topology import Topology
 from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 
@@ -8,7 +9,7 @@ from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 class ShardedPresence:
     """Asks the shard of the channel."""
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology[Shard]) -> None:
         self._topology = topology
 
     def enter(self, channel: Channel, member: ClientInfo, rules: PresenceRules) -> None:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.broker import envelope
 from gateway.broker.base import Standing
 from gateway.broker.envelope import EnvelopeError
 from gateway.broker.redis.keyspace import Keys
-from gateway.broker.redis.link import Link, pack
+from gateway.broker.redis.link import pack
 from gateway.broker.redis.lua import LATEST_PUBLISH, LATEST_READ, STREAM_COMPARE, STREAM_PUBLISH, STREAM_READ, Script
 from gateway.broker.refusals import too_large_values, too_many_values
 from gateway.errors import RequestError
@@ -26,8 +26,15 @@ from gateway.messages import (
 )
 
 
+class Server(Protocol):
+    """What a connection knows of the server behind it (see generation.py)."""
+
+    generation: str
+    promotion: str
+
+
 def publish_command(
-    keys: Keys, publication: Publication, history: Retention, options: PublishOptions, server: Link
+    keys: Keys, publication: Publication, history: Retention, options: PublishOptions, server: Server
 ) -> bytes:
     return pack(
         *_publish(STREAM_PUBLISH, keys, [keys.stream(publication.channel)], publication, options),
@@ -54,7 +61,7 @@ def _publish(
     return ["EVALSHA", script.sha, len(names), *names, *message]
 
 
-def read_command(keys: Keys, channel: Channel, history: Retention, query: HistoryQuery, server: Link) -> bytes:
+def read_command(keys: Keys, channel: Channel, history: Retention, query: HistoryQuery, server: Server) -> bytes:
     since = query.since
     return pack(
         "EVALSHA",
@@ -73,7 +80,7 @@ def read_command(keys: Keys, channel: Channel, history: Retention, query: Histor
     )
 
 
-def compare_command(keys: Keys, standings: Sequence[Standing], server: Link) -> bytes:
+def compare_command(keys: Keys, standings: Sequence[Standing], server: Server) -> bytes:
     """All streams have to be of one partition."""
     arguments: list[str | int] = []
     for _, history, (offset, epoch) in standings:
@@ -83,7 +90,7 @@ def compare_command(keys: Keys, standings: Sequence[Standing], server: Link) -> 
 
 
 def latest_command(
-    keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, server: Link
+    keys: Keys, publication: Publication, latest: Latest, options: PublishOptions, server: Server
 ) -> bytes:
     channel = publication.channel
     return pack(
@@ -100,7 +107,7 @@ def latest_command(
     )
 
 
-def values_command(keys: Keys, channel: Channel, latest: Latest, server: Link) -> bytes:
+def values_command(keys: Keys, channel: Channel, latest: Latest, server: Server) -> bytes:
     return pack(
         "EVALSHA",
         LATEST_READ.sha,

@@ -146,11 +146,11 @@ def probes(key: bytes, bus: bytes) -> Sequence[tuple[Any, ...]]:
         *(("GET", key), ("MGET", key), ("EXISTS", key), ("SET", key, "", "XX")),
         *(("HSET", key, "f", "1"), ("EXPIRE", key, 1), ("HINCRBY", key, "f", 1), ("HGET", key, "f")),
         *(("HMGET", key, "f"), ("HGETALL", key), ("HVALS", key), ("HLEN", key), ("HEXISTS", key, "f")),
-        *(("HSTRLEN", key, "f"), ("HSCAN", key, 0), ("HDEL", key, "f"), ("DEL", key)),
+        *(("HKEYS", key), ("HSTRLEN", key, "f"), ("HSCAN", key, 0), ("HDEL", key, "f"), ("DEL", key)),
         *(("SADD", key, "m"), ("EXPIRE", key, 1), ("SMEMBERS", key), ("SCARD", key), ("SREM", key, "m"), ("DEL", key)),
         *(("ZADD", key, "XX", 0, "m"), ("ZSCORE", key, "m"), ("ZRANGEBYSCORE", key, 0, 1), ("ZREM", key, "m")),
         *(("ZRANGEBYLEX", key, "-", "+"), ("XADD", key, "NOMKSTREAM", "*", "f", "v"), ("XRANGE", key, "-", "+")),
-        ("XREVRANGE", key, "+", "-"),
+        *(("XREVRANGE", key, "+", "-"), ("XLEN", key), ("XDEL", key, "0-1")),
     )
 
 

@@ -16,7 +16,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.guard import Guard
 from gateway.messages import Channel, ClientId, ClientInfo, PresenceRules
 from gateway.metrics import Metrics
-from tests.broker.members import PATIENCE, Inbox, Member
+from tests.broker.members import IN_FORCE, PATIENCE, Inbox, Member
 from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.test_presence_contract import OTHER, ROOM, counts, members, told
 from tests.servers import ValkeyServer
@@ -28,7 +28,7 @@ RULES = PresenceRules("clients", limit=1_000)
 async def node(server: ValkeyServer, uid: str, rules: PresenceRules = RULES) -> AsyncIterator[Member]:
     """A started node whose reaper knows the rules of every channel; it ends without withdrawing its lease."""
     metrics, options = Metrics(), settings(server.url)
-    registry = RedisRegistry(options, NodeId(uid), KEYS, Guard(metrics.faults))
+    registry = RedisRegistry(options, NodeId(uid), KEYS, Guard(metrics.faults), lambda: IN_FORCE)
     broker = RedisBroker(options, NodeId(uid), KEYS, registry, metrics, lambda channel: rules)
     parts = (broker, registry, broker.presence, broker.ledger, broker.event_log)
     member = Member(*parts, Inbox(), metrics, NodeId(uid))

@@ -37,14 +37,14 @@ def made(server: ValkeyServer, inbox: Inbox) -> Shard:
     )
 
 
-async def outcome(topology: Topology, channel: Channel, data: bytes) -> object:
+async def outcome(topology: Topology[Shard], channel: Channel, data: bytes) -> object:
     future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     topology.shard_of(channel).publisher.publish(Publication(channel, data, time=1), NO_OPTIONS, future.set_result)
     async with asyncio.timeout(PATIENCE):
         return await future
 
 
-async def subscribe(topology: Topology, channel: Channel) -> RequestError | None:
+async def subscribe(topology: Topology[Shard], channel: Channel) -> RequestError | None:
     future: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
     topology.shard_of(channel).subscribe(channel, future.set_result)
     async with asyncio.timeout(PATIENCE):
