@@ -22,9 +22,10 @@ def metrics_page() -> str:
     """Markdown: the metrics of a node by the part that counts them."""
     metrics = vars(Metrics())
     text = f"""# Metrics
+
 {NOTE}
-Each node answers `GET /metrics` on its internal listener, in the text format of Prometheus. Times are in seconds. The
-metrics of the process (`process_cpu_seconds_total` and so on) come with them, on Linux.
+Each node answers `GET /metrics` on its internal listener, in the text format of Prometheus. Times are in seconds; what
+stands behind "by" is a label. On Linux, the metrics of the process come with them (`process_cpu_seconds_total`, ...).
 [Operations](operations.md#metrics) says which of them to watch, and `deploy/prometheus/alerts.yml` has alerts.
 """
     for comment, name in GROUP.findall(inspect.getsource(Metrics.__init__)):
@@ -33,9 +34,9 @@ metrics of the process (`process_cpu_seconds_total` and so on) come with them, o
         else:
             metric = metrics.pop(name)
             family = metric.collect()
-            label = f'{{{metric.label}="..."}}' if hasattr(metric, "label") else ""
+            by = f", by `{metric.label}`" if hasattr(metric, "label") else ""
             total = "_total" if family.type == "counter" else ""
-            text += f"| `{family.name}{total}{label}` | {family.type} | {_cell(family.documentation)} |\n"
+            text += f"| `{family.name}{total}` | {family.type}{by} | {_cell(family.documentation)} |\n"
     assert not metrics, "a metric without a place"
     return text
 
@@ -43,6 +44,7 @@ metrics of the process (`process_cpu_seconds_total` and so on) come with them, o
 def hooks_page() -> str:
     """Markdown: the public classes of gateway.hooks with their fields."""
     text = f"""# Hooks reference
+
 {NOTE}
 All names are in `gateway.hooks`. [Hooks](hooks.md) explains them.
 
