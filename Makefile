@@ -11,7 +11,7 @@ CONFORMANCE := $(CURDIR)/.conformance
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 SUITE := PYTHONUSERBASE=$(CONFORMANCE)/packages
 
-.PHONY: always install check test test-all conformance faults bench attack demo clean
+.PHONY: always install check test test-all conformance faults bench attack demo docs clean
 
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
@@ -76,6 +76,10 @@ faults: install
 bench: install
 	$(BIN)/python -m tests.benchmarks
 
+# The site of docs/, in site/: any web server shows it. A link that leads nowhere is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # What one hostile client costs the others: make attack NAMES="log cookie"; without NAMES all attacks.
 attack: install
 	$(BIN)/python -m tests.attack $(NAMES)
@@ -86,4 +90,4 @@ demo: $(VENV)/.runs
 	@exec $(BIN)/gateway cluster --demo --log-level warning >/dev/null
 
 clean:
-	rm -rf $(VENV) .conformance dist build tests/sdk/node_modules .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .conformance dist build site tests/sdk/node_modules .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

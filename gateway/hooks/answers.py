@@ -71,7 +71,8 @@ class ConnectResult(msgspec.Struct, frozen=True, kw_only=True):
     expire_at: UnixTime | None = None
     # Channels to subscribe the client to: names, or what goes with each.
     channels: Sequence[str] | Mapping[str, ServerSubscription] = ()
-    # Later hooks get it as `request.meta`. It stays on this node and is never encoded.
+    # Later hooks get it as `request.meta`. It stays on this node, unless a disconnect or unsubscribe hook is declared:
+    # then it is kept as JSON in Redis, too.
     meta: Any = None
 
 

@@ -55,7 +55,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class _OfConnection(Event, frozen=True, kw_only=True):
-    # As in Request.
+    # As in all requests.
     client: str
     user: str
     address: str
@@ -78,10 +78,12 @@ class DisconnectEvent(_OfConnection, frozen=True, kw_only=True):
 class UnsubscribeEvent(_OfConnection, frozen=True, kw_only=True):
     """A subscription has ended, perhaps with its connection."""
 
+    # The name of the channel.
     channel: str
 
 
 class _OfChannel(Event, frozen=True, kw_only=True):
+    # The name of the channel.
     channel: str
 
     @property

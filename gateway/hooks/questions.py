@@ -105,6 +105,7 @@ def _decoded(raw: bytes, kind: Kind = Kind.JSON) -> Any:
 class ConnectRequest(Request, frozen=True, kw_only=True):
     """A client connects. With a token, that token has been verified."""
 
+    # The HTTP request that it opened its connection with.
     handshake: Handshake
     # What the client says about itself: its payload (JSON; empty for none), and its name and version.
     raw: bytes = b""
@@ -143,6 +144,7 @@ class RefreshRequest(Request, frozen=True, kw_only=True):
 class SubscribeRequest(Request, frozen=True, kw_only=True):
     """A client subscribes without a token."""
 
+    # The name of the channel.
     channel: str
     # The payload that the client sent with it: JSON, empty for none.
     raw: bytes = b""
@@ -156,12 +158,14 @@ class SubscribeRequest(Request, frozen=True, kw_only=True):
 class SubRefreshRequest(Request, frozen=True, kw_only=True):
     """A subscription that a subscribe hook allowed is about to expire."""
 
+    # The name of the channel.
     channel: str
 
 
 class PublishRequest(Request, frozen=True, kw_only=True):
     """A client publishes."""
 
+    # The name of the channel.
     channel: str
     # The payload as bytes, and what they are.
     raw: bytes
@@ -178,6 +182,7 @@ class PublishRequest(Request, frozen=True, kw_only=True):
 class RpcRequest(Request, frozen=True, kw_only=True):
     """A client calls the application."""
 
+    # The name that the client calls.
     method: str
     # The payload: JSON, empty for none.
     raw: bytes = b""
