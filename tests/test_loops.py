@@ -21,6 +21,7 @@ TASKS = {
     "Runner._start": "one call of a hook, which ends at its deadline",
     "Batches._result": "one command of a batch, which is carried out even if its client leaves",
     "_while_connected": "two a batch, which end with the request",
+    "ServerSignals._start_drain": "the drain of an embedded node, which ends with its window",
     "SyncTestGateway.__init__": "the node of a test, until the end of its `with`",
     "TestClient.next": "waits for one publication",
     "TestClient.open": "one connection of a test, until the end of its `with`",
