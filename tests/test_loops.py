@@ -47,6 +47,7 @@ LOOPS = {
     "Tracker._hand_over": "while answers wait for their turn; each is guarded",
     "Tracker._look_later": "while a stream waits for the broker; each is guarded",
     "Tracker._tick_later": "while there are streams to compare; node has the scheduler's time, not the loop's",
+    "Runner._arm": "while calls of the hook run; ends a call at most once",
     "Subscriptions._unsubscribe": "while a channel lingers",
     "TimingWheel._call_some": "while deadlines are due; each is guarded",
     "TimingWheel._tick": "while there is a deadline",
