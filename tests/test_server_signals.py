@@ -218,3 +218,5 @@ def test_a_reload_does_not_wait_for_clients(tmp_path: Path) -> None:
                 touched = tmp_path / "app.py"
                 os.utime(touched, (touched.stat().st_mtime + 5,) * 2)
                 assert close_code(client) == 3001
+        # A signal that comes while it restarts would not end it.
+        command.line("Application startup complete")

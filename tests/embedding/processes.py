@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 APP = """
@@ -36,6 +37,8 @@ class Command:
             stderr=subprocess.STDOUT,
             stdout=subprocess.PIPE,
             text=True,
+            # So that all it starts can be ended with it.
+            start_new_session=True,
         )
         self.seen = ""
 
@@ -53,9 +56,11 @@ class Command:
 
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            # (At SIGINT gunicorn waits for workers that have not heard it, unless a terminal sends it to all.)
+            self.process.terminate()
         try:
             self.process.communicate(timeout=20)
         finally:
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.communicate()
