@@ -227,15 +227,16 @@ class Composition:
 
     def drain_clients(self) -> None:
         """Drain clients as SIGTERM does, but keep running: wait for load balancers, then close all in the window."""
+        asyncio.get_running_loop().call_later(self.settings.drain.delay, self.close_clients)
 
-        def close() -> None:
-            # Clients still connecting are refused, or closed once they have connected.
-            self.admission.draining = True
-            self.drain.start()
-            for session in (*self._services.opening, *self.clients):
-                self.drain.add(session.shutdown)
-
-        asyncio.get_running_loop().call_later(self.settings.drain.delay, close)
+    def close_clients(self) -> None:
+        """Close all in the window of the drain, and let nobody in."""
+        self.start_draining()
+        # Clients still connecting are refused, or closed once they have connected.
+        self.admission.draining = True
+        self.drain.start()
+        for session in (*self._services.opening, *self.clients):
+            self.drain.add(session.shutdown)
 
     def reload(self) -> Reloaded:
         """Read the settings again. Raises nothing."""

@@ -13,14 +13,16 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
+from gateway import log
 from gateway.app import Composition
 from gateway.config.named_objects import named_object
 from gateway.config.reloading import Source
@@ -29,6 +31,7 @@ from gateway.config.sources import read
 from gateway.errors import ConfigError, GatewayError
 from gateway.hooks import Hooks
 from gateway.in_process import InProcess
+from gateway.server_signals import ServerSignals
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,10 @@ class Gateway(InProcess):
         Raises ConfigError for settings that cannot be used.
         """
         if not self._served:
-            settings = read(None, {}, os.environ, self.given).settings
+            loaded = read(None, {}, os.environ, self.given)
+            # A server that restarts at each change of the code waits for the drain.
+            settings = loaded.without_drain()
+            log.configure_within(settings.log, sys.stderr, settings.node_name)
             if settings.redis.url is None and self._lock is None:
                 self._lock = _only_worker()
             self._composition = Composition(settings, hooks=self.hooks)
@@ -102,12 +108,16 @@ class Gateway(InProcess):
                 "the gateway runs on the server of the application, over plain ASGI; `gateway serve --app MODULE:NAME` "
                 "runs both on the gateway's own server, which takes a fraction of the CPU and memory"
             )
+        else:
+            logger.info("the application runs on the gateway's own server")
         assert self._composition is not None
         composition = self._composition
         try:
             async with composition.running():
                 self._started = True
-                yield
+                # Our own server hears the signals itself.
+                with nullcontext() if self._served else ServerSignals(composition).heard():
+                    yield
         finally:
             self._started = self._served = False
             self._composition = None

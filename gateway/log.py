@@ -85,6 +85,23 @@ def configure(options: LogOptions, stream: TextIO, node: str = "") -> None:
     _route_uvicorn(access_log=root.level <= logging.DEBUG)
 
 
+def configure_within(options: LogOptions, stream: TextIO, node: str = "") -> None:
+    """Within an application: send the gateway's own records to `stream`, unless the application handles them itself.
+
+    Otherwise Python would drop those below a warning, and the fields of all. Once the root logger has a handler, this
+    one is silent. The text is that for humans, as the lines of the server around it are, unless the format is json.
+    """
+    logger = logging.getLogger("gateway")
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(node) if options.format == "json" else HumanFormatter(node))
+    handler.addFilter(lambda record: not logging.getLogger().handlers)
+    logger.addHandler(handler)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(options.level.upper())
+
+
 def _route_uvicorn(*, access_log: bool) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)

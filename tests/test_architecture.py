@@ -27,7 +27,7 @@ LAYERS = [
     {"entrances", "publisher"},
     {"in_force"},
     {"app"},
-    {"in_process"},
+    {"in_process", "server_signals"},
     {"embedding"},
     {"testing"},
     {"running"},

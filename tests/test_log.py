@@ -276,6 +276,27 @@ def test_the_level_counts_for_all_loggers() -> None:
 # uvicorn
 
 
+def test_within_an_application_nothing_is_lost_and_nothing_written_twice() -> None:
+    """Python itself drops what is below a warning, and all fields, as long as nobody handles it."""
+    root, logger = logging.getLogger(), logging.getLogger("gateway")
+    root.handlers[:] = []
+    stream = io.StringIO()
+    try:
+        for _ in range(2):
+            log.configure_within(LogSettings(level="info"), stream)
+        logging.getLogger("gateway.test").info("one", extra={"token": SECRET})
+        assert stream.getvalue().count("one  token=***") == stream.getvalue().count("\n") == 1
+        root.handlers[:] = [logging.StreamHandler(theirs := io.StringIO())]
+        logging.getLogger("gateway.test").info("two")
+        assert (theirs.getvalue(), "two" in stream.getvalue()) == ("two\n", False)
+        logger.handlers.clear()
+        log.configure_within(LogSettings(), stream)
+        assert logger.handlers == []
+    finally:
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+
+
 def test_uvicorn_logs_no_query_strings() -> None:
     """Its lines about WebSocket handshakes are dropped, its access lines are cut and come with debug only."""
 

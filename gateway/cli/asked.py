@@ -1,4 +1,4 @@
-"""Which hooks decide what, for `gateway explain`."""
+"""Which hooks decide what, for commands that run no node."""
 
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,16 @@ class Asked:
 
     def __init__(self, settings: "ServerSettings") -> None:
         """Raises ConfigError."""
-        from gateway.embedding import load_application
         from gateway.hooks.loading import load_hooks
 
-        name = settings.app
-        self.hooks: Hooks = load_application(name).gateway.hooks if name else load_hooks(settings.hooks.python)
+        self.hooks: Hooks
+        if settings.app:
+            # Imported here: a node is more than most commands need.
+            from gateway.embedding import load_application
+
+            self.hooks = load_application(settings.app).gateway.hooks
+        else:
+            self.hooks = load_hooks(settings.hooks.python)
         self._http = settings.hooks.http
 
     def to_connect(self) -> str:

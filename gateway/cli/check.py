@@ -27,7 +27,15 @@ class Findings(NamedTuple):
 @click.option("--all", "everything", is_flag=True, help="Print all settings, not only those that differ.")
 @click.option("--connect", is_flag=True, help="Also ask the Redis of redis.url whether nodes can work with it.")
 @with_settings(
-    "listen", "internal_listen", "workers", "redis.url", "demo", "no_auth", "allow_open_network", "hooks.python"
+    "listen",
+    "internal_listen",
+    "workers",
+    "redis.url",
+    "demo",
+    "no_auth",
+    "allow_open_network",
+    "hooks.python",
+    "app",
 )
 def check(sources: Sources, file: Path | None, everything: bool, connect: bool) -> None:
     """Check the settings that `gateway serve` would get from FILE (or --config), from variables and from flags.
@@ -35,6 +43,9 @@ def check(sources: Sources, file: Path | None, everything: bool, connect: bool) 
     The verdict comes first, on standard error: errors, and warnings about combinations that do not work together.
     Unless there are errors, the settings that differ from the defaults follow on standard output as TOML, with secrets
     masked and the origin of each value. Exit code 1 if a node would not start.
+
+    The hooks and models of your code (--hooks, or --app for those of an application) are imported, and have to fit the
+    settings; nothing is started.
 
     With --connect, Redis is asked as well: version, role, eviction, persistence, the number of partitions in use, and
     the rights of the user. For the latter it writes a key that no node uses, and removes it.
@@ -99,14 +110,14 @@ def _unusable(settings: "ServerSettings") -> list[str]:
     from gateway.auth.revocations import Revocations
     from gateway.auth.token_verifier import TokenVerifier
     from gateway.channels import Channels
+    from gateway.cli.asked import Asked
     from gateway.cli.serve import worker_settings
     from gateway.hooks.fitting import check_fit
-    from gateway.hooks.loading import load_hooks
     from gateway.transports.tls import tls_context
 
     problems = []
     for make in (
-        lambda: check_fit(load_hooks(settings.hooks.python), settings, Channels(settings)),
+        lambda: check_fit(Asked(settings).hooks, settings, Channels(settings)),
         lambda: TokenVerifier(settings.auth, Revocations(), time.time),
         lambda: OriginPolicy(settings.origins, settings.auth.cookie),
         lambda: tls_context(settings.tls),

@@ -41,7 +41,7 @@ class Client(NamedTuple):
     help="Tell whether pages of this origin (https://app.example.com) may connect.",
 )
 @click.option("--all", "everything", is_flag=True, help="Print all options, not only those that differ.")
-@with_settings("no_auth", "demo", "allow_open_network")
+@with_settings("no_auth", "demo", "allow_open_network", "hooks.python", "app")
 def explain(
     sources: Sources, channel: str, user: str | None, token: str | None, origin: str | None, everything: bool
 ) -> None:

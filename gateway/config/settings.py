@@ -305,8 +305,8 @@ class DrainSettings(Section):
     delay: Seconds = Field(0.0, description="Seconds between 'not ready' and the first close, for balancers to notice.")
     window: Seconds = Field(
         10.0,
-        description="Seconds over which the connections are closed. Unless set: 0 with no_auth, and for Ctrl-C in a "
-        "terminal.",
+        description="Seconds over which the connections are closed. Unless set: 0 with no_auth, for Ctrl-C in a "
+        "terminal, and on the server of an application.",
     )
 
 

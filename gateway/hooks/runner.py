@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.config.settings import HookKind
 from gateway.errors import INTERNAL, CloseCode, RequestError
@@ -90,7 +92,10 @@ class Runner(Generic[Q, A]):
         self._guard = guard
         self._lines = LogLimit(LOG_INTERVAL)
         self._stopped = False
-        self.tasks: set[asyncio.Task[None]] = set()
+        # The calls that run, and when each is too late; infinity once it has been cancelled.
+        self.tasks: dict[asyncio.Task[None], float] = {}
+        # For the first of them that will be too late: a timer for each call would cost more than what most hooks do.
+        self._timer: asyncio.TimerHandle | None = None
         # By client: how many of its calls run, and those that wait. The client whose turn is next comes first.
         self._running: dict[str, int] = {}
         self._waiting: dict[str, deque[_Call[Q, A]]] = {}
@@ -114,6 +119,8 @@ class Runner(Generic[Q, A]):
                 call.done(RequestError(INTERNAL, "the node stops"))
         for task in tuple(self.tasks):
             await end_task(task)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _go_on(self) -> None:
         """Start what may run now, one call of each client in turn."""
@@ -130,11 +137,33 @@ class Runner(Generic[Q, A]):
     def _start(self, client: str, call: "_Call[Q, A]") -> None:
         self._running[client] = self._running.get(client, 0) + 1
         task = asyncio.create_task(self._run(call), name=self._hook.name)
-        self.tasks.add(task)
-        task.add_done_callback(partial(self._ended, client))
+        self.tasks[task] = call.due
+        task.add_done_callback(partial(self._ended, client, call))
+        if self._timer is None or call.due < self._timer.when():
+            self._arm(call.due)
 
-    def _ended(self, client: str, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._end_late)
+
+    def _end_late(self) -> None:
+        """Cancel the calls whose time is over, each of them once: what it still does then is its own matter."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for task, due in self.tasks.items():
+            if due <= now:
+                self.tasks[task] = math.inf
+                task.cancel()
+        due = min(self.tasks.values(), default=math.inf)
+        if due < math.inf:
+            self._arm(due)
+
+    def _ended(self, client: str, call: "_Call[Q, A]", task: "asyncio.Task[None]") -> None:
+        del self.tasks[task]
+        if not call.began:
+            # It was cancelled before its first step.
+            call.done(self._failed(is_late=True))
         self._running[client] -= 1
         if not self._running[client]:
             del self._running[client]
@@ -142,13 +171,12 @@ class Runner(Generic[Q, A]):
 
     async def _run(self, call: "_Call[Q, A]") -> None:
         outcome: A | RequestError | Closing
-        deadline = asyncio.timeout_at(call.due)
+        call.began = True
         try:
             if asyncio.get_running_loop().time() >= call.due:
                 # Its time was over before its turn.
                 raise TimeoutError
-            async with deadline:
-                outcome = self._convert(await self._hook.function(call.request))
+            outcome = self._convert(await self._hook.function(call.request))
         except Denied as denied:
             outcome = RequestError(denied.error, f"the {self._hook.name} denied it")
         except Disconnect as closing:
@@ -156,7 +184,7 @@ class Runner(Generic[Q, A]):
         except CallFailed as failure:
             outcome = self._failed_call(str(failure), is_unavailable=failure.is_unavailable)
         except (Exception, SystemExit, asyncio.CancelledError):
-            outcome = self._failed(is_late=deadline.expired() or asyncio.get_running_loop().time() >= call.due)
+            outcome = self._failed(is_late=asyncio.get_running_loop().time() >= call.due)
         call.done(outcome)
 
     def _failed_call(self, reason: str, *, is_unavailable: bool) -> Any:
@@ -186,10 +214,13 @@ class Runner(Generic[Q, A]):
         return RequestError(INTERNAL, f"the {hook.name} failed")
 
 
-class _Call(NamedTuple, Generic[Q, A]):
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Q, A]):
     """A call that waits or runs."""
 
     # When it is too late, on the clock of the loop.
     due: float
     request: Q
     done: Done[A]
+    # Whether its task has taken its first step, and so answers.
+    began: bool = False

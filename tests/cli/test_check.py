@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests.cli.conftest import Run
@@ -126,3 +127,23 @@ def test_open_modes_need_a_second_flag_on_a_network(run: Run) -> None:
     flags = ("--demo", "--no-auth", "--listen", "0.0.0.0:8000")
     assert run("check", *flags).exit_code == 1
     assert run("check", *flags, "--allow-open-network").exit_code == 0
+
+
+def test_the_code_of_an_application_has_to_fit_the_settings(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hooks and its models, as those of --hooks; with the namespaces that it gives to its Gateway()."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, code in (
+        ("fits", "@hooks.subscribe('room')\nasync def may(request): ..."),
+        ("hook", "@hooks.subscribe('rooms')\nasync def may(request): ..."),
+        ("model", "hooks.payload('rooms', int)"),
+    ):
+        monkeypatch.setattr("gateway.embedding._made", [])
+        (tmp_path / f"check_{module}.py").write_text(
+            f"from gateway import Gateway, Hooks\nhooks = Hooks()\n{code}\n"
+            "app = Gateway({'namespaces': {'room': {}}}, hooks=hooks)\n"
+        )
+        result = run("check", "--app", f"check_{module}:app", **SOUND)
+        assert result.exit_code == int(module != "fits")
+        assert ("there is no namespace 'rooms' (namespaces.rooms)" in result.stderr) == (module != "fits")

@@ -397,6 +397,27 @@ def test_a_channel_that_cannot_be_is_an_error(run: Run) -> None:
     assert result.stderr.startswith(r"Error: channel 'a b\x1b': bad request")
 
 
+def test_the_hooks_may_be_named_as_for_serve(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By --hooks, or by --app with the settings of the application."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("gateway.embedding._made", [])
+    (tmp_path / "explained.py").write_text(
+        """
+from gateway import Gateway, Hooks
+
+hooks = Hooks()
+
+@hooks.subscribe()
+async def may(request): ...
+
+app = Gateway({"namespaces": {"den": {}}}, hooks=hooks)
+"""
+    )
+    asked = "subscribe                 asked: the subscribe hook explained.may decides"
+    assert asked in run("explain", "lobby", "--hooks", "explained:hooks").stdout
+    assert asked in run("explain", "den:1", "--app", "explained:app").stdout
+
+
 def test_what_a_hook_decides_is_not_foretold(run: Run) -> None:
     """Neither from the options of the channel nor from the token; what comes before hooks still is."""
     Path("rules_of_explain.py").write_text(

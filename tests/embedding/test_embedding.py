@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,6 +23,7 @@ from gateway.embedding import NotStartedError
 from gateway.errors import ConfigError, RequestError
 from gateway.transports.lifespan import Lifespan
 from tests.api.clients import PATIENCE
+from tests.embedding.processes import Command
 from tests.embedding.servers import on_own_server, on_uvicorn
 
 OPEN = {"channels": {"allow_subscribe": ["anonymous"], "allow_publish": ["anonymous"]}, "auth": {"anonymous": True}}
@@ -134,68 +132,20 @@ def test_wrong_settings_are_named_at_the_start() -> None:
         asyncio.run(test())
 
 
-APP = """
-import sys
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from gateway import Gateway
-
-gateway = Gateway({"auth": {"anonymous": True}, "channels": {"allow_subscribe": ["anonymous"]}})
-app = Starlette(routes=[Mount("/realtime", gateway)], lifespan=gateway.lifespan)
-bare = Starlette(routes=[Mount("/realtime", gateway)])
-"""
-
-
-class Command:
-    """A process whose output is read while it runs."""
-
-    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
-        (folder / "app.py").write_text(APP)
-        env = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=folder,
-            env={**env, **environ, "PYTHONUNBUFFERED": "1"},
-            stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.seen = ""
-
-    def line(self, wanted: str) -> str:
-        """The next line with this text; the output ends before one comes: what there was."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.seen += line
-            if wanted in line:
-                return line
-        raise AssertionError(self.seen)
-
-    def __enter__(self) -> "Command":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.communicate(timeout=20)
-        finally:
-            self.process.kill()
-            self.process.communicate()
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("uvicorn", "app:app", "--port", "0", "--workers", "2"),
-        ("gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:0"),
+        "uvicorn app:app --port 0 --workers 2",
+        "uvicorn app:app --port 0",
+        "gunicorn app:app -k uvicorn_worker.UvicornWorker -w 2 -b 127.0.0.1:0",
+        "hypercorn app:app -b 127.0.0.1:0 --workers 2",
     ],
-    ids=lambda arguments: str(arguments[0]),
 )
 @pytest.mark.slow
-def test_several_workers_without_redis_do_not_start(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_several_workers_without_redis_do_not_start(tmp_path: Path, arguments: str) -> None:
     """Clients of one would not hear those of another; the error names the setting."""
-    with Command(tmp_path, *arguments) as command:
+    environ = {} if "2" in arguments else {"WEB_CONCURRENCY": "2"}
+    with Command(tmp_path, *arguments.split(), **environ) as command:
         assert "GATEWAY_REDIS__URL" in command.line("redis.url is not set, and another worker")
 
 
@@ -209,6 +159,7 @@ def test_the_command_runs_the_application(tmp_path: Path) -> None:
     """On the gateway's own server, with what the code of the application sets."""
     arguments = ("gateway", "serve", "--app", "app:app", "--listen", "127.0.0.1:0", "--internal-listen", "")
     with Command(tmp_path, *arguments) as command:
+        command.line("the application runs on the gateway's own server")
         line = command.line("serving")
         address = line.partition("http://")[2].split('"')[0].split()[0]
         with connect(f"ws://{address}/realtime/ws/news", proxy=None, compression=None) as client:

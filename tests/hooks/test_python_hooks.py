@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -162,14 +163,82 @@ def test_a_hook_that_takes_too_long_is_cancelled(caplog: pytest.LogCaptureFixtur
             raise
 
     async def test() -> None:
-        node = node_with(hook, timeout=0.01)
+        node = node_with(hook, timeout=0.1)
         assert (await node.ask("ann")).error == errors.INTERNAL
         assert cancelled == ["ann"]
         assert node.metrics.hook_timeouts.values == {"rpc": 1}
         assert node.metrics.hook_errors.values == {}
 
     run(test())
-    assert "took longer than 0.01 s" in caplog.text
+    assert "took longer than 0.1 s" in caplog.text
+
+
+def test_a_call_whose_time_is_over_is_cancelled_once() -> None:
+    """What it does then is not interrupted when the time of the next one is over. Each has its own deadline."""
+    order = []
+    next_is_late = asyncio.Event()
+
+    async def hook(request: RpcRequest) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            order.append(f"{request.client} is late")
+            if request.client == "ann":
+                await next_is_late.wait()
+            next_is_late.set()
+            order.append(f"{request.client} is done")
+
+    async def test() -> None:
+        node = node_with(hook, timeout=0.1)
+        calls = [node.ask("ann")]
+        await asyncio.sleep(0.05)
+        calls.append(node.ask("bob"))
+        assert [(await call).error for call in calls] == [errors.INTERNAL] * 2
+        assert node.metrics.hook_timeouts.values == {"rpc": 2}
+        assert order == ["ann is late", "bob is late", "bob is done", "ann is done"]
+
+    run(test())
+
+
+def test_a_hook_may_have_time_limits_and_cancellations_of_its_own() -> None:
+    async def hook(request: RpcRequest) -> str:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "mine"
+
+    async def test() -> None:
+        node = node_with(hook)
+        answers: list[Any] = []
+        asks = node.hooks.application.rpc
+        assert asks is not None
+        ask = asks.find("m")
+        assert ask is not None
+        request = RpcRequest(client="", user="", address="", protocol="", transport="", method="m")
+        ask(request, answers.append)
+        while node.metrics.hooks_running.read():
+            await asyncio.sleep(0)
+        assert answers == [b'"mine"']
+
+    run(test())
+
+
+def test_a_call_that_ends_before_its_first_step_is_answered() -> None:
+    """The node stops in the same turn of the loop."""
+
+    async def hook(request: RpcRequest) -> None:
+        raise AssertionError
+
+    async def test() -> None:
+        node = node_with(hook)
+        call = node.ask("ann")
+        await node.hooks.stop()
+        assert (await call).error == errors.INTERNAL
+
+    run(test())
 
 
 class Gate:
