@@ -46,16 +46,21 @@ class RedisEventLog:
             self._read_to.clear()
             return None
         found: list[Happening] = []
+        trouble: Exception | None = None
         for shard in self._topology.all:
             names = [name for name, (each, _) in self._streams.items() if each is shard]
             commands = [self._read(name, most) for name in names]
             replies = await shard.read_link.ask_all(commands)
             for name, reply in zip(names, replies, strict=True):
                 if isinstance(reply, Exception):
-                    raise BrokerUnavailable(f"events for hooks could not be read: {reply}")
+                    trouble = reply
+                    continue
                 for number, fields in reply:
                     self._read_to[name] = number.decode()
                     found.append(_happening(f"{name}{SEPARATOR}{number.decode()}", fields))
+        # What was read is not read again, so it counts even if other streams cannot be read.
+        if trouble is not None and not found:
+            raise BrokerUnavailable(f"events for hooks could not be read: {trouble}")
         # Those of one stream are in its order.
         found.sort(key=lambda happening: happening.time)
         return found

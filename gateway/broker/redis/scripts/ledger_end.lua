@@ -21,4 +21,8 @@ for index = 4, #ARGV, 3 do
         end
     end
 end
+-- Here, since the node may live again at any moment.
+if KEYS[3] and redis.call('HLEN', KEYS[1]) == redis.call('HEXISTS', KEYS[1], '') then
+    redis.call('DEL', KEYS[1])
+end
 return dropped
