@@ -4,7 +4,8 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
@@ -116,7 +117,7 @@ class Composition:
         uid = NodeId(secrets.token_hex(8))
         self._hooks = NodeHooks(hooks, settings.hooks.http, self.metrics, guard)
         application = self._hooks.application
-        broker, registry, presence, ledger, event_log = engine(settings, uid, self.metrics, channels)
+        broker, registry, presence, ledger, event_log = engine(settings, uid, self.metrics, channels, scheduler.time)
         self._ledger = ledger
         registry.watches = lambda channel: watched(application, channel.name)
         self._notifier = None
@@ -337,10 +338,12 @@ async def survey_engine(settings: ServerSettings) -> Survey:
     return await survey(settings.redis)
 
 
-def engine(settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels) -> Engine:
-    """The engine that the settings ask for."""
+def engine(
+    settings: ServerSettings, uid: NodeId, metrics: Metrics, channels: Channels, clock: Callable[[], float] = time.time
+) -> Engine:
+    """The engine that the settings ask for. `clock` gives Unix seconds, where the engine has no other."""
     if settings.redis.url is None:
-        memory, events = MemoryBroker(metrics), MemoryEvents()
+        memory, events = MemoryBroker(metrics), MemoryEvents(metrics, clock)
         return Engine(memory, MemoryRegistry(events), memory.presence, events, events)
 
     def rules(channel: Channel) -> PresenceRules:

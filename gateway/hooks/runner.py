@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.config.settings import HookKind
@@ -44,7 +45,7 @@ class Job(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Seconds, waiting for a turn included."""
+        """Seconds, waiting for a turn included, except for that of an event."""
 
     @property
     def concurrency(self) -> int: ...
@@ -101,7 +102,9 @@ class Runner(Generic[Q, A]):
         if reason := self._closed():
             done(self._failed_call(reason, is_unavailable=True))
             return
-        call: _Call[Q, A] = _Call(asyncio.get_running_loop().time() + self._hook.timeout, request, done)
+        # Nobody waits for an event to be told: it has all its time once its turn comes.
+        due = inf if isinstance(request, Event) else asyncio.get_running_loop().time() + self._hook.timeout
+        call: _Call[Q, A] = _Call(due, request, done)
         self._waiting.setdefault(request.whose, deque()).append(call)
         self._go_on()
 
@@ -142,9 +145,11 @@ class Runner(Generic[Q, A]):
 
     async def _run(self, call: "_Call[Q, A]") -> None:
         outcome: A | RequestError | Closing
-        deadline = asyncio.timeout_at(call.due)
+        now = asyncio.get_running_loop().time()
+        due = min(call.due, now + self._hook.timeout)
+        deadline = asyncio.timeout_at(due)
         try:
-            if asyncio.get_running_loop().time() >= call.due:
+            if now >= due:
                 # Its time was over before its turn.
                 raise TimeoutError
             async with deadline:
@@ -156,7 +161,7 @@ class Runner(Generic[Q, A]):
         except CallFailed as failure:
             outcome = self._failed_call(str(failure), is_unavailable=failure.is_unavailable)
         except (Exception, SystemExit, asyncio.CancelledError):
-            outcome = self._failed(is_late=deadline.expired() or asyncio.get_running_loop().time() >= call.due)
+            outcome = self._failed(is_late=deadline.expired() or asyncio.get_running_loop().time() >= due)
         call.done(outcome)
 
     def _failed_call(self, reason: str, *, is_unavailable: bool) -> Any:
@@ -189,7 +194,7 @@ class Runner(Generic[Q, A]):
 class _Call(NamedTuple, Generic[Q, A]):
     """A call that waits or runs."""
 
-    # When it is too late, on the clock of the loop.
+    # When it is too late, on the clock of the loop; infinite for an event.
     due: float
     request: Q
     done: Done[A]

@@ -12,6 +12,7 @@ from gateway.errors import INSUFFICIENT_STATE, SHUTDOWN, UNSUBSCRIBED_BY_SERVER
 from gateway.hooks.decisions import Admitted, Application, Asks, Done
 from gateway.hooks.events import DisconnectEvent, ended
 from gateway.hooks.questions import ConnectRequest
+from gateway.metrics import Metrics
 from gateway.session.notes import Notes
 from tests.session.conftest import Client, World
 
@@ -24,7 +25,7 @@ class Noted:
     """A world whose application hears of ends: of all connections, and of subscriptions in `room`."""
 
     def __init__(self, make_world: Callable[..., World], application: Application | None = None) -> None:
-        self.events = MemoryEvents()
+        self.events = MemoryEvents(Metrics())
         self.world = make_world(
             namespaces={"room": {"allow_subscribe": ["client"]}, "other": {"allow_subscribe": ["client"]}}
         )
@@ -38,7 +39,7 @@ class Noted:
     def told(self) -> list[tuple[str, int]]:
         """What has ended since the last call: channels, or empty for a connection; with the codes."""
         found = []
-        for each in asyncio.run(self.events.take(100)):
+        for each in asyncio.run(self.events.take(100, 100)):
             assert each.ending is not None
             event = ended(each.id, each.time, each.about, *each.ending)
             assert event.user == "ann"

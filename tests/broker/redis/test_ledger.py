@@ -109,7 +109,7 @@ def test_a_node_that_comes_back_learns_what_was_ended(server: ValkeyServer) -> N
             there.ledger.begin("c4", b"4")
             await noted(server, "b", 1)
             await reapers(here)[0]._reap(LeaseId("b0000"))
-            assert await here.event_log.take(100) == []
+            assert await here.event_log.take(100, 100) == []
 
     asyncio.run(scenario())
 
@@ -166,7 +166,7 @@ async def taken_at_least(member: Member, wanted: set[bytes]) -> list[Happening]:
     found: list[Happening] = []
     async with asyncio.timeout(PATIENCE):
         while wanted - {each.about for each in found}:
-            found += await member.event_log.take(100) or []
+            found += await member.event_log.take(100, 100) or []
             await asyncio.sleep(0.01)
     return found
 
@@ -382,7 +382,7 @@ def test_a_reply_that_is_missing_loses_no_events(server: ValkeyServer, monkeypat
 
             with monkeypatch.context() as patch, suppress(BrokerUnavailable):
                 patch.setattr(link, "ask_all", cut)
-                found = await member.event_log.take(100)
+                found = await member.event_log.take(100, 100)
             assert ends(found or await taken(member, 1)) == [(b"0", GONE)]
 
     asyncio.run(scenario())
@@ -400,6 +400,6 @@ def test_a_stream_that_cannot_be_read_does_not_hold_up_the_others(server: Valkey
             await member.ledger.settle()
             assert ends(await taken(member, 1)) == [(b"0", GONE)]
             with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
-                await member.event_log.take(100)
+                await member.event_log.take(100, 100)
 
     asyncio.run(scenario())
