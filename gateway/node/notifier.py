@@ -47,6 +47,8 @@ class _Telling:
     # When it may be told that a channel was vacated, on the clock of the scheduler.
     due: float
     failures: int = 0
+    # Its hook is being called.
+    is_told: bool = False
 
 
 # Those of one client or channel. The first is told, or waits to be told again.
@@ -76,6 +78,8 @@ class Notifier:
         # Ids of those that are handled, until the log knows.
         self._heard: list[str] = []
         self._is_idle = asyncio.Event()
+        # Seconds until it is told that a channel was vacated.
+        self._grace = VACATED_GRACE
         log.on_news = self._looking.soon
         metrics.hook_events_waiting.read = lambda: float(sum(len(queue) for queue in self._queues.values()))
         metrics.hook_events_lag.read = self._lag
@@ -89,12 +93,24 @@ class Notifier:
         with suppress(RequestError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 if not self._log.lasting:
-                    await self._look()
-                    while self._queues:
-                        self._is_idle.clear()
-                        await self._is_idle.wait()
+                    await self._tell_the_rest()
                 await self._finish()
         self._queues.clear()
+
+    async def _tell_the_rest(self) -> None:
+        """Nobody comes back to a channel any more, so none waits for that. Raises BrokerUnavailable."""
+        self._grace = 0.0
+        while await self._look():
+            pass
+        for whose, queue in list(self._queues.items()):
+            for telling in queue:
+                telling.due = min(telling.due, self._scheduler.now())
+            if not queue[0].failures:
+                self._tell(whose, queue)
+        while self._queues:
+            self._is_idle.clear()
+            await self._is_idle.wait()
+            await self._look()
 
     def _room(self) -> tuple[int, int]:
         """How many ends and how many changes of channels to read now."""
@@ -110,13 +126,13 @@ class Notifier:
         oldest = min((queue[0].event.time for queue in self._queues.values()), default=None)
         return 0.0 if oldest is None else max(self._scheduler.time() - oldest / 1000, 0.0)
 
-    async def _look(self) -> None:
-        """Raises BrokerUnavailable."""
+    async def _look(self) -> bool:
+        """Whether there was something. Raises BrokerUnavailable."""
         await self._finish()
         happenings = await self._log.take(*self._room())
         if happenings is None:
             self._queues.clear()
-            return
+            return False
         if happenings:
             # There may be more.
             self._looking.soon()
@@ -127,6 +143,7 @@ class Notifier:
                 # It cannot be read, now or later.
                 self._guard.failed("event", happening.id)
                 self._heard.append(happening.id)
+        return bool(happenings)
 
     async def _finish(self) -> None:
         """Raises BrokerUnavailable."""
@@ -139,7 +156,7 @@ class Notifier:
             raise
 
     def _add(self, event: AnyEvent) -> None:
-        telling = _Telling(event, self._scheduler.now() + VACATED_GRACE)
+        telling = _Telling(event, self._scheduler.now() + self._grace)
         queue = self._queues.get(event.whose)
         if queue is not None:
             queue.append(telling)
@@ -149,23 +166,27 @@ class Notifier:
 
     def _tell(self, whose: str, queue: Queue) -> None:
         if not self._guard.call("event", whose, self._go_on, whose, queue):
+            queue[0].is_told = False
             self._scheduler.call_later(LAST_DELAY, partial(self._tell, whose, queue))
 
     def _go_on(self, whose: str, queue: Queue) -> None:
         """Tell the first of a queue."""
         # It may have become another node's turn.
         while self._queues.get(whose) is queue:
-            event = queue[0].event
+            telling, event = queue[0], queue[0].event
             ask = self._ask_of(event)
+            if telling.is_told:
+                return
             if ask is None:
                 self._handled(whose, queue)
-            elif isinstance(event, VacatedEvent) and (wait := queue[0].due - self._scheduler.now()) > 0:
+            elif isinstance(event, VacatedEvent) and (wait := telling.due - self._scheduler.now()) > 0:
                 self._scheduler.call_later(wait, partial(self._tell, whose, queue))
                 return
             elif _was_brief(queue):
                 self._handled(whose, queue)
                 self._handled(whose, queue)
             else:
+                telling.is_told = True
                 ask(event, partial(self._answered, whose, queue))
                 return
 
@@ -191,6 +212,7 @@ class Notifier:
         else:
             delay = min(FIRST_DELAY * 2**telling.failures, LAST_DELAY)
             telling.failures += 1
+            telling.is_told = False
             self._scheduler.call_later(delay, partial(self._tell, whose, queue))
 
     def _ask_of(self, event: AnyEvent) -> Ask[Any, None] | None:

@@ -342,6 +342,22 @@ def test_the_end_of_the_node(*, lasting: bool) -> None:
     run(scenario, answers=False)
 
 
+def test_a_node_that_is_alone_tells_at_its_end_which_channels_are_vacated() -> None:
+    """Each once, without waiting for somebody to come back; and all that there is, in however many parts."""
+
+    async def scenario(site: Site) -> None:
+        site.log.lasting = False
+        site.log.became("1", "a", occupied=False)
+        await site.look()
+        for number in range(2, notifier.PART + 10):
+            site.log.became(str(number), f"c{number}", occupied=False)
+        await site.notifier.stop()
+        site.clock.advance(notifier.VACATED_GRACE)
+        assert sorted(site.ids, key=int) == [str(number) for number in range(1, notifier.PART + 10)]
+
+    run(scenario)
+
+
 def test_which_channels_are_watched() -> None:
     def hook(event: Any, done: Done[None]) -> None:
         raise NotImplementedError
