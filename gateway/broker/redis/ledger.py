@@ -28,7 +28,7 @@ MOST_EVENTS = 100_000
 BATCH = 200
 # Seconds until what could not be written is tried again.
 INTERVAL = 1.0
-# Ends that are kept while Redis is away.
+# Ends that are kept while Redis is away, besides those of what it has.
 MOST_UNWRITTEN = 100_000
 # Seconds that `settle` waits at most.
 PATIENCE = 2.0
@@ -83,8 +83,9 @@ class Ledger:
     def end(self, key: str, ending: Ending) -> None:
         if self._entries.pop(key, None) is None:
             return
-        if len(self._ended) >= MOST_UNWRITTEN:
-            self._begun.pop(key, None)
+        # (What Redis has would otherwise stay there until this node dies.)
+        if len(self._ended) >= MOST_UNWRITTEN and key in self._begun and key not in self._unsure:
+            del self._begun[key]
             self.dropped(1)
             return
         self._ended[key] = ending

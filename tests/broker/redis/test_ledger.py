@@ -18,6 +18,7 @@ from gateway.broker.redis.link import Link
 from gateway.broker.redis.redis_broker import RedisBroker
 from gateway.control import NodeId, NodeInfo
 from gateway.errors import NODE_LOST, BrokerUnavailable
+from gateway.messages import Channel
 from tests.broker.members import PATIENCE, Member, redis_member
 from tests.broker.redis.nodes import KEYS, settings, until_health
 from tests.broker.redis.test_redis_presence import expire, node
@@ -401,5 +402,54 @@ def test_a_stream_that_cannot_be_read_does_not_hold_up_the_others(server: Valkey
             assert ends(await taken(member, 1)) == [(b"0", GONE)]
             with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
                 await member.event_log.take(100, 100)
+
+    asyncio.run(scenario())
+
+
+def test_ends_of_what_redis_has_are_kept_whatever_their_number(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis is away. Dropped, the entry would stay in the ledger until the node dies."""
+    monkeypatch.setattr(ledger, "MOST_UNWRITTEN", 1)
+
+    async def scenario() -> None:
+        async with node(server, "a") as member:
+            for key in ("a", "b", "c"):
+                member.ledger.begin(key, key.encode())
+            await noted(server, "a", 3)
+            for key in ("new1", "new2"):
+                member.ledger.begin(key, key.encode())
+            for key in ("new1", "a", "b", "new2", "c"):
+                member.ledger.end(key, GONE)
+            assert {each.about for each in await taken(member, 4)} == {b"a", b"b", b"c", b"new1"}
+            assert member.metrics.hook_events_dropped.values == {"full": 1}
+            await noted(server, "a", 0)
+
+    asyncio.run(scenario())
+
+
+def test_occupancies_that_cannot_be_written_do_not_hold_up_the_others(server: ValkeyServer) -> None:
+    """Somebody else's data under the keys of a channel. It is reported, and tried again."""
+
+    async def scenario() -> None:
+        async with node(server, "a") as member:
+            member.registry.watches = watching
+            with redis.Redis.from_url(server.url) as operator:
+                operator.set(KEYS.events("default", KEYS.partition(ROOM)), "no stream")
+                member.registry.set_occupancy(ROOM, 1)
+                for number in range(2 * redis_registry.BATCH):
+                    member.registry.set_occupancy(Channel("default", f"c{number}"), 1)
+                assert isinstance(member.registry, redis_registry.RedisRegistry)
+                with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+                    await member.registry.flush()
+                others = [key for key in operator.scan_iter(b"gw:*:occupancy:*") if ROOM.name.encode() not in key]
+                assert len(others) == 2 * redis_registry.BATCH
+                operator.delete(KEYS.events("default", KEYS.partition(ROOM)))
+            await member.registry.flush()
+            # It had become occupied before the event was refused.
+            member.registry.set_occupancy(ROOM, 0)
+            await member.registry.flush()
+            (vacated,) = await taken(member, 1)
+            assert (vacated.channel, vacated.is_occupied) == (ROOM, False)
 
     asyncio.run(scenario())
