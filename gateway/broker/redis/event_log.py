@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.broker.base import Ending, Happening
 from gateway.broker.redis.election import Election
-from gateway.broker.redis.keyspace import Keys
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.redis_registry import RedisRegistry, failing
 from gateway.broker.redis.shard import Shard
@@ -40,13 +40,20 @@ class RedisEventLog:
                 self._streams[str(partition)] = (shard, keys.events(DEFAULT_APP, partition))
         self._read_to: dict[str, str] = {}
         self._is_elected = False
+        # The one under which was read.
+        self._lease = LeaseId("")
 
     async def take(self, ends: int, changes: int) -> Sequence[Happening] | None:
+        lease = self._registry.lease
         async with failing("events for hooks could not be read"):
-            self._is_elected = await self._election.is_won_by(self._registry.lease)
-        if not self._is_elected:
+            self._is_elected = await self._election.is_won_by(lease)
+        if not self._is_elected or lease != self._lease:
+            # With a new lease, Redis may be another server or have lost data, and give ids again that were read.
+            self._lease = lease
+            was_reading = bool(self._read_to)
             self._read_to.clear()
-            return None
+            if was_reading or not self._is_elected:
+                return None
         # At least one of each partition if any: which have some is not known.
         each_changes = -(-changes // (len(self._streams) - 1))
         found: list[Happening] = []

@@ -266,6 +266,9 @@ def test_what_a_node_notes_while_its_books_are_closed_stays(server: ValkeyServer
 
     async def scenario() -> None:
         async with node(server, "a") as here, node(server, "b") as there:
+            for each in reapers(here, there):
+                # Only when the test says so.
+                await each.stop()
             there.ledger.begin("c0", b"0")
             await noted(server, "b", 1)
             expire(server, "b0000")
@@ -306,13 +309,14 @@ def test_a_claim_that_is_repeated_still_learns_what_was_ended(server: ValkeyServ
     asyncio.run(scenario())
 
 
-def test_what_is_not_known_to_be_written_and_was_ended_is_closed(
-    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_may_have_been_written_and_ended_is_closed(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node was cut off right after it was noted. It may also not have been written: then its end is told now."""
 
     async def scenario() -> None:
         async with node(server, "a") as here, node(server, "b") as there:
+            for each in reapers(here, there):
+                # Only when the test says so.
+                await each.stop()
             closed: list[str] = []
             there.ledger.on_closed = closed.extend
             is_cut = False
@@ -433,13 +437,15 @@ def test_occupancies_that_cannot_be_written_do_not_hold_up_the_others(server: Va
 
     async def scenario() -> None:
         async with node(server, "a") as member:
+            assert isinstance(member.registry, redis_registry.RedisRegistry)
+            # Only when the test says so.
+            await member.registry._flushing.stop()
             member.registry.watches = watching
             with redis.Redis.from_url(server.url) as operator:
                 operator.set(KEYS.events("default", KEYS.partition(ROOM)), "no stream")
                 member.registry.set_occupancy(ROOM, 1)
                 for number in range(2 * redis_registry.BATCH):
                     member.registry.set_occupancy(Channel("default", f"c{number}"), 1)
-                assert isinstance(member.registry, redis_registry.RedisRegistry)
                 with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
                     await member.registry.flush()
                 others = [key for key in operator.scan_iter(b"gw:*:occupancy:*") if ROOM.name.encode() not in key]
@@ -451,5 +457,29 @@ def test_occupancies_that_cannot_be_written_do_not_hold_up_the_others(server: Va
             await member.registry.flush()
             (vacated,) = await taken(member, 1)
             assert (vacated.channel, vacated.is_occupied) == (ROOM, False)
+
+    asyncio.run(scenario())
+
+
+def test_a_server_whose_clock_is_behind_that_of_the_one_before_loses_no_events(server: ValkeyServer) -> None:
+    """A replica that was promoted, or an empty server: its ids are smaller than those that were read."""
+
+    async def scenario() -> None:
+        async with node(server, "a") as member:
+            with redis.Redis.from_url(server.url) as operator:
+                operator.xadd(KEYS.endings(), {"w": "ahead"}, id="9999999999999-0")
+                assert [each.about for each in await taken(member, 1)] == [b"ahead"]
+                operator.flushall()
+            await member.registry.announce(NodeInfo(NodeId("a"), "a", "1", 0))
+            member.ledger.begin("c0", b"0")
+            member.ledger.end("c0", GONE)
+            found: list[Happening] = []
+            async with asyncio.timeout(PATIENCE):
+                while not found:
+                    # The link to the server that lost its data is replaced.
+                    with suppress(BrokerUnavailable):
+                        found += await member.event_log.take(100, 100) or []
+                    await asyncio.sleep(0.01)
+            assert ends(found) == [(b"0", GONE)]
 
     asyncio.run(scenario())
