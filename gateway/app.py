@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -117,7 +118,7 @@ class Composition:
         self._hooks = NodeHooks(hooks, settings.hooks.http, self.metrics, guard)
         application = self._hooks.application
         broker, registry, presence, ledger, event_log = engine(
-            settings, uid, self.metrics, channels, lambda: self.settings
+            settings, uid, self.metrics, channels, lambda: self.settings, scheduler.time
         )
         self._ledger = ledger
         registry.watches = lambda channel: watched(application, channel.name)
@@ -346,10 +347,14 @@ def engine(
     metrics: Metrics,
     channels: Channels,
     in_force: Callable[[], ServerSettings],
+    clock: Callable[[], float] = time.time,
 ) -> Engine:
-    """The engine that the settings ask for. `in_force`: what a reload has made of them."""
+    """The engine that the settings ask for. `in_force`: what a reload has made of them.
+
+    `clock` gives Unix seconds, where the engine has no other.
+    """
     if settings.redis.url is None:
-        memory, events = MemoryBroker(metrics), MemoryEvents()
+        memory, events = MemoryBroker(metrics), MemoryEvents(metrics, clock)
         return Engine(memory, MemoryRegistry(events), memory.presence, events, events)
 
     def rules(channel: Channel) -> PresenceRules:

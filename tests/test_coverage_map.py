@@ -18,7 +18,6 @@ TESTED_BY = {
     "api/result_shapes.py": "api/test_api_endpoint.py",
     "auth/identity.py": "auth/test_token_verifier.py",
     "broker/base.py": "broker/test_contract.py",
-    "broker/memory/memory_events.py": "broker/test_events_contract.py",
     "broker/memory/memory_presence.py": "broker/test_presence_contract.py",
     "broker/memory/memory_registry.py": "broker/test_registry_contract.py",
     "broker/memory/memory_streams.py": "broker/test_stream_contract.py",

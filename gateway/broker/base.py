@@ -189,8 +189,9 @@ class EventLog(Protocol):
     # Called when there may be more to take; an engine may also never call it.
     on_news: Callable[[], object]
 
-    async def take(self, most: int) -> Sequence[Happening] | None:
-        """Happenings in their order, at most about so many; None if it is another node's turn to read.
+    async def take(self, ends: int, changes: int) -> Sequence[Happening] | None:
+        """Happenings in their order, at most about so many ends and changes of channels; None if it is another node's
+        turn to read.
 
         Each comes once, until it has been the turn of another node. Then all that are not finished come again. Raises
         BrokerUnavailable.

@@ -10,6 +10,9 @@ from gateway.errors import INTERNAL, RequestError
 from gateway.hooks.questions import Peer
 from gateway.messages import User
 
+# What the application wants to find again stays with every connection, and with each of its subscriptions.
+META_BYTES = 16_384
+
 
 class About(Struct, frozen=True, array_like=True):
     """Whom a connection or subscription belongs to, as it is kept until its end has been told."""
@@ -26,12 +29,15 @@ class About(Struct, frozen=True, array_like=True):
 
 
 def about(client: str, user: User, peer: Peer, channel: str = "") -> bytes:
-    """The same, packed. Raises RequestError if what the connect hook keeps with the connection has no JSON."""
+    """The same, packed. Raises RequestError if what the connect hook keeps with it has no JSON, or one too long."""
     try:
         meta = b"" if peer.meta is None else encoded(peer.meta)
     except (TypeError, ValueError, NotImplementedError) as error:
         detail = f"ConnectResult.meta has no JSON, which the disconnect and unsubscribe hooks need: {error}"
         raise RequestError(INTERNAL, detail) from None
+    if len(meta) > META_BYTES:
+        detail = f"ConnectResult.meta has more than {META_BYTES} bytes: too much for disconnect and unsubscribe hooks"
+        raise RequestError(INTERNAL, detail)
     return msgspec.msgpack.encode(About(client, user.name, peer.address, peer.protocol, peer.transport, meta, channel))
 
 

@@ -38,8 +38,9 @@ class Hook:
 class Hooks:
     """Collects hooks by decorators. All functions are `async def` with one argument, the request.
 
-    `timeout` is in seconds and includes waiting for other calls; a call that takes longer is cancelled. `concurrency`
-    is how many calls of the hook run at once on each node. Raises TypeError and ValueError for what cannot be a hook.
+    `timeout` is in seconds and includes waiting for other calls, except for that of an event; a call that takes longer
+    is cancelled. `concurrency` is how many calls of the hook run at once on each node. Raises TypeError and ValueError
+    for what cannot be a hook.
     """
 
     def __init__(self) -> None:

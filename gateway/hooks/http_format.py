@@ -29,7 +29,7 @@ from gateway.hooks.answers import (
     SubscribeResult,
 )
 from gateway.hooks.conversion import CONVERSIONS, json
-from gateway.hooks.events import Event
+from gateway.hooks.events import META_BYTES, Event
 from gateway.hooks.questions import (
     ConnectRequest,
     PublishRequest,
@@ -42,8 +42,6 @@ from gateway.hooks.questions import (
 from gateway.json_text import TOO_DEEP, mended
 from gateway.messages import Kind
 
-# What the backend wants to find again stays with every connection.
-META_BYTES = 16_384
 # Codes below are those of the SDKs.
 LEAST_ERROR = 100
 

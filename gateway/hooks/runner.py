@@ -46,7 +46,7 @@ class Job(Protocol):
 
     @property
     def timeout(self) -> float:
-        """Seconds, waiting for a turn included."""
+        """Seconds, waiting for a turn included, except for that of an event."""
 
     @property
     def concurrency(self) -> int: ...
@@ -106,7 +106,9 @@ class Runner(Generic[Q, A]):
         if reason := self._closed():
             done(self._failed_call(reason, is_unavailable=True))
             return
-        call: _Call[Q, A] = _Call(asyncio.get_running_loop().time() + self._hook.timeout, request, done)
+        # Nobody waits for an event to be told: it has all its time once its turn comes.
+        due = math.inf if isinstance(request, Event) else asyncio.get_running_loop().time() + self._hook.timeout
+        call: _Call[Q, A] = _Call(due, request, done)
         self._waiting.setdefault(request.whose, deque()).append(call)
         self._go_on()
 
@@ -136,6 +138,7 @@ class Runner(Generic[Q, A]):
 
     def _start(self, client: str, call: "_Call[Q, A]") -> None:
         self._running[client] = self._running.get(client, 0) + 1
+        call.due = min(call.due, asyncio.get_running_loop().time() + self._hook.timeout)
         task = asyncio.create_task(self._run(call), name=self._hook.name)
         self.tasks[task] = call.due
         task.add_done_callback(partial(self._ended, client, call))
@@ -218,7 +221,7 @@ class Runner(Generic[Q, A]):
 class _Call(Generic[Q, A]):
     """A call that waits or runs."""
 
-    # When it is too late, on the clock of the loop.
+    # When it is too late, on the clock of the loop; infinite for an event that waits.
     due: float
     request: Q
     done: Done[A]

@@ -9,7 +9,7 @@ from gateway import __version__, errors
 from gateway.auth.identity import Grant, Identity, ServerSub
 from gateway.errors import Disconnect, RequestError
 from gateway.hooks.decisions import Admitted, Extended, Undecided
-from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult
+from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult, User
 from gateway.session.asking import connect_question, refresh_question
 from gateway.session.inbox import ExtendConnection
 from gateway.session.recovery import arrive, bring_in, size
@@ -61,11 +61,44 @@ def _proved(session: Session, request: Connect, proved: Identity | Grant | None)
     ask = session.services.application.connect
     if ask is None:
         assert proved is not None
+        _note(session, proved.user)
         return _admit(session, request, _identity(session, proved), by_grant=isinstance(proved, Grant))
     decided = partial(_decided, session, request, proved, session.services.verifier.revocations)
-    done = session.then(request, decided, partial(_refuse, session, request))
+    refuse, late = partial(_refuse, session, request), partial(_let_in_too_late, session, proved)
+    done = session.then(request, decided, refuse, late)
     ask(connect_question(session, request, proved.user if proved is not None else ""), done)
     return True
+
+
+def _note(session: Session, user: str) -> None:
+    """The client is let in: the application is told of its end, even if something else refuses it from now on.
+
+    Raises RequestError if what the connect hook keeps with it cannot be noted.
+    """
+    if (notes := session.services.notes) is not None:
+        notes.connected(session.client, User(session.services.app, user), session.peer)
+
+
+def _let_in_too_late(
+    session: Session, proved: Identity | Grant | None, outcome: Admitted | Undecided | Failure
+) -> None:
+    """The client was gone when the application let it in: it may count it as connected, so it is told of the end."""
+    if not isinstance(outcome, Admitted) or (notes := session.services.notes) is None:
+        return
+    assert session.peer is not None
+    session.peer.meta = outcome.meta
+    try:
+        _note(session, _user(proved, outcome))
+    except RequestError as error:
+        session.log_refusal("connect", "", error)
+    notes.disconnected(session.client, errors.CONNECTION_CLOSED)
+
+
+def _user(proved: Identity | Grant | None, decision: Admitted) -> str:
+    """Who the client is: the application says so, or its token; empty for neither."""
+    if decision.user is not None:
+        return decision.user
+    return proved.user if proved is not None else ""
 
 
 def _decided(
@@ -82,6 +115,9 @@ def _decided(
     services, verifier = session.services, session.services.verifier
     assert session.peer is not None
     session.peer.handshake = None
+    if isinstance(decision, Admitted):
+        session.peer.meta = decision.meta
+        _note(session, _user(proved, decision))
     if proved is not None:
         verifier.check_revocation(proved)
     if isinstance(decision, Undecided):
@@ -89,8 +125,8 @@ def _decided(
             # Temporary: the client comes back for the decision.
             raise decision.error
         identity = Identity(app=services.app, user="") if proved is None else _identity(session, proved)
+        _note(session, identity.user)
         return _admit(session, request, identity, by_grant=isinstance(proved, Grant))
-    session.peer.meta = decision.meta
     if proved is None and decision.user is None and not services.anonymous:
         raise Disconnect(
             errors.BAD_COMMAND,
@@ -100,7 +136,7 @@ def _decided(
     now = int(services.scheduler.time())
     anonymous = Identity(app=services.app, user="", issued_at=now)
     identity = anonymous if proved is None else _identity(session, proved, decision.user)
-    user = identity.user if decision.user is None else decision.user
+    user = _user(proved, decision)
     if verifier.is_revoked_since(revocations, user):
         raise RequestError(errors.INTERNAL, "the user was revoked while the connect hook decided")
     opened = {
@@ -138,8 +174,6 @@ def _admit(session: Session, request: Connect, identity: Identity, data: bytes =
     services = session.services
     subs = _server_subscriptions(session, identity, by_grant=by_grant)
     session.authenticated(identity)
-    if services.notes is not None:
-        services.notes.connected(session.client, session.user, session.peer)
     limit = services.limits.connections_per_user
     if limit and identity.user and services.clients.connections(session.user) > limit:
         raise Disconnect(errors.CONNECTION_LIMIT, "limits.connections_per_user")

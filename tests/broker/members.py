@@ -157,7 +157,7 @@ class MemoryEngine:
     def new_member(self) -> Member:
         metrics = Metrics()
         broker = MemoryBroker(metrics)
-        events = MemoryEvents()
+        events = MemoryEvents(metrics)
         parts = (broker, MemoryRegistry(events), broker.presence, events, events)
         return Member(*parts, Inbox(), metrics, NodeId("n1"))
 

@@ -17,7 +17,7 @@ async def taken(member: Member, count: int) -> list[Happening]:
     found: list[Happening] = []
     async with asyncio.timeout(PATIENCE):
         while len(found) < count:
-            found += await member.event_log.take(100) or []
+            found += await member.event_log.take(100, 100) or []
             await asyncio.sleep(0.01)
     assert len(found) == count
     return found
@@ -29,7 +29,7 @@ def ends(happenings: Sequence[Happening]) -> list[tuple[bytes, Ending | None]]:
 
 async def nothing(member: Member) -> None:
     await member.ledger.settle()
-    assert await member.event_log.take(100) == []
+    assert await member.event_log.take(100, 100) == []
 
 
 def watching(channel: Channel) -> bool:
@@ -117,7 +117,7 @@ def test_one_node_reads_and_another_takes_over(engine: Engine) -> None:
                 member.ledger.end(key, GONE)
                 await member.ledger.settle()
             first = await taken(here, 3)
-            assert await there.event_log.take(100) is None
+            assert await there.event_log.take(100, 100) is None
             await here.event_log.finish([first[0].id])
             await here.broker.stop()
             second = await taken(there, 2)

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.errors import CloseCode, Disconnect, ErrorCode, RequestError
 from gateway.hooks.decisions import Accepted, Admitted, Allowed, Extended, Opened
-from gateway.hooks.http_format import META_BYTES, decode, encode, signature
+from gateway.hooks.events import META_BYTES
+from gateway.hooks.http_format import decode, encode, signature
 from gateway.hooks.questions import (
     ConnectRequest,
     PublishRequest,

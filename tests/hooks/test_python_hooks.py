@@ -12,7 +12,7 @@ from gateway.config.settings import HttpHookSettings
 from gateway.errors import Disconnect as Closing
 from gateway.errors import RequestError
 from gateway.guard import Guard
-from gateway.hooks import Denied, Disconnect, Hooks, PublishRequest, RpcRequest
+from gateway.hooks import Denied, Disconnect, Hooks, PublishRequest, RpcRequest, VacatedEvent
 from gateway.hooks.decisions import NO_APPLICATION
 from gateway.hooks.node_hooks import NodeHooks
 from gateway.hooks.runner import PER_CLIENT
@@ -319,6 +319,27 @@ def test_waiting_counts_against_the_deadline() -> None:
         outcomes = await asyncio.gather(*(node.ask(client) for client in ("a", "b", "c")))
         assert [each.error for each in outcomes] == [errors.INTERNAL] * 3
         assert made == ["a"]
+
+    run(test())
+
+
+def test_waiting_does_not_count_against_the_deadline_of_an_event() -> None:
+    """Thousands may wait while a slow hook is told one after another: they have not failed."""
+    hooks = Hooks()
+
+    @hooks.vacated(timeout=1.0, concurrency=1)
+    async def slow(event: VacatedEvent) -> None:
+        await asyncio.sleep(0.4)
+
+    async def test() -> None:
+        asks = Node(hooks).hooks.application.vacated
+        assert asks is not None
+        hook = asks.find("")
+        assert hook is not None
+        decided: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        for number, future in enumerate(decided):
+            hook(VacatedEvent(id=str(number), time=0, channel=str(number)), future.set_result)
+        assert await asyncio.gather(*decided) == [None] * 3
 
     run(test())
 

@@ -142,7 +142,7 @@ def test_a_node_that_may_have_missed_what_was_said_lets_everybody_come_back(site
 
 def test_a_revocation_is_stored_and_carried_out_everywhere(site: Site) -> None:
     async def scenario() -> None:
-        broker, registry = MemoryBroker(site.metrics), MemoryRegistry(MemoryEvents())
+        broker, registry = MemoryBroker(site.metrics), MemoryRegistry(MemoryEvents(site.metrics))
         site.assemble(ServerSettings(), broker=broker, registry=registry)
         node, administration = site.node, site.administration
         await node.start()

@@ -32,7 +32,7 @@ class Log(MemoryEvents):
     lasting = True
 
     def __init__(self, clock: ManualScheduler) -> None:
-        super().__init__()
+        super().__init__(Metrics(), clock.time)
         self.clock = clock
         self.is_ours = True
         self.is_away = False
@@ -47,10 +47,10 @@ class Log(MemoryEvents):
     def _ms(self) -> int:
         return int(self.clock.time() * 1000)
 
-    async def take(self, most: int) -> Sequence[Happening] | None:  # type: ignore[override]
+    async def take(self, ends: int, changes: int) -> Sequence[Happening] | None:  # type: ignore[override]
         if self.is_away:
             raise BrokerUnavailable("away")
-        return await super().take(most) if self.is_ours else None
+        return await super().take(ends, changes) if self.is_ours else None
 
     async def finish(self, ids: Sequence[str]) -> None:
         if self.is_away:
@@ -202,21 +202,48 @@ def test_a_channel_that_is_empty_for_a_moment_is_not_vacated() -> None:
         site.log.became("2", "a", occupied=True)
         site.log.became("3", "a", occupied=False)
         await site.look()
-        site.clock.advance(1.0)
+        site.clock.advance(notifier.VACATED_GRACE - 1.5)
         assert site.ids == []
-        site.clock.advance(1.0)
+        site.clock.advance(1.5)
         await site.look()
         assert (site.ids, site.log.finished) == (["3"], ["1", "2", "3"])
 
     run(scenario)
 
 
+def test_who_comes_back_after_a_vacated_channel_may_have_been_told_is_told() -> None:
+    """By a node that died then, or by this one, in a call that took too long."""
+
+    async def scenario(site: Site) -> None:
+        site.log.became("1", "a", occupied=False)
+        site.clock.advance(notifier.EMPTY / 1000)
+        site.log.became("2", "a", occupied=True)
+        site.log.became("3", "b", occupied=False)
+        await site.look()
+        site.clock.advance(notifier.VACATED_GRACE)
+        site.answer()
+        site.answer(FAILED)
+        site.answer()
+        site.log._add(Happening("4", site.told[1].time + 1, channel=Channel("default", "b"), is_occupied=True))
+        await site.look()
+        site.clock.advance(notifier.FIRST_DELAY)
+        site.answer()
+        site.answer()
+        assert site.ids == ["1", "3", "2", "3", "4"]
+
+    run(scenario, answers=False)
+
+
 @pytest.mark.parametrize("jump", [-3600, 3600])
-def test_clocks_that_differ_delay_a_vacated_channel_only_a_little(jump: float) -> None:
+def test_clocks_that_differ_do_not_matter_to_a_vacated_channel(jump: float) -> None:
+    """It is told as late as with the same clock: who comes back is known then."""
+
     async def scenario(site: Site) -> None:
         site.log.became("1", "a", occupied=False)
         site.clock.jump(jump)
         await site.look()
+        site.clock.advance(notifier.VACATED_GRACE - 0.5)
+        assert site.ids == []
         site.clock.advance(notifier.VACATED_GRACE)
         assert site.ids == ["1"]
 
@@ -285,6 +312,10 @@ def test_at_most_so_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         site.answer()
         await site.look()
         assert len(site.told) == 4
+        # Channels do not wait for that.
+        site.log.became("9", "a", occupied=True)
+        await site.look()
+        assert site.ids[-1] == "9"
 
     run(scenario, answers=False)
 
@@ -309,6 +340,22 @@ def test_the_end_of_the_node(*, lasting: bool) -> None:
         assert site.log.finished == (["1"] if lasting else ["1", "2"])
 
     run(scenario, answers=False)
+
+
+def test_a_node_that_is_alone_tells_at_its_end_which_channels_are_vacated() -> None:
+    """Each once, without waiting for somebody to come back; and all that there is, in however many parts."""
+
+    async def scenario(site: Site) -> None:
+        site.log.lasting = False
+        site.log.became("1", "a", occupied=False)
+        await site.look()
+        for number in range(2, notifier.PART + 10):
+            site.log.became(str(number), f"c{number}", occupied=False)
+        await site.notifier.stop()
+        site.clock.advance(notifier.VACATED_GRACE)
+        assert sorted(site.ids, key=int) == [str(number) for number in range(1, notifier.PART + 10)]
+
+    run(scenario)
 
 
 def test_which_channels_are_watched() -> None:

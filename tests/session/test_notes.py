@@ -8,10 +8,11 @@ import pytest
 
 from gateway import errors
 from gateway.broker.memory.memory_events import MemoryEvents
-from gateway.errors import INSUFFICIENT_STATE, SHUTDOWN, UNSUBSCRIBED_BY_SERVER
-from gateway.hooks.decisions import Admitted, Application, Asks, Done
-from gateway.hooks.events import DisconnectEvent, ended
+from gateway.errors import INSUFFICIENT_STATE, SHUTDOWN, UNSUBSCRIBED_BY_SERVER, RequestError
+from gateway.hooks.decisions import Admitted, Application, Asks, Done, Opened
+from gateway.hooks.events import META_BYTES, DisconnectEvent, ended
 from gateway.hooks.questions import ConnectRequest
+from gateway.metrics import Metrics
 from gateway.session.notes import Notes
 from tests.session.conftest import Client, World
 
@@ -24,7 +25,7 @@ class Noted:
     """A world whose application hears of ends: of all connections, and of subscriptions in `room`."""
 
     def __init__(self, make_world: Callable[..., World], application: Application | None = None) -> None:
-        self.events = MemoryEvents()
+        self.events = MemoryEvents(Metrics())
         self.world = make_world(
             namespaces={"room": {"allow_subscribe": ["client"]}, "other": {"allow_subscribe": ["client"]}}
         )
@@ -38,7 +39,7 @@ class Noted:
     def told(self) -> list[tuple[str, int]]:
         """What has ended since the last call: channels, or empty for a connection; with the codes."""
         found = []
-        for each in asyncio.run(self.events.take(100)):
+        for each in asyncio.run(self.events.take(100, 100)):
             assert each.ending is not None
             event = ended(each.id, each.time, each.about, *each.ending)
             assert event.user == "ann"
@@ -94,12 +95,42 @@ def test_who_did_not_connect_or_join_is_not_told(noted: Noted) -> None:
     assert noted.told() == [("room:1", 1), ("", 3503)]
 
 
-def test_what_cannot_be_kept_is_refused_at_the_connect(make_world: Callable[..., World]) -> None:
+@pytest.mark.parametrize("user", ["ann", None])
+def test_who_is_gone_when_the_connect_hook_lets_it_in_is_told(
+    make_world: Callable[..., World], user: str | None
+) -> None:
+    """The application may count it as connected. Not so if it is refused."""
+    asked: list[Done[Any]] = []
+    noted = Noted(make_world, Application(connect=lambda request, done: asked.append(done), disconnect=unasked))
+    for outcome in (Admitted(user, None, b"", None, {}, {"a": 1}), RequestError(errors.PERMISSION_DENIED)):
+        client = noted.world.open()
+        client.send({"id": 1, "connect": {"token": noted.world.token("ann")} if user is None else {}})
+        client.session.closed(1006, "")
+        assert noted.told() == []
+        asked.pop()(outcome)
+        assert noted.told() == ([("", 3000)] if isinstance(outcome, Admitted) else [])
+
+
+def test_whom_the_connect_hook_lets_in_and_something_else_refuses_is_told(make_world: Callable[..., World]) -> None:
+    """Once its connection has ended: here, since the hook opens a channel that does not exist."""
+
+    def connect(request: ConnectRequest, done: Done[Any]) -> None:
+        done(Admitted("ann", None, b"", None, {"nope:1": Opened(b"", b"")}, None))
+
+    noted = Noted(make_world, Application(connect=connect, disconnect=unasked))
+    client = noted.world.open()
+    client.send({"id": 1, "connect": {}})
+    assert noted.told() == []
+    client.session.closed(1006, "")
+    assert noted.told() == [("", 3000)]
+
+
+@pytest.mark.parametrize("meta", [object(), "x" * META_BYTES], ids=["object", "long"])
+def test_what_cannot_be_kept_is_refused_at_the_connect(make_world: Callable[..., World], meta: Any) -> None:
     """The reason is in the log; the client may try again."""
 
     def connect(request: ConnectRequest, done: Done[Any]) -> None:
-
-        done(Admitted("ann", None, b"", None, {}, object()))
+        done(Admitted("ann", None, b"", None, {}, meta))
 
     noted = Noted(make_world, Application(connect=connect, disconnect=unasked))
     (reply,) = noted.world.open().send({"id": 1, "connect": {}})

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.broker.base import Ending, Happening
 from gateway.broker.redis.election import Election
-from gateway.broker.redis.keyspace import Keys
+from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.redis_registry import RedisRegistry, failing
 from gateway.broker.redis.shard import Shard
@@ -16,6 +16,8 @@ from gateway.messages import DEFAULT_APP, Channel
 
 # Ids of streams are smaller than any entry's.
 BEGINNING = "0-0"
+# The stream of ends, in the ids of events.
+HOME = "home"
 # Separates the stream from the entry in the id of an event.
 SEPARATOR = "/"
 
@@ -32,30 +34,46 @@ class RedisEventLog:
         # Never called: other nodes write, so the log is looked at regularly.
         self.on_news: Callable[[], object] = lambda: None
         # By their names in the ids of events: the servers and keys, and up to where they were read.
-        self._streams: dict[str, tuple[Shard, bytes]] = {"home": (topology.home, keys.endings())}
+        self._streams: dict[str, tuple[Shard, bytes]] = {HOME: (topology.home, keys.endings())}
         for shard in topology.all:
             for partition in topology.partitions_of(shard):
                 self._streams[str(partition)] = (shard, keys.events(DEFAULT_APP, partition))
         self._read_to: dict[str, str] = {}
         self._is_elected = False
+        # The one under which was read.
+        self._lease = LeaseId("")
 
-    async def take(self, most: int) -> Sequence[Happening] | None:
+    async def take(self, ends: int, changes: int) -> Sequence[Happening] | None:
+        lease = self._registry.lease
         async with failing("events for hooks could not be read"):
-            self._is_elected = await self._election.is_won_by(self._registry.lease)
-        if not self._is_elected:
+            self._is_elected = await self._election.is_won_by(lease)
+        if not self._is_elected or lease != self._lease:
+            # With a new lease, Redis may be another server or have lost data, and give ids again that were read.
+            self._lease = lease
+            was_reading = bool(self._read_to)
             self._read_to.clear()
-            return None
+            if was_reading or not self._is_elected:
+                return None
+        # At least one of each partition if any: which have some is not known.
+        each_changes = -(-changes // (len(self._streams) - 1))
         found: list[Happening] = []
+        trouble: Exception | None = None
         for shard in self._topology.all:
-            names = [name for name, (each, _) in self._streams.items() if each is shard]
-            commands = [self._read(name, most) for name in names]
+            streams = [name for name, (each, _) in self._streams.items() if each is shard]
+            most = {name: ends if name == HOME else each_changes for name in streams}
+            names = [name for name in streams if most[name]]
+            commands = [self._read(name, most[name]) for name in names]
             replies = await shard.read_link.ask_all(commands)
             for name, reply in zip(names, replies, strict=True):
                 if isinstance(reply, Exception):
-                    raise BrokerUnavailable(f"events for hooks could not be read: {reply}")
+                    trouble = reply
+                    continue
                 for number, fields in reply:
                     self._read_to[name] = number.decode()
                     found.append(_happening(f"{name}{SEPARATOR}{number.decode()}", fields))
+        # What was read is not read again, so it counts even if other streams cannot be read.
+        if trouble is not None and not found:
+            raise BrokerUnavailable(f"events for hooks could not be read: {trouble}")
         # Those of one stream are in its order.
         found.sort(key=lambda happening: happening.time)
         return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -28,14 +28,14 @@ MOST_EVENTS = 100_000
 BATCH = 200
 # Seconds until what could not be written is tried again.
 INTERVAL = 1.0
-# Ends that are kept while Redis is away.
+# Ends that are kept while Redis is away, besides those of what it has.
 MOST_UNWRITTEN = 100_000
 # Seconds that `settle` waits at most.
 PATIENCE = 2.0
 # Seconds for which a node that comes back learns that others ended what it had noted.
 REMEMBERED = 86_400
 # Separates the key of a connection from the rest in the keys of its subscriptions.
-SEPARATOR = ":"
+SEPARATOR = b":"
 
 
 class Ledger:
@@ -62,6 +62,8 @@ class Ledger:
         # What is not known to be written, in order.
         self._begun: dict[str, bytes] = {}
         self._ended: dict[str, Ending] = {}
+        # Those of `_begun` that were sent: Redis has them or not.
+        self._unsure: set[str] = set()
         self._settled = asyncio.Event()
         # Whether the lease is a new one, and others may have ended entries for the old one.
         self._must_claim = False
@@ -81,8 +83,9 @@ class Ledger:
     def end(self, key: str, ending: Ending) -> None:
         if self._entries.pop(key, None) is None:
             return
-        if len(self._ended) >= MOST_UNWRITTEN:
-            self._begun.pop(key, None)
+        # (What Redis has would otherwise stay there until this node dies.)
+        if len(self._ended) >= MOST_UNWRITTEN and key in self._begun and key not in self._unsure:
+            del self._begun[key]
             self.dropped(1)
             return
         self._ended[key] = ending
@@ -102,21 +105,23 @@ class Ledger:
 
     async def _write(self) -> None:
         """Write all there is. Raises BrokerUnavailable."""
-        if self._must_claim:
+        while self._must_claim:
             await self._claim()
         while self._begun or self._ended:
             begun = dict(islice(self._begun.items(), BATCH))
-            # What has begun is written before its end.
-            due = (key for key in islice(self._ended, BATCH) if key in begun or key not in self._begun)
-            ended = {key: self._ended[key] for key in due}
+            # An end is sent once its beginning is known to be written: if both were sent together and the replies were
+            # lost, both would be repeated, and it would end twice.
+            ended = {key: ending for key, ending in islice(self._ended.items(), BATCH) if key not in self._begun}
             commands = []
             if begun:
+                self._unsure.update(begun)
                 commands.append(pack("HSET", self._ledger, *(part for entry in begun.items() for part in entry)))
             if ended:
                 commands.append(_end_command([self._ledger, self._keys.endings()], 0, ended))
             replies = [self._checked(reply) for reply in await self._link.ask_all(commands)]
             for key in begun:
                 self._begun.pop(key, None)
+            self._unsure.clear()
             for key in ended:
                 del self._ended[key]
             if ended:
@@ -124,18 +129,24 @@ class Ledger:
         self._settled.set()
 
     async def _claim(self) -> None:
-        """Raises BrokerUnavailable."""
-        generation = _generation(self._lease())
-        reply = await self._ask("EVALSHA", lua.LEDGER_CLAIM.sha, 2, self._ledger, self._closed, generation)
-        if reply:
-            known = {key.decode() for key in await self._ask("HKEYS", self._ledger)}
-            closed = [key for key in self._entries if key not in known and key not in self._begun]
+        """Raises BrokerUnavailable; then it can be repeated."""
+        lease = self._lease()
+        if await self._ask("EVALSHA", lua.LEDGER_CLAIM.sha, 2, self._ledger, self._closed, _generation(lease)):
+            known = {key.decode(errors="replace") for key in await self._ask("HKEYS", self._ledger)}
+            closed = [
+                key for key in self._entries if key not in known and (key not in self._begun or key in self._unsure)
+            ]
+            # Those that may never have been written are written again: that they have ended is then told by this node.
             for key in closed:
-                del self._entries[key]
+                if key not in self._begun:
+                    del self._entries[key]
             self.on_closed(closed)
+            # Only now: until then, all this may have to be repeated.
+            await self._ask("DEL", self._closed)
         # Redis may have lost the others.
         self._begun = {**self._entries, **self._begun}
-        self._must_claim = False
+        # The lease may have become another one in the meantime.
+        self._must_claim = self._lease() != lease
 
     async def close_books(self, lease: LeaseId) -> None:
         """End all that a node has noted whose lease has expired. Raises BrokerUnavailable."""
@@ -145,21 +156,24 @@ class Ledger:
             return
         names = [ledger, self._keys.endings(), self._keys.closed_books(uid)]
         ending = Ending(NODE_LOST.code, NODE_LOST.reason)
-        keys = [key.decode(errors="replace") for key in await self._ask("HKEYS", ledger) if key]
+        keys = [key for key in await self._ask("HKEYS", ledger) if key]
         # Subscriptions end before their connections.
         keys.sort(key=lambda key: SEPARATOR not in key)
-        for start in range(0, len(keys), BATCH):
+        # Once at least: the script also removes what is left of the ledger.
+        for start in range(0, max(len(keys), 1), BATCH):
             batch = dict.fromkeys(keys[start : start + BATCH], ending)
-            command = _end_command(names, _generation(lease), batch)
-            (reply,) = await self._link.ask_all([command])
-            if self._checked(reply) < 0:
+            dropped = await self._ask_packed(_end_command(names, _generation(lease), batch))
+            if dropped < 0:
                 return
-            self.dropped(self._checked(reply))
-        await self._ask("DEL", ledger)
+            self.dropped(dropped)
 
     async def _ask(self, *command: Any) -> Any:
         """Raises BrokerUnavailable."""
-        (reply,) = await self._link.ask_all([pack(*command)])
+        return await self._ask_packed(pack(*command))
+
+    async def _ask_packed(self, command: bytes) -> Any:
+        """Raises BrokerUnavailable."""
+        (reply,) = await self._link.ask_all([command])
         return self._checked(reply)
 
     def _checked(self, reply: Any) -> Any:
@@ -179,7 +193,7 @@ class Ledger:
             logger.error("%d events for hooks were dropped: too many wait to be told", number)
 
 
-def _end_command(names: list[bytes], generation: int, ended: dict[str, Ending]) -> bytes:
+def _end_command(names: list[bytes], generation: int, ended: Mapping[str, Ending] | Mapping[bytes, Ending]) -> bytes:
     arguments = (part for key, ending in ended.items() for part in (key, *ending))
     return pack("EVALSHA", lua.LEDGER_END.sha, len(names), *names, MOST_EVENTS, generation, REMEMBERED, *arguments)
 

@@ -195,6 +195,8 @@ class RedisRegistry:
 
     async def flush(self) -> None:
         """Write changed occupancies. Raises BrokerUnavailable; those that were not written are kept for later."""
+        refused: dict[Channel, int] = {}
+        trouble: Exception | None = None
         while self._changed:
             batch = dict(islice(self._changed.items(), BATCH))
             for channel in batch:
@@ -206,11 +208,23 @@ class RedisRegistry:
                 ):
                     for channel, count in batch.items():
                         await self._write(pipe, channel, self.lease, count, watched=self.watches(channel))
-                    self.dropped(sum(await pipe.execute()))
+                    replies = await pipe.execute(raise_on_error=False)
             except Exception:
                 # Newer values win over these.
-                self._changed = {**batch, **self._changed}
+                self._changed = {**refused, **batch, **self._changed}
                 raise
+            # Somebody else's data under the keys of one channel do not hold up the others.
+            errors = {
+                channel: reply for channel, reply in zip(batch, replies, strict=True) if isinstance(reply, Exception)
+            }
+            refused |= {channel: batch[channel] for channel in errors}
+            trouble = next(iter(errors.values()), trouble)
+            self.dropped(sum(reply for reply in replies if not isinstance(reply, Exception)))
+            if len(errors) == len(batch):
+                break
+        if refused:
+            self._changed = {**refused, **self._changed}
+            raise BrokerUnavailable(f"the subscribers of channels were not counted: {trouble}")
 
     async def release(self, lease: LeaseId, channels: Sequence[Channel]) -> None:
         """An expired lease occupies these watched channels no more. Raises errors of redis-py."""

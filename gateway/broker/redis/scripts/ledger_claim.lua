@@ -3,4 +3,4 @@
 -- ARGV    generation of the new lease
 -- Returns 1 if some were ended.
 redis.call('HSET', KEYS[1], '', ARGV[1])
-return redis.call('DEL', KEYS[2])
+return redis.call('EXISTS', KEYS[2])
