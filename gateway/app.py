@@ -123,7 +123,7 @@ class Composition:
         self._ledger = ledger
         registry.watches = lambda channel: watched(application, channel.name)
         self._notifier = None
-        if application.hears_events:
+        if application.hears_ends or application.hears_changes:
             self._notifier = Notifier(
                 event_log, application, scheduler, self.metrics, guard, lambda: not broker.health().ok
             )

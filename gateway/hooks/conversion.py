@@ -25,6 +25,8 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 def _admitted(answer: Any) -> Admitted:
     result = _checked(answer, ConnectResult)
+    # Half a surrogate pair, which JSON can hold, has no UTF-8 and would fail wherever the user is named.
+    (result.user or "").encode()
     return Admitted(
         result.user,
         json(result.info) or None,

@@ -116,9 +116,9 @@ class Application:
         return self.disconnect is not None or self.unsubscribe is not None
 
     @property
-    def hears_events(self) -> bool:
-        """Whether it wants to be told of anything."""
-        return self.hears_ends or self.occupied is not None or self.vacated is not None
+    def hears_changes(self) -> bool:
+        """Whether it wants to be told of channels that become occupied or vacated."""
+        return self.occupied is not None or self.vacated is not None
 
 
 NO_APPLICATION = Application()

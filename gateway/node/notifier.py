@@ -113,8 +113,10 @@ class Notifier:
             await self._look()
 
     def _room(self) -> tuple[int, int]:
-        """How many ends and how many changes of channels to read now."""
-        ends = changes = 0
+        """How many ends and how many changes of channels to read now: none of what nobody wants to hear."""
+        application = self._application
+        ends = 0 if application.hears_ends else MOST_OPEN
+        changes = 0 if application.hears_changes else MOST_OPEN
         for queue in self._queues.values():
             if isinstance(queue[0].event, DisconnectEvent | UnsubscribeEvent):
                 ends += len(queue)

@@ -52,6 +52,12 @@ def test_values_become_json() -> None:
     assert convert["rpc"](None) == b"null"
 
 
+def test_a_user_without_utf_8_is_refused() -> None:
+    """A JSON text of a backend can hold half a surrogate pair."""
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        convert["connect"](ConnectResult(user="\ud800"))
+
+
 def test_a_publish_can_become_another() -> None:
     result = PublishResult(data=None, tags={"a": "b"}, idempotency_key="k", skip_history=True)
     assert convert["publish"](result) == Accepted(b"null", Kind.JSON, {"a": "b"}, "k", skip_history=True)

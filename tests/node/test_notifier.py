@@ -373,3 +373,27 @@ def test_which_channels_are_watched() -> None:
         ":a",
     ]
     assert not watched(Application(), "a")
+
+
+@pytest.mark.parametrize("kind", ["disconnect", "vacated"])
+def test_what_nobody_wants_to_hear_is_not_read(kind: str) -> None:
+    """It costs Redis hundreds of commands to look for changes of channels."""
+    asked: list[tuple[int, int]] = []
+
+    async def scenario() -> None:
+        clock = ManualScheduler()
+        log = Log(clock)
+
+        async def take(ends: int, changes: int) -> Sequence[Happening]:
+            asked.append((ends, changes))
+            return []
+
+        log.take = take  # type: ignore[method-assign]
+        if kind == "disconnect":
+            application = Application(disconnect=lambda event, done: None)
+        else:
+            application = Application(vacated=Asks({}, lambda event, done: None))
+        await Notifier(log, application, clock, Metrics(), GUARD, bool)._look()
+
+    asyncio.run(scenario())
+    assert asked == [(notifier.PART, 0) if kind == "disconnect" else (0, notifier.PART)]
