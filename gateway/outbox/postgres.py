@@ -22,6 +22,8 @@ CLIENT_SIDE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
     "application_name": "gateway outbox",
+    # Otherwise that of the database, in which the driver reads bytes from SQL_ASCII, and cannot write every text.
+    "client_encoding": "utf8",
 }
 SERVER_SIDE: LiteralString = (
     "SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), "
@@ -30,9 +32,17 @@ SERVER_SIDE: LiteralString = (
 )
 # The lock of whoever publishes from this table; the first number is "gwob".
 LEAD: LiteralString = "SELECT pg_try_advisory_lock(x'67776f62'::int, 'gateway_outbox'::regclass::oid::int)"
+# Whether it may do what it will have to: without the right to remove what it has published, or where nothing can be
+# written, it must not begin.
+MAY_REMOVE: LiteralString = "DELETE FROM gateway_outbox WHERE false"
+MAY_REFUSE: LiteralString = "UPDATE gateway_outbox SET error = error WHERE false"
+# (octet_length needs no row in full: large ones are stored apart.)
 READ: LiteralString = (
+    "SELECT id, channel, publication, created_at FROM ("
+    "SELECT *, sum(octet_length(publication)) OVER (ORDER BY id) - octet_length(publication) AS before FROM ("
     "SELECT id, channel, publication, created_at FROM gateway_outbox "
     "WHERE error IS NULL AND channel <> ALL(%s) ORDER BY id LIMIT %s"
+    ") AS first) AS sized WHERE before < %s ORDER BY id"
 )
 REMOVE: LiteralString = "DELETE FROM gateway_outbox WHERE id = ANY(%s)"
 REFUSE: LiteralString = "UPDATE gateway_outbox SET error = %s WHERE id = %s"
@@ -65,14 +75,16 @@ class PostgresStore:
             found = await (await self._connection.execute(LEAD)).fetchone()
             if found is None or not found[0]:
                 return False
+            await self._connection.execute(MAY_REMOVE)
+            await self._connection.execute(MAY_REFUSE)
             await self._connection.execute("LISTEN gateway_outbox")
             return True
 
-    async def read(self, without: Collection[str], limit: int) -> Sequence[Row]:
+    async def read(self, without: Collection[str], limit: int, size: int) -> Sequence[Row]:
         """See Store."""
         with _faults():
             cursor = self._connection.cursor(row_factory=class_row(Row))
-            return await (await cursor.execute(READ, (list(without), limit))).fetchall()
+            return await (await cursor.execute(READ, (list(without), limit, size))).fetchall()
 
     async def remove(self, ids: Collection[int]) -> None:
         """See Store."""
@@ -82,8 +94,9 @@ class PostgresStore:
     async def refuse(self, row: int, error: str) -> None:
         """See Store."""
         with _faults():
-            # PostgreSQL has no texts with NUL.
-            await self._connection.execute(REFUSE, (error.replace("\0", ""), row))
+            # PostgreSQL has no texts with NUL, and databases of other encodings not every character.
+            text = error.replace("\0", "").encode("ascii", "backslashreplace").decode()
+            await self._connection.execute(REFUSE, (text, row))
 
     async def wait(self, seconds: float) -> None:
         """See Store."""
