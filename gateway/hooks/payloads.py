@@ -188,7 +188,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _needs_pydantic(model: Any) -> bool:
-    return isinstance(model, TypeAdapter) or any(map(_is_of_pydantic, _parts(model, set())))
+    return isinstance(model, TypeAdapter) or any(map(_is_of_pydantic, _parts(model, {})))
 
 
 def _is_of_pydantic(part: Any) -> bool:
@@ -197,11 +197,12 @@ def _is_of_pydantic(part: Any) -> bool:
     return type(part).__module__.partition(".")[0] in _OF_PYDANTIC
 
 
-def _parts(model: Any, seen: set[int]) -> Iterator[Any]:
-    """The types in a type, and what Annotated says of them."""
+def _parts(model: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """The types in a type, and what Annotated says of them. `seen` has those of before, by id."""
     if id(model) in seen:
         return
-    seen.add(id(model))
+    # Kept: some are made here, and the id of one that has gone is given to the next.
+    seen[id(model)] = model
     yield model
     # Arguments, of Annotated what it says as well; the class of a generic one; the type of a NewType, and of an alias.
     inner = [*get_args(model), get_origin(model), *(getattr(model, name, None) for name in _NAMED)]
