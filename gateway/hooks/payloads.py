@@ -59,9 +59,14 @@ def payload_of(namespace: str, model: Any) -> Payload:
     if isinstance(model, str | None | BaseModel | msgspec.Struct):
         raise TypeError(f"{name} is a value, and cannot be a model of payloads: give its type")
     is_struct = isinstance(model, type) and issubclass(model, msgspec.Struct)
-    if is_struct or not _needs_pydantic(model):
+    needs_pydantic = _needs_pydantic(model)
+    if is_struct or not needs_pydantic:
         try:
-            return Payload(namespace, name, *_by_msgspec(model))
+            found = Payload(namespace, name, *_by_msgspec(model))
+            if needs_pydantic:
+                # msgspec would skip it, and pydantic knows no Struct.
+                raise TypeError("it has a constraint of pydantic: for a Struct, write msgspec.Meta")
+            return found
         except TypeError as error:
             if is_struct:
                 raise TypeError(_cannot(name, error)) from error

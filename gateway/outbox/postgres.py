@@ -127,10 +127,14 @@ def parameters(url: str) -> dict[str, Any]:
     """Of the connection, for a URL of libpq or SQLAlchemy (`postgresql+psycopg://`). Raises ConfigError."""
     plain = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", url)
     try:
-        return {**CLIENT_SIDE, **conninfo_to_dict(plain)}
+        found = conninfo_to_dict(plain)
     except psycopg.Error:
         # Without the URL, which may contain a password.
         raise ConfigError("--database or DATABASE_URL: expected postgresql://USER@HOST:PORT/DATABASE") from None
+    if "@" in f"{found.get('host')}{found.get('dbname')}":
+        # Part of the password, which errors of the connection would show.
+        raise ConfigError("--database or DATABASE_URL: write @ and / in the password as %40 and %2F")
+    return {**CLIENT_SIDE, **found}
 
 
 @asynccontextmanager

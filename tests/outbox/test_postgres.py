@@ -248,6 +248,7 @@ def test_urls_of_libpq_and_sqlalchemy() -> None:
     given = parameters("postgresql+asyncpg://app@db:5433/shop?connect_timeout=3")
     assert (given["host"], given["port"]) == ("db", "5433")
     assert (given["dbname"], given["user"], given["connect_timeout"]) == ("shop", "app", "3")
-    with pytest.raises(ConfigError) as caught:
-        parameters("mysql://app:secret@db/shop")
-    assert "secret" not in str(caught.value)
+    for url in ("mysql://app:secret@db/shop", "postgresql://app:se@cret@db/shop", "postgresql://app:12/cret@db/shop"):
+        with pytest.raises(ConfigError) as caught:
+            parameters(url)
+        assert "cret" not in str(caught.value)
