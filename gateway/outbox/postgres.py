@@ -32,6 +32,11 @@ SERVER_SIDE: LiteralString = (
 )
 # The lock of whoever publishes from this table; the first number is "gwob".
 LEAD: LiteralString = "SELECT pg_try_advisory_lock(x'67776f62'::int, 'gateway_outbox'::regclass::oid::int)"
+# Whether this session has it already, which then is that of another relay as well.
+IS_SHARED: LiteralString = (
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() "
+    "AND classid = x'67776f62'::int::oid AND objid = 'gateway_outbox'::regclass AND objsubid = 2)"
+)
 # Whether it may do what it will have to: without the right to remove what it has published, or where nothing can be
 # written, it must not begin.
 MAY_REMOVE: LiteralString = "DELETE FROM gateway_outbox WHERE false"
@@ -54,6 +59,7 @@ WAITING: LiteralString = (
     "WHERE error IS NULL"
 )
 RETRY: LiteralString = "UPDATE gateway_outbox SET error = NULL WHERE error IS NOT NULL"
+SHARED = "a pooler gives the session of another relay to this one: connect to PostgreSQL itself, or in session mode"
 
 
 class FailedRow(NamedTuple):
@@ -72,6 +78,8 @@ class PostgresStore:
     async def lead(self) -> bool:
         """See Store."""
         with _faults():
+            if await (await self._connection.execute(IS_SHARED)).fetchone() == (True,):
+                raise StoreLost(SHARED)
             found = await (await self._connection.execute(LEAD)).fetchone()
             if found is None or not found[0]:
                 return False

@@ -72,6 +72,19 @@ def test_one_session_leads_until_it_ends(server: PostgresServer, engine: Engine)
 
 
 @pytest.mark.slow
+def test_two_relays_do_not_lead_by_one_session(server: PostgresServer, engine: Engine) -> None:
+    """As behind a pooler in transaction mode. PostgreSQL gives a session its own lock as often as it asks."""
+
+    async def test(one: PostgresStore, other: PostgresStore) -> None:
+        assert await one.lead()
+        with pytest.raises(StoreLost, match="pooler"):
+            await PostgresStore(one._connection).lead()
+        assert not await other.lead()
+
+    run(server, test)
+
+
+@pytest.mark.slow
 def test_a_relay_that_hangs_leads_no_more(
     server: PostgresServer, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
