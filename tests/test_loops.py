@@ -18,6 +18,7 @@ TASKS = {
     "Lifespan._ask": "waits for one answer of the application",
     "Lifespan.startup": "the application's own lifespan, which ASGI makes a task",
     "Node.start": "tries to join until it has joined, once",
+    "Relay._wait": "two a wait for rows, which end with it",
     "Runner._start": "one call of a hook, which ends at its deadline",
     "Batches._result": "one command of a batch, which is carried out even if its client leaves",
     "_while_connected": "two a batch, which end with the request",

@@ -59,9 +59,14 @@ def payload_of(namespace: str, model: Any) -> Payload:
     if isinstance(model, str | None | BaseModel | msgspec.Struct):
         raise TypeError(f"{name} is a value, and cannot be a model of payloads: give its type")
     is_struct = isinstance(model, type) and issubclass(model, msgspec.Struct)
-    if is_struct or not _needs_pydantic(model):
+    needs_pydantic = _needs_pydantic(model)
+    if is_struct or not needs_pydantic:
         try:
-            return Payload(namespace, name, *_by_msgspec(model))
+            found = Payload(namespace, name, *_by_msgspec(model))
+            if needs_pydantic:
+                # msgspec would skip it, and pydantic knows no Struct.
+                raise TypeError("it has a constraint of pydantic: for a Struct, write msgspec.Meta")
+            return found
         except TypeError as error:
             if is_struct:
                 raise TypeError(_cannot(name, error)) from error
@@ -188,7 +193,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _needs_pydantic(model: Any) -> bool:
-    return isinstance(model, TypeAdapter) or any(map(_is_of_pydantic, _parts(model, set())))
+    return isinstance(model, TypeAdapter) or any(map(_is_of_pydantic, _parts(model, {})))
 
 
 def _is_of_pydantic(part: Any) -> bool:
@@ -197,11 +202,12 @@ def _is_of_pydantic(part: Any) -> bool:
     return type(part).__module__.partition(".")[0] in _OF_PYDANTIC
 
 
-def _parts(model: Any, seen: set[int]) -> Iterator[Any]:
-    """The types in a type, and what Annotated says of them."""
+def _parts(model: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """The types in a type, and what Annotated says of them. `seen` has those of before, by id."""
     if id(model) in seen:
         return
-    seen.add(id(model))
+    # Kept: some are made here, and the id of one that has gone is given to the next.
+    seen[id(model)] = model
     yield model
     # Arguments, of Annotated what it says as well; the class of a generic one; the type of a NewType, and of an alias.
     inner = [*get_args(model), get_origin(model), *(getattr(model, name, None) for name in _NAMED)]

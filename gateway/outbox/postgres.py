@@ -22,6 +22,8 @@ CLIENT_SIDE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
     "application_name": "gateway outbox",
+    # Otherwise that of the database, in which the driver reads bytes from SQL_ASCII, and cannot write every text.
+    "client_encoding": "utf8",
 }
 SERVER_SIDE: LiteralString = (
     "SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), "
@@ -30,9 +32,22 @@ SERVER_SIDE: LiteralString = (
 )
 # The lock of whoever publishes from this table; the first number is "gwob".
 LEAD: LiteralString = "SELECT pg_try_advisory_lock(x'67776f62'::int, 'gateway_outbox'::regclass::oid::int)"
+# Whether this session has it already, which then is that of another relay as well.
+IS_SHARED: LiteralString = (
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() "
+    "AND classid = x'67776f62'::int::oid AND objid = 'gateway_outbox'::regclass AND objsubid = 2)"
+)
+# Whether it may do what it will have to: without the right to remove what it has published, or where nothing can be
+# written, it must not begin.
+MAY_REMOVE: LiteralString = "DELETE FROM gateway_outbox WHERE false"
+MAY_REFUSE: LiteralString = "UPDATE gateway_outbox SET error = error WHERE false"
+# (octet_length needs no row in full: large ones are stored apart.)
 READ: LiteralString = (
+    "SELECT id, channel, publication, created_at FROM ("
+    "SELECT *, sum(octet_length(publication)) OVER (ORDER BY id) - octet_length(publication) AS before FROM ("
     "SELECT id, channel, publication, created_at FROM gateway_outbox "
     "WHERE error IS NULL AND channel <> ALL(%s) ORDER BY id LIMIT %s"
+    ") AS first) AS sized WHERE before < %s ORDER BY id"
 )
 REMOVE: LiteralString = "DELETE FROM gateway_outbox WHERE id = ANY(%s)"
 REFUSE: LiteralString = "UPDATE gateway_outbox SET error = %s WHERE id = %s"
@@ -44,6 +59,7 @@ WAITING: LiteralString = (
     "WHERE error IS NULL"
 )
 RETRY: LiteralString = "UPDATE gateway_outbox SET error = NULL WHERE error IS NOT NULL"
+SHARED = "a pooler gives the session of another relay to this one: connect to PostgreSQL itself, or in session mode"
 
 
 class FailedRow(NamedTuple):
@@ -62,17 +78,21 @@ class PostgresStore:
     async def lead(self) -> bool:
         """See Store."""
         with _faults():
+            if await (await self._connection.execute(IS_SHARED)).fetchone() == (True,):
+                raise StoreLost(SHARED)
             found = await (await self._connection.execute(LEAD)).fetchone()
             if found is None or not found[0]:
                 return False
+            await self._connection.execute(MAY_REMOVE)
+            await self._connection.execute(MAY_REFUSE)
             await self._connection.execute("LISTEN gateway_outbox")
             return True
 
-    async def read(self, without: Collection[str], limit: int) -> Sequence[Row]:
+    async def read(self, without: Collection[str], limit: int, size: int) -> Sequence[Row]:
         """See Store."""
         with _faults():
             cursor = self._connection.cursor(row_factory=class_row(Row))
-            return await (await cursor.execute(READ, (list(without), limit))).fetchall()
+            return await (await cursor.execute(READ, (list(without), limit, size))).fetchall()
 
     async def remove(self, ids: Collection[int]) -> None:
         """See Store."""
@@ -82,8 +102,9 @@ class PostgresStore:
     async def refuse(self, row: int, error: str) -> None:
         """See Store."""
         with _faults():
-            # PostgreSQL has no texts with NUL.
-            await self._connection.execute(REFUSE, (error.replace("\0", ""), row))
+            # PostgreSQL has no texts with NUL, and databases of other encodings not every character.
+            text = error.replace("\0", "").encode("ascii", "backslashreplace").decode()
+            await self._connection.execute(REFUSE, (text, row))
 
     async def wait(self, seconds: float) -> None:
         """See Store."""
@@ -114,10 +135,14 @@ def parameters(url: str) -> dict[str, Any]:
     """Of the connection, for a URL of libpq or SQLAlchemy (`postgresql+psycopg://`). Raises ConfigError."""
     plain = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", url)
     try:
-        return {**CLIENT_SIDE, **conninfo_to_dict(plain)}
+        found = conninfo_to_dict(plain)
     except psycopg.Error:
         # Without the URL, which may contain a password.
         raise ConfigError("--database or DATABASE_URL: expected postgresql://USER@HOST:PORT/DATABASE") from None
+    if "@" in f"{found.get('host')}{found.get('dbname')}":
+        # Part of the password, which errors of the connection would show.
+        raise ConfigError("--database or DATABASE_URL: write @ and / in the password as %40 and %2F")
+    return {**CLIENT_SIDE, **found}
 
 
 @asynccontextmanager

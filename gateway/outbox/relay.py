@@ -15,12 +15,16 @@ from gateway.outbox.rows import Row, request_of
 
 logger = logging.getLogger(__name__)
 
-# Rows that are read at once, and characters of those that are sent at once: nodes take 4 MB
-# (api.max_body), and nginx in front of them 1 MB.
+# Rows that are read at once, and their characters: the row that goes beyond is the last one.
 PAGE = 500
+READ_SIZE = 8 * 1024 * 1024
+# If what was read has fewer channels, rows of others are read too: a channel has one row on its way at a time, so that
+# others would wait long for one with many.
+CHANNELS = 20
+# Characters of rows that are sent at once: nodes take 4 MB (api.max_body), and nginx in front of them 1 MB.
 SENT = 512 * 1024
-# Seconds after which the database is asked before more is sent: published rows are removed, and a relay that was
-# suspended meanwhile, so that another one has taken over, learns that.
+# Seconds after which the database is asked before more is sent: published rows are removed, a relay that was suspended
+# meanwhile, so that another one has taken over, learns that, and new rows are seen.
 UNSETTLED = 1.0
 # Seconds before what failed is tried again: at first, and at most.
 FIRST_PAUSE = 0.2
@@ -60,8 +64,11 @@ class Store(Protocol):
     async def lead(self) -> bool:
         """Become the only active relay of this outbox, for as long as the session lives; whether that worked."""
 
-    async def read(self, without: Collection[str], limit: int) -> Sequence[Row]:
-        """The first rows, by id, that are neither refused nor in these channels."""
+    async def read(self, without: Collection[str], limit: int, size: int) -> Sequence[Row]:
+        """The first rows, by id, that are neither refused nor in these channels.
+
+        At most `limit` of them, and none after those that have `size` characters of publications.
+        """
 
     async def remove(self, ids: Collection[int]) -> None:
         """Remove rows."""
@@ -141,7 +148,7 @@ class Relay:
     async def _look(self, store: Store) -> None:
         """Publish all that is there, and wait for more, or to try again what failed."""
         try:
-            failure = await self._publish_all(store)
+            is_done, failure = await self._publish_all(store)
         except StoreLost:
             raise
         except GatewayError as error:
@@ -153,32 +160,59 @@ class Relay:
             self._longer_pause()
         elif not self._held:
             self._pause = FIRST_PAUSE
-        await store.wait(min(self._poll, self._pause) if self._held else self._poll)
+        if is_done:
+            await self._wait(store, min(self._poll, self._pause) if self._held else self._poll)
 
-    async def _publish_all(self, store: Store) -> str:
-        """Publish rows until there are none, except in channels in which one fails; the last failure, or nothing."""
-        now = self._clock()
+    async def _publish_all(self, store: Store) -> tuple[bool, str]:
+        """Publish rows until there are none, except in channels in which one fails; the last failure, or nothing.
+
+        The first is False if there are more, but those of the channels that fail are due.
+        """
+        began = self._clock()
         # Those that are due are read again.
-        self._held = {channel: due for channel, due in self._held.items() if due > now}
+        self._held = {channel: due for channel, due in self._held.items() if due > began}
         failures: dict[str, str] = {}
-        while not self._stopped.is_set() and (rows := await store.read(self._held.keys() | failures.keys(), PAGE)):
+        while not self._stopped.is_set() and (rows := await self._page(store, self._held.keys() | failures.keys())):
             await self._publish(store, rows, failures)
+            if self._held and self._clock() - began > LONGEST_PAUSE:
+                return False, next(reversed(failures.values()), "")
         if not self._held and not self._stopped.is_set():
             self._unsettled.clear()
-        return next(reversed(failures.values()), "")
+        return True, next(reversed(failures.values()), "")
+
+    async def _page(self, store: Store, without: Collection[str]) -> Sequence[Row]:
+        """The first rows that are not in these channels; of many channels, if there are."""
+        page: list[Row] = []
+        channels: set[str] = set()
+        size = 0
+        while len(channels) < CHANNELS and size < READ_SIZE:
+            rows = await store.read({*without, *channels}, PAGE, READ_SIZE - size)
+            if not rows:
+                break
+            page += rows
+            channels.update(row.channel for row in rows)
+            size += sum(len(row.publication) for row in rows)
+        return page
 
     async def _publish(self, store: Store, rows: Sequence[Row], failures: dict[str, str]) -> None:
-        """Publish one page. Channels in which a row fails for now are added to the failures, with the reason."""
+        """Publish one page, or what can be published of it until UNSETTLED.
+
+        Channels in which a row fails for now are added to the failures, with the reason.
+        """
         queues = await self._queues(store, rows)
         settled = self._clock()
+        has_sent = False
         try:
             while queues and not self._stopped.is_set():
                 if self._clock() - settled > UNSETTLED:
+                    if has_sent:
+                        return
                     await self._settle(store)
                     settled = self._clock()
                 # One of each channel: the next one has to wait until it is known what became of it.
                 heads = _some([queue[0] for queue in queues.values()])
                 outcomes = await self._sender.send([request for _, request in heads])
+                has_sent = True
                 for (row, _), outcome in zip(heads, outcomes, strict=True):
                     if outcome is not None and outcome.temporary:
                         failures[row.channel] = outcome.text
@@ -230,6 +264,18 @@ class Relay:
         """How long to wait now; the next time it is twice as long."""
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
         return pause
+
+    async def _wait(self, store: Store, seconds: float) -> None:
+        """Until there may be new rows, the time is over, or it is stopped."""
+        rows, stopped = asyncio.ensure_future(store.wait(seconds)), asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait((rows, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if rows.done():
+                await rows
+        finally:
+            stopped.cancel()
+            rows.cancel()
+            await asyncio.wait((rows, stopped))
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -13,13 +13,23 @@ from gateway.client.repeats import with_keys
 
 TABLE = "gateway_outbox"
 
-# Wakes the relay when a transaction with new rows commits: PostgreSQL sends notifications then, and equal ones once.
-TRIGGER = f"""
-CREATE OR REPLACE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql AS
+
+def trigger(table: str) -> str:
+    """The SQL that makes the trigger of a table, which may have a schema: one statement, as asyncpg demands."""
+    # PostgreSQL sends notifications when the transaction commits, and equal ones once.
+    return f"""
+DO $do$ BEGIN
+CREATE OR REPLACE FUNCTION {table}_notify() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_notify('{TABLE}', ''); RETURN NULL; END $$;
-CREATE TRIGGER {TABLE}_notify AFTER INSERT ON {TABLE} FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_notify()
+CREATE TRIGGER {TABLE}_notify AFTER INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {table}_notify();
+END $do$
 """
-DROP_TRIGGER = f"DROP TRIGGER {TABLE}_notify ON {TABLE}; DROP FUNCTION {TABLE}_notify()"
+
+
+# Wakes the relay when a transaction with new rows commits.
+TRIGGER = trigger(TABLE)
+# With the trigger.
+DROP_TRIGGER = f"DROP FUNCTION {TABLE}_notify() CASCADE"
 
 
 class Row(NamedTuple):

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, registry
 
-from gateway.outbox.rows import TABLE, TRIGGER, values
+from gateway.outbox.rows import TABLE, trigger, values
 
 if TYPE_CHECKING:
     # It needs a library that applications without asyncio do not have.
@@ -45,8 +45,9 @@ class Outbox:
             Column("error", Text),
             Index(f"{TABLE}_waiting", "id", postgresql_where=text("error IS NULL")),
         )
-        trigger = DDL(TRIGGER)  # type: ignore[no-untyped-call]
-        event.listen(self.table, "after_create", trigger.execute_if(dialect="postgresql"))
+        # In the schema of the table, which the MetaData may name.
+        waking = DDL(trigger("%(fullname)s"))  # type: ignore[no-untyped-call]
+        event.listen(self.table, "after_create", waking.execute_if(dialect="postgresql"))
         self._row: type[Any] = type("OutboxRow", (), {})
         registry(metadata=metadata).map_imperatively(self._row, self.table, eager_defaults=False)
 

@@ -14,7 +14,7 @@ from gateway.client.commands import Command
 from gateway.client.connection import describe
 from gateway.errors import BrokerUnavailable
 from gateway.hooks.hooks import Hooks
-from gateway.publisher.job import Item, Job, by_shard
+from gateway.publisher.job import Item, Job, by_shard, of_user
 from gateway.publisher.known import DIGEST, DOCUMENT, STALE_AFTER, Known, known_of
 from gateway.publisher.links import Flight, ShardLink
 from gateway.publisher.place import Place, place_of
@@ -71,9 +71,9 @@ class AsyncPublisher:
         idempotency_key: str | None = None,
         skip_history: bool = False,
     ) -> PublishResult:
-        """Publish to the personal channel of a user, as `publish`."""
+        """Publish to the personal channel of a user, as `publish`. Raises TypeError if that is no str."""
         command = commands.publish(
-            f"#{user}", data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
+            of_user(user), data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
         )
         return await self._carry_out(command, user)
 

@@ -130,7 +130,7 @@ class Connection:
                 else:
                     replies.append(reply)
         except (OSError, hiredis.ProtocolError) as error:
-            reason = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else f"{error}"
+            reason = f"no answer within {seconds:.2g} s" if isinstance(error, TimeoutError) else f"{error}"
             self.close()
             missing = len(commands) - len(replies)
             replies += [OutcomeUnknown(f"{reason}; it may or may not have been carried out", reason)] * missing

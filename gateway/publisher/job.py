@@ -13,7 +13,7 @@ from gateway.client.commands import Command
 from gateway.client.failures import Refused, Unavailable
 from gateway.client.repeats import is_repeatable, with_keys
 from gateway.client.tries import Pause, Tries
-from gateway.errors import INTERNAL, BrokerUnavailable, OutcomeUnknown, RequestError
+from gateway.errors import BrokerUnavailable, OutcomeUnknown, RequestError
 from gateway.messages import DEFAULT_APP, Channel, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
 from gateway.publisher.known import Known
@@ -43,6 +43,16 @@ def by_shard(items: Iterable[Item], shard_of: Callable[[Channel], S]) -> dict[S,
     for item in items:
         groups.setdefault(shard_of(item.publication.channel), []).append(item)
     return groups
+
+
+def of_user(user: object) -> str:
+    """The channel in the command of `to_user`; which one it is depends on the nodes' settings. Raises TypeError.
+
+    (None would become a user named None.)
+    """
+    if not isinstance(user, str):
+        raise TypeError(f"user is {type(user).__name__}, expected str")
+    return f"#{user}"
 
 
 class Job(Generic[R]):
@@ -103,7 +113,8 @@ class Job(Generic[R]):
 
     def after(self) -> Pause | None:
         """After a try: None if `result` has all that will come, or when to try again. Raises Unavailable."""
-        failed = [each for each in self._outcomes if isinstance(each, RequestError) and each.error == INTERNAL]
+        # Of the way to Redis. (A model that fails is another error 100.)
+        failed = [each for each in self._outcomes if isinstance(each, BrokerUnavailable | OutcomeUnknown)]
         if not failed:
             return None
         self.tries.is_unknown |= any(isinstance(each, OutcomeUnknown) for each in failed)

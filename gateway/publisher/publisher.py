@@ -13,10 +13,10 @@ from gateway.broker.redis.topology import Topology
 from gateway.client import commands
 from gateway.client.commands import Command
 from gateway.client.connection import describe
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, ConfigError
 from gateway.hooks.hooks import Hooks
 from gateway.publisher.connections import Connection, Pool
-from gateway.publisher.job import Item, Job, by_shard
+from gateway.publisher.job import Item, Job, by_shard, of_user
 from gateway.publisher.known import DIGEST, DOCUMENT, STALE_AFTER, Known, known_of
 from gateway.publisher.place import Place, place_of
 
@@ -54,6 +54,8 @@ class Publisher:
         `timeout`: seconds for a call, with its retries. `hooks`: whose payload models publications have to fit.
         `connections`: at most so many in a process. Raises ConfigError.
         """
+        if connections < 1:
+            raise ConfigError(f"the connections of the publisher: expected at least 1, got {connections}")
         self._place = place_of(redis_url, prefix, tls_ca_file, timeout, retries, hooks)
         self._connections = connections
         # What this process has. No lock guards it, since a fork could copy it while a thread holds it.
@@ -71,9 +73,9 @@ class Publisher:
         idempotency_key: str | None = None,
         skip_history: bool = False,
     ) -> PublishResult:
-        """Publish to the personal channel of a user, as `publish`."""
+        """Publish to the personal channel of a user, as `publish`. Raises TypeError if that is no str."""
         command = commands.publish(
-            f"#{user}", data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
+            of_user(user), data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
         )
         return self._carry_out(command, user)
 

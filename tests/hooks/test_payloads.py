@@ -205,6 +205,35 @@ def test_constraints_are_never_skipped() -> None:
         assert str(error_of(model, bad)).startswith("107")
 
 
+def test_a_struct_has_no_constraints_of_pydantic() -> None:
+    """Nobody would check them."""
+
+    class Direct(msgspec.Struct):
+        value: Annotated[int, Field(gt=0)]
+
+    class Inner(msgspec.Struct):
+        values: list[Direct]
+
+    for model in (Direct, Inner):
+        with pytest.raises(TypeError, match=r"constraint of pydantic.*msgspec\.Meta"):
+            payload_of("", model)
+
+
+def test_constraints_are_found_behind_many_other_types() -> None:
+    """Hints are evaluated anew each time they are asked for, and what one asks for next may have the same id."""
+    plain = [
+        dataclasses.make_dataclass(f"Plain{number}", [("a", "list[dict[str, int]]"), ("b", "dict[str, list[int]]")])
+        for number in range(40)
+    ]
+    last = dataclasses.make_dataclass("Last", [("x", "list[Annotated[int, pydantic.Field(gt=0)]]")])
+    for each in (*plain, last):
+        each.__module__ = __name__
+    outer = dataclasses.make_dataclass("Outer", [*((each.__name__, each) for each in plain), ("last", last)])
+    value: dict[str, Any] = {each.__name__: {"a": [], "b": {}} for each in plain}
+    assert error_of(outer, json.dumps({**value, "last": {"x": [1]}}).encode()) is None
+    assert str(error_of(outer, json.dumps({**value, "last": {"x": [0]}}).encode())).startswith("107")
+
+
 def test_what_cannot_be_a_model_is_refused() -> None:
     """Where it is declared."""
 

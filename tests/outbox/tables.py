@@ -21,6 +21,8 @@ class Table:
         self.rows: dict[int, Row] = {}
         self.refused: dict[int, str] = {}
         self.sessions = 0
+        # Characters that were read at once, at most.
+        self.largest = 0
         # How often `lead` says no.
         self.others = 0
         self.fails: Callable[[str], bool] = lambda statement: False
@@ -43,10 +45,17 @@ class Table:
         self.others -= 1
         return self.others < 0
 
-    async def read(self, without: Collection[str], limit: int) -> Sequence[Row]:
+    async def read(self, without: Collection[str], limit: int, size: int) -> Sequence[Row]:
         self._statement("read")
         waiting = sorted(self.rows.keys() - self.refused.keys())
-        return [self.rows[each] for each in waiting if self.rows[each].channel not in without][:limit]
+        found: list[Row] = []
+        read = 0
+        for row in [self.rows[each] for each in waiting if self.rows[each].channel not in without][:limit]:
+            if read < size:
+                found.append(row)
+                read += len(row.publication)
+        self.largest = max(self.largest, read)
+        return found
 
     async def remove(self, ids: Collection[int]) -> None:
         self._statement("remove")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import redis
 
@@ -38,6 +39,13 @@ ORDER = Order(UUID(int=7), datetime(2026, 1, 2, tzinfo=UTC))
 @dataclass
 class Line:
     text: int
+
+
+class Broken(msgspec.Struct):
+    text: int
+
+    def __post_init__(self) -> None:
+        raise KeyError("secret")
 
 
 AS_JSON = {"id": "00000000-0000-0000-0000-000000000007", "at": "2026-01-02T00:00:00Z"}
@@ -105,6 +113,9 @@ def test_to_user(site: Site, gateway: Caller) -> None:
         assert client.push() == {"channel": "#42", "pub": {"data": "hello"}}
     with pytest.raises(Refused, match=r"108 .*personal channel"):
         gateway.to_user("4,2", "hello")
+    for user in (None, 42):
+        with pytest.raises(TypeError, match="user"):
+            gateway.to_user(user, "hello")
 
 
 BAD: list[dict[str, Any]] = [
@@ -280,6 +291,11 @@ def test_wrong_arguments(monkeypatch: pytest.MonkeyPatch, kind: str, arguments: 
         made(**({"redis_url": "redis://127.0.0.1"} | arguments if arguments else {}))  # type: ignore[arg-type]
 
 
+def test_no_connections_are_too_few() -> None:
+    with pytest.raises(ConfigError, match="connections"):
+        Publisher("redis://127.0.0.1", connections=0)
+
+
 def test_the_environment_counts(monkeypatch: pytest.MonkeyPatch, kind: str, server: ValkeyServer, site: Site) -> None:
     monkeypatch.setenv("GATEWAY_REDIS__URL", server.url)
     with Caller(kind) as gateway:
@@ -300,3 +316,14 @@ def test_what_does_not_fit_a_model_is_refused(kind: str, server: ValkeyServer, s
         responses = gateway.broadcast(["chat:typed", f"kept:{kind}-typed"], "hi").responses
         assert [each.error.code if each.error else 0 for each in responses] == [107, 0]
         gateway.publish("chat:typed", {"text": 1})
+
+
+def test_a_model_that_fails_is_no_fault_of_redis(kind: str, server: ValkeyServer, site: Site) -> None:
+    """And trying again would not help."""
+    hooks = Hooks()
+    hooks.payload("chat", Broken)
+    with Caller(kind, server.url, hooks=hooks) as gateway:
+        with pytest.raises(Refused, match=r"the payload model .*Broken failed") as refused:
+            gateway.publish("chat:typed", {"text": 1})
+        assert refused.value.code == 100
+        assert "secret" not in str(refused.value)

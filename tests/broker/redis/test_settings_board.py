@@ -108,6 +108,20 @@ def test_settings_of_a_node_that_is_gone_do_not_count(server: ValkeyServer, monk
     run(server, scenario)
 
 
+def test_a_clock_that_was_set_back_keeps_no_dead_node(server: ValkeyServer) -> None:
+    """Its last renewal is then in the future."""
+
+    async def scenario(client: Any) -> None:
+        living, dead = Board(client, "living", 1), Board(client, "dead", 2)
+        await living.renew()
+        await dead.renew()
+        await client.hincrby(KEYS.settings(), "renewed", 3_600_000)
+        await living.renew()
+        assert await counts(client) == 1
+
+    run(server, scenario)
+
+
 def test_a_server_that_is_away_is_named() -> None:
     async def scenario() -> None:
         async with Redis.from_url("redis://127.0.0.1:1") as client:

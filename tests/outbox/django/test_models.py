@@ -13,13 +13,27 @@ from gateway.outbox.django import apps as app
 DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
 
+class Router:
+    """Decides by the model alone, as Django's guide does."""
+
+    def __init__(self) -> None:
+        # Where an operation without a model was let through.
+        self.unknown: list[str] = []
+
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: object) -> bool | None:
+        if model_name is None and app_label == "gateway_outbox":
+            self.unknown.append(db)
+        return not (db == "without" and model_name == "outboxrow")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def database() -> None:
     """Django has one configuration per process."""
     settings.configure(
         SECRET_KEY="x",
         INSTALLED_APPS=["gateway.outbox.django"],
-        DATABASES={"default": DATABASE, "other": DATABASE},
+        DATABASES={"default": DATABASE, "other": DATABASE, "without": DATABASE},
+        DATABASE_ROUTERS=[Router()],
         USE_TZ=True,
     )
     django.setup()
@@ -67,3 +81,9 @@ def test_the_migration_makes_what_the_model_says(capsys: pytest.CaptureFixture[s
     call_command("makemigrations", "--check", verbosity=0)
     call_command("migrate", "gateway_outbox", "zero", verbosity=0)
     call_command("migrate", verbosity=0)
+
+
+def test_a_database_without_the_table_gets_no_trigger() -> None:
+    """Which would fail there. Routers are told the model."""
+    (router,) = settings.DATABASE_ROUTERS
+    assert router.unknown == []

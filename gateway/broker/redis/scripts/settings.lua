@@ -13,7 +13,8 @@ if mine == 0 then
     -- The time, because a server that has lost the last number would count from the beginning.
     mine = math.max(now, last + 1)
 end
-local is_gone = now - tonumber(known[3] or '0') > ARGV[3] * 1000
+-- A renewal of the future is one of before the clock of the server was set back.
+local is_gone = math.abs(now - tonumber(known[3] or '0')) > ARGV[3] * 1000
 if mine == last and known[2] == ARGV[1] then
     redis.call('HSET', KEYS[1], 'renewed', string.format('%.0f', now))
 elseif mine > last or is_gone then

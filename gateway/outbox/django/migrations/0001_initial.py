@@ -38,5 +38,6 @@ class Migration(migrations.Migration):  # type: ignore[misc]  # Django has no ty
                 ],
             },
         ),
-        migrations.RunPython(create_trigger, drop_trigger),
+        # Only where the router lets the table be.
+        migrations.RunPython(create_trigger, drop_trigger, hints={"model_name": "outboxrow"}),
     ]
