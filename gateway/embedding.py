@@ -15,8 +15,8 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +84,15 @@ class Gateway(InProcess):
         self._served = True
         self._composition = Composition(settings, source, hooks=self.hooks)
         return self._composition
+
+    @contextmanager
+    def served_by(self, composition: Composition) -> Iterator[None]:
+        """For tests: this node is the one of the application, and has been started."""
+        self._composition, self._started = composition, True
+        try:
+            yield
+        finally:
+            self._composition, self._started = None, False
 
     def check_started(self) -> None:
         """Raises NotStartedError if the application has been started and its gateway has not."""

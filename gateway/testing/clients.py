@@ -53,8 +53,10 @@ class TestClient:
     # Not a test, though its name begins like one.
     __test__ = False
 
-    def __init__(self, app: ASGIApp, request: Request) -> None:
+    def __init__(self, app: ASGIApp, request: Request, prefix: str = "") -> None:
+        """`prefix`: the path at which the application has the gateway."""
         self._app = app
+        self._path = f"{prefix}/connection/websocket"
         self._request = request
         # By channel: what the client has seen, in a channel with history; None in others.
         self._seen: dict[str, _Position | None] = {}
@@ -256,8 +258,8 @@ class TestClient:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "ws",
-            "path": "/connection/websocket",
-            "raw_path": b"/connection/websocket",
+            "path": self._path,
+            "raw_path": self._path.encode(),
             "root_path": "",
             "query_string": query.encode(),
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],

@@ -3,9 +3,11 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from gateway.app import Composition
 from gateway.broker.base import PublishDone
@@ -19,6 +21,9 @@ from gateway.testing.clients import Request, TestClient
 from gateway.testing.clock import ManualClock
 from gateway.testing.messages import Publication
 from gateway.tokens import connection_token, subscription_token
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class TestGateway(InProcess):
@@ -36,11 +41,18 @@ class TestGateway(InProcess):
         *,
         hooks: Hooks | None = None,
         clock: ManualClock | None = None,
+        app: Starlette | None = None,
     ) -> None:
         """`settings` by section, as in gateway.toml; or the Gateway of an application, with its settings and hooks.
 
-        With a `clock`, time passes when the test says so.
+        With a `clock`, time passes when the test says so. With the `app` that has mounted the Gateway, clients come
+        through its middleware, and `http` calls its routes. Raises ValueError if the app has not mounted it.
         """
+        self._prefix = ""
+        self._app = app
+        self._mounted = settings if isinstance(settings, Gateway) else None
+        if app is not None:
+            self._prefix = _place_of(self._mounted, app)
         if isinstance(settings, Gateway):
             hooks = hooks or settings.hooks
             settings = settings.given
@@ -53,6 +65,7 @@ class TestGateway(InProcess):
         self._hooks = hooks
         if hooks is not None:
             hooks.gateway = self
+        self._http: httpx.AsyncClient | None = None
         self.clock = clock
         self._stack = AsyncExitStack()
         self._clients: list[TestClient] = []
@@ -63,6 +76,10 @@ class TestGateway(InProcess):
     async def __aenter__(self) -> Self:
         composition = self._composition = Composition(self.settings, hooks=self._hooks, scheduler=self.clock)
         await self._stack.enter_async_context(composition.running())
+        if self._mounted is not None:
+            self._stack.enter_context(self._mounted.served_by(composition))
+        if self._app is not None:
+            self._http = await self._stack.enter_async_context(_client_of(self._app))
         publish = composition.messaging.publish
 
         def observed(publication: Published, options: PublishOptions, done: PublishDone) -> None:
@@ -96,9 +113,15 @@ class TestGateway(InProcess):
         if user and not token:
             token = connection_token(self._secret, user, channels=channels, now=self._time())
         request = Request(token, data, dict(headers or {}), dict(cookies or {}), dict(query or {}))
-        client = TestClient(self.composition.public, request)
+        client = TestClient(self._app or self.composition.public, request, self._prefix)
         self._clients.append(client)
         return await client.open()
+
+    @property
+    def http(self) -> "httpx.AsyncClient":
+        """Calls routes of the `app`, and keeps the cookies that they set."""
+        assert self._http is not None, "use `async with TestGateway(gateway, app=app)`"
+        return self._http
 
     def subscription_token(self, user: str, channel: str) -> str:
         """A token for `subscribe`."""
@@ -112,6 +135,20 @@ class TestGateway(InProcess):
 
     def _time(self) -> float | None:
         return self.clock.time() if self.clock is not None else None
+
+
+def _place_of(gateway: Gateway | None, app: Starlette) -> str:
+    """The path at which the application has mounted the gateway. Raises ValueError."""
+    for route in app.routes:
+        if isinstance(route, Mount) and gateway is not None and route.app is gateway:
+            return route.path
+    raise ValueError("app needs the Gateway that it has mounted: TestGateway(gateway, app=app)")
+
+
+def _client_of(app: Starlette) -> "httpx.AsyncClient":
+    import httpx
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
 
 
 def _shown(publication: Published) -> Publication:

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
+from starlette.applications import Starlette
+
 from gateway.embedding import Gateway
 from gateway.hooks import Hooks
 from gateway.testing.clients import Closed, TestClient
@@ -27,8 +29,9 @@ class SyncTestGateway:
         *,
         hooks: Hooks | None = None,
         clock: ManualClock | None = None,
+        app: Starlette | None = None,
     ) -> None:
-        self._gateway = TestGateway(settings, hooks=hooks, clock=clock)
+        self._gateway = TestGateway(settings, hooks=hooks, clock=clock, app=app)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="TestGateway")
 

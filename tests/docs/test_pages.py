@@ -38,7 +38,8 @@ def test_every_block_of_python_is_a_file() -> None:
     assert [each for page in PAGES for each in blocks(page) if each.language == "python" and not each.title] == []
     run = "rooms.py kick.py typing_now.py who_is_here.py last_seen.py notifications.py others_only.py"
     assert list(RECIPES) == run.split()
-    assert files("testing").keys() == {"realtime.py", "test_rooms.py", "with_asyncio.py", "with_a_clock.py"}
+    of_testing = {"realtime.py", "test_rooms.py", "with_asyncio.py", "with_a_clock.py", "with_an_app.py"}
+    assert files("testing").keys() == of_testing
     assert files("moving").keys() == {"before.py", "after.py", "consumers.py", "realtime.py"}
 
 
@@ -98,7 +99,8 @@ def test_exclude_the_sender() -> None:
 def test_the_page_on_tests(tmp_path: Path) -> None:
     """As a reader runs them."""
     write("testing", tmp_path)
-    commands = (["-m", "pytest", "-p", "no:cacheprovider", "test_rooms.py"], ["with_asyncio.py"], ["with_a_clock.py"])
+    alone = ("with_asyncio.py", "with_a_clock.py", "with_an_app.py")
+    commands = (["-m", "pytest", "-p", "no:cacheprovider", "test_rooms.py"], *([name] for name in alone))
     for command in commands:
         subprocess.run([sys.executable, *command], cwd=tmp_path, timeout=60, check=True)
 
