@@ -17,6 +17,7 @@ from gateway.hangup import Terminal
 from gateway.hooks.loading import load_hooks
 from gateway.in_process import NodeMethods
 from gateway.node.administration import Administration
+from gateway.transports.forwarded import Forwarded
 from gateway.transports.server import serve
 
 
@@ -60,7 +61,7 @@ def run_node(
         if source is not None:
             await_hangups(gateway.administration)
         await serve(
-            application.app if application is not None else gateway.public,
+            Forwarded(application.app, settings.trusted_proxies) if application is not None else gateway.public,
             gateway.internal,
             gateway.settings,
             public_sockets=sockets,

@@ -159,8 +159,9 @@ def _authentication(settings: ServerSettings) -> Iterator[str]:
         for name in ("audience", "issuer", "cookie"):
             if getattr(auth, name):
                 yield f"auth.{name} is set, but no key to check tokens with (auth.hmac_secret, public_key or jwks_*)"
-        # (Hooks in Python may let clients in as well; they are not loaded here.)
-        if not (settings.admits_anonymous or settings.hooks.http.connect or settings.hooks.python):
+        # (Hooks in Python, perhaps those of an application, may let clients in as well; they are not loaded here.)
+        may_have_hooks = settings.hooks.http.connect or settings.hooks.python or settings.app
+        if not (settings.admits_anonymous or may_have_hooks):
             yield (
                 "nobody can connect: no key to check tokens with (auth.hmac_secret, public_key or jwks_*), "
                 "and auth.anonymous is off"

@@ -47,6 +47,15 @@ class _Position(NamedTuple):
     epoch: str
 
 
+def _recovery(seen: _Position) -> dict[str, Any]:
+    """The fields that ask for what came after."""
+    return {"recover": True, "offset": seen.offset, "epoch": seen.epoch}
+
+
+def _subscribed(reply: dict[str, Any], seen: _Position | None) -> Subscribed:
+    return Subscribed(data=reply.get("data"), recovered=reply.get("recovered", False) if seen is not None else None)
+
+
 class TestClient:
     """One connection. Made by `TestGateway.connect`."""
 
@@ -60,6 +69,10 @@ class TestClient:
         self._request = request
         # By channel: what the client has seen, in a channel with history; None in others.
         self._seen: dict[str, _Position | None] = {}
+        # Those that the server has subscribed it to: they come back with the connection.
+        self._by_server: set[str] = set()
+        # Token and data of its own subscriptions.
+        self._asked: dict[str, tuple[str, Any]] = {}
         self._publications: asyncio.Queue[Publication] = asyncio.Queue()
         self._unsubscribed: list[tuple[str, int]] = []
         self._begin()
@@ -81,6 +94,12 @@ class TestClient:
 
     async def open(self) -> Self:
         """Connect. Raises Closed and Refused."""
+        await self._open()
+        await self._connect({})
+        return self
+
+    async def _open(self) -> None:
+        """Open the connection. Raises Closed."""
         self._task = asyncio.create_task(self._serve())
         self._sent.put_nowait({"type": "websocket.connect"})
         opened = asyncio.ensure_future(self._opened.wait())
@@ -91,12 +110,18 @@ class TestClient:
             self._task.result()
         if self._closed.done():
             raise self._closed.result()
-        connect = {"token": self._request.token, "data": self._request.data}
+
+    async def _connect(self, positions: dict[str, _Position]) -> dict[str, Subscribed]:
+        """Up to where it has seen channels that the server subscribed it to; what became of those it has now."""
+        connect: dict[str, Any] = {"token": self._request.token, "data": self._request.data}
+        connect["subs"] = {channel: _recovery(position) for channel, position in positions.items()}
         reply = await self._command("connect", {name: value for name, value in connect.items() if value})
         self.id, self.data = reply["client"], reply.get("data")
-        for channel, subscription in reply.get("subs", {}).items():
+        subs: dict[str, Any] = reply.get("subs", {})
+        self._by_server = set(subs)
+        for channel, subscription in subs.items():
             self._began(channel, subscription)
-        return self
+        return {channel: _subscribed(each, positions.get(channel)) for channel, each in subs.items()}
 
     async def subscribe(self, channel: str, *, token: str = "", data: Any = None) -> Subscribed:
         """Subscribe; after `reconnect`, from where the client was. Raises Refused and Closed."""
@@ -107,10 +132,11 @@ class TestClient:
             body["data"] = data
         seen = self._seen.get(channel)
         if seen is not None:
-            body |= {"recover": True, "offset": seen.offset, "epoch": seen.epoch}
+            body |= _recovery(seen)
         reply = await self._command("subscribe", body)
+        self._asked[channel] = token, data
         self._began(channel, reply)
-        return Subscribed(data=reply.get("data"), recovered=reply.get("recovered", False) if seen is not None else None)
+        return _subscribed(reply, seen)
 
     async def unsubscribe(self, channel: str) -> None:
         """Unsubscribe."""
@@ -159,10 +185,16 @@ class TestClient:
     async def reconnect(self) -> dict[str, Subscribed]:
         """Connect again, after `drop` or a close, and subscribe to the same channels; what that said, by channel."""
         await self.drop()
-        channels = list(self._seen)
+        left = {channel: self._seen.pop(channel, None) for channel in self._by_server}
+        by_server = {channel: seen for channel, seen in left.items() if seen is not None}
+        asked = {channel: self._asked[channel] for channel in self._seen}
         self._begin()
-        await self.open()
-        return {channel: await self.subscribe(channel) for channel in channels}
+        await self._open()
+        found = await self._connect(by_server)
+        for channel, (token, data) in asked.items():
+            if channel not in found:
+                found[channel] = await self.subscribe(channel, token=token, data=data)
+        return found
 
     def _began(self, channel: str, reply: dict[str, Any]) -> None:
         """A subscription stands; what was missed comes with it."""
@@ -242,6 +274,7 @@ class TestClient:
             self._unsubscribed.append((channel, push["unsubscribe"]["code"]))
             self._seen.pop(channel, None)
         elif "subscribe" in push:
+            self._by_server.add(channel)
             self._began(channel, push["subscribe"])
 
     def _close(self, code: int, reason: str) -> None:

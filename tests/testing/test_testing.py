@@ -230,3 +230,29 @@ def test_tests_without_a_loop() -> None:
         assert [each.data for each in gateway.published] == [1, 2]
     with pytest.raises(Refused), SyncTestGateway(SETTINGS, hooks=application()) as gateway:
         gateway.connect(token="")
+
+
+def test_channels_of_the_server_come_back_with_the_connection() -> None:
+    """Those of the connect hook, the personal one, and those subscribed to later; with what was missed."""
+    hooks = Hooks()
+
+    @hooks.connect
+    async def connect(request: ConnectRequest) -> ConnectResult:
+        return ConnectResult(user="ann", channels=["room:all", "live:all"])
+
+    settings = {**SETTINGS, "personal": {"enabled": True, "namespace": "room"}}
+
+    async def scenario() -> None:
+        async with TestGateway(settings, hooks=hooks) as gateway:
+            ann = await gateway.connect()
+            await gateway.subscribe("ann", "room:late")
+            await ann.subscribe("room:own", token=gateway.subscription_token("ann", "room:own"))
+            await ann.drop()
+            await gateway.publish("room:all", "missed")
+            await gateway.to_user("ann", "for you")
+            back = await ann.reconnect()
+            recovered = {"room:all": True, "room:#ann": True, "live:all": None, "room:own": True}
+            assert {channel: each.recovered for channel, each in back.items()} == recovered
+            assert {(await ann.next()).data for _ in range(2)} == {"missed", "for you"}
+
+    asyncio.run(scenario())
