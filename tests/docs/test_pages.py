@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway.config.sources import of_code
-from gateway.testing import Refused, SyncTestGateway
+from gateway.testing import Refused, SyncTestGateway, TestGateway
 from tests.docs.pages import blocks, files, write
 from tests.entrances.ways import on_uvicorn
 
@@ -36,8 +36,8 @@ def recipe(name: str, **more: Any) -> SyncTestGateway:
 def test_every_block_of_python_is_a_file() -> None:
     """Which is run here, or by test_tutorial.py."""
     assert [each for page in PAGES for each in blocks(page) if each.language == "python" and not each.title] == []
-    run = "rooms.py kick.py typing_now.py who_is_here.py last_seen.py notifications.py others_only.py"
-    assert list(RECIPES) == run.split()
+    names = "rooms lines kick logout typing_now who_is_here last_seen notifications others_only"
+    assert list(RECIPES) == [f"{name}.py" for name in names.split()]
     of_testing = {"realtime.py", "test_rooms.py", "with_asyncio.py", "with_a_clock.py", "with_an_app.py"}
     assert files("testing").keys() == of_testing
     assert files("moving").keys() == {"before.py", "after.py", "consumers.py", "realtime.py"}
@@ -68,12 +68,54 @@ def test_kick() -> None:
     with recipe("kick.py") as gateway:
         ann, bob = gateway.connect("ann"), gateway.connect("bob")
         bob.subscribe("room:cats")
+        bob.subscribe("typing:cats")
         with pytest.raises(Refused, match="only the owner"):
-            bob.rpc("kick", {"room": "room:cats", "user": "ann"})
-        ann.rpc("kick", {"room": "room:cats", "user": "bob"})
-        assert bob.unsubscribed == [("room:cats", 2000)]
-        with pytest.raises(Refused):
-            bob.subscribe("room:cats")
+            bob.rpc("kick", {"room": "cats", "user": "ann"})
+        ann.rpc("kick", {"room": "cats", "user": "bob"})
+        assert bob.unsubscribed == [("room:cats", 2000), ("typing:cats", 2000)]
+        for channel in ("room:cats", "typing:cats"):
+            with pytest.raises(Refused):
+                bob.subscribe(channel)
+
+
+def test_lines_are_stored_and_published_once() -> None:
+    """A page that tries again, and one that loads them; others learn nothing."""
+    names = names_of(RECIPES["lines.py"])
+
+    async def played() -> None:
+        async with TestGateway(names["gateway"], app=names["app"]) as node:
+            assert (await node.http.get("/rooms/cats/lines")).status_code == 403
+            await node.http.post("/login/ann")
+            ann = await node.connect(cookies=dict(node.http.cookies))
+            await ann.subscribe("room:cats")
+            before = (await node.http.get("/rooms/cats/lines")).json()
+            for _ in range(2):
+                (await node.http.post("/rooms/cats/lines", json={"id": "1", "text": "hi"})).raise_for_status()
+            line = {"id": "1", "user": "ann", "text": "hi"}
+            assert (await ann.next()).data == line
+            after = (await node.http.get("/rooms/cats/lines")).json()
+            assert (before["lines"], after["lines"]) == ([], [line])
+            assert [each["position"]["offset"] for each in (before, after)] == [0, 1]
+            with pytest.raises(Refused):
+                await ann.publish("room:cats", line)
+
+    asyncio.run(played())
+
+
+def test_logout() -> None:
+    """Of one browser, the others come back; of all, none does."""
+    names = names_of(RECIPES["logout.py"])
+    with SyncTestGateway(names["SETTINGS"], hooks=names["hooks"]) as gateway:
+        here, there = (gateway.connect(cookies={"session": session}) for session in ("s1", "s2"))
+        gateway.run(names["log_out"]("s1"))
+        assert [each.closed().code for each in (here, there)] == [4001, 4001]
+        there.reconnect()
+        with pytest.raises(Refused, match="log in first"):
+            here.reconnect()
+        gateway.run(names["log_out_everywhere"]("ann"))
+        assert there.closed().code == 3503
+        with pytest.raises(Refused, match="log in first"):
+            there.reconnect()
 
 
 def test_last_seen() -> None:

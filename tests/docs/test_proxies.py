@@ -13,13 +13,18 @@ from pathlib import Path
 
 import pytest
 import trustme
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from gateway import Gateway
 from gateway.config.sources import read
 from tests.api.clients import Native
-from tests.api.site import SECRET, Site, running, settings_of
+from tests.api.site import OPEN, SECRET, Site, running, settings_of
 from tests.docs.pages import files
+from tests.entrances.ways import on_uvicorn
 from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
@@ -71,16 +76,16 @@ def haproxy(folder: Path, text: str, port: int) -> list[str]:
     return [program("haproxy"), "-db", "-f", str(folder / "config")]
 
 
-PROXIES = {"nginx.conf": nginx, "Caddyfile": caddy, "haproxy.cfg": haproxy}
+PROXIES = {"nginx.conf": nginx, "nginx-app.conf": nginx, "Caddyfile": caddy, "haproxy.cfg": haproxy}
 
 
 @contextmanager
-def in_front(name: str, node: Site, authority: trustme.CA, folder: Path) -> Iterator[int]:
+def in_front(name: str, address: str, authority: trustme.CA, folder: Path) -> Iterator[int]:
     """The port of a proxy with the configuration of the page, but for ports and certificate."""
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(folder / "chat.pem")
     text = FILES[name].replace("/etc/ssl/chat.pem", str(folder / "chat.pem"))
     dead = f"127.0.0.1:{free_port()}"
-    text = text.replace("127.0.0.1:8001", node.public).replace("127.0.0.1:8002", dead)
+    text = text.replace("127.0.0.1:8001", address).replace("127.0.0.1:8002", dead)
     port = free_port()
     command = PROXIES[name](folder, text, port)
     process = subprocess.Popen(command, env={**os.environ, "HOME": str(folder)}, stdin=subprocess.DEVNULL)
@@ -107,23 +112,45 @@ def await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize("name", [name for name in PROXIES if name != "nginx-app.conf"])
 def test_clients_come_through_and_nothing_else(name: str, node: Site, authority: trustme.CA, tmp_path: Path) -> None:
     """Over TLS, though one of the two nodes is down."""
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
-    with in_front(name, node, authority, tmp_path) as port:
+    with in_front(name, node.public, authority, tmp_path) as port:
         for _ in range(4):
-            with connect(
-                f"wss://{HOST}:{port}/connection/websocket",
-                sock=socket.create_connection(("127.0.0.1", port)),
-                ssl=trusted,
-                origin=Origin(f"https://{HOST}"),
-                proxy=None,
-            ) as client:
-                assert "subscribe" in Native(client, "").command(subscribe={"channel": "chat:lobby"})
+            subscribe(port, trusted, "/connection/websocket")
         for path in ("/metrics", "/api/info", "/health/ready", "/"):
             assert status(port, trusted, path) == 404, path
+
+
+def test_an_application(authority: trustme.CA, tmp_path: Path) -> None:
+    """Its routes, its clients and their health come through; its API does not."""
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    settings = {
+        "auth": {"anonymous": True},
+        "namespaces": {"chat": OPEN},
+        "origins": {"allowed": [f"https://{HOST}"]},
+    }
+    gateway = Gateway(settings)
+    routes = [Route("/", lambda request: PlainTextResponse("hello")), Mount("/realtime", gateway)]
+    app = Starlette(routes=routes, lifespan=gateway.lifespan)
+    with on_uvicorn(lambda: app) as address, in_front("nginx-app.conf", address, authority, tmp_path) as port:
+        subscribe(port, trusted, "/realtime/connection/websocket")
+        answers = {"/": 200, "/realtime/health/ready": 200, "/realtime/api/info": 404, "/health/ready": 404}
+        assert {path: status(port, trusted, path) for path in answers} == answers
+
+
+def subscribe(port: int, trusted: ssl.SSLContext, path: str) -> None:
+    with connect(
+        f"wss://{HOST}:{port}{path}",
+        sock=socket.create_connection(("127.0.0.1", port)),
+        ssl=trusted,
+        origin=Origin(f"https://{HOST}"),
+        proxy=None,
+    ) as client:
+        assert "subscribe" in Native(client, "").command(subscribe={"channel": "chat:lobby"})
 
 
 def status(port: int, trusted: ssl.SSLContext, path: str) -> int:
@@ -136,11 +163,17 @@ def status(port: int, trusted: ssl.SSLContext, path: str) -> int:
         return int(link.makefile("rb").readline().split()[1])
 
 
-def test_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_an_application", [False, True])
+def test_the_unit(tmp_path: Path, *, of_an_application: bool) -> None:
     """systemd has nothing to object."""
     (tmp_path / "gateway@8001.service").write_text(
         FILES["gateway@.service"].replace("/opt/gateway/bin/gateway", sys.executable)
     )
+    if of_an_application:
+        name = "gateway@8001.service.d/app.conf"
+        (tmp_path / name).parent.mkdir()
+        text = FILES[name.replace("8001", "")].replace("/opt/gateway/bin/gateway", sys.executable)
+        (tmp_path / name).write_text(text)
     done = subprocess.run(
         [program("systemd-analyze"), "verify", str(tmp_path / "gateway@8001.service")], capture_output=True, text=True
     )

@@ -27,8 +27,8 @@ def chat(tmp_path: Path) -> Path:
 
 
 def test_every_command_is_known() -> None:
-    """The first installs, the others are run here."""
-    starts = ["mkdir chat", "uvicorn", "curl", "python -m pytest", "gateway serve"]
+    """Two install, the others are run here."""
+    starts = ["mkdir chat", "uvicorn", "curl", "python -m pytest", "pip install", "gateway serve"]
     assert [code.startswith(start) for code, start in zip(COMMANDS, starts, strict=True)] == [True] * len(starts)
 
 
@@ -62,7 +62,7 @@ def test_more_than_one_process(chat: Path) -> None:
     port = free_port()
     at(chat, port)
     with valkey_server() as valkey:
-        command = COMMANDS[4].strip().replace("redis://127.0.0.1:6379", valkey.url)
+        command = COMMANDS[-1].strip().replace("redis://127.0.0.1:6379", valkey.url)
         env = environment(GATEWAY_LISTEN=f"127.0.0.1:{port}", GATEWAY_INTERNAL_LISTEN="", GATEWAY_DRAIN__WINDOW="0")
         with started(watch(command), env, chat) as server:
             for _ in range(4):
