@@ -175,7 +175,8 @@ def test_users(cluster: Cluster, call: Call) -> None:
     with user(cluster, "bob", 1) as bob, user(cluster, "bob", 2) as other:
         call("subscribe", user="bob", channel=channel, client=bob.id)
         assert bob.push()["channel"] == channel
-        assert call("presence", channel=channel) == {bob.id: {"user": "bob", "client": bob.id}}
+        # The node says so to the client and to Redis at once, and another node reads it there.
+        wait_for(lambda: call("presence", channel=channel) == {bob.id: {"user": "bob", "client": bob.id}})
         stats = call("presence_stats", channel=channel)
         assert (stats["num_clients"], stats["num_users"]) == (1, 1)
 
