@@ -121,6 +121,7 @@ class Composition:
             settings, uid, self.metrics, channels, lambda: self.settings, scheduler.time
         )
         self._ledger = ledger
+        self._broker = broker
         registry.watches = lambda channel: watched(application, channel.name)
         self._notifier = None
         if application.hears_ends or application.hears_changes:
@@ -242,6 +243,11 @@ class Composition:
     def reload(self) -> Reloaded:
         """Read the settings again. Raises nothing."""
         return self._in_force.reload(self.administration.profile.uid)
+
+    def lose_data(self) -> None:
+        """For tests without Redis: lose all histories, as a Redis does that restarts without its data."""
+        assert isinstance(self._broker, MemoryBroker)
+        self._broker.lose_data()
 
     @property
     def settings(self) -> ServerSettings:

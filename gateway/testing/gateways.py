@@ -18,7 +18,7 @@ from gateway.in_process import InProcess
 from gateway.messages import Kind, PublishOptions
 from gateway.messages import Publication as Published
 from gateway.testing.clients import Request, TestClient
-from gateway.testing.clock import ManualClock
+from gateway.testing.clock import ManualClock, settle
 from gateway.testing.messages import Publication
 from gateway.tokens import connection_token, subscription_token
 
@@ -116,6 +116,15 @@ class TestGateway(InProcess):
         client = TestClient(self._app or self.composition.public, request, self._prefix)
         self._clients.append(client)
         return await client.open()
+
+    async def lose_data(self) -> None:
+        """Lose all histories, as a Redis does that restarts without its data.
+
+        Subscribers are told of the gap (2500; a real SDK subscribes again by itself), and clients that are away come
+        back without what they missed (`recovered` is False).
+        """
+        self.composition.lose_data()
+        await settle()
 
     @property
     def http(self) -> "httpx.AsyncClient":

@@ -256,3 +256,24 @@ def test_channels_of_the_server_come_back_with_the_connection() -> None:
             assert {(await ann.next()).data for _ in range(2)} == {"missed", "for you"}
 
     asyncio.run(scenario())
+
+
+def test_data_that_is_lost_is_a_gap_for_all() -> None:
+    """Who is there is told, and who comes back is not recovered."""
+
+    async def scenario() -> None:
+        async with TestGateway(SETTINGS, hooks=application()) as gateway:
+            here, away = [await gateway.connect(name) for name in ("ann", "bob")]
+            for client in (here, away):
+                await client.subscribe("room:cats")
+            await gateway.publish("room:cats", 1)
+            await away.drop()
+            await gateway.publish("room:cats", 2)
+            await gateway.lose_data()
+            assert here.unsubscribed == [("room:cats", 2500)]
+            assert (await away.reconnect())["room:cats"].recovered is False
+            assert (await gateway.history("room:cats", limit=-1)).publications == []
+            await gateway.publish("room:cats", 3)
+            assert [(await away.next()).data for _ in range(2)] == [1, 3]
+
+    asyncio.run(scenario())

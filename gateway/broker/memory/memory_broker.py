@@ -110,6 +110,12 @@ class MemoryBroker:
             raise BrokerUnavailable("the broker is stopped")
         return ControlResult.of(1, [self._receiver.on_control(message)])
 
+    def lose_data(self) -> None:
+        """For tests: what happens when a server of its own restarts without its data."""
+        self._streams = MemoryStreams(self._clock)
+        if self._receiver is not None:
+            self._receiver.on_gap(list(self._subscribed))
+
     def health(self) -> Health:
         return Health(True) if self._receiver is not None else Health(False, "the broker is stopped")
 
