@@ -25,7 +25,7 @@ TASKS = {
     "ServerSignals._start_drain": "the drain of an embedded node, which ends with its window",
     "SyncTestGateway.__init__": "the node of a test, until the end of its `with`",
     "TestClient.next": "waits for one publication",
-    "TestClient.open": "one connection of a test, until the end of its `with`",
+    "TestClient._open": "one connection of a test, until the end of its `with`",
     "UrlKeys.begin": "the fetching of keys, whose interval depends on how the last one went",
     "UrlKeys.start": "the same",
 }

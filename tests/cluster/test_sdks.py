@@ -8,6 +8,7 @@ import cent
 import pytest
 from websockets.sync.client import connect
 
+from tests.cli.commands import wait_for
 from tests.cluster.sdk import Client, npm_client, python_client
 from tests.clusters import Cluster, running_cluster
 
@@ -38,6 +39,9 @@ def test_every_client_sees_every_message_in_one_order(cluster: Cluster) -> None:
         npm.subscribe(CHANNEL)
         python.subscribe(CHANNEL)
         backend = cent.Client(f"{first.url}/api", api_key="none")
+        # A plain WebSocket is open before it has joined, and nothing tells its client.
+        joined = cent.PresenceStatsRequest(channel=CHANNEL)
+        wait_for(lambda: backend.presence_stats(joined).num_clients == 3)
 
         def publish_by_http() -> None:
             for index in range(EACH):
