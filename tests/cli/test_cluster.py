@@ -265,7 +265,7 @@ def test_the_page_of_a_demo_kills_its_node(tmp_path: Path) -> None:
         assert is_alive(ready["nodes"][1]["pid"])
         # Nobody waits for an answer of a node that is not there any more.
         assert all(get(ready["url"], "/health/ready")[0] == 200 for _ in range(20))
-        assert cluster.end() == 0
+        cluster.end()
 
 
 @pytest.mark.parametrize("open_to", [("--no-auth",), ("--demo", "--allow-open-network", "--listen", "*:0")])
