@@ -68,9 +68,12 @@ class Api:
         try:
             with self._client() as client:
                 response = client.post(self.target.http(f"/api/{method}"), json=body, headers=headers)
-        except httpx.NetworkError as error:
+        except httpx.ConnectError as error:
             hint = hints.of_failure(self.target, error)
             raise GatewayError(f"cannot reach {self.target.name}: {escape(str(error))}\n{hint}") from error
+        except httpx.NetworkError as error:
+            hint = hints.of_failure(self.target, error)
+            raise GatewayError(f"{self.target.name}: {escape(str(error))}\n{hint}") from error
         except httpx.RemoteProtocolError as error:
             hint = hints.of_silence(self.target)
             raise GatewayError(f"{self.target.name}: {escape(str(error))}\n{hint}") from error
