@@ -217,6 +217,7 @@ def test_a_reload_does_not_wait_for_clients(tmp_path: Path) -> None:
             with connected_to(f"ws://{address}/realtime/ws/news") as client:
                 touched = tmp_path / "app.py"
                 os.utime(touched, (touched.stat().st_mtime + 5,) * 2)
-                assert close_code(client) == 3001
+                # On a busy machine uvicorn may be the first to close it: 1012, service restart.
+                assert close_code(client) in (3001, 1012)
         # A signal that comes while it restarts would not end it.
         command.line("Application startup complete")
