@@ -25,15 +25,17 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 class ServerSignals:
-    """Closes the clients of a node when SIGINT or SIGTERM comes, and passes the signal on to the server.
+    """Closes the clients of a node when SIGINT or SIGTERM comes, and then passes the signal on to the server.
 
-    SIGTERM with a drain is passed on when the drain is over. Any other signal, and a second one, goes on at once.
+    The server would close them with a code of its own. SIGTERM drains; SIGINT has no window. A second signal goes on at
+    once.
     """
 
     def __init__(self, node: Composition) -> None:
         """Needs a running event loop."""
         self._node = node
-        self._drain_settings = node.settings.drain
+        drain = node.settings.drain
+        self._drain_settings = (drain.delay, drain.window)
         self._loop = asyncio.get_running_loop()
         self._handlers: dict[int, Handler] = {}
         self._drain: asyncio.Task[None] | None = None
@@ -63,13 +65,13 @@ class ServerSignals:
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         """A signal handler: in the midst of any other code."""
         first, self._ends = not self._ends, True
-        takes_time = self._drain_settings.delay or self._drain_settings.window
-        if first and takes_time and signum == signal.SIGTERM:
-            self._loop.call_soon_threadsafe(self._start_drain, signum)
-            return
-        self._node.drain.hurry()
+        if not first or signum == signal.SIGINT:
+            self._node.drain.hurry()
         # The loop may be closed.
         with suppress(RuntimeError):
+            if first:
+                self._loop.call_soon_threadsafe(self._start_drain, signum)
+                return
             self._loop.call_soon_threadsafe(self._node.close_clients)
         self._handlers[signum](signum, frame)
 
@@ -77,7 +79,7 @@ class ServerSignals:
         self._drain = self._loop.create_task(self._drain_then_pass_on(signum), name="drain")
 
     async def _drain_then_pass_on(self, signum: int) -> None:
-        delay, window = self._drain_settings.delay, self._drain_settings.window
+        delay, window = (0.0, 0.0) if signum == signal.SIGINT else self._drain_settings
         clients = self._node.admission.clients
         logger.info("shutting down", extra={"connections": clients, "delay": delay, "window": window})
         self._node.start_draining()

@@ -85,14 +85,13 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_without_a_window_the_server_learns_at_once(signum: signal.Signals) -> None:
-    """A server that restarts at every change of the code waits for nothing. Clients are told why they are closed."""
+def test_without_a_window_the_server_learns_when_the_clients_know(signum: signal.Signals) -> None:
+    """Otherwise the server, on a busy machine, would close some of them first, with a code of its own."""
 
     async def test() -> None:
         async with serving() as server:
             signal.raise_signal(signum)
-            assert server.events.get_nowait() == signum.name
-            assert await server.next() == "close 3001"
+            assert [await server.next() for _ in range(2)] == ["close 3001", signum.name]
             assert server.gateway.composition.node.draining
 
     asyncio.run(test())
@@ -118,11 +117,13 @@ def test_ctrl_c_or_a_second_signal_does_not_wait(first: signal.Signals) -> None:
     async def test() -> None:
         async with serving(delay=60, window=60) as server:
             signal.raise_signal(first)
+            assert server.events.empty()
             if first == signal.SIGTERM:
-                assert server.events.empty()
                 signal.raise_signal(signal.SIGINT)
-            assert server.events.get_nowait() == "SIGINT"
-            assert await server.next() == "close 3001"
+                assert server.events.get_nowait() == "SIGINT"
+                assert await server.next() == "close 3001"
+            else:
+                assert [await server.next() for _ in range(2)] == ["close 3001", "SIGINT"]
 
     asyncio.run(test())
 
@@ -217,7 +218,6 @@ def test_a_reload_does_not_wait_for_clients(tmp_path: Path) -> None:
             with connected_to(f"ws://{address}/realtime/ws/news") as client:
                 touched = tmp_path / "app.py"
                 os.utime(touched, (touched.stat().st_mtime + 5,) * 2)
-                # On a busy machine uvicorn may be the first to close it: 1012, service restart.
-                assert close_code(client) in (3001, 1012)
+                assert close_code(client) == 3001
         # A signal that comes while it restarts would not end it.
         command.line("Application startup complete")
