@@ -46,12 +46,10 @@ check: install
 test: install
 	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
-# Everything; a skip counts as a failure. Coverage is that of the quick tests: to trace the many processes of the slow
-# ones takes as long as the tests, and keeps what they start from being in time.
+# Everything; a skip counts as a failure. Coverage is gated here.
 test-all: install tests/sdk/node_modules
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) --no-skips -m 'not slow'
-	$(BIN)/pytest $(PARALLEL) --no-skips -m slow
+	$(BIN)/coverage run -m pytest $(PARALLEL) --no-skips
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
