@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
-from gateway.config.settings import NamespaceSettings, Section, ServerSettings
+from gateway.config.fields import Section
+from gateway.config.settings import NamespaceSettings, ServerSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 START = "<!-- settings: written by `python -m tests.settings_table` -->\n"

@@ -49,6 +49,7 @@ TESTED_BY = {
     "cli/target.py": "cli/test_subscribe.py",
     "cli/url.py": "cli/test_token.py",
     "cli/ways.py": "cli/test_explain.py",
+    "config/fields.py": "config/test_sources.py",
     "config/hosts.py": "config/test_urls.py",
     "config/misspellings.py": "config/test_sources.py",
     "config/named_objects.py": "hooks/test_loading.py",

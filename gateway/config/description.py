@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gateway.config.settings import Section, ServerSettings
+from gateway.config.fields import Section
+from gateway.config.settings import ServerSettings
 
 _HIDDEN = "***"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
-from gateway.config.settings import NamespaceSettings, Section, ServerSettings
+from gateway.config.fields import Section
+from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.errors import ConfigError
 
 # All other settings belong to listeners, links and timers that exist since the start.

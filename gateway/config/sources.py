@@ -18,9 +18,10 @@ from pydantic_core import ErrorDetails
 
 from gateway.config import checks, misspellings, urls
 from gateway.config.description import mask_url
+from gateway.config.fields import listed
 from gateway.config.redis_url import Target as RedisTarget
 from gateway.config.schema import Node, Path, Schema
-from gateway.config.settings import ServerSettings, listed
+from gateway.config.settings import ServerSettings
 from gateway.errors import ConfigError
 
 PREFIX = "GATEWAY_"
