@@ -3,10 +3,9 @@
 import asyncio
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from gateway.api.result_shapes import PublishResult
 from gateway.broker.redis.posted_settings import UnknownSettings
 from gateway.broker.redis.topology import Topology
 from gateway.client import commands
@@ -14,7 +13,7 @@ from gateway.client.commands import Command
 from gateway.client.connection import describe
 from gateway.errors import BrokerUnavailable
 from gateway.hooks.hooks import Hooks
-from gateway.publisher.job import Item, Job, by_shard, of_user
+from gateway.publisher.job import Item, Job, by_shard, to_user
 from gateway.publisher.known import DIGEST, DOCUMENT, STALE_AFTER, Known, known_of
 from gateway.publisher.links import Flight, ShardLink
 from gateway.publisher.place import Place, place_of
@@ -61,21 +60,7 @@ class AsyncPublisher:
 
     publish = _method(commands.publish)
     broadcast = _method(commands.broadcast)
-
-    async def to_user(
-        self,
-        user: str,
-        data: Any,
-        *,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        skip_history: bool = False,
-    ) -> PublishResult:
-        """Publish to the personal channel of a user, as `publish`. Raises TypeError if that is no str."""
-        command = commands.publish(
-            of_user(user), data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
-        )
-        return await self._carry_out(command, user)
+    to_user = _method(to_user)
 
     async def aclose(self) -> None:
         """Close the connection of the running loop. A later call makes a new one."""
@@ -88,8 +73,8 @@ class AsyncPublisher:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    async def _carry_out(self, command: Command[R], user: str | None = None) -> R:
-        job = Job(command, self._place.tries(), retries=self._place.retries, user=user)
+    async def _carry_out(self, command: Command[R]) -> R:
+        job = Job(command, self._place.tries(), retries=self._place.retries)
         while True:
             try:
                 await self._own().attempt(job)

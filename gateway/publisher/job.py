@@ -1,14 +1,15 @@
 """One call of a publisher: what it publishes, when it tries again, and what it returns. Without I/O."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from gateway.api.methods import decoder_of
 from gateway.api.publications import api_error, response_of, result_of
 from gateway.api.request_shapes import BroadcastRequest, PublicationRequest, PublishRequest
-from gateway.api.result_shapes import BroadcastResult
+from gateway.api.result_shapes import BroadcastResult, PublishResult
+from gateway.client import commands
 from gateway.client.commands import Command
 from gateway.client.failures import Refused, Unavailable
 from gateway.client.repeats import is_repeatable, with_keys
@@ -24,6 +25,9 @@ S = TypeVar("S")
 # Publishes of one call that are sent together at most, and their bytes.
 AT_ONCE = 100
 BYTES_AT_ONCE = 1024 * 1024
+
+# The method of `to_user`, and what is put before the user in its request.
+TO_USER, OF_USER = "to_user", "#"
 
 _encode = msgspec.json.Encoder().encode
 _DECODERS = {PublishRequest: decoder_of(PublishRequest), BroadcastRequest: decoder_of(BroadcastRequest)}
@@ -45,21 +49,30 @@ def by_shard(items: Iterable[Item], shard_of: Callable[[Channel], S]) -> dict[S,
     return groups
 
 
-def of_user(user: object) -> str:
-    """The channel in the command of `to_user`; which one it is depends on the nodes' settings. Raises TypeError.
-
-    (None would become a user named None.)
-    """
+def to_user(
+    user: str,
+    data: Any,
+    *,
+    tags: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
+    skip_history: bool = False,
+) -> Command[PublishResult]:
+    """Publish to the personal channel of a user, as `publish`. Raises TypeError if that is no str."""
+    # (None would become a user named None.)
     if not isinstance(user, str):
         raise TypeError(f"user is {type(user).__name__}, expected str")
-    return f"#{user}"
+    # Which channel it is depends on the nodes' settings: see Job.
+    command = commands.publish(
+        f"{OF_USER}{user}", data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
+    )
+    return command._replace(method=TO_USER)
 
 
 class Job(Generic[R]):
     """A command on its way. Each try sends all `parts`, tells what became of them, and asks `after`."""
 
-    def __init__(self, command: Command[R], tries: Tries, *, retries: int, user: str | None = None) -> None:
-        """`command`: publish or broadcast. `user`: publish to the personal channel of this user. Raises Refused."""
+    def __init__(self, command: Command[R], tries: Tries, *, retries: int) -> None:
+        """`command`: publish, broadcast or to_user. Raises Refused."""
         # A key that serves no second try would only take memory of Redis.
         request = with_keys(command.request) if retries else command.request
         try:
@@ -68,13 +81,15 @@ class Job(Generic[R]):
         except RequestError as error:
             raise _refused(error) from None
         self._is_repeatable = is_repeatable(request)
-        self._user = user
+        self._user: str | None = None
         self.tries = tries
         match self._request:
             case BroadcastRequest(channels=channels):
                 self._names = channels
             case PublishRequest(channel=channel):
                 self._names = [channel]
+                if command.method == TO_USER:
+                    self._user = channel.removeprefix(OF_USER)
         self._outcomes: list[Position | RequestError | None] = [None] * len(self._names)
 
     def parts(self, known: Known) -> Iterator[list[Item]]:

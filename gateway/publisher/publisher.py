@@ -2,10 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from gateway.api.result_shapes import PublishResult
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.posted_settings import UnknownSettings
 from gateway.broker.redis.publish_commands import is_lost, outcome_of, publish_command
@@ -16,7 +15,7 @@ from gateway.client.connection import describe
 from gateway.errors import BrokerUnavailable, ConfigError
 from gateway.hooks.hooks import Hooks
 from gateway.publisher.connections import Connection, Pool
-from gateway.publisher.job import Item, Job, by_shard, of_user
+from gateway.publisher.job import Item, Job, by_shard, to_user
 from gateway.publisher.known import DIGEST, DOCUMENT, STALE_AFTER, Known, known_of
 from gateway.publisher.place import Place, place_of
 
@@ -63,21 +62,7 @@ class Publisher:
 
     publish = _method(commands.publish)
     broadcast = _method(commands.broadcast)
-
-    def to_user(
-        self,
-        user: str,
-        data: Any,
-        *,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        skip_history: bool = False,
-    ) -> PublishResult:
-        """Publish to the personal channel of a user, as `publish`. Raises TypeError if that is no str."""
-        command = commands.publish(
-            of_user(user), data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
-        )
-        return self._carry_out(command, user)
+    to_user = _method(to_user)
 
     def close(self) -> None:
         """Close the connections. A later call makes new ones."""
@@ -90,8 +75,8 @@ class Publisher:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _carry_out(self, command: Command[R], user: str | None = None) -> R:
-        job = Job(command, self._place.tries(), retries=self._place.retries, user=user)
+    def _carry_out(self, command: Command[R]) -> R:
+        job = Job(command, self._place.tries(), retries=self._place.retries)
         while True:
             try:
                 self._process().attempt(job)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.api.site import KEY, OPEN, Site, running, settings_of
-from tests.client.callers import KINDS, Caller
+from tests.callers import KINDS
+from tests.client.callers import Caller
 from tests.client.way import Way, way_to
 
 NAMESPACES = {

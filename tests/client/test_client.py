@@ -37,7 +37,8 @@ from gateway.errors import ConfigError
 from gateway.tokens import connection_token, subscription_token
 from tests.api.clients import native, settled
 from tests.api.site import KEY, SECRET, Site, running, settings_of
-from tests.client.callers import KINDS, Caller
+from tests.callers import KINDS
+from tests.client.callers import Caller
 from tests.client.way import PASS, Way, answer, way_to
 
 METHODS = {

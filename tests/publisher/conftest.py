@@ -9,7 +9,8 @@ import pytest
 from gateway.config.reloading import Source
 from gateway.config.settings import ServerSettings
 from tests.api.site import OPEN, Site, running, settings_of
-from tests.publisher.callers import KINDS, Caller
+from tests.callers import KINDS
+from tests.publisher.callers import Caller
 from tests.servers import ValkeyServer, valkey_server
 
 NAMESPACES: dict[str, Any] = {
