@@ -107,6 +107,8 @@ TESTED_BY = {
     "session/outgoing.py": "session/test_corking.py",
     "session/ports.py": "session/test_connect.py",
     "session/reading.py": "session/test_pace.py",
+    "session/completion.py": "session/test_faults.py",
+    "session/expiry.py": "session/test_subscribe.py",
     "session/services.py": "session/test_connect.py",
     "session/session.py": "session/test_connect.py",
     "session/state.py": "session/test_connect.py",

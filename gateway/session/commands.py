@@ -32,10 +32,11 @@ from gateway.messages import (
     Unsupported,
 )
 from gateway.session.asking import publish_question, rpc_question
+from gateway.session.completion import FAILURES, Failure
 from gateway.session.connecting import handle_connect, handle_extend_connection, handle_refresh
 from gateway.session.inbox import ExtendConnection, ExtendSubscription, Work
 from gateway.session.reading import handle_history, handle_presence, handle_presence_stats
-from gateway.session.session import FAILURES, Failure, Session
+from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscribing import (
     handle_extend_subscription,

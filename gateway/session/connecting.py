@@ -11,9 +11,10 @@ from gateway.errors import Disconnect, RequestError
 from gateway.hooks.decisions import Admitted, Extended, Undecided
 from gateway.messages import Connect, ConnectResult, Refresh, RefreshResult, User
 from gateway.session.asking import connect_question, refresh_question
+from gateway.session.completion import Failure
 from gateway.session.inbox import ExtendConnection
 from gateway.session.recovery import arrive, bring_in, size
-from gateway.session.session import Failure, Session
+from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
 

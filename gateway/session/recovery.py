@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from gateway.errors import RequestError
 from gateway.hub.fanout import footprint
 from gateway.messages import Position, Publication, SubscribeResult
+from gateway.session.completion import Failure
 from gateway.session.inbox import Work
-from gateway.session.session import Failure, Session
+from gateway.session.session import Session
 from gateway.session.subscription import Subscription
 
 

@@ -15,6 +15,8 @@ from gateway.errors import CloseCode, Disconnect, RequestError, UnsubscribeCode
 from gateway.hooks.questions import Peer
 from gateway.hub.encoder import Encoder
 from gateway.messages import ClientId, ClientInfo, Request, User
+from gateway.session.completion import Failure, completion
+from gateway.session.expiry import ends, is_over
 from gateway.session.inbox import ExtendConnection, ExtendSubscription, Inbox, Work
 from gateway.session.liveness import Liveness
 from gateway.session.outgoing import Outgoing
@@ -27,10 +29,6 @@ from gateway.session.transport import Transport, Write
 REFUSED_DELAY = 5.0
 
 T = TypeVar("T")
-
-# Why a request is not carried out.
-Failure = RequestError | Disconnect
-FAILURES = (RequestError, Disconnect)
 
 
 class Session:
@@ -320,34 +318,7 @@ class Session:
         An outcome that comes too late, when the connection is closed, goes to `abandoned` only. A fault closes the
         connection (3004): otherwise its client would wait forever.
         """
-        state = self.state
-
-        def completed(outcome: T | Failure) -> None:
-            try:
-                if self.state is not state:
-                    if abandoned is not None:
-                        abandoned(outcome)
-                    return
-                error: Failure | None = None
-                if isinstance(outcome, FAILURES):
-                    error = outcome
-                else:
-                    try:
-                        if proceed(outcome):
-                            return
-                    except FAILURES as raised:
-                        error = raised
-                if error is not None:
-                    error.detach()
-                    if failed is not None:
-                        failed(error)
-                    else:
-                        self.give_up(request, error)
-                self.inbox.unblock(request)
-            except Exception:
-                self.fail("completion")
-
-        return completed
+        return completion(self, request, proceed, failed, abandoned)
 
     def give_up(self, request: Work, error: Failure) -> None:
         """The request cannot be carried out: answer it with the error, or close the connection."""
@@ -483,9 +454,9 @@ class Session:
 
     def _expire(self) -> bool:
         """End what has expired; False when that ended the connection."""
-        now = self.services.scheduler.time()
+        now, grace = self.services.scheduler.time(), self.services.heartbeat.expired_grace
         identity = self.identity
-        if identity is not None and identity.expire_at and self._ends_at(identity) <= now:
+        if identity is not None and is_over(identity, grace, now):
             if not identity.extended:
                 self.disconnect(errors.CONNECTION_EXPIRED)
                 return False
@@ -493,7 +464,7 @@ class Session:
             self.identity = structs.replace(identity, expire_at=0)
             self.inbox.put((ExtendConnection(),))
         subs = self.subs.values()
-        expired = [each for each in subs if each.joined and each.expire_at and self._ends_at(each) <= now]
+        expired = [each for each in subs if each.joined and is_over(each, grace, now)]
         for subscription in expired:
             # Ending one may close the connection, and so end the others.
             if self.subs.get(subscription.channel.name) is not subscription:
@@ -505,20 +476,14 @@ class Session:
                 self.end_subscription(subscription, errors.UNSUBSCRIBED_EXPIRED)
         return self.state is State.CONNECTED
 
-    def _ends_at(self, expiring: Identity | Subscription) -> float:
-        """When it ends (Unix seconds): clients have a while to refresh; the application is asked on time."""
-        return expiring.expire_at + (0 if expiring.extended else self.services.heartbeat.expired_grace)
-
     def reschedule(self) -> None:
         """Set the next deadline: the earliest of pong, ping and the expiries."""
         services = self.services
         due = self.liveness.due
         delay = due - services.scheduler.now() if due else 3600.0
-        expiries = [self._ends_at(each) for each in self.subs.values() if each.joined and each.expire_at]
-        if self.identity is not None and self.identity.expire_at:
-            expiries.append(self._ends_at(self.identity))
-        if expiries:
-            delay = min(delay, min(expiries) - services.scheduler.time())
+        first = min(ends(self.identity, self.subs.values(), services.heartbeat.expired_grace), default=None)
+        if first is not None:
+            delay = min(delay, first - services.scheduler.time())
         services.wheel.schedule(self, max(delay, 0.0))
 
     def _end(self, code: CloseCode) -> None:

@@ -14,9 +14,10 @@ from gateway.errors import Disconnect, RequestError
 from gateway.hooks.decisions import Allowed, Extended, Undecided
 from gateway.messages import Channel, SubRefresh, Subscribe, SubscribeResult, Unsubscribe
 from gateway.session.asking import sub_refresh_question, subscribe_question
+from gateway.session.completion import Failure
 from gateway.session.inbox import ExtendSubscription
 from gateway.session.recovery import arrive, bring_in, size
-from gateway.session.session import Failure, Session
+from gateway.session.session import Session
 from gateway.session.state import State
 from gateway.session.subscription import Subscription
 
