@@ -10,6 +10,7 @@ import pytest
 from gateway.client import AsyncClient
 from gateway.tokens import connection_token, subscription_token
 from tests.clusters import Cluster, running_cluster
+from tests.python_sdk import disconnect
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +92,7 @@ async def _kicked_on_every_node(cluster: Cluster) -> None:
             assert await each.next() == ("subscribed", 0)
         assert all(client.state == centrifuge.ClientState.CONNECTED for client in clients)
         for client in clients:
-            await client.disconnect()
+            await disconnect(client)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,9 @@ app = Starlette(routes=routes, lifespan=gateway.lifespan)
 bare = Starlette(routes=[Mount("/realtime", gateway)])
 """
 
+# Far more than a test takes.
+PATIENCE = 120.0
+
 
 class Command:
     """A process whose output is read while it runs."""
@@ -41,6 +45,9 @@ class Command:
             start_new_session=True,
         )
         self.seen = ""
+        # A line that never comes.
+        self._watchdog = threading.Timer(PATIENCE, self._kill)
+        self._watchdog.start()
 
     def line(self, wanted: str) -> str:
         """The next line with this text; the output ends before one comes: what there was."""
@@ -61,6 +68,10 @@ class Command:
         try:
             self.process.communicate(timeout=20)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self._watchdog.cancel()
+            self._kill()
             self.process.communicate()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)

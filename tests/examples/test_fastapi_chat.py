@@ -15,6 +15,7 @@ import centrifuge
 import httpx
 import pytest
 
+from tests.python_sdk import disconnect
 from tests.servers import free_port, valkey_server
 
 pytestmark = pytest.mark.slow
@@ -141,14 +142,14 @@ async def everybody_hears(address: str) -> None:
     for room in rooms:
         assert await room.next() == {"text": "hi"}
     # What is said while somebody is away is there when they come back, to whichever worker.
-    await people[0].client.disconnect()
+    await disconnect(people[0].client)
     for number in range(5):
         await people[1].client.publish("room:cats", number)
     await people[0].client.connect()
     assert await rooms[0].next() == "recovered"
     assert [await rooms[0].next() for _ in range(5)] == [0, 1, 2, 3, 4]
     for person in people:
-        await person.client.disconnect()
+        await disconnect(person.client)
 
 
 async def others_stay_outside(address: str) -> None:
@@ -160,7 +161,7 @@ async def others_stay_outside(address: str) -> None:
     await nobody.client.connect()
     assert await asyncio.wait_for(nobody.errors.get(), PATIENCE) == 103
     for person in (ann, nobody):
-        await person.client.disconnect()
+        await disconnect(person.client)
 
 
 def test_rooms_over_three_workers() -> None:
