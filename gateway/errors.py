@@ -37,6 +37,11 @@ class CloseCode(NamedTuple):
     code: int
     reason: str
 
+    @property
+    def is_final(self) -> bool:
+        """Whether clients stay away."""
+        return not (3000 <= self.code < 3500 or 4000 <= self.code < 4500)
+
 
 # RFC 6455 section 7.4.1: clients do not come back with the same message.
 MESSAGE_TOO_BIG = CloseCode(1009, "message too big")

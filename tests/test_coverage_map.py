@@ -125,6 +125,7 @@ TESTED_BY = {
     "transports/embedding.py": "transports/test_server.py",
     "transports/client_endpoint.py": "transports/test_contract.py",
     "transports/handshake.py": "transports/test_contract.py",
+    "transports/cors.py": "entrances/test_sse.py",
     "transports/http_options.py": "transports/test_http.py",
     "transports/http_protocol.py": "transports/test_http.py",
     "transports/http_stream/asgi_stream.py": "transports/http_stream/test_stream_contract.py",

@@ -64,6 +64,11 @@ class OriginPolicy:
         self._exact = other._exact
         self._suffixes = other._suffixes
 
+    @property
+    def allows_all(self) -> bool:
+        """Whether pages of every origin are allowed."""
+        return self._everybody
+
     def check(self, origin: str | None) -> str | None:
         """Why the origin is refused, None if it is allowed. `origin` is the header as it was sent, None without one.
 

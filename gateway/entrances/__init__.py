@@ -5,6 +5,7 @@ An entrance is data; `doors.py` turns entrances into routes. May import all but 
 
 from gateway.entrances.centrifuge_websocket import CENTRIFUGE_WEBSOCKET
 from gateway.entrances.plain_websocket import PLAIN_WEBSOCKET
+from gateway.entrances.sse import SSE
 
 # The first one whose path matches serves the request: the busiest come first.
-ENTRANCES = (CENTRIFUGE_WEBSOCKET, PLAIN_WEBSOCKET)
+ENTRANCES = (CENTRIFUGE_WEBSOCKET, PLAIN_WEBSOCKET, SSE)

@@ -6,13 +6,12 @@ from gateway.entrances.entrance import Welcome
 from gateway.messages import Connect, Subscribe
 from gateway.transports.handshake import Handshake
 
-NO_POSITION = "since is not EPOCH:OFFSET"
 
-
-def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None) -> Welcome:
+def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None, *, position_in: str = "") -> Welcome:
     """Connect with the token (for a connection, or for a subscription to the channel), and subscribe.
 
-    The route's path parameter `channel` names the channel; `?since=EPOCH:OFFSET` asks for missed publications.
+    The route's path parameter `channel` names the channel. EPOCH:OFFSET in the header `position_in`, or else in
+    `?since=`, asks for missed publications.
     """
     channel = handshake.path_params["channel"]
     if handshake.path.endswith("\n"):
@@ -20,10 +19,11 @@ def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None
         channel += "\n"
     by_grant = is_subscription_token(token)
     since, malformed = None, ""
+    in_header = handshake.header(position_in) if position_in else ""
     try:
-        since = position(handshake.parameter("since"))
+        since = position(in_header or handshake.parameter("since"))
     except ValueError:
-        malformed = NO_POSITION
+        malformed = f"{position_in if in_header else 'since'} is not EPOCH:OFFSET"
     initial = (
         Connect(
             1,

@@ -66,7 +66,7 @@ class Endpoint(ABC):
     def _admit(self, handshake: Handshake, place: Place) -> None:
         """Raises HandshakeRefused with the first reason not to let the client in."""
         reason = self._origins.check(handshake.origin)
-        if reason is not None:
+        if reason is not None and not handshake.is_of_own_page:
             raise HandshakeRefused(Refusal(403, "origin", "", reason), reason)
         refusal = place.check(handshake.address)
         if refusal is not None:

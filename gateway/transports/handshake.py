@@ -55,6 +55,14 @@ class Handshake:
         sent = any(key == b"origin" for key, _ in self._scope["headers"])
         return self.header("origin") if sent else None
 
+    @property
+    def is_of_own_page(self) -> bool:
+        """Whether a browser vouches that a page of this same origin asks (W3C Fetch Metadata section 2.4).
+
+        It then may leave the Origin header out, unless it opens a WebSocket.
+        """
+        return self.origin is None and self.header("sec-fetch-site") == "same-origin"
+
     def parameter(self, name: str) -> str:
         """The last value of a name in the query string; empty if there is none.
 

@@ -11,6 +11,7 @@ from gateway.hub.encoder import Encoder
 from gateway.messages import Channel, Connect, Publication, Subscribe
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.plain import PlainProtocol
+from gateway.protocols.sse import SseProtocol
 from gateway.protocols.wire_protocol import Message, WireProtocol
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from tests.entrances.lines_protocol import LinesProtocol
@@ -25,6 +26,7 @@ KINDS: dict[str, tuple[WireProtocol, Callable[[], PlainFraming | BodyFraming], b
     "centrifuge": (CentrifugeProtocol(), lambda: PlainFraming(lines), False),
     "plain": (PlainProtocol(), lambda: PlainFraming(lines, b"PING"), True),
     "centrifuge over a response": (CentrifugeProtocol(), lambda: BodyFraming(lines, b"\n"), False),
+    "server-sent events": (SseProtocol(), lambda: BodyFraming(lines, b":\n\n"), True),
     "lines": (LinesProtocol(), lambda: BodyFraming(lines, b"\n"), True),
     "lines in chunks": (LinesProtocol(), lambda: ChunkedFraming(lines, b"\n"), True),
 }

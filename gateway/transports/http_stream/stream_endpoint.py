@@ -7,6 +7,7 @@ from gateway.extensions import DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place
 from gateway.transports.client_endpoint import Doorkeeping, Endpoint
+from gateway.transports.cors import preflight, shared_with
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_stream.asgi_stream import AsgiStream
 from gateway.transports.responses import error_body
@@ -30,8 +31,11 @@ class StreamEndpoint(Endpoint):
         ]
 
     async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
+        if scope["method"] == "OPTIONS":
+            await self._answer_preflight(scope, send)
+            return False
         if scope["method"] != "GET":
-            headers = [(b"allow", b"GET"), (b"content-type", b"application/json")]
+            headers = [(b"allow", b"GET, OPTIONS"), (b"content-type", b"application/json")]
             await self._refuse(scope, send, 405, headers, error_body(405, "only GET"))
             return False
         message = await receive()
@@ -45,10 +49,11 @@ class StreamEndpoint(Endpoint):
         is_framed = detachment is not None and scope["http_version"] == "1.1"
         connection = self._open_connection(handshake, is_framed)
         place.opened()
+        headers = [*self._headers, *shared_with(self._origins, handshake.origin)]
         if detachment is not None:
-            detachment["detach"](self._headers, connection, place)
+            detachment["detach"](headers, connection, place)
             return True
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         # Servers send the head with the first piece of the body.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         transport = AsgiStream(connection, send, place, self.congested)
@@ -59,6 +64,16 @@ class StreamEndpoint(Endpoint):
     async def _refuse(
         self, scope: Scope, send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> None:
-        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        # Pages learn from the status what is wrong.
+        shared = shared_with(self._origins, Handshake(scope, self._trusted_proxies).origin)
+        headers = [*headers, *shared, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _answer_preflight(self, scope: Scope, send: Any) -> None:
+        origin = Handshake(scope, self._trusted_proxies).origin
+        headers = shared_with(self._origins, origin)
+        if origin is not None and self._origins.check(origin) is None:
+            headers += preflight("GET", "authorization, last-event-id")
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})

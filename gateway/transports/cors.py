@@ -1,0 +1,40 @@
+"""Cross-origin requests of pages (WHATWG Fetch section 3.2), for responses that are read by script.
+
+The origins that may open a WebSocket may read these responses, and no others.
+"""
+
+from gateway.auth.origins import OriginPolicy
+
+Header = tuple[bytes, bytes]
+
+# Whatever answers a request with an Origin header must not be kept for another origin.
+_VARY: Header = (b"vary", b"origin")
+# Seconds for which a browser need not ask again; Chromium keeps no answer longer.
+_MAX_AGE = 7200
+
+
+def shared_with(origins: OriginPolicy, origin: str | None) -> list[Header]:
+    """Headers that let a page of this origin read the response; none for other requests.
+
+    A page may send cookies unless every origin is allowed: any page could read with the cookies of its visitors.
+    """
+    if origin is None:
+        return []
+    if origins.check(origin) is not None:
+        return [_VARY]
+    if origins.allows_all:
+        return [(b"access-control-allow-origin", b"*")]
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-credentials", b"true"),
+        _VARY,
+    ]
+
+
+def preflight(methods: str, headers: str) -> list[Header]:
+    """What a page may ask for, besides what any form can (section 4.8)."""
+    return [
+        (b"access-control-allow-methods", methods.encode()),
+        (b"access-control-allow-headers", headers.encode()),
+        (b"access-control-max-age", b"%d" % _MAX_AGE),
+    ]
