@@ -27,6 +27,14 @@ hypothesis.settings.load_profile("gateway")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="A skipped test fails: for machines that have everything.")
 
+    parser.addoption("--untraced-processes", action="store_true", help="Coverage leaves out what the tests start.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # In the processes that run tests, which are traced themselves.
+    if config.getoption("untraced_processes") and os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, or at the end one of the processes would wait for the other."""

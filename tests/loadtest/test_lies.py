@@ -232,7 +232,7 @@ def test_one_that_never_ends_a_message(tmp_path: Path) -> None:
 def test_one_of_two_targets_is_not_there(tmp_path: Path) -> None:
     """Its clients do not go elsewhere: the pairs would be those of another node."""
     with serving(Site()) as url:
-        outcome = run(tmp_path, *ROOMS, "--target", url, "--target", "ws://127.0.0.1:1", "--connect-timeout", "2")
+        outcome = run(tmp_path, *ROOMS, "--target", url, "--target", "ws://127.0.0.1:1", "--connect-timeout", "5")
     assert outcome.status == 4
     assert "Connection refused" in outcome.output
 

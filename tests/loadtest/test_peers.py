@@ -400,13 +400,23 @@ def test_comparison_is_read_again() -> None:
 
 
 @pytest.mark.slow
-def test_all_peers_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each that this machine has delivers everything under a light load; none fails for another reason than absence."""
+@pytest.mark.parametrize("name", [name for name in measurement.PEERS if name != LIMIT])
+def test_all_peers_are_measured(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that this machine has delivers under a light load; none fails for another reason than absence."""
     # In one of the sizes of channels, since each run takes 7 s.
-    monkeypatch.setattr(measurement, "RATES", {10: 2_000.0})
-    load = Load(idle=50, subscribers=100, seconds=1.0)
-    found = measure(load=load, cache=tmp_path)
+    monkeypatch.setattr(measurement, "RATES", {10: 500.0})
+    found = measure([name], load=Load(idle=50, subscribers=50, seconds=1.0), cache=tmp_path)
     assert all("to get it" in reason or "failed" in reason for reason in found.missing.values()), found.missing
-    assert {LIMIT, "gateway, 1 node"} <= {peer.name for peer in found.peers}
+    assert [peer.name for peer in found.peers] == [name] * (not found.missing)
+    if name.startswith("gateway"):
+        assert not found.missing
+
+
+@pytest.mark.slow
+def test_the_limit_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end: all are compared with it."""
+    monkeypatch.setattr(measurement, "RATES", {10: 500.0})
+    found = measure([LIMIT, "gateway, 1"], load=Load(idle=50, subscribers=50, seconds=1.0), cache=tmp_path)
+    assert {LIMIT, "gateway, 1 node"} == {peer.name for peer in found.peers}
     assert found.again is not None
     assert found.again.name == LIMIT
