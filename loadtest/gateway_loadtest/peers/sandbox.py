@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -129,17 +130,29 @@ def find(name: str, remedy: str, *more: Path) -> Path:
 
 def make(command: Sequence[str | Path], folder: Path) -> None:
     """Run what installs or compiles. Raises MissingError."""
+    name = Path(command[0]).name
     try:
-        subprocess.run(  # noqa: S603 - the peers' own commands
-            command, check=True, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=INSTALL
+        process = subprocess.Popen(  # noqa: S603 - the peers' own commands
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).decode(errors="replace").strip()
-        raise MissingError(f"{Path(command[0]).name} failed: {said[-300:]}") from None
-    except subprocess.TimeoutExpired:
-        raise MissingError(f"{Path(command[0]).name} did not end within {INSTALL:g} s") from None
     except OSError as error:
         raise MissingError(f"{command[0]} cannot be started: {error.strerror}") from None
+    with process:
+        try:
+            output, errors = process.communicate(timeout=INSTALL)
+        except BaseException as error:
+            # With its children, who hold its output open.
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise MissingError(f"{name} did not end within {INSTALL:g} s") from None
+            raise
+    if process.returncode:
+        raise MissingError(f"{name} failed: {(errors or output).decode(errors='replace').strip()[-300:]}")
 
 
 def _listens(port: int) -> bool:
