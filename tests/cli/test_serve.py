@@ -1,5 +1,6 @@
 """`gateway serve`, as a process of one node."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
@@ -123,10 +125,16 @@ def test_tls_works_without_a_proxy(tmp_path: Path) -> None:
     with command("serve", "--listen", "localhost:0", "--no-auth", cwd=tmp_path, env=QUICK) as node:
         public, _ = addresses(node)
         assert public.startswith("https://")
-        with connect(f"wss://localhost:{public.rpartition(':')[2]}/ws/room", ssl=context) as client:
-            client.send("hello")
-            assert client.recv(timeout=PATIENCE) == "hello"
+        url = f"wss://localhost:{public.rpartition(':')[2]}/ws/room"
+        assert asyncio.run(echoed(url, context)) == "hello"
         assert node.end() == 0
+
+
+async def echoed(url: str, context: ssl.SSLContext) -> str | bytes:
+    """In one thread: before Python 3.13, two that read and write the same TLS connection can lock up."""
+    async with asyncio.timeout(PATIENCE), connect_async(url, ssl=context, proxy=None) as client:
+        await client.send("hello")
+        return await client.recv()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The configurations of docs/deploy.md in the programs that they are for, in front of a node."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -16,12 +17,11 @@ import trustme
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
 from gateway import Gateway
 from gateway.config.sources import read
-from tests.api.clients import Native
 from tests.api.site import OPEN, SECRET, Site, running, settings_of
 from tests.docs.pages import files
 from tests.entrances.ways import on_uvicorn
@@ -143,14 +143,27 @@ def test_an_application(authority: trustme.CA, tmp_path: Path) -> None:
 
 
 def subscribe(port: int, trusted: ssl.SSLContext, path: str) -> None:
-    with connect(
-        f"wss://{HOST}:{port}{path}",
-        sock=socket.create_connection(("127.0.0.1", port)),
-        ssl=trusted,
-        origin=Origin(f"https://{HOST}"),
-        proxy=None,
-    ) as client:
-        assert "subscribe" in Native(client, "").command(subscribe={"channel": "chat:lobby"})
+    asyncio.run(_subscribe(port, trusted, path))
+
+
+async def _subscribe(port: int, trusted: ssl.SSLContext, path: str) -> None:
+    """In one thread: before Python 3.13, two that read and write the same TLS connection can lock up."""
+    async with (
+        asyncio.timeout(START_SECONDS),
+        connect(
+            f"wss://{HOST}:{port}{path}",
+            host="127.0.0.1",
+            port=port,
+            ssl=trusted,
+            origin=Origin(f"https://{HOST}"),
+            proxy=None,
+        ) as client,
+    ):
+        await client.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"chat:lobby"}}')
+        text = ""
+        while '"id":2' not in text:
+            text = str(await client.recv())
+        assert '"subscribe":' in text
 
 
 def status(port: int, trusted: ssl.SSLContext, path: str) -> int:
