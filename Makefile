@@ -46,12 +46,10 @@ check: install
 test: install
 	$(BIN)/pytest $(PARALLEL) -m 'not slow'
 
-# Everything; a skip counts as a failure. Coverage is gated here. The processes that slow tests start are not traced: a
-# traced one takes many times as long to start, which made these tests late, and all of them take half an hour.
+# Everything; a skip counts as a failure. Coverage is gated here.
 test-all: install tests/sdk/node_modules
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) --no-skips -m 'not slow'
-	$(BIN)/coverage run -m pytest $(PARALLEL) --no-skips -m slow --untraced-processes
+	$(BIN)/coverage run -m pytest $(PARALLEL) --no-skips
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -19,6 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# How coverage tells a process to trace itself.
+TRACES_PROCESSES = "COVERAGE_PROCESS_CONFIG"
+TRACES = os.environ.get(TRACES_PROCESSES, "")
+
 # Hypothesis fails an example that takes longer than 200 ms, which on a busy machine any of them does.
 hypothesis.settings.register_profile("gateway", deadline=None)
 hypothesis.settings.load_profile("gateway")
@@ -27,19 +31,21 @@ hypothesis.settings.load_profile("gateway")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="A skipped test fails: for machines that have everything.")
 
-    parser.addoption("--untraced-processes", action="store_true", help="Coverage leaves out what the tests start.")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # In the processes that run tests, which are traced themselves.
-    if config.getoption("untraced_processes") and os.environ.get("PYTEST_XDIST_WORKER"):
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, or at the end one of the processes would wait for the other."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Coverage follows the processes of a slow test only where it is `traced`: they would be late."""
+    if not TRACES:
+        return
+    if item.get_closest_marker("slow") and not item.get_closest_marker("traced"):
+        os.environ.pop(TRACES_PROCESSES, None)
+    else:
+        os.environ[TRACES_PROCESSES] = TRACES
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

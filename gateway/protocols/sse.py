@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.errors import CloseCode
-from gateway.messages import Event, Position, Publication, SubscribeResult
+from gateway.messages import Event, Publication, SubscribeResult
 from gateway.protocols.one_channel import OneChannel
 from gateway.protocols.payload import as_json
 from gateway.protocols.wire_protocol import Message
@@ -35,25 +35,27 @@ class SseProtocol(OneChannel):
         If these are gone, the client is told with an event and goes on from there: closed with an error, it would only
         come back with the same position.
         """
-        first = b": subscribed" + _id(result.position)
+        id_line = _id(*result.position) if result.position else b""
+        first = b": subscribed" + id_line
         if result.recovered is False:
             # An empty id makes the client forget a position that is good for nothing.
-            first = b"event: %b\ndata: {}%b" % (GAP, _id(result.position) or b"\nid:")
+            first = b"event: %b\ndata: {}%b" % (GAP, id_line or b"\nid:")
         return [Message(first), *self.events(result.publications)]
 
     def goodbye(self, code: CloseCode, *, is_told: bool) -> Sequence[Message]:
         """An HTTP response has no close code. An `EventSource` comes back, if only later on codes that are final."""
         retry = b"retry: %d\n" % FINAL_RETRY if code.is_final else b""
-        told = msgspec.json.encode({"code": code.code, "reason": code.reason})
+        told = msgspec.json.encode({"code": code.code, "reason": code.reason, "reconnect": not code.is_final})
         return (Message(b"%bevent: %b\ndata: %b" % (retry, DISCONNECT, told)),)
 
 
 def _publication(publication: Publication) -> bytes:
     named = b"event: %b\n" % publication.event.encode() if publication.event else b""
-    position = Position(publication.offset, publication.epoch) if publication.offset else None
-    return b"%bdata: %b%b" % (named, as_json(publication), _id(position))
+    # Without a position a client keeps the one it has.
+    id_line = _id(publication.offset, publication.epoch) if publication.offset else b""
+    return b"%bdata: %b%b" % (named, as_json(publication), id_line)
 
 
-def _id(position: Position | None) -> bytes:
-    """The line that follows; without a position there is none, and a client keeps the one it has."""
-    return b"\nid: %b:%d" % (position.epoch.encode(), position.offset) if position else b""
+def _id(offset: int, epoch: str) -> bytes:
+    """A line after others."""
+    return b"\nid: %b:%d" % (epoch.encode(), offset)

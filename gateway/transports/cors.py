@@ -31,9 +31,13 @@ def shared_with(origins: OriginPolicy, origin: str | None) -> list[Header]:
     ]
 
 
-def preflight(methods: str, headers: str) -> list[Header]:
-    """What a page may ask for, besides what any form can (section 4.8)."""
+def preflight(origins: OriginPolicy, origin: str | None, methods: str, headers: str) -> list[Header]:
+    """Headers that tell a page of this origin what else it may send (section 4.8); none but `vary` for other pages."""
+    shared = shared_with(origins, origin)
+    if shared in ([], [_VARY]):
+        return shared
     return [
+        *shared,
         (b"access-control-allow-methods", methods.encode()),
         (b"access-control-allow-headers", headers.encode()),
         (b"access-control-max-age", b"%d" % _MAX_AGE),

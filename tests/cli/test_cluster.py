@@ -28,6 +28,8 @@ from tests.cli.commands import PATIENCE, all_gone, command, get, is_alive, wait_
 from tests.cli.conftest import Run
 from tests.servers import free_port, valkey_server
 
+pytestmark = pytest.mark.traced
+
 ANYWHERE = ("cluster", "--listen", "127.0.0.1:0")
 # Nodes that are not down within the window are killed. Without clients they need none of it, but a busy machine may be
 # slow, and the end is not what these tests are about.

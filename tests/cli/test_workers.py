@@ -24,7 +24,7 @@ from tests.cli.commands import PATIENCE, Command, all_gone, command, get, wait_f
 from tests.servers import ValkeyServer, free_port, valkey_server
 
 # Each starts processes.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.traced]
 
 LOCAL = "127.0.0.1"
 QUICK = {"GATEWAY_DRAIN__WINDOW": "0", "GATEWAY_INTERNAL_LISTEN": f"{LOCAL}:0"}

@@ -4,18 +4,17 @@ It is the example for "how to add a protocol" in docs/architecture.md.
 """
 
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
 from gateway.messages import Channel, Publication
 from gateway.tokens import connection_token
-from tests.api.site import KEY, SECRET, running, settings_of
+from tests.api.site import KEY, SECRET, settings_of
 from tests.entrances import ways
 from tests.entrances.lines_stream import LINES_STREAM
 
@@ -26,27 +25,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@contextmanager
-def detached(settings: ServerSettings) -> Iterator[str]:
-    with running(settings, entrances=WAYS) as site:
-        yield f"http://{site.public}"
-
-
-@contextmanager
-def plain_asgi(settings: ServerSettings) -> Iterator[str]:
-    """The public application under a standard uvicorn."""
-    with ways.plain_asgi(settings, WAYS) as address:
-        yield f"http://{address}"
-
-
-Make = Callable[[ServerSettings], AbstractContextManager[str]]
-
-
-@pytest.fixture(scope="module", params=[detached, plain_asgi], ids=["detached", "asgi"])
+@pytest.fixture(scope="module", params=[ways.detached, ways.plain_asgi], ids=["detached", "asgi"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    make: Make = request.param
-    with make(settings_of(**SETTINGS)) as found:
-        yield found
+    with request.param(settings_of(**SETTINGS), WAYS) as address:
+        yield f"http://{address}"
 
 
 class Client:
@@ -132,8 +114,8 @@ def test_tokens_may_be_in_a_header(client: Client) -> None:
 
 
 def test_a_node_that_ends_tells_its_clients() -> None:
-    with detached(settings_of(**SETTINGS)) as url:
-        client = Client(url)
+    with ways.detached(settings_of(**SETTINGS), WAYS) as address:
+        client = Client(f"http://{address}")
         epoch = client.call("publish", channel="kept:d", data=0)["epoch"]
         answer = client.http.send(client.http.build_request("GET", f"/lines/kept:d?since={epoch}:0"), stream=True)
         lines = answer.iter_lines()
@@ -145,14 +127,14 @@ def test_a_node_that_ends_tells_its_clients() -> None:
 def test_a_client_that_reads_too_slowly_is_closed_as_slow() -> None:
     """Backpressure works as on every transport: waiting bytes are limited, and other clients are not affected."""
     settings = settings_of(**SETTINGS, limits={"outbox": 100_000})
-    with detached(settings) as url, socket.socket() as slow:
+    with ways.detached(settings, WAYS) as address, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        host, _, port = url.removeprefix("http://").partition(":")
+        host, _, port = address.partition(":")
         slow.connect((host, int(port)))
         slow.settimeout(10)
         slow.sendall(b"GET /lines/news HTTP/1.1\r\nHost: test\r\n\r\n")
         # The first line shows that it is subscribed.
-        client = Client(url)
+        client = Client(f"http://{address}")
         while b"message" not in slow.recv(4096):
             client.call("publish", channel="news", data=0)
         text = "x" * 60_000

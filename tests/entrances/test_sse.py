@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token, subscription_token
-from tests.api.site import KEY, SECRET, running, settings_of
+from tests.api.site import KEY, SECRET, settings_of
 from tests.entrances import ways
 from tests.protocols.event_source import EventSource
 
@@ -23,22 +23,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@contextmanager
-def detached(settings: ServerSettings) -> Iterator[str]:
-    with running(settings) as site:
-        yield f"http://{site.public}"
-
-
-@contextmanager
-def plain_asgi(settings: ServerSettings) -> Iterator[str]:
-    with ways.plain_asgi(settings) as address:
-        yield f"http://{address}"
-
-
 Make = Callable[[ServerSettings], AbstractContextManager[str]]
 
 
-@pytest.fixture(scope="module", params=[detached, plain_asgi], ids=["detached", "asgi"])
+@pytest.fixture(scope="module", params=[ways.detached, ways.plain_asgi], ids=["detached", "asgi"])
 def make(request: pytest.FixtureRequest) -> Make:
     found: Make = request.param
     return found
@@ -46,8 +34,8 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(scope="module")
 def url(make: Make) -> Iterator[str]:
-    with make(settings_of(**SETTINGS)) as found:
-        yield found
+    with make(settings_of(**SETTINGS)) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture
@@ -134,7 +122,7 @@ def test_the_last_event_says_why(
 ) -> None:
     source = EventSource()
     with events(http, path, source, **headers) as found:
-        assert list(found) == [("gateway:disconnect", {"code": code, "reason": reason})]
+        assert list(found) == [("gateway:disconnect", {"code": code, "reason": reason, "reconnect": False})]
     assert source.retry == 60_000
 
 
@@ -149,7 +137,7 @@ def test_tokens_as_everywhere(http: httpx.Client) -> None:
         publish(http, "kept:d", 1)
         assert next(found) == ("message", 1)
         http.post("/api/disconnect", json={"user": "ada", "disconnect": {"code": 4000, "reason": "as you wish"}})
-        assert next(found) == ("gateway:disconnect", {"code": 4000, "reason": "as you wish"})
+        assert next(found) == ("gateway:disconnect", {"code": 4000, "reason": "as you wish", "reconnect": True})
 
 
 def test_silence_does_not_end_it(http: httpx.Client) -> None:
@@ -162,12 +150,12 @@ def test_a_node_that_ends_tells_its_clients() -> None:
     """With a code after which an EventSource comes back as usual."""
     source = EventSource()
     with httpx.Client(trust_env=False, timeout=10) as http:
-        with detached(settings_of(**SETTINGS)) as url:
-            answer = http.send(http.build_request("GET", f"{url}/sse/news"), stream=True)
+        with ways.detached(settings_of(**SETTINGS)) as address:
+            answer = http.send(http.build_request("GET", f"http://{address}/sse/news"), stream=True)
             lines = answer.iter_lines()
             assert next(lines) == ": subscribed"
         found = list(source.read(line + "\n" for line in lines))
-    assert found == [("gateway:disconnect", '{"code":3001,"reason":"shutdown"}')]
+    assert found == [("gateway:disconnect", '{"code":3001,"reason":"shutdown","reconnect":true}')]
     assert source.retry is None
 
 
@@ -195,8 +183,8 @@ def test_pages_of_allowed_origins_may_read(http: httpx.Client) -> None:
 def test_any_page_may_read_without_cookies_where_all_origins_are_allowed(make: Make) -> None:
     """With cookies, any page could read what its visitors may read."""
     with (
-        make(settings_of(origins={"allowed": ["*"]})) as url,
-        httpx.stream("GET", f"{url}/sse/news", headers={"Origin": PAGE}, trust_env=False) as answer,
+        make(settings_of(origins={"allowed": ["*"]})) as address,
+        httpx.stream("GET", f"http://{address}/sse/news", headers={"Origin": PAGE}, trust_env=False) as answer,
     ):
         assert (answer.status_code, shared(answer)) == (200, {"access-control-allow-origin": "*"})
 
@@ -204,7 +192,7 @@ def test_any_page_may_read_without_cookies_where_all_origins_are_allowed(make: M
 def test_a_page_of_the_same_origin_sends_no_origin(make: Make) -> None:
     """A browser vouches for it where an origin is required; scripts cannot set this header."""
     settings = settings_of(origins={"allowed": [PAGE], "required": True})
-    with make(settings) as url, httpx.Client(base_url=url, trust_env=False) as http:
+    with make(settings) as address, httpx.Client(base_url=f"http://{address}", trust_env=False) as http:
         with http.stream("GET", "/sse/news", headers={"Sec-Fetch-Site": "same-origin"}) as answer:
             assert answer.status_code == 200
         for site in ("same-site", "cross-site", "none"):

@@ -1,4 +1,4 @@
-"""The public application of a node on a server that is not ours."""
+"""The public application of a node on our server, and on one that is not ours."""
 
 import socket
 import threading
@@ -14,6 +14,14 @@ from gateway.config.settings import ServerSettings
 from gateway.entrances import ENTRANCES
 from gateway.entrances.entrance import Entrance
 from gateway.hooks import Hooks
+from tests.api.site import running
+
+
+@contextmanager
+def detached(settings: ServerSettings, entrances: Sequence[Entrance] = ENTRANCES) -> Iterator[str]:
+    """HOST:PORT of a node on our own server."""
+    with running(settings, entrances=entrances) as site:
+        yield site.public
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from gateway_loadtest.running.load_client import LARGEST
 from tests.loadtest.liar import LATE, Client, Site, serving
 from tests.loadtest.tool import Outcome, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.traced]
 
 # Two channels of three: 2 x 20 publications, 120 deliveries.
 CHANNELS, MEMBERS, PUBLISHED, EXPECTED = 2, 3, 40, 120

@@ -17,7 +17,7 @@ from tests.clusters import Cluster, running_cluster
 from tests.loadtest.tool import OPEN, PATIENCE, SECRET, finish, node, run, start
 from tests.servers import valkey_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.traced]
 SMALL = ("--channels", "6", "--members", "4", "--rate", "20", "--seconds", "3", "--grace", "5")
 
 

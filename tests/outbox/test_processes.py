@@ -21,7 +21,7 @@ from tests.cli.commands import Command, command
 from tests.client.way import BREAK, HOLD, LOSE, PASS, Way, answer, way_to
 from tests.servers import PostgresServer, postgres_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.traced]
 
 OUTBOX = Outbox(MetaData())
 NAMESPACES = {"chat": OPEN, "kept": {**OPEN, "delivery": "recoverable"}}

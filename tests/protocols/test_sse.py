@@ -92,7 +92,10 @@ def test_a_gap_is_told_and_the_old_position_forgotten(now: Position | None, id: 
 def test_the_goodbye_says_why_and_delays_who_should_not_come_back(code: CloseCode) -> None:
     source = EventSource()
     ((name, text),) = shown(PROTOCOL.open().goodbye(code, is_told=False), source)
-    assert (name, json.loads(text)) == ("gateway:disconnect", {"code": code.code, "reason": code.reason})
+    assert (name, json.loads(text)) == (
+        "gateway:disconnect",
+        {"code": code.code, "reason": code.reason, "reconnect": reconnects(code)},
+    )
     assert source.retry == (None if reconnects(code) else 60_000)
     assert code.is_final is not reconnects(code)
 

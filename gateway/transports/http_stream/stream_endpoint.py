@@ -72,8 +72,6 @@ class StreamEndpoint(Endpoint):
 
     async def _answer_preflight(self, scope: Scope, send: Any) -> None:
         origin = Handshake(scope, self._trusted_proxies).origin
-        headers = shared_with(self._origins, origin)
-        if origin is not None and self._origins.check(origin) is None:
-            headers += preflight("GET", "authorization, last-event-id")
+        headers = preflight(self._origins, origin, "GET", "authorization, last-event-id")
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
