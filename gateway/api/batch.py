@@ -166,7 +166,8 @@ class Batches:
             assert not isinstance(command, ApiError)
             request = command[1]
             assert isinstance(request, PublishRequest)
-            await outcomes.pace(slot, self._publisher.start(request, outcomes.slot(slot)))
+            if outcomes.has_enough(self._publisher.start(request, outcomes.slot(slot))):
+                await outcomes.give_way()
         for index, outcome in zip(run, await outcomes.wait(), strict=True):
             results[index] = outcome
 

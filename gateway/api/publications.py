@@ -4,6 +4,7 @@ import time
 from base64 import b64decode
 from binascii import Error as Base64Error
 
+import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import encode
 
@@ -20,16 +21,13 @@ from gateway.protocols.payload import checked_json
 NO_POSITION = PublishResult()
 
 
-class Content:
+class Content(msgspec.Struct, gc=False):
     """The data of a request, and what the models of namespaces say of it: each is asked once."""
 
-    __slots__ = ("data", "kind", "verdicts")
-
-    def __init__(self, kind: Kind, data: bytes) -> None:
-        self.kind = kind
-        self.data = data
-        # By namespace; None for data that fits.
-        self.verdicts: dict[str, RequestError | None] = {}
+    kind: Kind
+    data: bytes
+    # By namespace; None for data that fits. There are none without models.
+    verdicts: dict[str, RequestError | None] | None = None
 
 
 class Publications:
@@ -84,6 +82,8 @@ class Publications:
     def _check_fit(payloads: Payloads, namespace: str, content: Content) -> None:
         """Raises RequestError for content that does not fit the model of its namespace."""
         verdicts = content.verdicts
+        if verdicts is None:
+            verdicts = content.verdicts = {}
         if namespace not in verdicts:
             verdicts[namespace] = payloads.find_error(namespace, content.kind, content.data)
         if (error := verdicts[namespace]) is not None:

@@ -58,7 +58,8 @@ class Publisher:
                 self._send(request, name, content, done)
             except RequestError as error:
                 done(api_error(error))
-            await outcomes.pace(index, len(content.data))
+            if outcomes.has_enough(len(content.data)):
+                await outcomes.give_way()
         return BroadcastResult([response_of(outcome) for outcome in await outcomes.wait()])
 
     def _send(self, request: PublicationRequest, name: object, content: Content, done: Done) -> None:
@@ -74,6 +75,8 @@ class Outcomes:
     def __init__(self, count: int) -> None:
         self._outcomes: list[PublishResult | ApiError | None] = [None] * count
         self._under_way = 0
+        # Started since others had their turn, and bytes since none was in flight.
+        self._started = 0
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -89,13 +92,19 @@ class Outcomes:
 
         return done
 
-    async def pace(self, index: int, size: int) -> None:
-        """Await this after each start, of `size` bytes: others get their turn, and the broker is not flooded."""
+    def has_enough(self, size: int) -> bool:
+        """Whether to `give_way` before the next start; the last one was of `size` bytes."""
+        self._started += 1
         self._bytes += size
+        return self._started >= SLICE or self._bytes > UNDER_WAY
+
+    async def give_way(self) -> None:
+        """Others get their turn, and the broker is not flooded."""
+        self._started = 0
         if self._bytes > UNDER_WAY:
             await self._settle()
             self._bytes = 0
-        elif index % SLICE == SLICE - 1:
+        else:
             await asyncio.sleep(0)
 
     async def wait(self) -> Sequence[PublishResult | ApiError]:
