@@ -38,6 +38,7 @@ from gateway.demo.demo_routes import demo_routes
 from gateway.demo.root_route import root_route
 from gateway.entrances import ENTRANCES
 from gateway.entrances.doors import Doors
+from gateway.entrances.emulation import Emulations
 from gateway.entrances.entrance import Entrance
 from gateway.entrances.lost import internal_routes, nowhere, nowhere_internal
 from gateway.errors import RequestError
@@ -152,7 +153,8 @@ class Composition:
             guard=guard,
         )
         ledger.on_closed = self.administration.end_reported
-        self.node = Node(broker, self.messaging, self.administration, self.metrics)
+        emulations = Emulations(uid, broker.relay)
+        self.node = Node(broker, self.messaging, self.administration, self.metrics, emulations.on_relayed)
         self._services = SessionServices[Session](
             app=DEFAULT_APP,
             node_name=self.administration.profile.name,
@@ -193,6 +195,7 @@ class Composition:
             origins=self._origins,
             admission=self.admission,
             metrics=self.metrics,
+            emulations=emulations,
         )
         self._watch_settings()
         # The methods of the API, for an application that the node is part of.

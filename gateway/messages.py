@@ -369,6 +369,8 @@ class ConnectResult(msgspec.Struct, frozen=True, gc=False):
     expires: bool = False
     ttl: int = 0
     node: str = ""
+    # The secret with which a client names its session in other requests; empty for clients that need none.
+    session: str = ""
     # Of the application: JSON, empty for none.
     data: bytes = b""
     subs: dict[str, SubscribeResult] | None = None

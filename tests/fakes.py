@@ -20,6 +20,7 @@ from gateway.broker.base import (
 from gateway.broker.memory.memory_streams import MemoryStreams
 from gateway.channels import Channels
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Reloaded, Revocation
+from gateway.entrances.emulation import Emulations
 from gateway.errors import BrokerUnavailable, CloseCode
 from gateway.guard import Guard
 from gateway.messages import (
@@ -267,6 +268,9 @@ class ManualBroker:
         assert self.receiver is not None
         return ControlResult.of(1, [self.receiver.on_control(message)])
 
+    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+        return None
+
     def health(self) -> Health:
         return Health(self.up, "" if self.up else "down")
 
@@ -376,4 +380,6 @@ class Assembly:
             scheduler=scheduler,
             guard=Guard(metrics.faults),
         )
-        self.node = Node(broker, self.messaging, self.administration, metrics)
+        self.node = Node(
+            broker, self.messaging, self.administration, metrics, Emulations(profile.uid, broker.relay).on_relayed
+        )

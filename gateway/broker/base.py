@@ -7,7 +7,7 @@ Every implementation passes the contract suites in tests/broker/.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.control import Answer, ChannelPage, Control, ControlResult, NodeInfo, Revocation
+from gateway.control import Answer, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Revocation
 from gateway.errors import RequestError
 from gateway.messages import (
     Channel,
@@ -56,6 +56,9 @@ class Receiver(Protocol):
 
         If it raises BrokerUnavailable, the link is dropped and opened again.
         """
+
+    def on_relayed(self, request: bytes, answer: Callable[[bytes], None]) -> None:
+        """Another node passes on the request of a client whose session is here. Call `answer` once, now or soon."""
 
     def on_control_lost(self) -> None:
         """The node was cut off for so long that it missed control messages that are no longer kept."""
@@ -135,6 +138,13 @@ class Broker(Protocol):
 
         Waits for all live nodes, at most a few seconds. A node whose link is cut stops counting as live after some
         seconds; it acts on the message before it delivers anything again. Raises BrokerUnavailable or OutcomeUnknown.
+        """
+
+    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+        """Pass the request of a client to the node that holds its session; requests keep the order of the calls.
+
+        Returns the answer, or None if there is no such node. At most once: raises BrokerUnavailable if the request was
+        not passed on, OutcomeUnknown if no answer came within a few seconds.
         """
 
     def health(self) -> Health:

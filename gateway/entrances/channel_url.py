@@ -35,4 +35,4 @@ def one_channel(handshake: Handshake, token: str, subprotocol: str | None = None
         ),
         Subscribe(2, channel, token if by_grant else "", since=since),
     )
-    return Welcome(channel, initial, subprotocol)
+    return Welcome(channel, initial, subprotocol=subprotocol)

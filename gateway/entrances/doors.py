@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import Protocol
 
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ServerSettings
+from gateway.entrances.emulation import Emulations
+from gateway.entrances.emulation_endpoint import PATH as EMULATION_PATH
+from gateway.entrances.emulation_endpoint import EmulationEndpoint
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
 from gateway.entrances.lost import lost_routes
 from gateway.hooks.decisions import NO_APPLICATION
@@ -17,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.protocols.wire_protocol import WireProtocol
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
+from gateway.session.transport import Connection
 from gateway.transports.admission import Admission
 from gateway.transports.client_endpoint import Doorkeeping, Endpoint
 from gateway.transports.handshake import Handshake
@@ -24,6 +29,10 @@ from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from gateway.transports.websocket.frames import WebSocketFraming
 from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
+
+
+class _Sized(Protocol):
+    message_size: int
 
 
 class Doors:
@@ -38,18 +47,26 @@ class Doors:
         origins: OriginPolicy,
         admission: Admission,
         metrics: Metrics,
+        emulations: Emulations,
     ) -> None:
         self._services = services
+        self._emulations = emulations
         self._websockets: list[WebSocketEndpoint] = []
         self._streams: list[StreamEndpoint] = []
         self._shared = Doorkeeping(origins, admission, settings.trusted_proxies, metrics)
-        self.routes = [*map(self._route, entrances), *lost_routes(entrances, settings.trusted_proxies)]
+        self._emulation = EmulationEndpoint(emulations, origins, settings.limits.frame_size)
+        self.routes = [
+            *map(self._route, entrances),
+            *self._emulation_route(entrances),
+            *lost_routes(entrances, settings.trusted_proxies),
+        ]
         self.apply(settings)
 
     def apply(self, settings: ServerSettings) -> None:
         """Use these settings from now on."""
         self._cookie = settings.auth.cookie
-        for endpoint in self._websockets:
+        sized: Sequence[_Sized] = (*self._websockets, *self._streams, self._emulation)
+        for endpoint in sized:
             endpoint.message_size = settings.limits.frame_size
 
     def congested(self) -> Iterator[Holder]:
@@ -61,6 +78,11 @@ class Doors:
         if isinstance(entrance.carrier, OverHttpStream):
             return Route(entrance.path, self._stream(entrance, entrance.carrier))
         return WebSocketRoute(entrance.path, self._websocket(entrance))
+
+    def _emulation_route(self, entrances: Sequence[Entrance]) -> Iterator[BaseRoute]:
+        carriers = (entrance.carrier for entrance in entrances)
+        if any(isinstance(carrier, OverHttpStream) and carrier.is_emulated for carrier in carriers):
+            yield Route(EMULATION_PATH, self._emulation)
 
     def _websocket(self, entrance: Entrance) -> WebSocketEndpoint:
         encoder_of = _encoders(WebSocketFraming())
@@ -75,7 +97,13 @@ class Doors:
         return endpoint
 
     def _open(
-        self, entrance: Entrance, transport: str, handshake: Handshake, welcome: Welcome, encoder: Encoder
+        self,
+        entrance: Entrance,
+        transport: str,
+        handshake: Handshake,
+        welcome: Welcome,
+        encoder: Encoder,
+        secret: str = "",
     ) -> Session:
         application = self._services.application
         peer = None
@@ -90,18 +118,25 @@ class Doors:
                 transport=transport,
                 forwarded=chosen(handshake.scope["headers"], application.forwarded),
             )
-        return Session(self._services, encoder, home=welcome.home, initial=welcome.initial, peer=peer)
+        return Session(self._services, encoder, home=welcome.home, initial=welcome.initial, peer=peer, secret=secret)
 
     def _stream(self, entrance: Entrance, carrier: OverHttpStream) -> StreamEndpoint:
-        whole = _encoders(BodyFraming(carrier.delimit, carrier.keep_alive))
-        chunked = _encoders(ChunkedFraming(carrier.delimit, carrier.keep_alive))
+        whole = _encoders(BodyFraming(carrier.delimit, carrier.keep_alive, answers_pings=carrier.is_emulated))
+        chunked = _encoders(ChunkedFraming(carrier.delimit, carrier.keep_alive, answers_pings=carrier.is_emulated))
 
-        def open_connection(handshake: Handshake, is_framed: bool) -> Session:
+        def open_connection(handshake: Handshake, is_framed: bool) -> Connection:
             welcome = entrance.welcome(handshake, self._cookie)
             encoder = (chunked if is_framed else whole)(welcome.variant or entrance.protocol)
-            return self._open(entrance, "http_stream", handshake, welcome, encoder)
+            secret = self._emulations.new_secret() if carrier.is_emulated else ""
+            session = self._open(entrance, carrier.name, handshake, welcome, encoder, secret)
+            return self._emulations.connection(session, welcome.first) if secret else session
 
-        endpoint = StreamEndpoint(self._shared, open_connection=open_connection, content_type=carrier.content_type)
+        endpoint = StreamEndpoint(
+            self._shared,
+            open_connection=open_connection,
+            content_type=carrier.content_type,
+            methods=carrier.methods,
+        )
         self._streams.append(endpoint)
         return endpoint
 

@@ -16,12 +16,18 @@ class OverWebSocket:
 
 
 class OverHttpStream(NamedTuple):
-    """Messages form the body of an HTTP response that does not end; the client sends only its request."""
+    """Messages form the body of an HTTP response that does not end."""
 
+    # What hooks are told.
+    name: str
     content_type: str
     delimit: Delimit
     # Text that clients skip. It keeps proxies and clients from closing a silent connection.
     keep_alive: bytes
+    # HTTP methods of the request.
+    methods: Sequence[str] = ("GET",)
+    # Whether the client sends more, in requests to /emulation. Else it sends only its request.
+    is_emulated: bool = False
 
 
 class Welcome(NamedTuple):
@@ -31,6 +37,8 @@ class Welcome(NamedTuple):
     home: str = ""
     # Requests implied by the handshake.
     initial: Sequence[Request] = ()
+    # What an emulated client has sent with its request already: a message.
+    first: bytes = b""
     # The WebSocket subprotocol to accept, one that the client offers.
     subprotocol: str | None = None
     # A variant of the entrance's protocol, the same object for all its clients; None for the protocol itself.

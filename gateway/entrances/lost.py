@@ -23,13 +23,7 @@ INTERNAL = "this is the internal listener; clients connect to the public one (se
 
 # Where clients of other protocols look for their server, whatever follows in the path.
 OTHER_PROTOCOLS = {
-    "/connection/sse": "Centrifuge over server-sent events",
-    "/connection/http_stream": "Centrifuge over an HTTP stream",
-    "/connection/uni_sse": "unidirectional Centrifuge over server-sent events",
-    "/connection/uni_http_stream": "unidirectional Centrifuge over an HTTP stream",
-    "/connection/uni_websocket": "unidirectional Centrifuge over WebSocket",
     "/connection/sockjs": "Centrifuge over SockJS",
-    "/emulation": "Centrifuge over HTTP",
     "/socket.io": "Socket.IO",
     "/engine.io": "Engine.IO",
     "/sockjs": "SockJS",
@@ -53,7 +47,7 @@ def lost_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Network
         endpoint = _NotServed(noted, {"speaks": name}, f"{name} is not served here", lines, trusted_proxies)
         yield Route(path + "{rest:path}", endpoint)
         yield WebSocketRoute(path + "{rest:path}", endpoint)
-    paths = " and ".join(_shown(each.path) for each in entrances if isinstance(each.carrier, OverWebSocket))
+    paths = _listed([each for each in entrances if isinstance(each.carrier, OverWebSocket)])
     message = f"no WebSocket at this path, only at {paths}"
     noted = "WebSocket to a path that has none"
     endpoint = _NotServed(noted, {"paths": paths}, message, lines, trusted_proxies, by_path=True)
@@ -71,7 +65,7 @@ def internal_routes(entrances: Sequence[Entrance], trusted_proxies: Sequence[Net
 def nowhere(entrances: Sequence[Entrance], *, api: bool) -> Any:
     """An ASGI application for HTTP requests of the public listener that match no route. `api`: it has the API."""
     where = "" if api else " of the internal listener (setting api.public)"
-    clients = " and ".join(_shown(each.path) for each in entrances)
+    clients = _listed(entrances)
     return _Nowhere(f"nothing at this path: the API is at /api/METHOD{where}, {HEALTH}, clients connect at {clients}")
 
 
@@ -88,6 +82,12 @@ class _Nowhere:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         await _answer(send, "http.response", 404, [], self._message)
+
+
+def _listed(entrances: Sequence[Entrance]) -> str:
+    """Their paths, as one says them."""
+    *others, last = (_shown(each.path) for each in entrances)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _shown(path: str) -> str:

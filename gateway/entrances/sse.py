@@ -22,7 +22,7 @@ def _welcome(handshake: Handshake, cookie: str) -> Welcome:
 SSE = Entrance(
     name="sse",
     path="/sse/{channel:path}",
-    carrier=OverHttpStream("text/event-stream", _blocks, keep_alive=b":\n\n"),
+    carrier=OverHttpStream("sse", "text/event-stream", _blocks, keep_alive=b":\n\n"),
     protocol=SseProtocol(),
     welcome=_welcome,
 )

@@ -66,8 +66,7 @@ def encode(request: Request | Event) -> bytes:
 def _asked(request: Request) -> bytes:
     body: dict[str, Any] = {
         "client": request.client,
-        "transport": request.transport,
-        "protocol": _protocol(request.protocol),
+        **_way(request.protocol, request.transport),
         "encoding": "json",
     }
     # In a connect only a token names a user.
@@ -97,15 +96,18 @@ def _told(event: Event) -> bytes:
     body = msgspec.structs.asdict(event)
     body["time_ms"] = body.pop("time")
     if "protocol" in body:
-        body["protocol"] = _protocol(body["protocol"])
+        body |= _way(body["protocol"], body["transport"])
     for name in ("address", "meta"):
         if not body.get(name):
             body.pop(name, None)
     return msgspec.json.encode(body)
 
 
-def _protocol(name: str) -> str:
-    return "json" if name == "centrifuge" else name
+def _way(protocol: str, transport: str) -> dict[str, str]:
+    """How the client came, in the words of Centrifugo: its protocol is the encoding."""
+    if protocol == "centrifuge_uni":
+        return {"protocol": "json", "transport": f"uni_{transport}"}
+    return {"protocol": "json" if protocol == "centrifuge" else protocol, "transport": transport}
 
 
 def _meta(meta: Any) -> bytes:

@@ -76,9 +76,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     # The client's address as far as trusted proxies vouch for it; empty on a Unix socket.
     address: str
-    # "centrifuge" or "plain".
+    # "centrifuge", "centrifuge_uni", "plain" or "sse".
     protocol: str
-    # "websocket" or "http_stream".
+    # "websocket", "http_stream" or "sse".
     transport: str
     # What `ConnectResult.meta` was.
     meta: Any = None

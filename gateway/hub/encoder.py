@@ -46,8 +46,9 @@ class Encoder:
         # The encoder for subscriptions with deltas; None where the protocol has none.
         self.delta: DeltaEncoder | None = None
         ping = framing.frame(protocol.ping())
-        self.pinged_by_transport = not ping
-        self.ping_frame = ping or framing.ping
+        self.pinged_by_transport = not ping or (protocol.only_listens and framing.answers_pings)
+        # Both, if the one shows the client that the server lives, and only the other is answered.
+        self.ping_frame = ping + framing.ping if ping and self.pinged_by_transport else ping or framing.ping
         self.answers_pings = framing.answers_pings
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from gateway.broker.base import Broker, Health
 from gateway.errors import BrokerUnavailable, ConfigError
@@ -21,7 +22,15 @@ TELL_EVERY = 30
 class Node:
     """One server process in its cluster. Implements the broker's Receiver port, with the methods of its parts."""
 
-    def __init__(self, broker: Broker, messaging: Messaging, administration: Administration, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        messaging: Messaging,
+        administration: Administration,
+        metrics: Metrics,
+        on_relayed: Callable[[bytes, Callable[[bytes], None]], None],
+    ) -> None:
+        """`on_relayed`: as in the port."""
         self._broker = broker
         self._administration = administration
         self._metrics = metrics
@@ -36,6 +45,7 @@ class Node:
         self.on_control = administration.on_control
         self.on_control_lost = administration.on_control_lost
         self.catch_up = administration.catch_up
+        self.on_relayed = on_relayed
 
     async def start(self) -> None:
         """Join the cluster, at once or as soon as the broker is available. Raises ConfigError."""

@@ -39,6 +39,8 @@ _PING = (Message(b"{}"),)
 class CentrifugeProtocol:
     """Commands in, replies and pushes out. Stateless, so it is also the codec of all its connections."""
 
+    only_listens = False
+
     def open(self) -> "CentrifugeProtocol":
         return self
 
@@ -68,6 +70,8 @@ class CentrifugeProtocol:
             parts.append(b',"expires":true,"ttl":%d' % result.ttl)
         if result.node:
             parts.append(b',"node":%b' % _quote(result.node))
+        if result.session:
+            parts.append(b',"session":"%b"' % result.session.encode())
         if result.data:
             parts.append(b',"data":%b' % result.data)
         if result.subs:

@@ -174,6 +174,7 @@ def _exact_command() -> type[msgspec.Struct]:
 # Nearly all commands have only names that are defined. To tell the others apart costs nothing that way.
 _decode_exactly: Callable[[bytes], _Command] = msgspec.json.Decoder[Any](_exact_command()).decode
 _decode_line = msgspec.json.Decoder(_Command).decode
+_decode_connect = msgspec.json.Decoder(_Connect).decode
 # The gap between two commands: nowhere else in JSON do `}`, a line break and `{` follow, since strings hold no raw one.
 _BETWEEN = re.compile(rb"(?<=\})[ \t\r]*\n[ \t\r\n]*(?=\{)")
 _MAX_ID = 2**32 - 1
@@ -206,6 +207,19 @@ def decode(data: bytes) -> Sequence[Request]:
         raise Disconnect(BAD_COMMAND, TOO_DEEP)
     request = _request(command)
     return (request,) if is_exact else (UnknownFields(), request)
+
+
+def decode_connect(data: bytes) -> Connect:
+    """A ConnectRequest by itself, as unidirectional clients send it. Raises Disconnect(3501) for anything else."""
+    try:
+        body = _decode_connect(data)
+    except RecursionError:
+        raise Disconnect(BAD_COMMAND, TOO_DEEP) from None
+    except ValueError as error:
+        raise Disconnect(BAD_COMMAND, str(error)) from None
+    if is_too_deep(data):
+        raise Disconnect(BAD_COMMAND, TOO_DEEP)
+    return _connect(1, body)
 
 
 def cut(data: bytes, start: int) -> tuple[bytes, int]:

@@ -38,6 +38,8 @@ GONE = "what was missed is not in the history any more"
 class OneChannel:
     """Everything but `events`, for clients that only listen. Stateless, so it is also its own codec."""
 
+    only_listens = True
+
     def open(self) -> "OneChannel":
         """As in WireProtocol."""
         return self

@@ -97,6 +97,9 @@ class WireProtocol(Protocol):
     An empty answer means that the protocol has no such message, and nothing is sent.
     """
 
+    only_listens: bool
+    """Whether clients do not answer the pings of the protocol."""
+
     def open(self) -> Codec:
         """The codec of a new connection."""
 

@@ -250,6 +250,7 @@ def _connect(session: Session, request: Connect, granted: dict[str, ServerSub], 
         expires=expires,
         ttl=ttl,
         node=services.node_name,
+        session=session.secret,
         data=data,
         subs=subs or None,
     )

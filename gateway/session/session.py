@@ -46,6 +46,7 @@ class Session:
         "liveness",
         "out",
         "peer",
+        "secret",
         "services",
         "share",
         "state",
@@ -63,10 +64,12 @@ class Session:
         home: str = "",
         initial: Sequence[Request] = (),
         peer: Peer | None = None,
+        secret: str = "",
     ) -> None:
         """`initial` requests run as soon as the socket is open; `home` is the channel of publishes that name none.
 
-        `peer`: who the client is, for the application; needed if it has hooks.
+        `peer`: who the client is, for the application; needed if it has hooks. `secret`: what the client names this
+        session by in requests of its own, if its transport only carries what it gets.
         """
         self.services = services
         self.client = ClientId(str(uuid.uuid4()))
@@ -75,6 +78,7 @@ class Session:
         self.subs: dict[str, Subscription] = {}
         self.home = home
         self.peer = peer
+        self.secret = secret
         self.due = 0
         self.codec = encoder.protocol.open()
         self.out = Outgoing(self, services, encoder)

@@ -52,10 +52,11 @@ class Endpoint(ABC):
 
     async def _serve(self, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
         """True when the connection lives on by itself."""
-        if not await self._is_asked_for(scope, receive, send):
+        body = await self._take(scope, receive, send)
+        if body is None:
             return False
         try:
-            return await self._let_in(Handshake(scope, self._trusted_proxies), scope, receive, send, place)
+            return await self._let_in(Handshake(scope, self._trusted_proxies, body), scope, receive, send, place)
         except HandshakeRefused as error:
             refusal = error.detach().refusal
             self._admission.refused(refusal.reason, refusal.setting, place.waits_at, refusal.detail)
@@ -73,8 +74,8 @@ class Endpoint(ABC):
             raise HandshakeRefused(refusal, refusal.message)
 
     @abstractmethod
-    async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
-        """Take the first message; False if the request is of another kind, which has then been answered."""
+    async def _take(self, scope: Scope, receive: Any, send: Any) -> bytes | None:
+        """Take the request; returns its body. None if it is of another kind, which has then been answered."""
 
     @abstractmethod
     async def _let_in(self, handshake: Handshake, scope: Scope, receive: Any, send: Any, place: Place) -> bool:

@@ -22,10 +22,12 @@ class HandshakeRefused(GatewayError):
 class Handshake:
     """The request that a client opened its connection with. Do not keep it: it holds the whole request."""
 
-    __slots__ = ("_scope", "_trusted_proxies", "path", "path_params", "subprotocols")
+    __slots__ = ("_scope", "_trusted_proxies", "body", "path", "path_params", "subprotocols")
 
-    def __init__(self, scope: Scope, trusted_proxies: Sequence[Network]) -> None:
+    def __init__(self, scope: Scope, trusted_proxies: Sequence[Network], body: bytes = b"") -> None:
         self._scope = scope
+        # Of the HTTP request, within limits.frame_size.
+        self.body = body
         self._trusted_proxies = trusted_proxies
         self.path: str = scope["path"]
         # Parts of the path, by their names in the route.
@@ -41,7 +43,7 @@ class Handshake:
     def without_cookies(self) -> "Handshake":
         """The same request, as if it had brought no cookies."""
         headers = [(key, value) for key, value in self._scope["headers"] if key != b"cookie"]
-        return Handshake({**self._scope, "headers": headers}, self._trusted_proxies)
+        return Handshake({**self._scope, "headers": headers}, self._trusted_proxies, self.body)
 
     def header(self, name: str) -> str:
         """The value of a header; joined by commas if it was sent more than once, empty if it was not sent."""

@@ -41,6 +41,7 @@ class Inbox:
         # How many came together.
         self.batches: list[int] = []
         self.controls: list[Control] = []
+        self.relayed: list[bytes] = []
         self.gaps: list[Channel] = []
         self.unreadable: list[Channel] = []
         # How many times.
@@ -64,6 +65,10 @@ class Inbox:
 
     async def catch_up(self) -> None:
         self.caught_up += 1
+
+    def on_relayed(self, request: bytes, answer: Callable[[bytes], None]) -> None:
+        self.relayed.append(request)
+        answer(request[::-1])
 
     def on_control_lost(self) -> None:
         self.control_lost += 1

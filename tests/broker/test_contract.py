@@ -333,3 +333,21 @@ def test_health_is_good_while_it_runs_and_not_afterwards(engine: Engine) -> None
         await member.broker.stop()  # a second time
 
     asyncio.run(scenario())
+
+
+def test_requests_of_clients_are_passed_to_one_node(engine: Engine) -> None:
+    """In order, each with its own answer; nobody answers for a node that is not there."""
+
+    async def scenario() -> None:
+        async with engine.members(2) as (here, there):
+            assert await here.broker.relay(NodeId("f" * 16), b"nobody") is None
+            if not engine.many:
+                return
+            requests = [b"%d" % number for number in range(10, 60)]
+            answers = await asyncio.gather(*(here.broker.relay(there.uid, request) for request in requests))
+            # The members of these tests answer with the bytes in reverse.
+            assert answers == [request[::-1] for request in requests]
+            assert there.inbox.relayed == requests
+            assert here.inbox.relayed == []
+
+    asyncio.run(scenario())

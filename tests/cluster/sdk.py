@@ -92,6 +92,15 @@ def npm_client(url: str, token: str = "") -> Iterator[Client]:
 
 
 @contextmanager
+def npm_stream_client(url: str, other: str, transport: str, token: str = "") -> Iterator[Client]:
+    """The same over `sse` or `http_stream` from one node (`http://host:port`), with its commands sent to another."""
+    command = [need_node(), str(SDK_FOLDER / "client.mjs"), f"{url}/connection/{transport}", token]
+    with _client([*command, transport, f"{other}/emulation"]) as client:
+        client.expect("connected")
+        yield client
+
+
+@contextmanager
 def python_client(url: str, token: str = "") -> Iterator[Client]:
     """The PyPI package `centrifuge-python`, connected to the native endpoint of a node."""
     command = [sys.executable, "-m", "tests.cluster.python_client", f"{url}/connection/websocket", token]

@@ -21,7 +21,7 @@ def _welcome(handshake: Handshake, cookie: str) -> Welcome:
 LINES_STREAM = Entrance(
     name="lines",
     path="/lines/{channel:path}",
-    carrier=OverHttpStream("text/plain; charset=utf-8", _lines, keep_alive=b"\n"),
+    carrier=OverHttpStream("http_stream", "text/plain; charset=utf-8", _lines, keep_alive=b"\n"),
     protocol=LinesProtocol(),
     welcome=_welcome,
 )

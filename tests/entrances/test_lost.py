@@ -37,6 +37,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     ]
 
 
+PATHS = "/connection/websocket, /ws/CHANNEL and /connection/uni_websocket"
 HANDSHAKE = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 
 
@@ -70,11 +71,7 @@ def test_a_proxy_that_passes_no_upgrade(
     [
         ("/socket.io/?EIO=4&transport=polling&token=SECRET", "Socket.IO"),
         ("/socket.io", "Socket.IO"),
-        ("/connection/sse", "Centrifuge over server-sent events"),
-        ("/connection/http_stream", "Centrifuge over an HTTP stream"),
-        ("/connection/uni_sse?cf_connect=SECRET", "unidirectional Centrifuge over server-sent events"),
-        ("/connection/uni_websocket", "unidirectional Centrifuge over WebSocket"),
-        ("/emulation", "Centrifuge over HTTP"),
+        ("/connection/sockjs/info?SECRET", "Centrifuge over SockJS"),
         ("/app/KEY?protocol=7", "Pusher"),
     ],
 )
@@ -103,10 +100,12 @@ def test_a_websocket_to_another_path_is_told_the_right_ones(
         connect(f"ws://{address}{path}", proxy=None, open_timeout=PATIENCE)
     assert caught.value.response.status_code == 404
     message = json.loads(caught.value.response.body or b"")["error"]["message"]
-    assert message == "no WebSocket at this path, only at /connection/websocket and /ws/CHANNEL"
+    assert (
+        message == "no WebSocket at this path, only at /connection/websocket, /ws/CHANNEL and /connection/uni_websocket"
+    )
     (line,) = logged(caplog)
     assert (line["text"], line["path"]) == ("WebSocket to a path that has none", path)
-    assert line["paths"] == "/connection/websocket and /ws/CHANNEL"
+    assert line["paths"] == PATHS
 
 
 def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.LogCaptureFixture) -> None:

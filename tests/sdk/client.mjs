@@ -1,15 +1,20 @@
 // The unmodified npm SDK as a process. Commands on stdin and events on stdout, one JSON object a line.
-//   usage: node client.mjs URL TOKEN
+//   usage: node client.mjs URL TOKEN [TRANSPORT EMULATION_URL]
+//   TRANSPORT is "sse" or "http_stream", whose commands go to the other URL; without it, a WebSocket.
 //   in:  {"subscribe": "channel", "token": ..., "delta": "fossil"} | {"deltas": "channel"} | {"publish": "channel", "data": ...} | {"close": true}
 //        {"subscribe": "channel", "state": true} asks with the event "state" for {"position": {"offset", "epoch"}}
 //   out: {"event": "connected" | "subscribed" | "publication" | "published" | "error" | ..., ...}
 import readline from "node:readline";
 import { Centrifuge } from "centrifuge";
+import { EventSource } from "eventsource";
 import WebSocket from "ws";
 
-const [url, token] = process.argv.slice(2);
+const [url, token, transport, emulationEndpoint] = process.argv.slice(2);
 const say = (event, fields = {}) => console.log(JSON.stringify({ event, ...fields }));
-const client = new Centrifuge(url, { websocket: WebSocket, token: token || "", minReconnectDelay: 50, maxReconnectDelay: 500 });
+const options = { token: token || "", minReconnectDelay: 50, maxReconnectDelay: 500 };
+const client = transport
+  ? new Centrifuge([{ transport, endpoint: url }], { ...options, emulationEndpoint, eventsource: EventSource, fetch, readableStream: ReadableStream })
+  : new Centrifuge(url, { ...options, websocket: WebSocket });
 client.on("connected", ({ client: id, data }) => say("connected", { id, data }));
 client.on("connecting", ({ code, reason }) => say("connecting", { code, reason }));
 client.on("disconnected", ({ code, reason }) => say("disconnected", { code, reason }));

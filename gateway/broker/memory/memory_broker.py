@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.memory.memory_presence import MemoryPresence
 from gateway.broker.memory.memory_streams import MemoryStreams
-from gateway.control import Control, ControlResult
+from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import BrokerUnavailable, RequestError
 from gateway.guard import Guard
 from gateway.messages import (
@@ -109,6 +109,10 @@ class MemoryBroker:
         if self._receiver is None:
             raise BrokerUnavailable("the broker is stopped")
         return ControlResult.of(1, [self._receiver.on_control(message)])
+
+    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+        # This node is the only one, and passes nothing to itself.
+        return None
 
     def lose_data(self) -> None:
         """For tests: what happens when a server of its own restarts without its data."""

@@ -8,7 +8,7 @@ import hiredis
 
 from gateway.broker.base import Health, HistoryDone, PublishDone, Receiver, Standing, SubscribeDone
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import lua
+from gateway.broker.redis import lua, relay
 from gateway.broker.redis.control_log import KEPT, ControlLog
 from gateway.broker.redis.control_messages import REQUEST, ControlMessages, without_head
 from gateway.broker.redis.event_log import RedisEventLog
@@ -18,6 +18,7 @@ from gateway.broker.redis.link import pack
 from gateway.broker.redis.outage import LOOK_INTERVAL, Outage
 from gateway.broker.redis.reaper import Reaper
 from gateway.broker.redis.redis_registry import RedisRegistry
+from gateway.broker.redis.relay import Relay
 from gateway.broker.redis.shard import Shard
 from gateway.broker.redis.sharded_presence import ShardedPresence
 from gateway.broker.redis.topology import Topology
@@ -69,7 +70,7 @@ class RedisBroker:
             metrics,
             guard,
             lease=lambda: registry.lease,
-            own={keys.control(): self._on_request, keys.node(uid): self._control.on_reply},
+            own={keys.control(): self._on_request, keys.node(uid): self._on_told},
             unreadable=self._warn,
             learned=registry.server_is,
             cut=self._log.cut,
@@ -77,6 +78,7 @@ class RedisBroker:
         )
         self.topology = topology = Topology(keys, [shard] * keys.partitions)
         self._shard_of = topology.shard_of
+        self._relay = Relay(uid, keys, topology.home.publish_link, settings.pending_limit)
         self.presence = ShardedPresence(topology)
         outage = Outage(self.health)
         registry.explains = outage.explains
@@ -167,6 +169,19 @@ class RedisBroker:
     async def control(self, message: Control) -> ControlResult:
         alive = {info.uid for info in await self._registry.nodes()}
         return await self._control.ask(message, alive | {self._uid}, self._publish_control)
+
+    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+        return await self._relay.ask(node, request)
+
+    def _on_told(self, payload: bytes) -> None:
+        """Something came for this node alone. Raises EnvelopeError."""
+        assert self._receiver is not None
+        if payload.startswith(relay.REQUEST):
+            self._relay.on_request(payload, self._receiver)
+        elif payload.startswith(relay.ANSWER):
+            self._relay.on_answer(payload)
+        else:
+            self._control.on_reply(payload)
 
     async def _publish_control(self, payload: bytes) -> None:
         command = ("EVALSHA", lua.CONTROL.sha, 1, self._keys.control_log(), self._keys.control(), REQUEST)

@@ -1,6 +1,6 @@
 """The ASGI application behind the route of an HTTP response that does not end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.extensions import DETACH
@@ -10,7 +10,10 @@ from gateway.transports.client_endpoint import Doorkeeping, Endpoint
 from gateway.transports.cors import preflight, shared_with
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_stream.asgi_stream import AsgiStream
+from gateway.transports.http_stream.request_body import TooLarge, body_of
 from gateway.transports.responses import error_body
+
+_JSON = (b"content-type", b"application/json")
 
 # Opens the connection. The flag says whether its encoder has to frame the body as chunks.
 OpenStream = Callable[[Handshake, bool], Connection]
@@ -19,10 +22,20 @@ OpenStream = Callable[[Handshake, bool], Connection]
 class StreamEndpoint(Endpoint):
     """For a Starlette `Route`."""
 
-    def __init__(self, shared: Doorkeeping, *, open_connection: OpenStream, content_type: str) -> None:
-        """`open_connection` may raise HandshakeRefused."""
+    def __init__(
+        self,
+        shared: Doorkeeping,
+        *,
+        open_connection: OpenStream,
+        content_type: str,
+        methods: Sequence[str] = ("GET",),
+        message_size: int = 65_536,
+    ) -> None:
+        """`open_connection` may raise HandshakeRefused. `message_size` limits the bytes of a request's body."""
         super().__init__(shared)
         self._open_connection = open_connection
+        self._methods = methods
+        self.message_size = message_size
         self._headers = [
             (b"content-type", content_type.encode()),
             (b"cache-control", b"no-store"),
@@ -30,18 +43,20 @@ class StreamEndpoint(Endpoint):
             (b"x-accel-buffering", b"no"),
         ]
 
-    async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
+    async def _take(self, scope: Scope, receive: Any, send: Any) -> bytes | None:
         if scope["method"] == "OPTIONS":
             await self._answer_preflight(scope, send)
-            return False
-        if scope["method"] != "GET":
-            headers = [(b"allow", b"GET, OPTIONS"), (b"content-type", b"application/json")]
-            await self._refuse(scope, send, 405, headers, error_body(405, "only GET"))
-            return False
-        message = await receive()
-        while message["type"] == "http.request" and message.get("more_body", False):
-            message = await receive()
-        return bool(message["type"] == "http.request")
+            return None
+        if scope["method"] not in self._methods:
+            headers = [(b"allow", ", ".join((*self._methods, "OPTIONS")).encode()), _JSON]
+            message = f"only {' and '.join(self._methods)}"
+            await self._refuse(scope, send, 405, headers, error_body(405, message))
+            return None
+        try:
+            return await body_of(receive, self.message_size)
+        except TooLarge as error:
+            await self._refuse(scope, send, 413, [_JSON], error_body(413, f"{error} (limits.frame_size)"))
+            return None
 
     async def _let_in(self, handshake: Handshake, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
         self._admit(handshake, place)
@@ -72,6 +87,7 @@ class StreamEndpoint(Endpoint):
 
     async def _answer_preflight(self, scope: Scope, send: Any) -> None:
         origin = Handshake(scope, self._trusted_proxies).origin
-        headers = preflight(self._origins, origin, "GET", "authorization, last-event-id")
+        allowed = "authorization, content-type" if "POST" in self._methods else "authorization, last-event-id"
+        headers = preflight(self._origins, origin, ", ".join(self._methods), allowed)
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})

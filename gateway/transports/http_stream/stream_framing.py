@@ -12,13 +12,13 @@ Delimit = Callable[[Sequence[Message]], bytes]
 class BodyFraming:
     """Implements the Framing port for a body that ends with its connection, or that the server frames."""
 
-    answers_pings = False
     tells_codes = False
 
-    def __init__(self, delimit: Delimit, keep_alive: bytes) -> None:
-        """`keep_alive` is a text that clients skip."""
+    def __init__(self, delimit: Delimit, keep_alive: bytes, *, answers_pings: bool = False) -> None:
+        """`keep_alive` is a text that clients skip. `answers_pings`: they have other requests to answer with."""
         self._delimit = delimit
         self.ping = keep_alive
+        self.answers_pings = answers_pings
 
     def frame(self, messages: Sequence[Message]) -> bytes:
         """The messages with their delimiters."""
@@ -32,11 +32,11 @@ class BodyFraming:
 class ChunkedFraming(BodyFraming):
     """The same for a chunked body (RFC 9112 section 7.1): one chunk for all messages framed together."""
 
-    def __init__(self, delimit: Delimit, keep_alive: bytes) -> None:
+    def __init__(self, delimit: Delimit, keep_alive: bytes, *, answers_pings: bool = False) -> None:
         """Raises ValueError without a `keep_alive`: an empty chunk ends the body."""
         if not keep_alive:
             raise ValueError("keep_alive must not be empty")
-        super().__init__(delimit, _chunk(keep_alive))
+        super().__init__(delimit, _chunk(keep_alive), answers_pings=answers_pings)
 
     def frame(self, messages: Sequence[Message]) -> bytes:
         """The messages as a chunk."""

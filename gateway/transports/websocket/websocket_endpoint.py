@@ -25,8 +25,8 @@ class WebSocketEndpoint(Endpoint):
         self._open_connection = open_connection
         self.message_size = message_size
 
-    async def _is_asked_for(self, scope: Scope, receive: Any, send: Any) -> bool:
-        return bool((await receive())["type"] == "websocket.connect")
+    async def _take(self, scope: Scope, receive: Any, send: Any) -> bytes | None:
+        return b"" if (await receive())["type"] == "websocket.connect" else None
 
     async def _let_in(self, handshake: Handshake, scope: Scope, receive: Any, send: Any, place: Place) -> bool:
         self._admit(handshake, place)

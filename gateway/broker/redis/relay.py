@@ -1,0 +1,102 @@
+"""Requests of clients that one node passes to another one, which holds the client's session."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import hiredis
+import msgspec
+
+from gateway.broker.base import Receiver
+from gateway.broker.envelope import VERSION, EnvelopeError
+from gateway.broker.redis.kept_link import KeptLink
+from gateway.broker.redis.keyspace import Keys
+from gateway.broker.redis.link import pack
+from gateway.control import NodeId
+from gateway.errors import BrokerUnavailable, OutcomeUnknown
+
+# Seconds to wait for the answer. A node answers in milliseconds; the client gives a request 5 s.
+TIME_LIMIT = 3.0
+
+T = TypeVar("T")
+
+REQUEST = VERSION + b"q"
+ANSWER = VERSION + b"a"
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    sender: NodeId
+    data: bytes
+
+
+class _Answer(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    data: bytes
+
+
+class Relay:
+    """Asks the bus channel of one node, in the order of the calls, and answers what comes on the one of this node."""
+
+    def __init__(self, uid: NodeId, keys: Keys, link: KeptLink, limit: int) -> None:
+        """`limit`: bytes not answered yet by Redis at which nothing more is passed on."""
+        self._uid = uid
+        self._keys = keys
+        self._link = link
+        self._limit = limit
+        self._next_id = 0
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their answers."""
+        return len(self._waiting)
+
+    async def ask(self, node: NodeId, data: bytes) -> bytes | None:
+        """As Broker.relay."""
+        if self._link.pending_bytes > self._limit:
+            raise BrokerUnavailable("too much waits for Redis (redis.pending_limit)")
+        self._next_id += 1
+        id = self._next_id
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[id] = answer
+        try:
+            async with asyncio.timeout(TIME_LIMIT):
+                request = REQUEST + msgspec.msgpack.encode(_Request(id, self._uid, data))
+                if not await self._link.ask(b"PUBLISH", self._keys.node(node), request):
+                    # Nobody listens: the node is gone.
+                    return None
+                return await answer
+        except TimeoutError:
+            raise OutcomeUnknown(f"no answer from the node of the session within {TIME_LIMIT:g} s") from None
+        except hiredis.ReplyError as error:
+            raise BrokerUnavailable(f"Redis refused to pass on a request: {error}") from None
+        finally:
+            del self._waiting[id]
+
+    def on_request(self, payload: bytes, receiver: Receiver) -> None:
+        """A request came. Raises EnvelopeError."""
+        request = _decoded(payload, REQUEST, _Request)
+        receiver.on_relayed(request.data, self._answer_to(request))
+
+    def _answer_to(self, request: _Request) -> Callable[[bytes], None]:
+        def answer(data: bytes) -> None:
+            if (link := self._link.current) is not None:
+                message = ANSWER + msgspec.msgpack.encode(_Answer(request.id, data))
+                link.send(pack(b"PUBLISH", self._keys.node(request.sender), message), lambda reply: None)
+
+        return answer
+
+    def on_answer(self, payload: bytes) -> None:
+        """An answer came. Raises EnvelopeError."""
+        answer = _decoded(payload, ANSWER, _Answer)
+        waiting = self._waiting.get(answer.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer.data)
+
+
+def _decoded(payload: bytes, head: bytes, shape: type[T]) -> T:
+    try:
+        return msgspec.msgpack.decode(payload[len(head) :], type=shape)
+    except (ValueError, RecursionError) as error:
+        raise EnvelopeError(str(error)) from None

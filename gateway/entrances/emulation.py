@@ -1,0 +1,140 @@
+"""Sessions whose clients get messages over one HTTP response, and send them in requests of their own (emulation).
+
+Any node takes such a request: the secret that names a session begins with the node that holds it.
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from gateway.control import NodeId
+from gateway.session.session import Session
+from gateway.session.transport import Transport
+
+# Bytes that may wait for one session to take them, as much as one read of a socket brings.
+MOST_WAITING = 256 * 1024
+
+TAKEN = 204
+UNKNOWN = 404
+FULL = 503
+
+_SECRET = re.compile(r"([0-9a-f]{16})\.[A-Za-z0-9_-]{22}")
+
+Relay = Callable[[NodeId, bytes], Awaitable[bytes | None]]
+
+
+class _Passed(msgspec.Struct, frozen=True, array_like=True):
+    """What one node passes to another one."""
+
+    secret: str
+    data: bytes
+
+
+class Owner(Protocol):
+    """Where open connections are listed."""
+
+    def closed(self, secret: str) -> None:
+        """The connection is gone."""
+
+
+class Emulated:
+    """The Connection port of a session that its client names by its secret."""
+
+    __slots__ = ("_first", "_owner", "session")
+
+    def __init__(self, session: Session, owner: Owner, first: bytes) -> None:
+        """`first`: what the client sent with its request."""
+        self.session = session
+        self._owner = owner
+        self._first = first
+
+    def opened(self, transport: Transport) -> None:
+        first, self._first = self._first, b""
+        self.session.opened(transport)
+        self.session.received(first, binary=False)
+
+    def received(self, data: bytes, *, binary: bool) -> None:
+        self.session.received(data, binary=binary)
+
+    def ponged(self) -> None:
+        self.session.ponged()
+
+    def pause_writing(self) -> None:
+        self.session.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.session.resume_writing()
+
+    def closed(self, code: int, reason: str) -> None:
+        self._owner.closed(self.session.secret)
+        self.session.closed(code, reason)
+
+    def shed(self) -> None:
+        self.session.shed()
+
+    def shutdown(self) -> None:
+        self.session.shutdown()
+
+
+class Emulations:
+    """The emulated connections of this node, and the way to those of other nodes."""
+
+    def __init__(self, uid: NodeId, relay: Relay) -> None:
+        """`relay`: as Broker.relay."""
+        self._uid = uid
+        self._relay = relay
+        self._open: dict[str, Emulated] = {}
+
+    def new_secret(self) -> str:
+        """A secret of 128 random bits, after the node."""
+        return f"{self._uid}.{secrets.token_urlsafe(16)}"
+
+    def connection(self, session: Session, first: bytes) -> Emulated:
+        """List a session, which has a secret, until it is closed. `first`: what its client sent already."""
+        connection = self._open[session.secret] = Emulated(session, self, first)
+        return connection
+
+    def closed(self, secret: str) -> None:
+        """As in the Owner port."""
+        self._open.pop(secret, None)
+
+    async def send(self, secret: str, data: bytes) -> int:
+        """Hand a message, which is UTF-8, to the session of a secret. Returns the HTTP status that answers the client.
+
+        Raises BrokerUnavailable and OutcomeUnknown if the session is on a node that cannot be reached.
+        """
+        named = _SECRET.fullmatch(secret)
+        if named is None:
+            return UNKNOWN
+        if named[1] == self._uid:
+            return self._take(secret, data)
+        answer = await self._relay(NodeId(named[1]), msgspec.msgpack.encode(_Passed(secret, data)))
+        return UNKNOWN if answer is None else _status(answer)
+
+    def on_relayed(self, request: bytes, answer: Callable[[bytes], None]) -> None:
+        """As in the Receiver port of the broker."""
+        try:
+            passed = msgspec.msgpack.decode(request, type=_Passed)
+        except (ValueError, RecursionError):
+            # Of another version.
+            answer(b"%d" % UNKNOWN)
+            return
+        answer(b"%d" % self._take(passed.secret, passed.data))
+
+    def _take(self, secret: str, data: bytes) -> int:
+        connection = self._open.get(secret)
+        if connection is None:
+            return UNKNOWN
+        if connection.session.inbox.held + len(data) > MOST_WAITING:
+            return FULL
+        connection.received(data, binary=False)
+        return TAKEN
+
+
+def _status(answer: bytes) -> int:
+    """The status in the answer of another node, which may be of another version."""
+    statuses = {b"%d" % status: status for status in (TAKEN, UNKNOWN, FULL)}
+    return statuses.get(answer, FULL)

@@ -1,0 +1,94 @@
+"""The HTTP endpoint to which emulated clients send their commands."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.auth.origins import OriginPolicy
+from gateway.entrances.emulation import FULL, TAKEN, UNKNOWN, Emulations
+from gateway.errors import RequestError
+from gateway.extensions import AUTHENTICATED
+from gateway.transports.cors import Header, preflight, shared_with
+from gateway.transports.handshake import Handshake, Scope
+from gateway.transports.http_stream.request_body import TooLarge, body_of
+from gateway.transports.responses import error_body
+
+PATH = "/emulation"
+
+_MESSAGES = {
+    UNKNOWN: "no such session: connect again",
+    FULL: "too much waits for this session: connect again",
+}
+
+
+class _Emulation(msgspec.Struct):
+    """A request. `data` holds commands, one per line; `node` is not needed, since the session names it."""
+
+    session: str
+    data: str
+    node: str = ""
+
+
+_decode = msgspec.json.Decoder(_Emulation).decode
+
+
+class EmulationEndpoint:
+    """POST `{"session", "node", "data"}`: 204 once the session has the commands, whose replies are in its response.
+
+    400 for anything else, 403 for a page that may not connect, 404 if there is no such session, 413 above the size
+    limit, 503 if its node cannot be reached or takes no more. Clients connect again on 404 and from 500 on.
+    """
+
+    def __init__(self, emulations: Emulations, origins: OriginPolicy, message_size: int) -> None:
+        """`message_size`: bytes of the commands in one request at most."""
+        self._emulations = emulations
+        self._origins = origins
+        self.message_size = message_size
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        handshake = Handshake(scope, ())
+        origin = handshake.origin
+        if scope["method"] == "OPTIONS":
+            await _answer(send, 204, preflight(self._origins, origin, "POST", "content-type"))
+            return
+        shared = shared_with(self._origins, origin)
+        if scope["method"] != "POST":
+            await _answer(send, 405, [*shared, (b"allow", b"POST, OPTIONS")], "only POST")
+            return
+        reason = self._origins.check(origin)
+        if reason is not None and not handshake.is_of_own_page:
+            await _answer(send, 403, shared, reason)
+            return
+        status, message = await self._taken(receive)
+        if status == TAKEN and (connection := scope.get("extensions", {}).get(AUTHENTICATED)) is not None:
+            # Who knows the secret of a session has authenticated.
+            connection["authenticated"]()
+        await _answer(send, status, shared, message)
+
+    async def _taken(self, receive: Any) -> tuple[int, str]:
+        """The status of the answer, and its text."""
+        try:
+            # In JSON each quote takes two bytes.
+            body = await body_of(receive, 2 * self.message_size)
+            request = _decode(body or b"")
+            data = request.data.encode()
+        except TooLarge as error:
+            return 413, str(error)
+        except (ValueError, RecursionError) as error:
+            return 400, f"not a request for a session: {error}"
+        if len(data) > self.message_size:
+            return 413, f"the commands have more than {self.message_size} bytes (limits.message_size, limits.channels)"
+        try:
+            status = await self._emulations.send(request.session, data)
+        except RequestError as error:
+            return FULL, f"the node of the session is not reached: {error.detach().error.message}"
+        return status, _MESSAGES.get(status, "")
+
+
+async def _answer(send: Any, status: int, headers: list[Header], message: str = "") -> None:
+    body = error_body(status, message) if message else b""
+    if body:
+        headers = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,23 @@
+"""What a client sends with the request that opens its connection."""
+
+from gateway.transports.admission import Refusal
+from gateway.transports.handshake import Handshake, HandshakeRefused
+
+PROTOBUF = "application/octet-stream"
+
+
+def first_message(handshake: Handshake) -> bytes:
+    """The body, or else the parameter `cf_connect`; empty if there is neither. Raises HandshakeRefused unless UTF-8."""
+    if handshake.header("content-type").partition(";")[0].strip().lower() == PROTOBUF:
+        raise _refusal(415, "Protobuf", "this path speaks JSON (content-type application/json)")
+    if not handshake.body:
+        return handshake.parameter("cf_connect").encode()
+    try:
+        handshake.body.decode()
+    except UnicodeDecodeError as error:
+        raise _refusal(400, "invalid UTF-8", f"the body is not UTF-8: {error.reason}") from None
+    return handshake.body
+
+
+def _refusal(status: int, reason: str, message: str) -> HandshakeRefused:
+    return HandshakeRefused(Refusal(status, reason, "", message), message)

@@ -1,0 +1,197 @@
+"""The native protocol over HTTP on a whole node, detached and under a standard uvicorn."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.config.settings import ServerSettings
+from gateway.tokens import connection_token
+from tests.api.site import KEY, SECRET, settings_of
+from tests.entrances import ways
+from tests.entrances.http_client import Stream, opened
+
+PAGE = "https://page.example"
+SETTINGS: dict[str, Any] = {
+    "namespaces": {"room": {"allow_subscribe": ["client"], "allow_publish": ["client"]}},
+    "origins": {"allowed": [PAGE]},
+    "heartbeat": {"ping_interval": 1, "pong_timeout": 0.5},
+}
+# Bytes of a message at most.
+SIZE = settings_of(**SETTINGS).limits.frame_size
+KINDS = ["sse", "http_stream"]
+CONNECT = {"id": 1, "connect": {"token": connection_token(SECRET, "anna")}}
+
+Make = Callable[[ServerSettings], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="module", params=[ways.detached, ways.plain_asgi], ids=["detached", "asgi"])
+def make(request: pytest.FixtureRequest) -> Make:
+    found: Make = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def url(make: Make) -> Iterator[str]:
+    with make(settings_of(**SETTINGS)) as address:
+        yield f"http://{address}"
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, headers={"X-API-Key": KEY}, trust_env=False, timeout=10) as client:
+        yield client
+
+
+def send(http: httpx.Client, session: str, *commands: object) -> httpx.Response:
+    data = "\n".join(map(json.dumps, commands))
+    return http.post("/emulation", json={"session": session, "node": "", "data": data})
+
+
+def connect(stream: Stream) -> str:
+    """The session of a stream that was just opened."""
+    session: str = stream.next()["connect"]["session"]
+    return session
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commands_come_in_requests_and_replies_in_the_response(http: httpx.Client, kind: str) -> None:
+    """Several in one request, and the client gets what it publishes."""
+    with opened(http, kind, CONNECT) as stream:
+        session = connect(stream)
+        subscribe, publish = {"subscribe": {"channel": "room:a"}}, {"publish": {"channel": "room:a", "data": "hi"}}
+        answer = send(http, session, {"id": 2, **subscribe}, {"id": 3, **publish})
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert stream.next() == {"id": 2, "subscribe": {}}
+        replies = [stream.next(), stream.next()]
+        assert {"id": 3, "publish": {}} in replies
+        (push,) = [reply for reply in replies if "push" in reply]
+        assert (push["push"]["channel"], push["push"]["pub"]["data"]) == ("room:a", "hi")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_request_may_hold_more_commands(http: httpx.Client, kind: str) -> None:
+    """SDKs send the subscribes of a reconnect with the connect."""
+    commands = [CONNECT, {"id": 2, "subscribe": {"channel": "room:b"}}]
+    with opened(http, kind, "\n".join(map(json.dumps, commands))) as stream:
+        connect(stream)
+        assert stream.next() == {"id": 2, "subscribe": {}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_that_answers_pings_stays(http: httpx.Client, kind: str) -> None:
+    """The answer is a request; who sends none is gone, and told so."""
+    with opened(http, kind, CONNECT) as stream:
+        session = connect(stream)
+        for id in (2, 3):
+            assert next(line for line in stream.lines if line.endswith("{}"))
+            assert send(http, session, {}).status_code == 204
+            send(http, session, {"id": id, "subscribe": {"channel": f"room:{id}"}})
+            assert stream.next() == {"id": id, "subscribe": {}}
+        assert stream.next()["push"]["disconnect"]["code"] == 3012
+        assert stream.ends()
+        assert send(http, session, {}).status_code == 404
+
+
+def test_a_session_ends_with_its_response(http: httpx.Client) -> None:
+    """Its secret is good for nothing then."""
+    with opened(http, "http_stream", CONNECT) as stream:
+        session = connect(stream)
+    while send(http, session).status_code != 404:
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_command_closes_the_connection(http: httpx.Client, kind: str) -> None:
+    """As on a WebSocket; the code comes as a push."""
+    with opened(http, kind, CONNECT) as stream:
+        assert send(http, connect(stream), "no command").status_code == 204
+        assert stream.next()["push"]["disconnect"]["code"] == 3501
+        assert stream.ends()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first", ["", "no json"])
+def test_a_connection_without_a_connect(http: httpx.Client, kind: str, first: str) -> None:
+    """Nothing at all is refused; nonsense ends as on a WebSocket."""
+    with opened(http, kind, first) as stream:
+        if first:
+            assert stream.next()["push"]["disconnect"]["code"] == 3501
+        else:
+            assert stream.answer.status_code == 400
+            assert "cf_connect" in stream.answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"\xff", {}, 400),
+        (b"x" * (SIZE + 1), {}, 413),
+        (b"\x00", {"Content-Type": "application/octet-stream"}, 415),
+    ],
+)
+def test_a_body_that_no_session_gets(http: httpx.Client, body: bytes, headers: dict[str, str], status: int) -> None:
+    """An error that a page can read."""
+    for kind in KINDS:
+        answer = http.post(f"/connection/{kind}", content=body, headers={"Origin": PAGE, **headers})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+        assert answer.headers["access-control-allow-origin"] == PAGE
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b'{"session":1,"data":""}', 400),
+        (b'{"session":"s","data":{}}', 400),
+        (b'{"session":"s"}', 400),
+        (rb'{"session":"s","data":"\ud800"}', 400),
+        (b'{"session":"\xff","data":""}', 400),
+        (b"[" * 10_000, 400),
+        (b'{"session":"s","data":""}', 404),
+        (b'{"session":"0123456789abcdef.AAAAAAAAAAAAAAAAAAAAAA","data":""}', 404),
+        (b'{"session":"0123456789abcdef.AAAAAAAAAAAAAAAAAAAAAA\\n","data":""}', 404),
+        (b'{"session":"' + b"s" * 10_000 + b'","data":""}', 404),
+        (b'{"session":"s","data":"' + b"x" * (SIZE + 1) + b'"}', 413),
+        (b"x" * (2 * SIZE + 1), 413),
+    ],
+)
+def test_requests_for_no_session(http: httpx.Client, body: bytes, status: int) -> None:
+    """The protocol's status, with words."""
+    answer = http.post("/emulation", content=body, headers={"Origin": PAGE})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+    assert answer.headers["access-control-allow-origin"] == PAGE
+
+
+def test_pages_of_other_origins(http: httpx.Client) -> None:
+    """One list for all; a browser asks before it sends JSON."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    for path in ("/emulation", "/connection/http_stream", "/connection/sse"):
+        allowed = http.options(path, headers={"Origin": PAGE, **asked})
+        assert allowed.status_code == 204
+        assert allowed.headers["access-control-allow-origin"] == PAGE
+        assert "POST" in allowed.headers["access-control-allow-methods"]
+        assert "content-type" in allowed.headers["access-control-allow-headers"]
+        stranger = {"Origin": "https://stranger.example"}
+        assert "access-control-allow-origin" not in http.options(path, headers={**stranger, **asked}).headers
+        refused = http.post(path, content=json.dumps(CONNECT), headers=stranger)
+        assert refused.status_code == 403
+        assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/emulation", "POST, OPTIONS"),
+        ("/connection/http_stream", "POST, OPTIONS"),
+        ("/connection/sse", "GET, POST, OPTIONS"),
+    ],
+)
+def test_other_methods(http: httpx.Client, path: str, allowed: str) -> None:
+    """405 names those that there are."""
+    answer = http.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

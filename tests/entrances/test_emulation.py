@@ -1,0 +1,79 @@
+"""Requests for sessions: which node takes them, and what becomes of them."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from gateway.control import NodeId
+from gateway.entrances.emulation import FULL, TAKEN, UNKNOWN, Emulations
+from gateway.errors import BrokerUnavailable
+
+HERE, THERE = NodeId("0" * 16), NodeId("1" * 16)
+
+
+class Wire:
+    """What passes from one node to another."""
+
+    def __init__(self, answer: bytes | None = None) -> None:
+        self.passed: list[tuple[NodeId, bytes]] = []
+        self._answer = answer
+
+    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+        self.passed.append((node, request))
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(b"204", TAKEN), (b"404", UNKNOWN), (None, UNKNOWN), (b"503", FULL), (b"200", FULL), (b"of the future", FULL)],
+)
+def test_another_node_answers(answer: bytes | None, status: int) -> None:
+    """One that is gone has no sessions. Nothing else than the known statuses reaches a client."""
+    wire = Wire(answer)
+    secret = Emulations(THERE, wire.relay).new_secret()
+    assert asyncio.run(Emulations(HERE, wire.relay).send(secret, b"{}")) == status
+    ((node, request),) = wire.passed
+    assert (node, msgspec.msgpack.decode(request)) == (THERE, [secret, b"{}"])
+
+
+@pytest.mark.parametrize("secret", ["", ".", "x" * 16 + "." + "A" * 22, THERE + ".", THERE + "." + "A" * 21 + "/"])
+def test_what_no_node_made_is_passed_to_none(secret: str) -> None:
+    """Anybody can send such requests, and Redis should not see them."""
+    wire = Wire()
+    assert asyncio.run(Emulations(HERE, wire.relay).send(secret, b"{}")) == UNKNOWN
+    assert wire.passed == []
+
+
+def test_this_node_asks_nobody_for_its_own() -> None:
+    """A secret that begins with its name and is unknown here is unknown."""
+    wire = Wire(b"204")
+    emulations = Emulations(HERE, wire.relay)
+    assert asyncio.run(emulations.send(emulations.new_secret(), b"{}")) == UNKNOWN
+    assert wire.passed == []
+
+
+def test_a_node_that_is_not_reached() -> None:
+    """The error of the broker is the caller's to tell."""
+
+    async def relay(node: NodeId, request: bytes) -> bytes | None:
+        raise BrokerUnavailable("cut off")
+
+    with pytest.raises(BrokerUnavailable):
+        asyncio.run(Emulations(HERE, relay).send(Emulations(THERE, relay).new_secret(), b"{}"))
+
+
+@pytest.mark.parametrize("request_", [b"", b"\xc1", msgspec.msgpack.encode(["x", 1]), b"\x91" * 2_000])
+def test_what_another_version_passes_is_answered(request_: bytes) -> None:
+    """Its client connects again."""
+    answers: list[bytes] = []
+    Emulations(HERE, Wire().relay).on_relayed(request_, answers.append)
+    assert answers == [b"404"]
+
+
+def test_secrets_differ() -> None:
+    """And name their node."""
+    emulations = Emulations(HERE, Wire().relay)
+    secrets = {emulations.new_secret() for _ in range(100)}
+    assert len(secrets) == 100
+    assert all(secret.startswith(f"{HERE}.") and len(secret) == 39 for secret in secrets)
