@@ -3,12 +3,15 @@
 A cell says what is expected and why. Whether a client is in is not what it is told, but whether it gets a publication.
 """
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import product
+from itertools import chain, product
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -16,6 +19,8 @@ from tests.api.clients import PATIENCE, Native, native, plain
 from tests.api.conftest import Api
 from tests.api.site import Site, running, settings_of
 from tests.auth.signing import SECRET, sign
+from tests.entrances.http_client import opened
+from tests.protocols.event_source import EventSource
 
 ORIGIN = "https://example.com"
 AUDIENCE, ISSUER = "the gateway", "the signer"
@@ -53,15 +58,17 @@ def on_channels(faults: Iterable[str]) -> list[Any]:
 
 
 def in_places(faults: Iterable[str]) -> list[Any]:
-    """As `on_channels`, at every place; in `make test` all places on one channel."""
+    """As `on_channels`, at every place of every way in; in `make test` all places on one channel."""
     return [
         pytest.param(
             fault,
             channel,
             place,
+            way,
             marks=[] if channel == PRIVATE or (fault == "none" and place == "query") else [pytest.mark.slow],
         )
-        for fault, channel, place in product(faults, CHANNELS, PLACES)
+        for fault, channel, place, way in product(faults, CHANNELS, PLACES, ("plain", "sse"))
+        if way == "plain" or place != "subprotocol"
     ]
 
 
@@ -195,8 +202,35 @@ def is_in(client: Native, api: Api, channel: str) -> bool:
     return any(push.get("channel") == channel and "pub" in push for push in client.pushes())
 
 
+def outcome(site: Site, api: Api, channel: str, text: str, place: str, way: str) -> int:
+    """The code with which a client of one channel ends, or 0 when a publication reaches it."""
+    ended_with = (plain_outcome if way == "plain" else sse_outcome)(site, api, channel, text, place)
+    wait_until_left(api, channel)
+    return ended_with
+
+
+def sse_outcome(site: Site, api: Api, channel: str, text: str, place: str) -> int:
+    ways: dict[str, dict[str, Any]] = {
+        "authorization": {"headers": {"Authorization": f"Bearer {text}"}},
+        "cookie": {"headers": {"Cookie": f"sid={text}"}},
+        "query": {"params": {"token": text}},
+    }
+    with http_of(site) as http, http.stream("GET", f"/sse/{quote(channel)}", **ways[place]) as answer:
+        lines = (line + "\n" for line in answer.iter_lines())
+        first = next(lines)
+        if first.startswith(": subscribed"):
+            api.call("publish", channel=channel, data="secret")
+        name, data = next(EventSource().read(chain([first], lines)))
+    return 0 if (name, data) == ("message", '"secret"') else int(json.loads(data)["code"])
+
+
+def http_of(site: Site) -> httpx.Client:
+    """A client of that origin."""
+    url = f"http://{site.public}"
+    return httpx.Client(base_url=url, headers={"Origin": ORIGIN}, trust_env=False, timeout=PATIENCE)
+
+
 def plain_outcome(site: Site, api: Api, channel: str, text: str, place: str) -> int:
-    """The code with which it ends, or 0 when a publication reaches it."""
     ways: dict[str, dict[str, Any]] = {
         "subprotocol": {"subprotocols": ["token", text]},
         "authorization": {"additional_headers": {"Authorization": f"Bearer {text}"}},
@@ -217,7 +251,6 @@ def plain_outcome(site: Site, api: Api, channel: str, text: str, place: str) -> 
             assert client.recv(PATIENCE) == '"secret"'
         except ConnectionClosed as closed:
             return ended(closed)
-    wait_until_left(api, channel)
     return 0
 
 
@@ -288,6 +321,40 @@ def test_connect_with_channels_in_the_token(site: Site, api: Api, fault: str, ch
         assert bool(code) or is_in(client, api, channel), expected.why
 
 
+@pytest.mark.parametrize("kind", ["sse", "http_stream", "uni_sse", "uni_http_stream"])
+@pytest.mark.parametrize("fault", BY_FAULT["connect with channels"])
+def test_connect_over_http_with_channels_in_the_token(site: Site, api: Api, fault: str, kind: str) -> None:
+    """The same rules. A client that only listens gets no error, and so is closed with a code."""
+    expected = BY_FAULT["connect with channels"][fault]
+    request: dict[str, Any] = {"token": of_connection(fault, channels=[PRIVATE])}
+    is_uni = kind.startswith("uni_")
+    with http_of(site) as http, opened(http, kind, request if is_uni else {"id": 1, "connect": request}) as stream:
+        first = stream.next()
+        if expected.code:
+            told = first if is_uni else first.get("push", first)
+            (answer,) = (body for name, body in told.items() if name in ("disconnect", "error"))
+            assert answer["code"] == (3005 if is_uni and expected.code == 109 else expected.code), expected.why
+            return
+        assert "connect" in first, expected.why
+        api.call("publish", channel=PRIVATE, data="secret")
+        assert "secret" in str(stream.next()), expected.why
+    wait_until_left(api, PRIVATE)
+
+
+@pytest.mark.parametrize("kind", ["sse", "http_stream"])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_subscribe_over_http(site: Site, api: Api, channel: str, kind: str) -> None:
+    """The same rules for commands that come in requests of their own."""
+    expected = BY_CHANNEL["ann"][channel]
+    with http_of(site) as http:
+        with opened(http, kind, {"id": 1, "connect": {"token": of_connection("none")}}) as stream:
+            session = stream.next()["connect"]["session"]
+            subscribe = json.dumps({"id": 2, "subscribe": {"channel": channel}})
+            assert http.post("/emulation", json={"session": session, "data": subscribe}).status_code == 204
+            assert stream.next().get("error", {}).get("code", 0) == expected.code, expected.why
+        wait_until_left(api, channel)
+
+
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_connect_with_a_subscription_token(site: Site, channel: str) -> None:
     """It says which channel, not who connects: a native connection has any number of channels."""
@@ -296,22 +363,22 @@ def test_connect_with_a_subscription_token(site: Site, channel: str) -> None:
     assert ended(closed.value) == 3500
 
 
-@pytest.mark.parametrize(("fault", "channel", "place"), in_places(BY_FAULT["plain by grant"]))
-def test_plain_by_a_subscription_token(site: Site, api: Api, fault: str, channel: str, place: str) -> None:
+@pytest.mark.parametrize(("fault", "channel", "place", "way"), in_places(BY_FAULT["plain by grant"]))
+def test_plain_by_a_subscription_token(site: Site, api: Api, fault: str, channel: str, place: str, way: str) -> None:
     expected = BY_FAULT["plain by grant"][fault]
-    code = plain_outcome(site, api, channel, of_channel(fault, channel), place)
+    code = outcome(site, api, channel, of_channel(fault, channel), place, way)
     assert code == expected.code, expected.why
 
 
 @pytest.mark.parametrize(
-    ("fault", "channel", "place"), in_places(["none", "another user", *BY_FAULT["plain by connection token"]])
+    ("fault", "channel", "place", "way"), in_places(["none", "another user", *BY_FAULT["plain by connection token"]])
 )
-def test_plain_by_a_connection_token(site: Site, api: Api, fault: str, channel: str, place: str) -> None:
+def test_plain_by_a_connection_token(site: Site, api: Api, fault: str, channel: str, place: str, way: str) -> None:
     expected = BY_FAULT["plain by connection token"].get(fault)
     if expected is None:
         of_user = BY_CHANNEL["bob" if fault == "another user" else "ann"][channel]
         expected = of_user._replace(code=3507 if of_user.code == 103 else 0)
-    code = plain_outcome(site, api, channel, of_connection(fault), place)
+    code = outcome(site, api, channel, of_connection(fault), place, way)
     assert code == expected.code, expected.why
 
 
@@ -319,9 +386,10 @@ def test_plain_by_a_connection_token(site: Site, api: Api, fault: str, channel: 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_plain_by_a_connection_token_that_names_the_channel(site: Site, api: Api, channel: str, place: str) -> None:
     """As on the native protocol; and one that names another channel opens that one nowhere."""
-    assert plain_outcome(site, api, channel, of_connection("none", channels=[channel]), place) == 0
-    if channel in (PRIVATE, CLOSED):
-        assert plain_outcome(site, api, channel, of_connection("none", channels=[OPEN]), place) == 3507
+    for way in ("plain", "sse")[: 1 if place == "subprotocol" else 2]:
+        assert outcome(site, api, channel, of_connection("none", channels=[channel]), place, way) == 0
+        if channel in (PRIVATE, CLOSED):
+            assert outcome(site, api, channel, of_connection("none", channels=[OPEN]), place, way) == 3507
 
 
 @pytest.mark.parametrize(("fault", "channel"), on_channels(["none", *BY_FAULT["refresh"]]))

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 import cent
 import pytest
 
-from tests.cluster.sdk import PATIENCE, Client, npm_client, python_client
+from tests.cluster.sdk import PATIENCE, Client, npm_client, npm_stream_client, python_client
 from tests.cluster.way import Way
 from tests.clusters import Cluster, ClusterNode, running_cluster
 
@@ -61,13 +61,19 @@ class Publisher:
 
 
 @contextmanager
-def clients_of(way: Way) -> Iterator[list[Client]]:
-    """One of each SDK, subscribed."""
-    url = f"ws://{way.address}"
-    with npm_client(url) as npm, python_client(url) as python:
-        for client in (npm, python):
+def clients_of(way: Way, other: ClusterNode) -> Iterator[list[Client]]:
+    """One of each SDK and of each transport, subscribed. What is sent over HTTP goes to the other node."""
+    url, http = f"ws://{way.address}", f"http://{way.address}"
+    with (
+        npm_client(url) as npm,
+        python_client(url) as python,
+        npm_stream_client(http, other.url, "http_stream") as lines,
+        npm_stream_client(http, other.url, "sse") as events,
+    ):
+        clients = [npm, python, lines, events]
+        for client in clients:
             client.subscribe(CHANNEL)
-        yield [npm, python]
+        yield clients
 
 
 def move(cluster: Cluster, break_connections: Callable[[Way, ClusterNode], None]) -> None:
@@ -75,7 +81,7 @@ def move(cluster: Cluster, break_connections: Callable[[Way, ClusterNode], None]
     first, second, third = cluster.nodes
     with ExitStack() as stack:
         way = stack.enter_context(closing(Way(first)))
-        clients = stack.enter_context(clients_of(way))
+        clients = stack.enter_context(clients_of(way, third))
         publisher = stack.enter_context(closing(Publisher(third)))
         for client in clients:
             client.expect("publication", data=SEEN)
