@@ -1,4 +1,4 @@
-"""WebSocket clients that cost next to nothing, so that the server is what is measured."""
+"""Clients that cost next to nothing, so that the server is what is measured."""
 
 import asyncio
 import base64
@@ -56,7 +56,7 @@ class RawClient(asyncio.Protocol):
                 return
             self._upgraded = True
             self.tail = b""
-            if b" 101 " in head:
+            if head.startswith((b"HTTP/1.1 101", b"HTTP/1.1 200")):
                 self.open.set_result(None)
             else:
                 self.open.set_exception(ConnectionError(head.decode(errors="replace")))
@@ -106,6 +106,18 @@ async def open_client(url: str, path: str = "/connection/websocket") -> RawClien
         f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
     )
+    await client.open
+    return client
+
+
+async def open_stream(url: str, path: str, body: bytes = b"") -> RawClient:
+    """The response to a request, with the body if there is one; it does not end."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    _, client = await asyncio.get_running_loop().create_connection(RawClient, parts.hostname, parts.port)
+    head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+    client.transport.write(head.encode() + body)
     await client.open
     return client
 

@@ -1,6 +1,8 @@
 """The native protocol over HTTP on a whole node, detached and under a standard uvicorn."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,8 +11,9 @@ import httpx
 import pytest
 
 from gateway.config.settings import ServerSettings
+from gateway.hooks import Hooks, PublishRequest
 from gateway.tokens import connection_token
-from tests.api.site import KEY, SECRET, settings_of
+from tests.api.site import KEY, SECRET, running, settings_of
 from tests.entrances import ways
 from tests.entrances.http_client import Stream, opened
 
@@ -195,3 +198,27 @@ def test_other_methods(http: httpx.Client, path: str, allowed: str) -> None:
     """405 names those that there are."""
     answer = http.put(path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_a_session_that_takes_no_more() -> None:
+    """While a publish waits for the application, 256 KiB may wait with it; then its client is told to come again."""
+    hooks = Hooks()
+    answered = threading.Event()
+
+    @hooks.publish()
+    async def slow(request: PublishRequest) -> bool:
+        while not answered.is_set():
+            await asyncio.sleep(0.01)
+        return True
+
+    with (
+        running(settings_of(**SETTINGS), hooks=hooks) as site,
+        httpx.Client(base_url=f"http://{site.public}", trust_env=False) as http,
+        opened(http, "http_stream", CONNECT) as stream,
+    ):
+        session = connect(stream)
+        large = {"id": 3, "publish": {"channel": "room:a", "data": "x" * 60_000}}
+        statuses = [send(http, session, large).status_code for _ in range(6)]
+        answered.set()
+        assert statuses == [204, 204, 204, 204, 503, 503]
+        assert [stream.next() for _ in range(4)] == [{"id": 3, "publish": {}}] * 4
