@@ -41,7 +41,8 @@ from gateway.messages import (
     Unsubscribe,
     Unsupported,
 )
-from gateway.protocols.centrifuge import FRAME_LIMIT, CentrifugeProtocol, SilentCentrifugeProtocol
+from gateway.protocols.centrifuge import CentrifugeProtocol, SilentCentrifugeProtocol
+from gateway.protocols.frames import FRAME_LIMIT
 from gateway.protocols.wire_protocol import Message
 
 PROTOCOL = CentrifugeProtocol()
