@@ -91,7 +91,7 @@ TESTED_BY = {
     "outbox/django/apps.py": "outbox/django/test_models.py",
     "protocols/wire_protocol.py": "protocols/test_centrifuge.py",
     "protocols/centrifuge_commands.py": "protocols/test_centrifuge.py",
-    "protocols/centrifuge_requests.py": "protocols/test_centrifuge.py",
+    "protocols/centrifuge_protobuf_commands.py": "protocols/test_centrifuge_protobuf.py",
     "protocols/deltas.py": "hub/test_deltas.py",
     "protocols/frames.py": "protocols/test_centrifuge.py",
     "protocols/one_channel.py": "protocols/test_plain.py",
