@@ -62,12 +62,17 @@ class Publisher:
 
 @contextmanager
 def clients_of(way: Way) -> Iterator[list[Client]]:
-    """One of each SDK, subscribed."""
+    """One of each SDK in each encoding, subscribed."""
     url = f"ws://{way.address}"
-    with npm_client(url) as npm, python_client(url) as python:
-        for client in (npm, python):
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(open_client(url, "", encoding))
+            for open_client in (npm_client, python_client)
+            for encoding in ("json", "protobuf")
+        ]
+        for client in clients:
             client.subscribe(CHANNEL)
-        yield [npm, python]
+        yield clients
 
 
 def move(cluster: Cluster, break_connections: Callable[[Way, ClusterNode], None]) -> None:

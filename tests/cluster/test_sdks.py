@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import cent
 import pytest
@@ -24,43 +25,54 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-def received(client: Client, count: int) -> list[str]:
+def received(client: Client, count: int) -> list[Any]:
     return [client.expect("publication", channel=CHANNEL)["data"] for _ in range(count)]
 
 
 def test_every_client_sees_every_message_in_one_order(cluster: Cluster) -> None:
-    """npm centrifuge, centrifuge-python, a plain WebSocket and cent, each on another node, publishing at once."""
+    """npm centrifuge, centrifuge-python, a plain WebSocket and cent, each on another node, publishing at once.
+
+    Those of the native protocol in JSON and in Protobuf.
+    """
     first, second, third = cluster.nodes
     with (
         npm_client(first.ws) as npm,
         python_client(second.ws) as python,
+        npm_client(third.ws, "", "protobuf") as npm_protobuf,
+        python_client(first.ws, "", "protobuf") as python_protobuf,
         connect(f"{third.ws}/ws/{CHANNEL}") as plain,
     ):
-        npm.subscribe(CHANNEL)
-        python.subscribe(CHANNEL)
+        sdks = {"npm": npm, "python": python, "npm protobuf": npm_protobuf, "python protobuf": python_protobuf}
+        for client in sdks.values():
+            client.subscribe(CHANNEL)
         backend = cent.Client(f"{first.url}/api", api_key="none")
         # A plain WebSocket is open before it has joined, and nothing tells its client.
         joined = cent.PresenceStatsRequest(channel=CHANNEL)
-        wait_for(lambda: backend.presence_stats(joined).num_clients == 3)
+        wait_for(lambda: backend.presence_stats(joined).num_clients == 5)
 
         def publish_by_http() -> None:
             for index in range(EACH):
-                backend.publish(cent.PublishRequest(channel=CHANNEL, data=f"cent {index}"))
+                backend.publish(cent.PublishRequest(channel=CHANNEL, data=f"cent: {index}"))
 
         publisher = threading.Thread(target=publish_by_http)
         publisher.start()
         for index in range(EACH):
-            npm.tell(publish=CHANNEL, data=f"npm {index}")
-            python.tell(publish=CHANNEL, data=f"python {index}")
-            plain.send(f"plain {index}")
-        by_npm = received(npm, 4 * EACH)
-        by_python = received(python, 4 * EACH)
-        # A text message arrives as it was sent, a JSON string with its quotes.
-        texts = [str(plain.recv(timeout=30)) for _ in range(4 * EACH)]
+            for name, client in sdks.items():
+                client.tell(publish=CHANNEL, data=f"{name}: {index}")
+            plain.send(f"plain: {index}")
+        texts = [str(plain.recv(timeout=30)) for _ in range(6 * EACH)]
+        # A text message arrives as it was sent, and in Protobuf too; JSON with its quotes, which SDKs read.
         by_plain = [json.loads(text) if text.startswith('"') else text for text in texts]
+        by_sdk = {name: received(client, 6 * EACH) for name, client in sdks.items()}
         publisher.join()
 
-    assert by_npm == by_python == by_plain
-    for sender in ("npm", "python", "plain", "cent"):
-        own = [text for text in by_plain if text.startswith(sender)]
-        assert own == [f"{sender} {index}" for index in range(EACH)]
+    in_protobuf = [{"hex": text.encode().hex()} if text.startswith("plain") else text for text in by_plain]
+    assert by_sdk == {
+        "npm": by_plain,
+        "python": by_plain,
+        "npm protobuf": in_protobuf,
+        "python protobuf": in_protobuf,
+    }
+    for sender in (*sdks, "plain", "cent"):
+        own = [text for text in by_plain if text.startswith(f"{sender}:")]
+        assert own == [f"{sender}: {index}" for index in range(EACH)]

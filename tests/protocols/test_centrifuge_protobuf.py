@@ -201,6 +201,8 @@ def test_a_command_has_only_so_many_fields() -> None:
     with pytest.raises(Disconnect) as caught:
         decoded(b"\x08\x01" * 30_000)
     assert "fields" in caught.value.detail
+    subs = {f"channel {number}": {"recover": True, "epoch": "e", "offset": number} for number in range(1000)}
+    assert len(getattr(requests_of(ENCODING, {"id": 1, "connect": {"subs": subs}})[0], "positions", ())) == 1000
 
 
 @pytest.mark.parametrize("tail", [b"", b"\x05", b"\x80", b"\x7f\x01"])
