@@ -13,10 +13,10 @@ from gateway.api.result_shapes import ApiError, PublishResponse, PublishResult
 from gateway.channels import Channels, ChannelSpec
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, RequestError
 from gateway.hooks.payloads import Payloads
-from gateway.json_text import TOO_DEEP, compact, is_too_deep, mended
+from gateway.json_text import TOO_DEEP, compact, is_too_deep
 from gateway.messages import DEFAULT_APP, NO_OPTIONS, Kind, Publication, PublishOptions
 from gateway.messages import PublishResult as Position
-from gateway.protocols.payload import checked_json
+from gateway.protocols.payload import json_of
 
 NO_POSITION = PublishResult()
 
@@ -117,14 +117,6 @@ def spliceable(data: bytes) -> bytes:
     if is_too_deep(data):
         raise RequestError(BAD_REQUEST, TOO_DEEP)
     return compact(data)
-
-
-def json_of(data: bytes) -> bytes | None:
-    """Bytes as JSON that can be spliced; None if they are none."""
-    try:
-        return checked_json(mended(data))
-    except RequestError:
-        return None
 
 
 def check_size(size: int, limit: int) -> None:

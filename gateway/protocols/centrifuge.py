@@ -24,14 +24,10 @@ from gateway.messages import (
     SubscribeResult,
 )
 from gateway.protocols.centrifuge_commands import cut, decode
-from gateway.protocols.fossil import LIMIT as DELTA_LIMIT
-from gateway.protocols.fossil import create_delta
+from gateway.protocols.deltas import differences
+from gateway.protocols.frames import frames
 from gateway.protocols.payload import as_json
-from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Message
-
-# Bytes above which publications are split into several frames: clients limit the size of one message (python-websockets
-# to 1 MiB), and a single publication may have 64 KiB.
-FRAME_LIMIT = 64 * 1024
+from gateway.protocols.wire_protocol import Message
 
 _PING = (Message(b"{}"),)
 
@@ -47,7 +43,7 @@ class CentrifugeProtocol:
     def decode(self, command: bytes, *, binary: bool) -> Sequence[Request]:
         """Raises Disconnect(3501) for anything but one command."""
         if binary:
-            # The binary encoding of this protocol is Protobuf, which is not offered.
+            # The binary encoding of this protocol is Protobuf, for which the client did not ask.
             raise Disconnect(BAD_COMMAND, "binary frame on a JSON connection")
         return decode(command)
 
@@ -122,27 +118,19 @@ class CentrifugeProtocol:
         head = _push_head(events[0].channel.name)
         if len(events) == 1:
             return (Message(b"%b%b}}" % (head, _event(events[0]))),)
-        return _frames([b"%b%b}}" % (head, _event(event)) for event in events])
+        return _shared([b"%b%b}}" % (head, _event(event)) for event in events])
 
     def events_after(self, base: Publication | None, events: Sequence[Event]) -> Sequence[Message]:
         """Here `data` is a JSON string that holds the payload, or a Fossil delta from the previous one."""
         head = _push_head(events[0].channel.name)
         lines = []
-        left = DIFFERENCE_BYTES
-        for event in events:
+        for event, data, is_delta in differences(base, events, as_json):
             if type(event) is Publication:
-                whole = as_json(event)
-                data = b""
-                if base is not None and len(whole) <= min(left, DELTA_LIMIT):
-                    left -= len(whole)
-                    data = _difference(as_json(base), whole)
-                data = data or _text(whole)
-                lines.append(b'%b"pub":%b}}' % (head, _publication(event, data)))
-                # The client, too, uses the latest publication as the base of the next delta.
-                base = event
+                shown = _text(data) + (b',"delta":true' if is_delta else b"")
+                lines.append(b'%b"pub":%b}}' % (head, _publication(event, shown)))
             else:
                 lines.append(b"%b%b}}" % (head, _event(event)))
-        return _frames(lines)
+        return _shared(lines)
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
         # The push has no field for missed publications: they follow it.
@@ -168,7 +156,7 @@ class CentrifugeProtocol:
         return _PING
 
     def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
-        return _frames([message.data for message in messages])
+        return _shared([message.data for message in messages])
 
 
 class SilentCentrifugeProtocol(CentrifugeProtocol):
@@ -242,32 +230,13 @@ def _client_info(info: ClientInfo) -> bytes:
     return b"".join(parts)
 
 
-def _frames(lines: Iterable[bytes]) -> Sequence[Message]:
-    """Join lines into as few frames as their size allows."""
-    frames: list[Message] = []
-    frame: list[bytes] = []
-    size = 0
-    for line in lines:
-        if frame and size + len(line) > FRAME_LIMIT:
-            frames.append(Message(b"\n".join(frame)))
-            frame, size = [], 0
-        frame.append(line)
-        size += len(line) + 1
-    frames.append(Message(b"\n".join(frame)))
-    return frames
+def _shared(lines: Iterable[bytes]) -> Sequence[Message]:
+    return frames(lines, b"\n", binary=False)
 
 
-def _text(whole: bytes) -> bytes:
-    """The `data` member of a publication written in full, where deltas were negotiated."""
-    return _quote(whole.decode())
-
-
-def _difference(before: bytes, whole: bytes) -> bytes:
-    """The `data` and `delta` members for a delta from the previous payload; empty if it saves nothing."""
-    if len(before) > DELTA_LIMIT:
-        return b""
-    delta = create_delta(before, whole)
-    return b'%b,"delta":true' % _quote(delta.decode()) if len(delta) < len(whole) else b""
+def _text(data: bytes) -> bytes:
+    """The `data` member of a publication, where deltas were negotiated: the payload or a delta as a string."""
+    return _quote(data.decode())
 
 
 def _publication(publication: Publication, data: bytes = b"") -> bytes:

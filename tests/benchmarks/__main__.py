@@ -6,12 +6,13 @@ import resource
 import sys
 from collections.abc import Callable, Coroutine
 
-from tests.benchmarks import measures, publishing, streams, transports
+from tests.benchmarks import encodings, measures, publishing, streams, transports
 from tests.benchmarks.measures import Row
 
 MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "delivery": measures.delivery,
     "transports": transports.transports,
+    "encodings": encodings.encodings,
     "throughput": measures.throughput,
     "websocket_publish": measures.websocket_publish,
     "hooks": measures.hooks,

@@ -83,27 +83,45 @@ def _client(command: Sequence[str]) -> Iterator[Client]:
         client.close()
 
 
+ENCODINGS = ("json", "protobuf")
+
+
+def _arguments(options: Sequence[str]) -> list[str]:
+    return ["protobuf" if "protobuf" in options else "json", *(each for each in options if each not in ENCODINGS)]
+
+
 @contextmanager
-def npm_client(url: str, token: str = "") -> Iterator[Client]:
-    """The npm package `centrifuge`, connected to the native endpoint of a node (`ws://host:port`)."""
-    with _client([need_node(), str(SDK_FOLDER / "client.mjs"), f"{url}/connection/websocket", token]) as client:
+def npm_client(url: str, token: str = "", *options: str) -> Iterator[Client]:
+    """The npm package `centrifuge`, connected to the native endpoint of a node (`ws://host:port`).
+
+    `options`: "protobuf", and "refresh" to be asked for fresh tokens.
+    """
+    command = [need_node(), str(SDK_FOLDER / "client.mjs"), f"{url}/connection/websocket", token, *_arguments(options)]
+    with _client(command) as client:
         client.expect("connected")
         yield client
 
 
 @contextmanager
-def npm_stream_client(url: str, other: str, transport: str, token: str = "") -> Iterator[Client]:
+def npm_stream_client(url: str, other: str, transport: str, token: str = "", *options: str) -> Iterator[Client]:
     """The same over `sse` or `http_stream` from one node (`http://host:port`), with its commands sent to another."""
     command = [need_node(), str(SDK_FOLDER / "client.mjs"), f"{url}/connection/{transport}", token]
-    with _client([*command, transport, f"{other}/emulation"]) as client:
+    with _client([*command, *_arguments((*options, f"{transport}={other}/emulation"))]) as client:
         client.expect("connected")
         yield client
 
 
 @contextmanager
-def python_client(url: str, token: str = "") -> Iterator[Client]:
-    """The PyPI package `centrifuge-python`, connected to the native endpoint of a node."""
-    command = [sys.executable, "-m", "tests.cluster.python_client", f"{url}/connection/websocket", token]
+def python_client(url: str, token: str = "", *options: str) -> Iterator[Client]:
+    """The PyPI package `centrifuge-python`, connected to the native endpoint of a node, with the same options."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster.python_client",
+        f"{url}/connection/websocket",
+        token,
+        *_arguments(options),
+    ]
     with _client(command) as client:
         client.expect("connected")
         yield client

@@ -62,15 +62,19 @@ class Publisher:
 
 @contextmanager
 def clients_of(way: Way, other: ClusterNode) -> Iterator[list[Client]]:
-    """One of each SDK and of each transport, subscribed. What is sent over HTTP goes to the other node."""
+    """One of each SDK in each encoding and over each transport, subscribed. What is sent over HTTP goes to the other
+    node.
+    """
     url, http = f"ws://{way.address}", f"http://{way.address}"
-    with (
-        npm_client(url) as npm,
-        python_client(url) as python,
-        npm_stream_client(http, other.url, "http_stream") as lines,
-        npm_stream_client(http, other.url, "sse") as events,
-    ):
-        clients = [npm, python, lines, events]
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(open_client(url, "", encoding))
+            for open_client in (npm_client, python_client)
+            for encoding in ("json", "protobuf")
+        ]
+        clients += [
+            stack.enter_context(npm_stream_client(http, other.url, transport)) for transport in ("http_stream", "sse")
+        ]
         for client in clients:
             client.subscribe(CHANNEL)
         yield clients

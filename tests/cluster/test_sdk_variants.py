@@ -34,37 +34,41 @@ def version(number: int) -> dict[str, object]:
     }
 
 
-def test_both_sdks_put_publications_together_from_differences(cluster: Cluster) -> None:
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_both_sdks_put_publications_together_from_differences(cluster: Cluster, encoding: str) -> None:
     """On two nodes; who comes later, and who comes back, begins with a whole one."""
+    channel = f"doc:{encoding}"
     here, there = cluster.nodes
     backend = cent.Client(f"{there.url}/api", api_key="none")
-    with npm_client(here.ws) as npm, python_client(there.ws) as python:
-        npm.subscribe("doc:a", delta="fossil")
+    with npm_client(here.ws, "", encoding) as npm, python_client(there.ws, "", encoding) as python:
+        npm.subscribe(channel, delta="fossil")
         for number in range(20):
             if number == 10:
-                python.subscribe("doc:a", delta="fossil")
-            backend.publish(cent.PublishRequest(channel="doc:a", data=version(number)))
+                python.subscribe(channel, delta="fossil")
+            backend.publish(cent.PublishRequest(channel=channel, data=version(number)))
         for number in range(20):
             assert npm.expect("publication")["data"] == version(number)
         for number in range(10, 20):
             assert python.expect("publication")["data"] == version(number)
-        npm.tell(deltas="doc:a")
+        npm.tell(deltas=channel)
         assert npm.expect("deltas")["count"] == 19
 
 
-def test_both_sdks_show_the_newest_value_of_each_key_first(cluster: Cluster) -> None:
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_both_sdks_show_the_newest_value_of_each_key_first(cluster: Cluster, encoding: str) -> None:
     """Whichever node it was published on."""
+    channel = f"dash:{encoding}"
     here, there = cluster.nodes
     backend = cent.Client(f"{there.url}/api", api_key="none")
     for number in range(3):
         for key in "ab":
-            backend.publish(cent.PublishRequest(channel="dash:a", data=number, tags={"key": key}))
-    with npm_client(here.ws) as npm, python_client(there.ws) as python:
+            backend.publish(cent.PublishRequest(channel=channel, data=number, tags={"key": key}))
+    with npm_client(here.ws, "", encoding) as npm, python_client(there.ws, "", encoding) as python:
         for client in (npm, python):
-            client.subscribe("dash:a")
+            client.subscribe(channel)
             first = [client.expect("publication") for _ in range(2)]
             assert [(each["data"], each["tags"]["key"]) for each in first] == [(2, "a"), (2, "b")]
             assert all(each["tags"]["age"].isdigit() for each in first)
-        backend.publish(cent.PublishRequest(channel="dash:a", data="new", tags={"key": "a"}))
+        backend.publish(cent.PublishRequest(channel=channel, data="new", tags={"key": "a"}))
         for client in (npm, python):
             assert client.expect("publication")["data"] == "new"

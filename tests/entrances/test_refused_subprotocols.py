@@ -14,8 +14,10 @@ from gateway.tokens import connection_token
 from tests.api.clients import PATIENCE, close_of
 from tests.api.site import SECRET, Site, running, settings_of
 from tests.entrances.ways import plain_asgi
+from tests.protocols.encodings import Reply
 
 NATIVE = "/connection/websocket"
+MIXED = "Protobuf by its URL and another subprotocol"
 
 
 @pytest.fixture(scope="module", params=["detached", "plain ASGI"])
@@ -51,29 +53,13 @@ def refusal(address: str, path: str, *offered: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "offered"),
-    [
-        (NATIVE, ["centrifuge-protobuf"]),
-        (NATIVE, ["centrifuge-protobuf", "other"]),
-        (NATIVE + "?format=protobuf", []),
-        (NATIVE + "?cf_protocol=protobuf", []),
-        (NATIVE + "?cf_protocol=protobuf", ["centrifuge-json"]),
-    ],
-)
-def test_protobuf_is_refused_with_words(address: str, path: str, offered: list[str]) -> None:
-    """SDKs that speak nothing else would wait for an answer, and their users for an explanation."""
-    status, message = refusal(address, path, *offered)
-    assert status == 400
-    assert "centrifuge-json" in message
-    assert "Protobuf is not available" in message
-    assert message.endswith(", ".join(offered) or "none")
-
-
-@pytest.mark.parametrize(
     ("path", "offered", "spoken"),
     [
         (NATIVE, ["graphql-ws"], "centrifuge-json"),
         (NATIVE, ["token", "SECRET"], "centrifuge-json"),
+        (NATIVE, ["graphql-ws"], "centrifuge-protobuf"),
+        # Frames would not be what the subprotocol says.
+        (NATIVE + "?cf_protocol=protobuf", ["centrifuge-json"], "centrifuge-protobuf"),
         ("/ws/room", ["mqtt"], "token"),
         ("/ws/room", ["token"], "token"),
         ("/ws/room", ["token", "a", "b"], "token"),
@@ -96,6 +82,9 @@ def test_unknown_subprotocols_are_refused_with_words(address: str, path: str, of
         (NATIVE, ["centrifuge-json"], "centrifuge-json"),
         (NATIVE, ["centrifuge-protobuf", "centrifuge-json"], "centrifuge-json"),
         (NATIVE + "?format=json&cf_protocol=json&x=protobuf", [], None),
+        (NATIVE, ["centrifuge-protobuf"], "centrifuge-protobuf"),
+        (NATIVE, ["other", "centrifuge-protobuf"], "centrifuge-protobuf"),
+        (NATIVE + "?format=protobuf", ["centrifuge-json", "centrifuge-protobuf"], "centrifuge-protobuf"),
         ("/ws/room", [], None),
     ],
 )
@@ -123,22 +112,74 @@ def test_the_log_has_no_token(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with running(settings_of()) as site:
         refusal(site.public, NATIVE, "token", "SECRET")
-        refusal(site.public, NATIVE, "centrifuge-protobuf")
+        refusal(site.public, NATIVE + "?format=protobuf", "centrifuge-json")
         refusal(site.public, "/ws/room", "SECRET")
         refusal(site.public, "/ws/other", "SECRET")
-        assert refused(site) == {"no known subprotocol": 3.0, "Protobuf": 1.0}
+        assert refused(site) == {"no known subprotocol": 3.0, MIXED: 1.0}
     lines = [vars(record) for record in caplog.records if record.getMessage() == "connection refused"]
     assert [(line["reason"], line["detail"]) for line in lines] == [
         ("no known subprotocol", centrifuge_websocket.SPEAKS),
-        ("Protobuf", centrifuge_websocket.SPEAKS),
+        (MIXED, centrifuge_websocket.SPEAKS),
         ("no known subprotocol", plain_websocket.SPEAKS),
     ]
     assert "SECRET" not in str(lines)
 
 
 def refused(site: Site) -> dict[str, float]:
-    reasons = ("no known subprotocol", "Protobuf")
+    reasons = ("no known subprotocol", MIXED)
     return {reason: site.metric("gateway_connections_refused_total", reason=reason) for reason in reasons}
+
+
+CONNECT, CONNECTED = b"\x04\x08\x01\x22\x00", b"\x08\x01\x2a"
+
+
+@pytest.mark.parametrize(
+    ("path", "offered"),
+    [
+        (NATIVE, ["centrifuge-protobuf"]),
+        (NATIVE + "?format=protobuf", []),
+        (NATIVE + "?cf_protocol=protobuf", []),
+        (NATIVE + "?format=protobuf", ["centrifuge-protobuf", "centrifuge-json"]),
+    ],
+)
+def test_protobuf_is_spoken_to_those_who_ask(address: str, path: str, offered: list[str]) -> None:
+    """In binary messages; a text message is none of theirs."""
+    with opened(address, path, *offered) as client:
+        client.send(CONNECT)
+        reply = client.recv(PATIENCE)
+        assert isinstance(reply, bytes)
+        assert reply[1:].startswith(CONNECTED)
+        client.send('{"id":2,"subscribe":{"channel":"room"}}')
+        assert close_of(client)[0] == 3501
+
+
+@pytest.mark.parametrize("offered", [[], ["centrifuge-json"], ["centrifuge-protobuf", "centrifuge-json"]])
+def test_json_is_spoken_to_the_others(address: str, offered: list[str]) -> None:
+    """Who offers both gets it, as from Centrifugo. A binary message is none of theirs."""
+    with opened(address, NATIVE, *offered) as client:
+        client.send('{"id":1,"connect":{}}')
+        assert json.loads(client.recv(PATIENCE))["id"] == 1
+        client.send(CONNECT)
+        assert close_of(client)[0] == 3501
+
+
+def test_pings_in_frames_with_protobuf() -> None:
+    """The reply to the connect has neither `ping` nor `pong`, and no empty reply comes."""
+    with (
+        running(settings_of(heartbeat={"ping_interval": 1, "pong_timeout": 0.5})) as site,
+        opened(site.public, NATIVE + "?cf_ws_frame_ping_pong=true&format=protobuf") as client,
+        opened(site.public, NATIVE + "?format=protobuf") as other,
+    ):
+        for each in (client, other):
+            each.send(CONNECT)
+        _, connected = other.recv(PATIENCE), bytes(client.recv(PATIENCE))  # type: ignore[arg-type]  # a binary message
+        found = Reply.FromString(connected[1:]).connect
+        assert found.client
+        assert (found.ping, found.pong) == (0, False)
+        assert other.recv(PATIENCE) == b"\0"
+        assert close_of(other)[0] == 3012
+        client.send(b"\x09\x08\x02\x4a\x05\x0a\x03a.b")
+        assert bytes(client.recv(PATIENCE))[1:3] == b"\x08\x02"  # type: ignore[arg-type]  # as above
 
 
 def test_pings_in_frames() -> None:

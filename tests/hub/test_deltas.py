@@ -12,7 +12,7 @@ from gateway.hub.fanout import Fanout
 from gateway.hub.hub import TURN_WRITES, Hub
 from gateway.messages import Channel, ClientInfo, Kind, Membership, Publication
 from gateway.metrics import Metrics
-from gateway.protocols import centrifuge
+from gateway.protocols import deltas
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.fossil import LIMIT, create_delta
 from gateway.protocols.wire_protocol import DIFFERENCE_BYTES
@@ -152,7 +152,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(target))
         return create_delta(source, target)
 
-    monkeypatch.setattr(centrifuge, "create_delta", counting)
+    monkeypatch.setattr(deltas, "create_delta", counting)
     return sizes
 
 

@@ -4,45 +4,30 @@ import contextlib
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import (
     BAD_COMMAND,
-    INTERNAL,
-    PERMISSION_DENIED,
-    UNSUBSCRIBED_INSUFFICIENT,
     Disconnect,
 )
 from gateway.messages import (
     Call,
     Channel,
-    ClientId,
-    ClientInfo,
     Connect,
-    ConnectResult,
     History,
     Kind,
     Pong,
     Position,
-    Presence,
-    PresenceStats,
     Publication,
     Publish,
-    Refresh,
-    RefreshResult,
     Request,
-    SubRefresh,
     Subscribe,
-    SubscribeResult,
     UnknownFields,
-    Unsubscribe,
     Unsupported,
 )
-from gateway.protocols.centrifuge import FRAME_LIMIT, CentrifugeProtocol, SilentCentrifugeProtocol
-from gateway.protocols.wire_protocol import Message
+from gateway.protocols.centrifuge import CentrifugeProtocol
 
 PROTOCOL = CentrifugeProtocol()
 CHANNEL = Channel("default", 'a"b')
@@ -63,52 +48,6 @@ def requests_of(frame: bytes) -> list[Request]:
         command, start = PROTOCOL.cut(frame, start)
         requests += PROTOCOL.decode(command, binary=False)
     return requests
-
-
-@pytest.mark.parametrize(
-    ("frame", "request_"),
-    [
-        (
-            b'{"id":1,"connect":{"token":"t","data":{"x":1},"name":"js","version":"5"}}',
-            Connect(1, "t", data=b'{"x":1}', name="js", version="5"),
-        ),
-        (b'{"id":1,"connect":{}}', Connect(1)),
-        (b'{"id":2,"subscribe":{"channel":"c","token":"t"}}', Subscribe(2, "c", "t")),
-        (
-            b'{"id":2,"subscribe":{"channel":"c","recover":true,"offset":7,"epoch":"x","flag":1}}',
-            Subscribe(2, "c", since=Position(7, "x")),
-        ),
-        (
-            b'{"id":2,"subscribe":{"channel":"c","flag":3,"delta":"fossil"}}',
-            Subscribe(2, "c", all_or_nothing=True, delta=True),
-        ),
-        (
-            b'{"id":1,"connect":{"subs":{"c":{"recover":true,"offset":7,"epoch":"x"},"d":{"offset":7}}}}',
-            Connect(1, positions={"c": Position(7, "x")}),
-        ),
-        (b'{"id":3,"unsubscribe":{"channel":"c"}}', Unsubscribe(3, "c")),
-        (b'{"id":4,"publish":{"channel":"c","data":[1, 2]}}', Publish(4, "c", b"[1, 2]")),
-        (b'{"id":4,"publish":{"channel":"c","data":null}}', Publish(4, "c", b"null")),
-        (b'{"id":4,"publish":{"channel":"c"}}', Publish(4, "c", b"")),
-        (b'{"send":{"data":"hi"}}', Call(0, "", b'"hi"')),
-        (b'{"id":5,"rpc":{"method":"m","data":0}}', Call(5, "m", b"0")),
-        (b'{"id":6,"refresh":{"token":"t"}}', Refresh(6, "t")),
-        (b'{"id":7,"sub_refresh":{"channel":"c","token":"t"}}', SubRefresh(7, "c", "t")),
-        (b'{"id":8,"presence":{"channel":"c"}}', Presence(8, "c")),
-        (b'{"id":8,"presence_stats":{"channel":"c"}}', PresenceStats(8, "c")),
-        (b'{"id":8,"history":{"channel":"c","limit":10}}', History(8, "c", 10)),
-        (
-            b'{"id":8,"history":{"channel":"c","since":{"offset":3,"epoch":"x"},"reverse":true}}',
-            History(8, "c", 0, Position(3, "x"), reverse=True),
-        ),
-        (b'{"id":8,"ping":{}}', Unsupported(8, "ping")),
-        (b"{}", Pong()),
-        (b'{"id":4294967295,"unsubscribe":{"channel":"c"}}', Unsubscribe(4294967295, "c")),
-    ],
-)
-def test_commands(frame: bytes, request_: object) -> None:
-    """Each command becomes its request."""
-    assert list(PROTOCOL.decode(frame, binary=False)) == [request_]
 
 
 @pytest.mark.parametrize(
@@ -189,51 +128,12 @@ def test_what_only_informs_is_accepted_with_any_value() -> None:
     ]
 
 
-@pytest.mark.parametrize("field", ["type", "phase", "cursor", "limit", "asc"])
-def test_empty_values_ask_for_nothing(field: str) -> None:
-    """As defaults that a serialiser writes."""
-    empty = {"cursor": "", "asc": False}.get(field, 0)
-    frame = json.dumps({"id": 1, "subscribe": {"channel": "c", field: empty}}).encode()
-    assert list(PROTOCOL.decode(frame, binary=False)) == [Subscribe(1, "c")]
-
-
 @pytest.mark.parametrize(("tf", "is_one"), [({}, True), ({"op": "and"}, True), (None, False)])
 def test_an_empty_filter_is_a_filter(tf: dict[str, str] | None, is_one: bool) -> None:
     """As in Centrifugo; null is none."""
     frame = json.dumps({"id": 1, "subscribe": {"channel": "c", "tf": tf}}).encode()
     (request,) = PROTOCOL.decode(frame, binary=False)
     assert request == (Unsupported(1, "subscribe with tf", "c") if is_one else Subscribe(1, "c"))
-
-
-def test_server_side_subscriptions_have_no_filters_either() -> None:
-    (request,) = PROTOCOL.decode(
-        b'{"id":1,"connect":{"subs":{"a":{},"b":{"tf":{"key":"k"}},"c":{"type":1}}}}', binary=False
-    )
-    assert request == Connect(1, unavailable="tf")
-
-
-def test_the_largest_offset_is_one_that_no_stream_has_reached() -> None:
-    """Offsets are uint64 on the wire, and smaller here."""
-    frame = b'{"id":2,"subscribe":{"channel":"c","recover":true,"offset":%d}}'
-    assert list(PROTOCOL.decode(frame % (2**64 - 1), binary=False)) == [
-        Subscribe(2, "c", since=Position(2**63 - 1, ""))
-    ]
-    for offset in (-1, 2**64):
-        with pytest.raises(Disconnect):
-            PROTOCOL.decode(frame % offset, binary=False)
-
-
-def test_without_pings_the_client_is_told_of_none() -> None:
-    """The transport has its own."""
-    protocol = SilentCentrifugeProtocol()
-    result = ConnectResult(ClientId("c"), "1", ping=25)
-    assert only(protocol.open().connected(1, result)) == {"id": 1, "connect": {"client": "c", "version": "1"}}
-    assert protocol.ping() == ()
-
-
-def test_several_commands_in_one_frame_keep_their_order() -> None:
-    frame = b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"c"}}\n'
-    assert requests_of(frame) == [Connect(1), Subscribe(2, "c")]
 
 
 @pytest.mark.parametrize(
@@ -273,12 +173,6 @@ def test_anything_else_is_a_bad_request(frame: bytes) -> None:
     assert caught.value.code == BAD_COMMAND
 
 
-def test_a_binary_frame_is_a_bad_request() -> None:
-    with pytest.raises(Disconnect) as caught:
-        PROTOCOL.decode(b"{}", binary=True)
-    assert caught.value.code == BAD_COMMAND
-
-
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_arbitrary_bytes_never_raise_anything_else(data: bytes) -> None:
@@ -312,120 +206,12 @@ def test_payloads_come_out_as_they_went_in(value: object, indent: int | None, ch
     assert push == {"channel": channel, "pub": {"data": value}}
 
 
-def test_connect_reply() -> None:
-    """Zero fields are left out."""
-    plain = PROTOCOL.connected(1, ConnectResult(ClientId("u"), "0.1", ping=25))
-    assert only(plain) == {"id": 1, "connect": {"client": "u", "version": "0.1", "ping": 25, "pong": True}}
-    full = ConnectResult(
-        ClientId("u"),
-        "0.1",
-        ping=25,
-        pong=False,
-        expires=True,
-        ttl=60,
-        node='n"1',
-        subs={"a": SubscribeResult(), 'b"': SubscribeResult(expires=True, ttl=5, data=b"[1]")},
-    )
-    assert only(PROTOCOL.connected(1, full)) == {
-        "id": 1,
-        "connect": {
-            "client": "u",
-            "version": "0.1",
-            "ping": 25,
-            "expires": True,
-            "ttl": 60,
-            "node": 'n"1',
-            "subs": {"a": {}, 'b"': {"expires": True, "ttl": 5, "data": [1]}},
-        },
-    }
-
-
-def test_replies() -> None:
-    assert only(PROTOCOL.subscribed(2, "c", SubscribeResult())) == {"id": 2, "subscribe": {}}
-    assert only(PROTOCOL.subscribed(2, "c", SubscribeResult(expires=True, ttl=9))) == {
-        "id": 2,
-        "subscribe": {"expires": True, "ttl": 9},
-    }
-    assert only(PROTOCOL.sub_refreshed(2, SubscribeResult(expires=True, ttl=9))) == {
-        "id": 2,
-        "sub_refresh": {"expires": True, "ttl": 9},
-    }
-    assert only(PROTOCOL.unsubscribed(3)) == {"id": 3, "unsubscribe": {}}
-    assert only(PROTOCOL.published(4)) == {"id": 4, "publish": {}}
-    assert only(PROTOCOL.refreshed(5, RefreshResult(ClientId("u"), "0.1", expires=True, ttl=3))) == {
-        "id": 5,
-        "refresh": {"client": "u", "version": "0.1", "expires": True, "ttl": 3},
-    }
-    assert only(PROTOCOL.refreshed(5, RefreshResult(ClientId("u"), "0.1"))) == {
-        "id": 5,
-        "refresh": {"client": "u", "version": "0.1"},
-    }
-
-
-def test_errors_say_whether_they_are_temporary() -> None:
-    assert only(PROTOCOL.failed(1, PERMISSION_DENIED)) == {
-        "id": 1,
-        "error": {"code": 103, "message": "permission denied"},
-    }
-    assert only(PROTOCOL.failed(1, INTERNAL)) == {
-        "id": 1,
-        "error": {"code": 100, "message": "internal server error", "temporary": True},
-    }
-
-
-def test_pushes() -> None:
-    assert only(PROTOCOL.push_subscribe("c", SubscribeResult(data=b"1"))) == {
-        "push": {"channel": "c", "subscribe": {"data": 1}}
-    }
-    assert only(PROTOCOL.push_unsubscribe("c", UNSUBSCRIBED_INSUFFICIENT)) == {
-        "push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}
-    }
-    assert only(PROTOCOL.push_refresh(30)) == {"push": {"refresh": {"expires": True, "ttl": 30}}}
-    assert only(PROTOCOL.push_refresh(0)) == {"push": {"refresh": {}}}
-    assert PROTOCOL.ping() == (Message(b"{}"),)
-
-
-def test_a_full_publication() -> None:
-    publication = Publication(
-        CHANNEL,
-        b'{"n":1}',
-        offset=12,
-        tags={"k": "v"},
-        info=ClientInfo("ann", "id-1", b'{"name":"Ann"}', b"[1]"),
-        time=5,
-        exclude_client="x",
-    )
-    assert only(PROTOCOL.events([publication])) == {
-        "push": {
-            "channel": 'a"b',
-            "pub": {
-                "data": {"n": 1},
-                "info": {"user": "ann", "client": "id-1", "conn_info": {"name": "Ann"}, "chan_info": [1]},
-                "offset": 12,
-                "tags": {"k": "v"},
-            },
-        }
-    }
-    anonymous = Publication(CHANNEL, b"1", info=ClientInfo("", "id-2"))
-    assert only(PROTOCOL.events([anonymous]))["push"]["pub"]["info"] == {"user": "", "client": "id-2"}
-
-
 def test_text_and_binary_are_shown_as_json() -> None:
     """Text becomes a JSON string, binary an object with base64 (payload.py)."""
     text = Publication(CHANNEL, 'héllo "x"\n'.encode(), Kind.TEXT)
     binary = Publication(CHANNEL, b"\x00\xff", Kind.BINARY)
     assert only(PROTOCOL.events([text]))["push"]["pub"]["data"] == 'héllo "x"\n'
     assert only(PROTOCOL.events([binary]))["push"]["pub"]["data"] == {"base64": "AP8="}
-
-
-def test_many_publications_share_frames_up_to_a_limit() -> None:
-    """Clients bound the size of a message, so a frame ends in time; no publication is split or lost."""
-    publications = [Publication(CHANNEL, msgspec.json.encode("x" * 5000 + str(number))) for number in range(40)]
-    messages = PROTOCOL.events(publications)
-    assert 1 < len(messages) < 10
-    assert all(len(message.data) <= FRAME_LIMIT + 40 for message in messages)
-    lines = [json.loads(line) for message in messages for line in message.data.split(b"\n")]
-    assert [line["push"]["pub"]["data"][5000:] for line in lines] == [str(number) for number in range(40)]
 
 
 def test_half_an_emoji_does_not_end_the_connection() -> None:

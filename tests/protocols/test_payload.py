@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.errors import BAD_REQUEST, RequestError
-from gateway.protocols.payload import checked_json
+from gateway.protocols.payload import checked_json, json_of
 
 
 def test_checked_json_passes_json() -> None:
@@ -16,3 +16,9 @@ def test_checked_json_refuses_the_rest(data: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         checked_json(data)
     assert caught.value.error == BAD_REQUEST
+
+
+def test_bytes_are_json_or_are_not() -> None:
+    """With U+FFFD for half a character."""
+    assert json_of(rb'{"a": "\ud83d"}') == rb'{"a": "\ufffd"}'
+    assert json_of(b"hello") is None

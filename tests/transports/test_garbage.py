@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import BAD_COMMAND, CloseCode, Disconnect
 from gateway.messages import Call, Channel, Kind, Publication, Publish
 from gateway.protocols.centrifuge import CentrifugeProtocol
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobufProtocol
 from gateway.protocols.plain import PlainProtocol
 from gateway.protocols.wire_protocol import WireProtocol
 from gateway.transports.websocket.frames import FrameError, FrameParser
@@ -54,16 +55,30 @@ COMMANDS = st.builds(
     BODIES,
 )
 TEXTS = st.lists(COMMANDS | COMMANDS | COMMANDS | st.just(b"{}"), min_size=1, max_size=4).map(b"\n".join)
+PROTOBUF = st.lists(
+    st.sampled_from(
+        [
+            b"\x00",
+            b"\x04\x08\x01\x22\x00",
+            b"\x09\x08\x02\x2a\x05\x0a\x03a#b",
+            b"\x0e\x08\x03\x3a\x0a\x0a\x05chat1\x12\x017",
+            b"\x05\x62\x03\x0a\x01\xff",
+        ]
+    ),
+    min_size=1,
+    max_size=4,
+).map(b"".join)
 FRAMES = st.builds(
     lambda opcode, payload, fin: masked(opcode, payload, fin=fin),
     st.sampled_from([TEXT, TEXT, TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE]),
-    damaged(TEXTS) | st.binary(max_size=300),
+    damaged(TEXTS) | damaged(PROTOBUF) | st.binary(max_size=300),
     st.sampled_from([True, True, True, False]),
 )
 FLAWED = damaged(st.lists(FRAMES, min_size=1, max_size=6).map(b"".join))
 BROKEN = FLAWED | FLAWED | st.binary(max_size=300)
 # Half of the streams are those of a client that is connected.
 STREAMS = st.builds(lambda first, rest: first + rest, st.sampled_from([b"", HELLO]), BROKEN)
+PROTOCOLS = [CentrifugeProtocol(), CentrifugeProtobufProtocol(), PlainProtocol()]
 PLACES = st.lists(st.integers(0, 10_000), max_size=6)
 
 
@@ -74,7 +89,7 @@ def requests_of(protocol: WireProtocol, data: bytes, *, binary: bool = False) ->
     start, is_whole = 0, False
     try:
         while not is_whole:
-            command, start = (data, len(data)) if binary else codec.cut(data, start)
+            command, start = codec.cut(data, start)
             requests += codec.decode(command, binary=binary)
             is_whole = start == len(data)
     except Disconnect as error:
@@ -120,7 +135,7 @@ def decoded(protocol: WireProtocol, pieces: Sequence[bytes]) -> list[Any]:
 
 @settings(derandomize=True, max_examples=300, deadline=None)
 @example(stream=b"\x80\x00", places=[], protocol=CentrifugeProtocol())
-@given(stream=STREAMS, places=PLACES, protocol=st.sampled_from([CentrifugeProtocol(), PlainProtocol()]))
+@given(stream=STREAMS, places=PLACES, protocol=st.sampled_from(PROTOCOLS))
 def test_parser_and_decoder_take_anything_however_it_is_cut(
     stream: bytes, places: list[int], protocol: WireProtocol
 ) -> None:
