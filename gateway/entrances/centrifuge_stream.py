@@ -5,19 +5,33 @@ its parameter `cf_connect`.
 """
 
 from gateway.entrances.entrance import Entrance, Welcome
-from gateway.entrances.first_message import first_message
+from gateway.entrances.first_message import PROTOBUF as PROTOBUF_TYPE
+from gateway.entrances.first_message import first_message, is_protobuf
 from gateway.entrances.stream_carriers import over_events, over_lines
 from gateway.protocols.centrifuge import CentrifugeProtocol
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobufProtocol
 from gateway.transports.admission import Refusal
 from gateway.transports.handshake import Handshake, HandshakeRefused
 
+PROTOBUF = CentrifugeProtobufProtocol()
+
 
 def _welcome(handshake: Handshake, cookie: str) -> Welcome:
-    first = first_message(handshake)
-    if not first:
+    return _begun(Welcome(first=first_message(handshake)))
+
+
+def _welcome_stream(handshake: Handshake, cookie: str) -> Welcome:
+    """In Protobuf if the body is."""
+    if not is_protobuf(handshake):
+        return _welcome(handshake, cookie)
+    return _begun(Welcome(first=handshake.body, is_binary=True, variant=PROTOBUF, content_type=PROTOBUF_TYPE))
+
+
+def _begun(welcome: Welcome) -> Welcome:
+    if not welcome.first:
         message = "send a connect command, as the body or as the parameter cf_connect"
         raise HandshakeRefused(Refusal(400, "no connect command", "", message), message)
-    return Welcome(first=first)
+    return welcome
 
 
 CENTRIFUGE_SSE = Entrance(
@@ -32,5 +46,5 @@ CENTRIFUGE_HTTP_STREAM = Entrance(
     path="/connection/http_stream",
     carrier=over_lines(is_emulated=True),
     protocol=CentrifugeProtocol(),
-    welcome=_welcome,
+    welcome=_welcome_stream,
 )

@@ -124,19 +124,18 @@ class Doors:
         whole = _encoders(BodyFraming(carrier.delimit, carrier.keep_alive, answers_pings=carrier.is_emulated))
         chunked = _encoders(ChunkedFraming(carrier.delimit, carrier.keep_alive, answers_pings=carrier.is_emulated))
 
-        def open_connection(handshake: Handshake, is_framed: bool) -> Connection:
+        def open_connection(handshake: Handshake, is_framed: bool) -> tuple[Connection, str]:
             welcome = entrance.welcome(handshake, self._cookie)
             encoder = (chunked if is_framed else whole)(welcome.variant or entrance.protocol)
             secret = self._emulations.new_secret() if carrier.is_emulated else ""
             session = self._open(entrance, carrier.name, handshake, welcome, encoder, secret)
-            return self._emulations.connection(session, welcome.first) if secret else session
+            content_type = welcome.content_type or carrier.content_type
+            if not secret:
+                return session, content_type
+            emulated = self._emulations.connection(session, welcome.first, is_binary=welcome.is_binary)
+            return emulated, content_type
 
-        endpoint = StreamEndpoint(
-            self._shared,
-            open_connection=open_connection,
-            content_type=carrier.content_type,
-            methods=carrier.methods,
-        )
+        endpoint = StreamEndpoint(self._shared, open_connection=open_connection, methods=carrier.methods)
         self._streams.append(endpoint)
         return endpoint
 

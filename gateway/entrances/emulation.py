@@ -18,6 +18,7 @@ from gateway.session.transport import Transport
 MOST_WAITING = 256 * 1024
 
 TAKEN = 204
+MALFORMED = 400
 UNKNOWN = 404
 FULL = 503
 
@@ -43,21 +44,34 @@ class Owner(Protocol):
 class Emulated:
     """The Connection port of a session that its client names by its secret."""
 
-    __slots__ = ("_first", "_owner", "session")
+    __slots__ = ("_first", "_is_binary", "_owner", "session")
 
-    def __init__(self, session: Session, owner: Owner, first: bytes) -> None:
+    def __init__(self, session: Session, owner: Owner, first: bytes, *, is_binary: bool) -> None:
         """`first`: what the client sent with its request."""
         self.session = session
         self._owner = owner
         self._first = first
+        self._is_binary = is_binary
 
     def opened(self, transport: Transport) -> None:
         first, self._first = self._first, b""
         self.session.opened(transport)
-        self.session.received(first, binary=False)
+        self.session.received(first, binary=self._is_binary)
+
+    def take(self, data: bytes) -> int:
+        """What came in a request. Returns the status that answers it."""
+        if self.session.inbox.held + len(data) > MOST_WAITING:
+            return FULL
+        if not self._is_binary:
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                return MALFORMED
+        self.session.received(data, binary=self._is_binary)
+        return TAKEN
 
     def received(self, data: bytes, *, binary: bool) -> None:
-        self.session.received(data, binary=binary)
+        """Not called: what the client sends does not come over this transport."""
 
     def ponged(self) -> None:
         self.session.ponged()
@@ -92,9 +106,12 @@ class Emulations:
         """A secret of 128 random bits, after the node."""
         return f"{self._uid}.{secrets.token_urlsafe(16)}"
 
-    def connection(self, session: Session, first: bytes) -> Emulated:
-        """List a session, which has a secret, until it is closed. `first`: what its client sent already."""
-        connection = self._open[session.secret] = Emulated(session, self, first)
+    def connection(self, session: Session, first: bytes, *, is_binary: bool) -> Emulated:
+        """List a session, which has a secret, until it is closed. `first`: what its client sent already, a message.
+
+        `is_binary`: whether its messages are.
+        """
+        connection = self._open[session.secret] = Emulated(session, self, first, is_binary=is_binary)
         return connection
 
     def closed(self, secret: str) -> None:
@@ -102,7 +119,7 @@ class Emulations:
         self._open.pop(secret, None)
 
     async def send(self, secret: str, data: bytes) -> int:
-        """Hand a message, which is UTF-8, to the session of a secret. Returns the HTTP status that answers the client.
+        """Hand a message to the session of a secret. Returns the HTTP status that answers the client.
 
         Raises BrokerUnavailable and OutcomeUnknown if the session is on a node that cannot be reached.
         """
@@ -126,15 +143,10 @@ class Emulations:
 
     def _take(self, secret: str, data: bytes) -> int:
         connection = self._open.get(secret)
-        if connection is None:
-            return UNKNOWN
-        if connection.session.inbox.held + len(data) > MOST_WAITING:
-            return FULL
-        connection.received(data, binary=False)
-        return TAKEN
+        return UNKNOWN if connection is None else connection.take(data)
 
 
 def _status(answer: bytes) -> int:
     """The status in the answer of another node, which may be of another version."""
-    statuses = {b"%d" % status: status for status in (TAKEN, UNKNOWN, FULL)}
+    statuses = {b"%d" % status: status for status in (TAKEN, MALFORMED, UNKNOWN, FULL)}
     return statuses.get(answer, FULL)

@@ -37,8 +37,11 @@ class Welcome(NamedTuple):
     home: str = ""
     # Requests implied by the handshake.
     initial: Sequence[Request] = ()
-    # What an emulated client has sent with its request already: a message.
+    # What an emulated client has sent with its request already: a message, and whether its messages are binary.
     first: bytes = b""
+    is_binary: bool = False
+    # Of an HTTP response, if it is another one than that of the carrier.
+    content_type: str = ""
     # The WebSocket subprotocol to accept, one that the client offers.
     subprotocol: str | None = None
     # A variant of the entrance's protocol, the same object for all its clients; None for the protocol itself.

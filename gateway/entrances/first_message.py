@@ -6,9 +6,17 @@ from gateway.transports.handshake import Handshake, HandshakeRefused
 PROTOBUF = "application/octet-stream"
 
 
+def is_protobuf(handshake: Handshake) -> bool:
+    """Whether the body is Protobuf."""
+    return handshake.header("content-type").partition(";")[0].strip().lower() == PROTOBUF
+
+
 def first_message(handshake: Handshake) -> bytes:
-    """The body, or else the parameter `cf_connect`; empty if there is neither. Raises HandshakeRefused unless UTF-8."""
-    if handshake.header("content-type").partition(";")[0].strip().lower() == PROTOBUF:
+    """The body, or else the parameter `cf_connect`, in JSON; empty if there is neither.
+
+    Raises HandshakeRefused unless it is UTF-8, and for Protobuf.
+    """
+    if is_protobuf(handshake):
         raise _refusal(415, "Protobuf", "this path speaks JSON (content-type application/json)")
     if not handshake.body:
         return handshake.parameter("cf_connect").encode()

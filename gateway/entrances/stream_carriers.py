@@ -12,7 +12,8 @@ def _events(messages: Sequence[Message]) -> bytes:
 
 
 def _lines(messages: Sequence[Message]) -> bytes:
-    return b"".join(message.data + b"\n" for message in messages)
+    """In JSON a line each. What is binary tells its length itself."""
+    return b"".join(message.data if message.binary else message.data + b"\n" for message in messages)
 
 
 def over_events(*, is_emulated: bool) -> OverHttpStream:
@@ -21,5 +22,5 @@ def over_events(*, is_emulated: bool) -> OverHttpStream:
 
 
 def over_lines(*, is_emulated: bool) -> OverHttpStream:
-    """A JSON text per line."""
+    """A JSON text per line, or messages of Protobuf. `is_emulated`: as in OverHttpStream."""
     return OverHttpStream("http_stream", "application/json", _lines, b"\n", ("POST",), is_emulated)

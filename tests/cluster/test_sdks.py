@@ -38,6 +38,7 @@ def test_every_client_sees_every_message_in_one_order(cluster: Cluster) -> None:
         npm_client(first.ws) as npm,
         npm_stream_client(second.url, third.url, "sse") as events,
         npm_stream_client(third.url, first.url, "http_stream") as lines,
+        npm_stream_client(first.url, second.url, "http_stream", "", "protobuf") as lines_protobuf,
         python_client(second.ws) as python,
         npm_client(third.ws, "", "protobuf") as npm_protobuf,
         python_client(first.ws, "", "protobuf") as python_protobuf,
@@ -47,6 +48,7 @@ def test_every_client_sees_every_message_in_one_order(cluster: Cluster) -> None:
             "npm": npm,
             "sse": events,
             "lines": lines,
+            "http protobuf": lines_protobuf,
             "python": python,
             "npm protobuf": npm_protobuf,
             "python protobuf": python_protobuf,
@@ -80,4 +82,4 @@ def test_every_client_sees_every_message_in_one_order(cluster: Cluster) -> None:
     for sender in senders:
         own = [int(text.partition(": ")[2]) for text in by_plain if text.startswith(f"{sender}:")]
         # A client over HTTP sends its requests side by side, over connections of their own.
-        assert (sorted(own) if sender in ("sse", "lines") else own) == list(range(EACH))
+        assert (sorted(own) if sender in ("sse", "lines", "http protobuf") else own) == list(range(EACH))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -26,7 +27,8 @@ SETTINGS: dict[str, Any] = {
 # Bytes of a message at most.
 SIZE = settings_of(**SETTINGS).limits.frame_size
 KINDS = ["sse", "http_stream"]
-CONNECT = {"id": 1, "connect": {"token": connection_token(SECRET, "anna")}}
+TOKEN = connection_token(SECRET, "anna")
+CONNECT = {"id": 1, "connect": {"token": TOKEN}}
 
 Make = Callable[[ServerSettings], AbstractContextManager[str]]
 
@@ -52,6 +54,23 @@ def http(url: str) -> Iterator[httpx.Client]:
 def send(http: httpx.Client, session: str, *commands: object) -> httpx.Response:
     data = "\n".join(map(json.dumps, commands))
     return http.post("/emulation", json={"session": session, "node": "", "data": data})
+
+
+PROTOBUF = {"Content-Type": "application/octet-stream"}
+
+
+def sized(message: bytes) -> bytes:
+    """Behind its length."""
+    return varint(len(message)) + message
+
+
+def field(number: int, value: bytes) -> bytes:
+    """A field that holds a message, a string or bytes."""
+    return varint(number << 3 | 2) + sized(value)
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + varint(value >> 7)
 
 
 def connect(stream: Stream) -> str:
@@ -134,11 +153,12 @@ def test_a_connection_without_a_connect(http: httpx.Client, kind: str, first: st
         (b"\xff", {}, 400),
         (b"x" * (SIZE + 1), {}, 413),
         (b"\x00", {"Content-Type": "application/octet-stream"}, 415),
+        (b"", {"Content-Type": "application/octet-stream"}, 400),
     ],
 )
 def test_a_body_that_no_session_gets(http: httpx.Client, body: bytes, headers: dict[str, str], status: int) -> None:
-    """An error that a page can read."""
-    for kind in KINDS:
+    """An error that a page can read. (An event stream cannot carry Protobuf.)"""
+    for kind in {415: ["sse"], 400: ["http_stream"], 413: KINDS}[status]:
         answer = http.post(f"/connection/{kind}", content=body, headers={"Origin": PAGE, **headers})
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
         assert answer.headers["access-control-allow-origin"] == PAGE
@@ -168,6 +188,40 @@ def test_requests_for_no_session(http: httpx.Client, body: bytes, status: int) -
     answer = http.post("/emulation", content=body, headers={"Origin": PAGE})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
     assert answer.headers["access-control-allow-origin"] == PAGE
+
+
+def test_protobuf(http: httpx.Client) -> None:
+    """Commands and replies behind their lengths, and a request with an EmulationRequest."""
+    command = b"\x08\x01" + field(4, field(1, TOKEN.encode()))
+    with http.stream("POST", "/connection/http_stream", content=sized(command), headers=PROTOBUF) as answer:
+        assert answer.headers["content-type"] == "application/octet-stream"
+        pieces = answer.iter_raw()
+        session = re.findall(rb"[0-9a-f]{16}\.[\w-]{22}", next(pieces))[0]
+        subscribe = b"\x08\x02" + field(5, field(1, b"room:p"))
+        request = field(2, session) + field(3, sized(subscribe))
+        assert http.post("/emulation", content=request, headers=PROTOBUF).status_code == 204
+        # Reply{id: 2, subscribe: {}}.
+        assert next(pieces) == sized(b"\x08\x02" + field(6, b""))
+        as_json = {"session": session.decode(), "data": "{}"}
+        assert http.post("/emulation", json=as_json).status_code == 204
+        # A 0x7B begins a message of 123 bytes that does not come.
+        assert b"bad request" in next(pieces)
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"\x12\xff", b"\x1a\x00\x0b", b"\x12\x01\xff"])
+def test_an_emulation_request_in_protobuf_that_is_none(http: httpx.Client, body: bytes) -> None:
+    """As in JSON."""
+    assert http.post("/emulation", content=body, headers=PROTOBUF).status_code == 400
+
+
+def test_bytes_for_a_session_in_json(http: httpx.Client) -> None:
+    """They are not UTF-8: its session never sees them."""
+    with opened(http, "http_stream", CONNECT) as stream:
+        session = connect(stream).encode()
+        answer = http.post("/emulation", content=field(2, session) + field(3, b"\xff"), headers=PROTOBUF)
+        assert answer.status_code == 400
+        send(http, session.decode(), {"id": 2, "subscribe": {"channel": "room:a"}})
+        assert stream.next() == {"id": 2, "subscribe": {}}
 
 
 def test_pages_of_other_origins(http: httpx.Client) -> None:

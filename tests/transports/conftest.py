@@ -62,7 +62,7 @@ class Site:
     def app(self) -> Starlette:
         shared = Doorkeeping(self.origins, self.admission, self.settings.trusted_proxies, self.metrics)
         endpoint = WebSocketEndpoint(shared, open_connection=self._open)
-        stream = StreamEndpoint(shared, open_connection=self._open_stream, content_type="text/plain")
+        stream = StreamEndpoint(shared, open_connection=self._open_stream, message_size=100_000)
         routes: list[BaseRoute] = [
             WebSocketRoute("/record", endpoint),
             WebSocketRoute("/record/{channel:path}", endpoint),
@@ -91,11 +91,11 @@ class Site:
             raise HandshakeRefused(Refusal(int(status), "handshake", ""), "not today")
         return self._record(RecordingConnection()), handshake.subprotocols[0] if handshake.subprotocols else None
 
-    def _open_stream(self, handshake: Handshake, is_framed: bool) -> Connection:
+    def _open_stream(self, handshake: Handshake, is_framed: bool) -> tuple[Connection, str]:
         if status := handshake.parameter("refuse"):
             raise HandshakeRefused(Refusal(int(status), "handshake", ""), "not today")
         framing = ChunkedFraming if is_framed else BodyFraming
-        return self._record(RecordingConnection(framing(lines, b"\n")))
+        return self._record(RecordingConnection(framing(lines, b"\n"))), "text/plain"
 
     def _record(self, connection: RecordingConnection) -> RecordingConnection:
         with self.opened:

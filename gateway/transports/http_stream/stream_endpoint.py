@@ -14,9 +14,15 @@ from gateway.transports.http_stream.request_body import TooLarge, body_of
 from gateway.transports.responses import error_body
 
 _JSON = (b"content-type", b"application/json")
+_HEADERS = (
+    (b"cache-control", b"no-store"),
+    # Keeps nginx and similar proxies from buffering the body.
+    (b"x-accel-buffering", b"no"),
+)
 
-# Opens the connection. The flag says whether its encoder has to frame the body as chunks.
-OpenStream = Callable[[Handshake, bool], Connection]
+# Opens the connection; returns it with the content type of the body. The flag says whether its encoder has to frame the
+# body as chunks.
+OpenStream = Callable[[Handshake, bool], tuple[Connection, str]]
 
 
 class StreamEndpoint(Endpoint):
@@ -27,7 +33,6 @@ class StreamEndpoint(Endpoint):
         shared: Doorkeeping,
         *,
         open_connection: OpenStream,
-        content_type: str,
         methods: Sequence[str] = ("GET",),
         message_size: int = 65_536,
     ) -> None:
@@ -36,12 +41,6 @@ class StreamEndpoint(Endpoint):
         self._open_connection = open_connection
         self._methods = methods
         self.message_size = message_size
-        self._headers = [
-            (b"content-type", content_type.encode()),
-            (b"cache-control", b"no-store"),
-            # Keeps nginx and similar proxies from buffering the body.
-            (b"x-accel-buffering", b"no"),
-        ]
 
     async def _take(self, scope: Scope, receive: Any, send: Any) -> bytes | None:
         if scope["method"] == "OPTIONS":
@@ -62,9 +61,9 @@ class StreamEndpoint(Endpoint):
         self._admit(handshake, place)
         detachment = scope.get("extensions", {}).get(DETACH)
         is_framed = detachment is not None and scope["http_version"] == "1.1"
-        connection = self._open_connection(handshake, is_framed)
+        connection, content_type = self._open_connection(handshake, is_framed)
         place.opened()
-        headers = [*self._headers, *shared_with(self._origins, handshake.origin)]
+        headers = [(b"content-type", content_type.encode()), *_HEADERS, *shared_with(self._origins, handshake.origin)]
         if detachment is not None:
             detachment["detach"](headers, connection, place)
             return True
