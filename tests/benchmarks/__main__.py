@@ -6,11 +6,12 @@ import resource
 import sys
 from collections.abc import Callable, Coroutine
 
-from tests.benchmarks import measures, publishing, streams
+from tests.benchmarks import compression, measures, publishing, streams
 from tests.benchmarks.measures import Row
 
 MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "delivery": measures.delivery,
+    "compression": compression.compression,
     "throughput": measures.throughput,
     "websocket_publish": measures.websocket_publish,
     "hooks": measures.hooks,
