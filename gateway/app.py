@@ -67,6 +67,7 @@ from gateway.transports.drain import Drain
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_options import HttpOptions
 from gateway.transports.loop_scheduler import LoopScheduler
+from gateway.transports.websocket.compression import Compression
 
 
 class Engine(NamedTuple):
@@ -106,7 +107,12 @@ class Composition:
         self.drain = Drain(settings.drain.window, guard)
         limits, body = settings.limits, settings.api.max_body
         self.options = HttpOptions(
-            limits, drain=self.drain, metrics=self.metrics, admission=self.admission, max_body=body
+            limits,
+            drain=self.drain,
+            metrics=self.metrics,
+            admission=self.admission,
+            max_body=body,
+            compression=Compression(settings.compression) if settings.compression.enabled else None,
         )
         self.internal_options = HttpOptions(limits, drain=self.drain, metrics=self.metrics, max_body=body)
         scheduler = scheduler or LoopScheduler()

@@ -12,3 +12,7 @@ AUTHENTICATED = "gateway.authenticated"
 # are for a response with status 200 that does not end. In HTTP/1.1 everything written to it must be framed as chunks
 # (RFC 9112 section 7.1).
 DETACH = "gateway.detach"
+
+# The Framing for a WebSocket on which the client and our server have agreed to compress messages. Without it, messages
+# are framed as they are.
+FRAMING = "gateway.framing"

@@ -219,6 +219,10 @@ def _channels(settings: ServerSettings) -> Iterator[str]:
         yield from _without_effect(name, options, opened=_is_opened(settings, name))
     if settings.personal.namespace and not settings.personal.enabled:
         yield "personal.namespace is set, but personal.enabled is off"
+    if (given := _listed("compression", settings.compression.model_fields_set - {"enabled"})) and (
+        not settings.compression.enabled
+    ):
+        yield f"{given} without effect: compression.enabled is off"
 
 
 def _is_tried(settings: ServerSettings) -> bool:

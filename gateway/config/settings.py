@@ -194,6 +194,20 @@ class LimitSettings(Section):
         return self.message_size + self.channels * SUBSCRIBE_BYTES
 
 
+class CompressionSettings(Section):
+    """permessage-deflate (RFC 7692) of WebSockets."""
+
+    enabled: bool = Field(
+        False,
+        description="Compress publications to WebSocket clients that offer it. On the gateway's own server; others "
+        "have a setting of theirs.",
+    )
+    level: Annotated[int, Field(ge=1, le=6)] = Field(
+        1, description="1 is the fastest. 6 saves a quarter of the bytes more, and takes four times as long."
+    )
+    min_size: Bytes = Field(256, description="Messages of fewer bytes, for which it hardly pays, are sent as they are.")
+
+
 class HeartbeatSettings(Section):
     ping_interval: PositiveSeconds = Field(25.0, description="Seconds between pings to a client.")
     pong_timeout: PositiveSeconds = Field(
@@ -401,6 +415,7 @@ class ServerSettings(Section):
     api: ApiSettings = ApiSettings()
     origins: OriginSettings = OriginSettings()
     limits: LimitSettings = LimitSettings()
+    compression: CompressionSettings = CompressionSettings()
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     drain: DrainSettings = DrainSettings()
     tls: TlsSettings = TlsSettings()

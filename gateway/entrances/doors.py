@@ -1,6 +1,7 @@
 """Turns entrances into routes, each with an endpoint that opens sessions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from gateway.entrances.emulation_endpoint import PATH as EMULATION_PATH
 from gateway.entrances.emulation_endpoint import EmulationEndpoint
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
 from gateway.entrances.lost import lost_routes
+from gateway.extensions import FRAMING
 from gateway.hooks.decisions import NO_APPLICATION
 from gateway.hooks.questions import Peer, chosen
 from gateway.hub.budget import Holder
@@ -85,11 +87,13 @@ class Doors:
             yield Route(EMULATION_PATH, self._emulation)
 
     def _websocket(self, entrance: Entrance) -> WebSocketEndpoint:
-        encoder_of = _encoders(WebSocketFraming())
+        plain = WebSocketFraming()
+        encoders = cache(_encoders)
 
         def open_connection(handshake: Handshake) -> tuple[Session, str | None]:
             welcome = entrance.welcome(handshake, self._cookie)
-            encoder = encoder_of(welcome.variant or entrance.protocol)
+            framing = handshake.scope.get("extensions", {}).get(FRAMING, plain)
+            encoder = encoders(framing)(welcome.variant or entrance.protocol)
             return self._open(entrance, "websocket", handshake, welcome, encoder), welcome.subprotocol
 
         endpoint = WebSocketEndpoint(self._shared, open_connection=open_connection)

@@ -1,7 +1,7 @@
 """A wire protocol in one framing: what the members of a delivery group have in common."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
@@ -33,16 +33,42 @@ class Framing(Protocol):
         """The bytes that end the connection."""
 
 
+@runtime_checkable
+class PackingFraming(Framing, Protocol):
+    """A framing that can also take the time to make messages smaller. Then messages for many are packed."""
+
+    bytes_per_write: int
+    """The bytes packed in the time of one write."""
+
+    def pack(self, messages: Sequence[Message]) -> bytes:
+        """As `frame`, in fewer bytes."""
+
+
 class Encoder:
     """Encodes and frames once for all connections of its kind. Compared by identity: it names a delivery group."""
 
-    __slots__ = ("_framing", "answers_pings", "delta", "frame", "ping_frame", "pinged_by_transport", "protocol")
+    __slots__ = (
+        "_bytes_per_write",
+        "_framing",
+        "answers_pings",
+        "delta",
+        "frame",
+        "pack",
+        "ping_frame",
+        "pinged_by_transport",
+        "protocol",
+    )
 
     def __init__(self, protocol: WireProtocol, framing: Framing) -> None:
         self.protocol = protocol
         self._framing = framing
         # Bound here, to save a call.
-        self.frame = framing.frame
+        self.frame = self.pack = framing.frame
+        # 0 where messages are not packed.
+        self._bytes_per_write = 0
+        if isinstance(framing, PackingFraming):
+            self.pack = framing.pack
+            self._bytes_per_write = framing.bytes_per_write
         # The encoder for subscriptions with deltas; None where the protocol has none.
         self.delta: DeltaEncoder | None = None
         ping = framing.frame(protocol.ping())
@@ -70,11 +96,17 @@ class Encoder:
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Events of one channel, in order, as one block of bytes."""
-        return self.frame(self.protocol.events(events))
+        return self.pack(self.protocol.events(events))
+
+    @property
+    def packs(self) -> bool:
+        """Whether encoding a single event can take as long as many writes."""
+        return self._bytes_per_write > 0
 
     def cost(self, events: Sequence[Event]) -> int:
         """The cost of encoding these events, in writes."""
-        return len(events) // EVENTS_PER_WRITE
+        packed = sum(len(event.data) for event in events) // self._bytes_per_write if self._bytes_per_write else 0
+        return len(events) // EVENTS_PER_WRITE + packed
 
 
 class DeltaEncoder(Encoder):
@@ -95,4 +127,4 @@ class DeltaEncoder(Encoder):
 
     def after(self, base: Publication | None, events: Sequence[Event]) -> bytes:
         """Encode events for subscribers that got `base` last, or (None) nothing yet."""
-        return self.frame(self._protocol.events_after(base, events))
+        return self.pack(self._protocol.events_after(base, events))

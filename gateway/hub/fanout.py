@@ -18,6 +18,8 @@ Write = Callable[[bytes], object]
 OVERHEAD = 256
 # Most bytes of waiting events that are encoded at once, since encoding takes time too.
 SLICE = 256 * 1024
+# The same where a group packs them: 0.7 ms.
+PACKED_SLICE = 64 * 1024
 
 
 class Subscriber(Protocol):
@@ -82,13 +84,16 @@ class _Backlog(Generic[S]):
         self.let_pass(dropped)
         return dropped
 
-    def take(self) -> list[Event]:
-        """Take the oldest that go to the same members; call `let_pass` once these members are known."""
+    def take(self, limit: int) -> list[Event]:
+        """Take the oldest that go to the same members; call `let_pass` once these members are known.
+
+        None follows those that together reach `limit` bytes.
+        """
         most = next(iter(self.starts.values())) - self.passed if self.starts else len(self.events)
         exclude = self.events[0].exclude_client
         batch: list[Event] = []
         size = 0
-        while len(batch) < most and size < SLICE and self.events and self.events[0].exclude_client == exclude:
+        while len(batch) < most and size < limit and self.events and self.events[0].exclude_client == exclude:
             batch.append(self.events.popleft())
             size += footprint(batch[-1])
         self.size -= size
@@ -104,7 +109,7 @@ class _Backlog(Generic[S]):
 class Fanout(Generic[S]):
     """Delivery groups (encoder -> subscriber -> bound write), a backlog, and the runs in progress."""
 
-    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_runs", "destination", "size")
+    __slots__ = ("_backlog", "_bases", "_fresh", "_groups", "_packs", "_runs", "destination", "size")
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
@@ -112,6 +117,8 @@ class Fanout(Generic[S]):
         # For delta groups: the last publication they got, and who joined since and gets the next one whole.
         self._bases: dict[Encoder, Publication] = {}
         self._fresh: dict[Encoder, dict[S, Write]] = {}
+        # Whether one of the groups packs, or did.
+        self._packs = False
         self.size = 0
         self._backlog: _Backlog[S] | None = None
         self._runs: list[_Run[S]] = []
@@ -140,6 +147,7 @@ class Fanout(Generic[S]):
         if isinstance(encoder, DeltaEncoder):
             writes = self._fresh.setdefault(encoder, {})
         writes[subscriber] = write
+        self._packs |= encoder.packs
         self.size += 1
 
     def redirect(self, subscriber: S, encoder: Encoder, write: Write) -> None:
@@ -189,7 +197,7 @@ class Fanout(Generic[S]):
 
     def cost(self, events: Sequence[Event]) -> int:
         """The cost of encoding and writing these events, in writes."""
-        if len(events) == 1 and not self._bases and not self._fresh:
+        if len(events) == 1 and not self._bases and not self._fresh and not self._packs:
             return self.size
         return self.size * sum(1 for _ in groupby(events, key=_exclusion)) + self.encoding_cost(events)
 
@@ -247,7 +255,7 @@ class Fanout(Generic[S]):
         Only these: a run holds a list of its members, and only what waits is bounded.
         """
         assert self._backlog is not None
-        batch, starts = self._backlog.take(), self._backlog.starts
+        batch, starts = self._backlog.take(PACKED_SLICE if self._packs else SLICE), self._backlog.starts
         exclude = batch[0].exclude_client
         for block, members, writes in self._blocks(batch, exclude):
             chosen = [member for member in members if member not in starts] if starts else list(members)

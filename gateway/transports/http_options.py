@@ -7,6 +7,7 @@ from gateway.metrics import Metrics
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.socket_transport import SocketOptions, SocketTransport
+from gateway.transports.websocket.compression import Compression
 
 # Most bytes of a body, where no other limit is given.
 LARGEST_BODY = 4 * 1024 * 1024
@@ -37,7 +38,17 @@ class HttpLimits(Protocol):
 class HttpOptions:
     """Limits, and where connections are counted, drained and kept."""
 
-    __slots__ = ("_sockets", "admission", "drain", "keeping", "limits", "max_body", "metrics", "on_overflow")
+    __slots__ = (
+        "_sockets",
+        "admission",
+        "compression",
+        "drain",
+        "keeping",
+        "limits",
+        "max_body",
+        "metrics",
+        "on_overflow",
+    )
 
     def __init__(
         self,
@@ -47,8 +58,13 @@ class HttpOptions:
         metrics: Metrics,
         admission: Admission | None = None,
         max_body: int = LARGEST_BODY,
+        compression: Compression | None = None,
     ) -> None:
-        """Without `admission` connections are not counted: that is for listeners that clients cannot reach."""
+        """Without `admission` connections are not counted: that is for listeners that clients cannot reach.
+
+        Without `compression` no WebSocket is compressed.
+        """
+        self.compression = compression
         self.limits = limits
         self.drain = drain
         self.metrics = metrics

@@ -289,6 +289,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def _hand_over(self, accept_key: bytes, scope: dict[str, Any], rest: bytes) -> None:
         self._let_go()
         sockets = self._options.sockets(self.connections)
+        compression = self._options.compression
         upgrade = Upgrade(
             sockets,
             self.transport,
@@ -297,6 +298,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._default_headers,
             rest,
             congested=self.flow.write_paused,
+            agreement=compression.agree(self.headers) if compression is not None else None,
         )
         task = self.loop.create_task(upgrade.run(self.app, scope))
         task.add_done_callback(self.tasks.discard)

@@ -6,13 +6,14 @@ import resource
 import sys
 from collections.abc import Callable, Coroutine
 
-from tests.benchmarks import encodings, measures, publishing, streams, transports
+from tests.benchmarks import compression, encodings, measures, publishing, streams, transports
 from tests.benchmarks.measures import Row
 
 MEASURES: dict[str, Callable[[], Coroutine[object, object, list[Row]]]] = {
     "delivery": measures.delivery,
     "transports": transports.transports,
     "encodings": encodings.encodings,
+    "compression": compression.compression,
     "throughput": measures.throughput,
     "websocket_publish": measures.websocket_publish,
     "hooks": measures.hooks,

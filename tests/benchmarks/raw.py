@@ -94,8 +94,8 @@ class RawClient(asyncio.Protocol):
         await self.until(self.received + 1)
 
 
-async def open_client(url: str, path: str = "/connection/websocket") -> RawClient:
-    """Connect and upgrade."""
+async def open_client(url: str, path: str = "/connection/websocket", headers: str = "") -> RawClient:
+    """Connect and upgrade. Each of `headers` is a line with its end."""
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     assert parts.hostname is not None
@@ -104,7 +104,7 @@ async def open_client(url: str, path: str = "/connection/websocket") -> RawClien
     key = base64.b64encode(os.urandom(16)).decode()
     client.transport.write(
         f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n".encode()
     )
     await client.open
     return client
@@ -122,9 +122,9 @@ async def open_stream(url: str, path: str, body: bytes = b"") -> RawClient:
     return client
 
 
-async def subscriber(url: str, channel: str, token: str = "") -> RawClient:
+async def subscriber(url: str, channel: str, token: str = "", headers: str = "") -> RawClient:
     """A client that is connected and subscribed; its counter starts at zero."""
-    client = await open_client(url)
+    client = await open_client(url, headers=headers)
     client.transport.write(
         command(1, connect={"token": token} if token else {}) + command(2, subscribe={"channel": channel})
     )
@@ -135,12 +135,14 @@ async def subscriber(url: str, channel: str, token: str = "") -> RawClient:
     return client
 
 
-async def many(url: str, channel: str, count: int, token: str = "", width: int = 64) -> list[RawClient]:
+async def many(
+    url: str, channel: str, count: int, token: str = "", width: int = 64, headers: str = ""
+) -> list[RawClient]:
     """So many subscribers, `width` connecting at a time."""
     gate = asyncio.Semaphore(width)
 
     async def one() -> RawClient:
         async with gate:
-            return await subscriber(url, channel, token)
+            return await subscriber(url, channel, token, headers)
 
     return list(await asyncio.gather(*(one() for _ in range(count))))

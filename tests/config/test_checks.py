@@ -162,6 +162,7 @@ def test_these_are_no_errors(values: dict[str, Any]) -> None:
         ({"namespaces": {"user": {"history_meta_ttl": 5}}}, "namespaces.user.history_meta_ttl is less than"),
         ({"channels": {"join_leave": "users", "presence": False}}, "channels.presence = false lets nobody read them"),
         ({"personal": {"namespace": "user"}}, "personal.enabled is off"),
+        ({"compression": {"level": 2}}, "compression.level is without effect: compression.enabled is off"),
         ({"auth": {"hmac_secret": SECRET}, "origins": {}}, "origins.allowed is empty: no page in a browser"),
         ({"workers": 1, "redis": {}}, "redis.url is not set: this node is alone"),
         ({"workers": 1, "redis": {"prefix": "x", "durable": True}}, "redis.durable, redis.prefix are without effect"),

@@ -7,13 +7,16 @@ ASGI application that receives and sends.
 import sys
 from pathlib import Path
 
+from gateway.config.settings import CompressionSettings
 from tests.conformance import suite
 from tests.conformance.report import Report
 from tests.transports.conftest import fast_site, settings_of
 from tests.transports.websocket.echo import echo_app
 
 # 9.1.6 sends 16 MiB, 9.3.1 sends 4 MiB in fragments of 64 bytes.
-SETTINGS = settings_of(message_size=16 * 1024 * 1024, fragments=70_000)
+SETTINGS = settings_of(message_size=16 * 1024 * 1024, fragments=70_000).model_copy(
+    update={"compression": CompressionSettings(enabled=True, min_size=1)}
+)
 
 
 def main(python2: str, folder: Path) -> int:

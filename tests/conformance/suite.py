@@ -8,12 +8,15 @@ from pathlib import Path
 from gateway.errors import GatewayError
 from tests.conformance.report import Index
 
-# 12 and 13 are about permessage-deflate, which is not offered.
-EXCLUDED = ["12.*", "13.*"]
+# 12 and 13 are about permessage-deflate: 12 groups that echo 1,000 messages of each of 18 sizes. Those above 8 KiB, and
+# those in fragments of 256 bytes, take the suite hours.
+_GROUPS = [f"12.{number}" for number in range(1, 6)] + [f"13.{number}" for number in range(1, 8)]
+EXCLUDED = [f"{group}.{number}" for group in _GROUPS for number in range(7, 19)]
 # What is left of autobahntestsuite 0.8.2.
-CASES = 301
-# Seconds; two servers took 80, with masks and UTF-8 checks in pure Python 2.
-TIMEOUT = 1800
+CASES = 373
+# Seconds; two servers took 80 without compression, with masks and UTF-8 checks in pure Python 2, and 12 minutes more
+# with it, beside other work.
+TIMEOUT = 3600
 
 
 class SuiteError(GatewayError):

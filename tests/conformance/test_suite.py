@@ -17,14 +17,16 @@ def stand_in(folder: Path, script: str) -> str:
     return str(program)
 
 
-def test_all_cases_but_compression_run_at_every_server(tmp_path: Path) -> None:
+def test_all_cases_but_the_longest_run_at_every_server(tmp_path: Path) -> None:
     """What the suite is told, and what it wrote."""
     program = stand_in(tmp_path, f"""cp "$8" {tmp_path}/told; echo '{{"a": {{}}}}' > {tmp_path}/reports/index.json""")
     servers = {"a": "ws://127.0.0.1:1/", "b": "ws://127.0.0.1:1/receive"}
     assert suite.run(program, tmp_path / "reports", servers) == {"a": {}}
     told = json.loads((tmp_path / "told").read_text())
     assert told["servers"] == [{"agent": name, "url": url} for name, url in servers.items()]
-    assert (told["cases"], told["exclude-cases"]) == (["*"], ["12.*", "13.*"])
+    assert told["cases"] == ["*"]
+    excluded = told["exclude-cases"]
+    assert (excluded[0], excluded[-1], len(excluded)) == ("12.1.7", "13.7.18", 517 - suite.CASES)
 
 
 @pytest.mark.parametrize("script", ["exit 3", "exit 0"], ids=["fails", "writes nothing"])

@@ -33,6 +33,7 @@ from gateway.transports.http_stream.stream_endpoint import StreamEndpoint
 from gateway.transports.http_stream.stream_framing import BodyFraming, ChunkedFraming
 from gateway.transports.lifespan import Lifespan
 from gateway.transports.server import GatewayServer, Listener
+from gateway.transports.websocket.compression import Compression
 from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 from tests.fakes import GUARD
 from tests.transports.recording import RecordingConnection
@@ -229,6 +230,7 @@ def fast_site(
         metrics=site.metrics,
         admission=site.admission,
         max_body=settings.api.max_body,
+        compression=Compression(settings.compression) if settings.compression.enabled else None,
     )
     public = Listener(app, options, [listener], "listen", tls)
     site.sockets = public.state.connections

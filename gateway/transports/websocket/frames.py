@@ -1,6 +1,6 @@
 """WebSocket frames (RFC 6455 section 5), server side, without I/O: parses client frames, builds ours.
 
-No extension is negotiated, so every reserved bit is an error.
+The only extension is permessage-deflate (RFC 7692): where it is not agreed on, every reserved bit is an error.
 """
 
 import codecs
@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.errors import CloseCode, GatewayError
 from gateway.protocols.wire_protocol import Message
+from gateway.transports.websocket.deflate import InflatedTooBig, InflateError, inflate
 
 try:
     from websockets.speedups import apply_mask
@@ -28,6 +29,11 @@ TOO_BIG = 1009
 # Frames parsed in one turn of the loop: the smallest costs 2 us, a publish 20 us, so a turn lasts up to 3 ms. One read
 # of a socket may hold 40,000 frames.
 TURN_FRAMES = 128
+# The same for bytes of compressed messages, once inflated: 0.3 ms. One read may hold gigabytes of them.
+TURN_INFLATED = 65_536
+
+# RSV1 of the first frame of a message (RFC 7692 section 6).
+COMPRESSED = 0x40
 
 _FIN = 0x80
 _MASKED = 0x80
@@ -36,6 +42,7 @@ _OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 _MESSAGES = (_FIN | TEXT, _FIN | BINARY)
 # No reserved bit, a known opcode, and no fragmented control frames (5.5).
 _FIRST_BYTES = frozenset([_FIN | opcode for opcode in _OPCODES] + [CONTINUATION, TEXT, BINARY])
+_ALSO_COMPRESSED = _FIRST_BYTES | {fin | COMPRESSED | opcode for fin in (0, _FIN) for opcode in (TEXT, BINARY)}
 # 7.4: codes that a peer may send. 1004-1006 and 1015 are never on the wire, 1016-2999 are not assigned.
 _CLOSE_CODES = frozenset([*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)])
 
@@ -76,14 +83,18 @@ class Sink(Protocol):
 
 
 class _Unfinished:
-    """An incomplete message. Text is checked as it arrives, so that invalid UTF-8 fails at once (8.1)."""
+    """An incomplete message. Text is checked as it arrives, so that invalid UTF-8 fails at once (8.1).
 
-    __slots__ = ("binary", "data", "decoder", "fragments")
+    Compressed text is checked when it is complete: only then is it inflated.
+    """
 
-    def __init__(self, *, binary: bool) -> None:
-        self.binary = binary
+    __slots__ = ("binary", "compressed", "data", "decoder", "fragments")
+
+    def __init__(self, first: int) -> None:
+        self.binary = first & 0x0F == BINARY
+        self.compressed = bool(first & COMPRESSED)
         self.data = bytearray()
-        self.decoder = None if binary else _new_utf8_decoder()
+        self.decoder = None if self.binary or self.compressed else _new_utf8_decoder()
         self.fragments = 0
 
     def add(self, data: bytes, *, final: bool) -> None:
@@ -93,6 +104,18 @@ class _Unfinished:
                 self.decoder.decode(data, final)
             except UnicodeDecodeError:
                 raise FrameError(INVALID_DATA, "invalid UTF-8") from None
+
+    def inflated(self, limit: int) -> bytes:
+        """What the complete, compressed message says, in at most `limit` bytes."""
+        try:
+            data = inflate(self.data, limit)
+        except InflatedTooBig:
+            raise FrameError(TOO_BIG, "message too big") from None
+        except InflateError:
+            raise FrameError(INVALID_DATA, "invalid compressed data") from None
+        if not self.binary:
+            _check_text(data)
+        return data
 
 
 class _PartialFrame:
@@ -122,13 +145,26 @@ class FrameParser:
     `paused` stops it after the current message; the rest of the stream waits for the next `feed`.
     """
 
-    __slots__ = ("_finished", "_fragments", "_frame", "_limit", "_message", "_rest", "paused")
+    __slots__ = (
+        "_finished",
+        "_first_bytes",
+        "_fragments",
+        "_frame",
+        "_limit",
+        "_message",
+        "_rest",
+        "inflated",
+        "paused",
+    )
 
-    def __init__(self, limit: int, fragments: int, early: bytes = b"") -> None:
-        """`limit`: most bytes of a message. `fragments`: most frames of a message, including empty ones.
+    def __init__(self, limit: int, fragments: int, early: bytes = b"", *, deflate: bool = False) -> None:
+        """`limit`: most bytes of a message, also once inflated. `fragments`: most frames of one, including empty ones.
 
-        `early` is the start of the stream, parsed with the first `feed`.
+        `early` is the start of the stream, parsed with the first `feed`. `deflate`: permessage-deflate is agreed on.
         """
+        self._first_bytes = _ALSO_COMPRESSED if deflate else _FIRST_BYTES
+        # Bytes that came out of compressed messages. For the caller, who may set it to 0.
+        self.inflated = 0
         self._limit = limit
         self._fragments = fragments
         self._rest = early
@@ -145,8 +181,8 @@ class FrameParser:
     def feed(self, data: bytes, sink: Sink) -> bool:
         """Parse, and call `sink` for everything complete. Raises FrameError, after which the parser is unusable.
 
-        Returns True after TURN_FRAMES: the rest waits for a `feed` in another turn. `sink` is passed each time, since
-        holding a reference would make a cycle in every connection.
+        Returns True after TURN_FRAMES, or once `inflated` is TURN_INFLATED: the rest waits for a `feed` in another
+        turn. `sink` is passed each time, since holding a reference would make a cycle in every connection.
         """
         if self._rest:
             data = self._rest + data
@@ -156,11 +192,13 @@ class FrameParser:
             frames -= 1
             if self._frame is not None:
                 position = self._go_on(self._frame, data, position, sink)
-                continue
-            start = self._quick(data, position, sink) or self._begin(data, position, sink)
-            if start == position:
-                break
-            position = start
+            else:
+                start = self._quick(data, position, sink) or self._begin(data, position, sink)
+                if start == position:
+                    break
+                position = start
+            if self.inflated >= TURN_INFLATED:
+                frames = 0
         if position < end and not self._finished:
             self._rest = data[position:]
             return not frames
@@ -229,7 +267,7 @@ class FrameParser:
 
     def _check(self, first: int, second: int) -> None:
         """Check the first byte before the second: the error is then the same however the stream is split."""
-        if first not in _FIRST_BYTES:
+        if first not in self._first_bytes:
             raise FrameError(PROTOCOL_ERROR, _describe(first))
         if not first & _CONTROL and (first & 0x0F == CONTINUATION) != (self._message is not None):
             expected = "continuation" if self._message is not None else "text or binary"
@@ -251,7 +289,7 @@ class FrameParser:
         if first & _CONTROL:
             return
         if self._message is None:
-            self._message = _Unfinished(binary=first & 0x0F == BINARY)
+            self._message = _Unfinished(first)
         self._message.fragments += 1
         if self._message.fragments > self._fragments:
             raise FrameError(POLICY_VIOLATION, "too many fragments")
@@ -276,7 +314,12 @@ class FrameParser:
         message.add(data, final=final)
         if final:
             self._message = None
-            sink.receiver.received(bytes(message.data), binary=message.binary)
+            if message.compressed:
+                whole = message.inflated(self._limit)
+                self.inflated += len(whole)
+            else:
+                whole = bytes(message.data)
+            sink.receiver.received(whole, binary=message.binary)
 
     def _control(self, opcode: int, data: bytes, sink: Sink) -> None:
         if opcode == PING:
@@ -324,12 +367,16 @@ def _parse_close(data: bytes) -> tuple[int, str]:
 def frame(messages: Sequence[Message]) -> bytes:
     """One frame per message, concatenated."""
     if len(messages) == 1:
-        data, binary = messages[0]
-        return _head(BINARY if binary else TEXT, len(data)) + data
+        return one_frame(*messages[0])
     parts: list[bytes] = []
     for data, binary in messages:
         parts += (_head(BINARY if binary else TEXT, len(data)), data)
     return b"".join(parts)
+
+
+def one_frame(data: bytes, binary: bool, bits: int = 0) -> bytes:
+    """A message in a frame with these reserved bits."""
+    return _head(bits | (BINARY if binary else TEXT), len(data)) + data
 
 
 def close_frame(code: int, reason: str = "") -> bytes:

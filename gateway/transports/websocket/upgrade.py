@@ -3,17 +3,18 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
 from gateway.errors import SLOW, CloseCode
-from gateway.extensions import DETACH
+from gateway.extensions import DETACH, FRAMING
 from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Place
 from gateway.transports.responses import error_response, header_lines, response
 from gateway.transports.socket_transport import ABNORMAL, CLOSE_TIMEOUT, SocketOptions
+from gateway.transports.websocket.compression import Agreement
 from gateway.transports.websocket.frames import FrameParser, close_frame, frame
 from gateway.transports.websocket.websocket_transport import WebSocketTransport
 
@@ -49,6 +50,7 @@ class Upgrade(asyncio.Protocol):
 
     __slots__ = (
         "_accept_key",
+        "_agreement",
         "_congested",
         "_early",
         "_headers",
@@ -72,11 +74,13 @@ class Upgrade(asyncio.Protocol):
         early: bytes,
         *,
         congested: bool = False,
+        agreement: Agreement | None = None,
     ) -> None:
         """`early`: what the client sent after its handshake. `default_headers` go into every response.
 
-        `congested`: the client has not read earlier responses yet.
+        `congested`: the client has not read earlier responses yet. `agreement`: on the compression of messages.
         """
+        self._agreement = agreement
         self._options = options
         self._transport = transport
         self._place = place
@@ -87,7 +91,7 @@ class Upgrade(asyncio.Protocol):
         self._state = _State.CONNECTING
         self._reading = True
         self._refusal: tuple[int, list[tuple[bytes, bytes]], bytes] = (0, [], b"")
-        self._queue = AppConnection()
+        self._queue = AppConnection(agreement.framing.pack if agreement is not None else frame)
         self._socket: WebSocketTransport | None = None
         options.connections.add(self)
         transport.set_protocol(self)
@@ -98,6 +102,8 @@ class Upgrade(asyncio.Protocol):
             "websocket.http.response": {},
             DETACH: {"detach": self.detach, "place": self._place},
         }
+        if self._agreement is not None:
+            scope["extensions"][FRAMING] = self._agreement.framing
         code = INTERNAL_ERROR
         try:
             await app(scope, self._queue.receive, self.send)
@@ -146,11 +152,14 @@ class Upgrade(asyncio.Protocol):
         answer = [(b"sec-websocket-accept", self._accept_key), *self._headers, *headers]
         if subprotocol:
             answer.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+        if self._agreement is not None:
+            answer.append((b"sec-websocket-extensions", self._agreement.answer))
         lines = header_lines([(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), *answer])
         self._transport.write(b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, b"\r\n"]))
         self._state = _State.ACCEPTED
         self._options.connections.discard(self)
-        parser = FrameParser(self._options.message_size, self._options.fragments, self._early)
+        limits = self._options.message_size, self._options.fragments
+        parser = FrameParser(*limits, self._early, deflate=self._agreement is not None)
         self._socket = WebSocketTransport(self._options, self._transport, parser, self._queue, self._place)
         self._queue.opened(self._socket)
         if self._congested:
@@ -223,9 +232,11 @@ def _denial(
 class AppConnection:
     """The Connection port on one side, an application's `receive` and `send` on the other."""
 
-    __slots__ = ("_messages", "_transport", "_waiter", "_writable", "is_closed")
+    __slots__ = ("_frame", "_messages", "_transport", "_waiter", "_writable", "is_closed")
 
-    def __init__(self) -> None:
+    def __init__(self, frame: Callable[[Sequence[Message]], bytes]) -> None:
+        """`frame`: makes frames of messages."""
+        self._frame = frame
         self._messages: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])
         self._waiter: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
@@ -290,7 +301,7 @@ class AppConnection:
         if message["type"] == "websocket.send":
             data = message.get("bytes")
             one = Message(message["text"].encode()) if data is None else Message(data, binary=True)
-            self._transport.write(frame([one]))
+            self._transport.write(self._frame([one]))
         elif message["type"] == "websocket.close":
             code = CloseCode(message.get("code", 1000), message.get("reason") or "")
             _close(self._transport, code)

@@ -104,10 +104,21 @@ class WebSocketTransport(SocketTransport):
             self._ignore()
         elif more:
             self._transport.pause_reading()
-            self._go_on_after(TURN_FRAMES / FRAMES_PER_SECOND)
-        elif (rest := rest_after(len(data))) and not self._transport.is_closing():
+            self._go_on_after(max(TURN_FRAMES / FRAMES_PER_SECOND, self._rest_after(0)))
+        elif (rest := self._rest_after(len(data))) and not self._transport.is_closing():
             self._transport.pause_reading()
             self._go_on_after(rest)
+
+    def _rest_after(self, size: int) -> float:
+        """Seconds to stop reading after a read of `size` bytes. Compressed messages count once more, by what they say.
+
+        That adds up over reads: a read of 100 bytes may say 300,000.
+        """
+        assert self._parser is not None
+        rest = rest_after(size + self._parser.inflated)
+        if rest:
+            self._parser.inflated = 0
+        return rest
 
     def _go_on_after(self, delay: float) -> None:
         if not self._waiting:

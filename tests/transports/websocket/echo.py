@@ -8,20 +8,23 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import OriginSettings, ServerSettings
+from gateway.extensions import FRAMING
+from gateway.hub.encoder import Framing, PackingFraming
 from gateway.metrics import Metrics
 from gateway.protocols.wire_protocol import Message
 from gateway.session.transport import Connection, Transport
 from gateway.transports.admission import Admission
 from gateway.transports.client_endpoint import Doorkeeping
 from gateway.transports.handshake import Handshake
-from gateway.transports.websocket.frames import frame
+from gateway.transports.websocket.frames import WebSocketFraming
 from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 
 
 class Echo:
     """A connection that sends back what it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, framing: Framing) -> None:
+        self._framing = framing
         self._transport: Transport | None = None
 
     def opened(self, transport: Transport) -> None:
@@ -29,7 +32,9 @@ class Echo:
 
     def received(self, data: bytes, *, binary: bool) -> None:
         assert self._transport is not None
-        self._transport.write(frame([Message(data, binary)]))
+        framing = self._framing
+        pack = framing.pack if isinstance(framing, PackingFraming) else framing.frame
+        self._transport.write(pack([Message(data, binary)]))
 
     def ponged(self) -> None:
         pass
@@ -51,7 +56,7 @@ class Echo:
 
 
 def _open(handshake: Handshake) -> tuple[Connection, str | None]:
-    return Echo(), None
+    return Echo(handshake.scope.get("extensions", {}).get(FRAMING, WebSocketFraming())), None
 
 
 async def _echo(websocket: WebSocket) -> None:

@@ -169,7 +169,7 @@ def test_fragments_of_a_network_packet(site: Site) -> None:
 
 
 def test_no_extension_is_negotiated(fast: Site) -> None:
-    """12 and 13 are about permessage-deflate, which a server may leave aside (RFC 7692 section 5)."""
+    """12 and 13 are about permessage-deflate, which is off by default."""
     with fast.connect() as client, client.makefile("rb") as file:
         client.sendall(handshake("/", ["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"]))
         head = b"".join(iter(file.readline, b"\r\n"))

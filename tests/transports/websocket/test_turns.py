@@ -17,6 +17,7 @@ from gateway.transports.websocket.websocket_transport import WebSocketTransport
 from tests.fakes import GUARD
 from tests.transports.raw import masked
 from tests.transports.recording import RecordingConnection
+from tests.transports.websocket.test_compression import compressed
 
 READ = 256 * 1024  # bytes that one read of a socket brings
 
@@ -69,7 +70,7 @@ class Wire(asyncio.Transport):
 class Socket:
     """A WebSocket whose bytes come by hand. `messages` are those that reached its connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, deflate: bool = False) -> None:
         self.wire, self.connection = Wire(), RecordingConnection()
         self.options = options = SocketOptions(
             connections=set(),
@@ -79,7 +80,7 @@ class Socket:
             fragments=1_024,
             keeping=set(),
         )
-        parser = FrameParser(65_536, 1_024)
+        parser = FrameParser(65_536, 1_024, deflate=deflate)
         self.transport = WebSocketTransport(options, self.wire, parser, self.connection, None)
         self.connection.opened(self.transport)
 
@@ -135,6 +136,48 @@ def test_a_large_read_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         assert socket.wire.reading
 
     run(scenario, monkeypatch)
+
+
+def test_what_is_inflated_counts_as_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bombs of one read are not inflated in one turn, nor those of reads that come one after another."""
+
+    async def scenario() -> None:
+        socket = Socket(deflate=True)
+        bomb = compressed(0x1, b"x" * 40_000)
+        assert len(bomb) < 100
+        socket.transport.data_received(bomb * 10)
+        seen = [2]
+        while seen[-1] < 10:
+            assert len(socket.messages) == seen[-1]
+            assert not socket.wire.reading
+            await socket.until(lambda: len(socket.messages) > seen[-1])
+            seen.append(len(socket.messages))
+        assert seen == [2, 4, 6, 8, 10]
+        await socket.until(lambda: socket.wire.reading)
+        reading = []
+        for _ in range(2):
+            socket.transport.data_received(bomb)
+            reading.append(socket.wire.reading)
+        assert reading == [True, False]
+        await socket.until(lambda: socket.wire.reading)
+
+    run(scenario, monkeypatch)
+
+
+def test_the_pace_of_what_is_inflated_is_that_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few bytes it took."""
+    rests = []
+    monkeypatch.setattr(WebSocketTransport, "_go_on_after", lambda transport, delay: rests.append(delay))
+
+    async def scenario() -> None:
+        socket = Socket(deflate=True)
+        socket.transport.data_received(compressed(0x1, b"x" * 65_536))
+        socket.transport.data_received(compressed(0x1, b"x" * 65_536) * 2)
+        socket.transport.data_received(masked(0x1, b"x" * 100))
+
+    asyncio.run(scenario())
+    least = 65_536 / flow.BYTES_PER_SECOND
+    assert rests == [pytest.approx(least, rel=0.01), pytest.approx(least, rel=0.01), pytest.approx(least, rel=0.01)]
 
 
 def test_a_large_read_leaves_a_session_that_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
