@@ -1,5 +1,6 @@
-"""Server-sent events in a real browser, on pages of other origins."""
+"""Clients over HTTP in a real browser, on pages of other origins."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 from gateway.tokens import connection_token
 from tests.api.site import KEY, SECRET, running, settings_of
 from tests.cluster.test_demo import played
+from tests.clusters import running_cluster
 from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
@@ -68,3 +70,20 @@ def test_event_source_of_another_origin() -> None:
             stream = f"http://{site.public}/sse/kept:a?token={connection_token(SECRET, 'ann')}"
             shown = played("eventsource.mjs", page, stranger, stream)
     assert shown == {"seen": ["first", 4000, "missed", "last"], "closed": True}
+
+
+def test_sdk_of_another_origin_without_a_websocket() -> None:
+    """It connects to one node, and sends to another one. A page that is not allowed does neither."""
+    port = free_port()
+    page, stranger = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
+    env = {
+        "GATEWAY_ORIGINS__ALLOWED": json.dumps([page]),
+        "GATEWAY_NAMESPACES__open__ALLOW_SUBSCRIBE": "client",
+        "GATEWAY_NAMESPACES__open__ALLOW_PUBLISH": "client",
+    }
+    with website(port, lambda target: None), running_cluster(nodes=2, env=env) as cluster:
+        first, second = cluster.nodes
+        token = connection_token(cluster.hmac_secret, "ann")
+        shown = played("emulation.mjs", page, stranger, first.url, f"{second.url}/emulation", token)
+    told = ["first", {"second": True}]
+    assert shown == {"lines": told, "events": told, "refused": "transport closed"}
