@@ -100,7 +100,7 @@ def _servers(settings: "ServerSettings") -> Document:
             "host": f"{bracketed(listen_addresses.reached(each.host))}:{each.port}",
             "pathname": "/connection/websocket",
             "protocol": protocol,
-            "description": "The Centrifuge client protocol (JSON). Plain WebSockets: /ws/CHANNEL.",
+            "description": "The Centrifuge client protocol, JSON or Protobuf. Plain WebSockets: /ws/CHANNEL.",
         }
         for number, each in enumerate(endpoints)
     }

@@ -84,7 +84,7 @@ def _to_connect(spec: ChannelSpec, user: str, verdict: Verdict) -> list[str]:
         return [verdict.setting]
     return [
         f"a connection token (gateway token --user {quote(user) if user else 'ID'})",
-        f"at /ws/CHANNEL also {_subscription_token(spec, user)}",
+        f"at /ws/CHANNEL and /sse/CHANNEL also {_subscription_token(spec, user)}",
         "auth.anonymous = true",
     ]
 
