@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.control import NodeId
 from gateway.session.session import Session
+from gateway.session.state import State
 from gateway.session.transport import Transport
 
 # Bytes that may wait for one session to take them, as much as one read of a socket brings.
@@ -37,6 +38,9 @@ class _Passed(msgspec.Struct, frozen=True, array_like=True):
 class Owner(Protocol):
     """Where open connections are listed."""
 
+    def opened(self, connection: "Emulated") -> None:
+        """Its transport calls `closed` from now on. (A client may be gone before: that connection is told nothing.)"""
+
     def closed(self, secret: str) -> None:
         """The connection is gone."""
 
@@ -56,10 +60,14 @@ class Emulated:
     def opened(self, transport: Transport) -> None:
         first, self._first = self._first, b""
         self.session.opened(transport)
+        self._owner.opened(self)
         self.session.received(first, binary=self._is_binary)
 
     def take(self, data: bytes) -> int:
         """What came in a request. Returns the status that answers it."""
+        if self.session.state is State.CLOSED:
+            # The client has not read the end of its response yet.
+            return UNKNOWN
         if self.session.inbox.held + len(data) > MOST_WAITING:
             return FULL
         if not self._is_binary:
@@ -107,12 +115,15 @@ class Emulations:
         return f"{self._uid}.{secrets.token_urlsafe(16)}"
 
     def connection(self, session: Session, first: bytes, *, is_binary: bool) -> Emulated:
-        """List a session, which has a secret, until it is closed. `first`: what its client sent already, a message.
+        """For a session that has a secret. `first`: what its client sent already, a message.
 
         `is_binary`: whether its messages are.
         """
-        connection = self._open[session.secret] = Emulated(session, self, first, is_binary=is_binary)
-        return connection
+        return Emulated(session, self, first, is_binary=is_binary)
+
+    def opened(self, connection: Emulated) -> None:
+        """As in the Owner port."""
+        self._open[connection.session.secret] = connection
 
     def closed(self, secret: str) -> None:
         """As in the Owner port."""

@@ -1,6 +1,8 @@
 """Requests for sessions: which node takes them, and what becomes of them."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from gateway.control import NodeId
 from gateway.entrances.emulation import FULL, TAKEN, UNKNOWN, Emulations
 from gateway.errors import BrokerUnavailable
+from gateway.session.session import Session
+from gateway.session.state import State
 
 HERE, THERE = NodeId("0" * 16), NodeId("1" * 16)
 
@@ -69,6 +73,14 @@ def test_what_another_version_passes_is_answered(request_: bytes) -> None:
     answers: list[bytes] = []
     Emulations(HERE, Wire().relay).on_relayed(request_, answers.append)
     assert answers == [b"404"]
+
+
+def test_a_session_that_is_closed_takes_nothing() -> None:
+    """Its client has not read the end of the response yet; the transport tells of the end only then."""
+    emulations = Emulations(HERE, Wire().relay)
+    session = cast(Session, SimpleNamespace(secret=emulations.new_secret(), state=State.CLOSED))
+    emulations.opened(emulations.connection(session, b"{}", is_binary=False))
+    assert asyncio.run(emulations.send(session.secret, b"{}")) == UNKNOWN
 
 
 def test_secrets_differ() -> None:
