@@ -17,6 +17,8 @@ from gateway.errors import BrokerUnavailable, OutcomeUnknown
 
 # Seconds to wait for the answer. A node answers in milliseconds; the client gives a request 5 s.
 TIME_LIMIT = 3.0
+# Bytes that a request takes beside its data while it waits.
+OVERHEAD = 2_000
 
 T = TypeVar("T")
 
@@ -39,13 +41,16 @@ class Relay:
     """Asks the bus channel of one node, in the order of the calls, and answers what comes on the one of this node."""
 
     def __init__(self, uid: NodeId, keys: Keys, link: KeptLink, limit: int) -> None:
-        """`limit`: bytes not answered yet by Redis at which nothing more is passed on."""
+        """`limit`: bytes at which nothing more is passed on: those that Redis has not answered yet, and those that wait
+        for the answers of nodes.
+        """
         self._uid = uid
         self._keys = keys
         self._link = link
         self._limit = limit
         self._next_id = 0
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._waiting_bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -54,12 +59,14 @@ class Relay:
 
     async def ask(self, node: NodeId, data: bytes) -> bytes | None:
         """As Broker.relay."""
-        if self._link.pending_bytes > self._limit:
-            raise BrokerUnavailable("too much waits for Redis (redis.pending_limit)")
+        if self._link.pending_bytes > self._limit or self._waiting_bytes > self._limit:
+            raise BrokerUnavailable("too much waits for Redis or for other nodes (redis.pending_limit)")
         self._next_id += 1
         id = self._next_id
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[id] = answer
+        size = len(data) + OVERHEAD
+        self._waiting_bytes += size
         try:
             async with asyncio.timeout(TIME_LIMIT):
                 request = REQUEST + msgspec.msgpack.encode(_Request(id, self._uid, data))
@@ -73,6 +80,7 @@ class Relay:
             raise BrokerUnavailable(f"Redis refused to pass on a request: {error}") from None
         finally:
             del self._waiting[id]
+            self._waiting_bytes -= size
 
     def on_request(self, payload: bytes, receiver: Receiver) -> None:
         """A request came. Raises EnvelopeError."""

@@ -60,6 +60,22 @@ def test_a_request_that_gets_no_answer(link: Link, error: type[Exception], monke
     assert passing.waiting == 0
 
 
+def test_requests_that_wait_for_a_node_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs answers nothing, and Redis has taken them long ago."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(relay, "TIME_LIMIT", 0.01)
+        link = Link()
+        passing = relay_over(link)
+        outcomes = await asyncio.gather(*(passing.ask(THERE, b"x" * 600) for _ in range(3)), return_exceptions=True)
+        assert [type(each) for each in outcomes] == [OutcomeUnknown, BrokerUnavailable, BrokerUnavailable]
+        assert len(link.published) == 1
+        with pytest.raises(OutcomeUnknown):
+            await passing.ask(THERE, b"x")
+
+    asyncio.run(scenario())
+
+
 def test_a_caller_that_leaves_is_forgotten() -> None:
     """Its client has gone; the answer finds nobody."""
 
