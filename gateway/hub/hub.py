@@ -174,12 +174,10 @@ class Hub(Generic[S]):
     def _go_on(self, fanout: Fanout[S]) -> None:
         """Write more of what waits in one channel."""
         if not fanout.running:
-            batch = fanout.begin()
-            self._observe(batch)
-            self._budget -= fanout.encoding_cost(batch)
-        looked_at, written = fanout.advance(self._budget)
-        # At least 1: even a block that nobody gets was encoded.
-        self._budget -= max(looked_at, 1)
+            self._observe(fanout.begin())
+        used, written = fanout.advance(self._budget)
+        # At least 1: even a block that nobody gets takes time.
+        self._budget -= max(used, 1)
         self._count(written)
 
     def _count(self, written: Written) -> None:

@@ -99,3 +99,20 @@ def test_what_waits_is_packed_in_slices(plain: int) -> None:
     assert done == 100 * 16 * 1024
     assert most <= PACKED_SLICE
     assert sum(len(block) for block in room.packed[0].blocks) == 100
+
+
+@pytest.mark.parametrize("groups", [2, 16])
+def test_groups_are_packed_in_turns_of_their_own(groups: int) -> None:
+    """A channel may have a group for each encoding, window and delta: no turn packs a large publication for all."""
+    room = Room(packed=0, plain=0)
+    framings = [Packing() for _ in range(groups)]
+    readers = [Reader(f"g{number}") for number in range(groups)]
+    for framing, reader in zip(framings, readers, strict=True):
+        room.hub.add(NEWS, reader, Encoder(PlainProtocol(), framing), reader.blocks.append)
+    room.publish(TURN_WRITES * PER_WRITE)
+    most = done = 0
+    while room.scheduler.turn():
+        packed = sum(len(framing.packed) for framing in framings)
+        most, done = max(most, packed - done), packed
+    assert [reader.blocks for reader in readers] == [[b"P"]] * groups
+    assert (most, done) == (1, groups)

@@ -153,7 +153,7 @@ def test_anything_else_is_a_bad_request(command: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "length", [b"", b"\x80", b"\x03", b"\x05", b"\xff" * 10, b"\x80" * 11, b"\xff\xff\xff\xff\x7f"]
+    "length", [b"", b"\x80", b"\x03", b"\x05", b"\xff" * 10, b"\x80" * 11, b"\xff\xff\xff\xff\x7f", b"\x84\x00"]
 )
 def test_the_length_of_a_command_is_its_length(length: bytes) -> None:
     """Whether it is alone in its frame or not; other lengths are refused, and nothing is allocated for them."""
@@ -212,6 +212,15 @@ def test_commands_are_counted_before_they_are_read(tail: bytes) -> None:
     assert PROTOCOL.count(ping * 1000 + tail) == 1000 + bool(tail)
     assert PROTOCOL.count(b"\0" * 300_000 + tail) >= 100_000
     assert PROTOCOL.count(b"\x02\x62\x00" * 100_000 + tail) >= 100_000
+
+
+@pytest.mark.parametrize("length", [b"\x80\x00", b"\x80\x80\x00", b"\x80" * 9 + b"\x00", b"\x81\x00"])
+def test_lengths_with_padding_are_not_counted(length: bytes) -> None:
+    """No encoder writes them. Each took ten times as long as a length of one byte: 160 KiB of them 40 ms."""
+    assert PROTOCOL.count(length * 16_000) == 1
+    with pytest.raises(Disconnect) as caught:
+        every(length * 16_000)
+    assert caught.value.code == BAD_COMMAND
 
 
 def test_unknown_fields_are_told_apart() -> None:

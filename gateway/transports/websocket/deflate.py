@@ -48,6 +48,15 @@ def inflate(data: bytes | bytearray, limit: int) -> bytes:
     raise InflateError
 
 
+def deflated_bound(size: int) -> int:
+    """The most bytes that a message of `size` bytes takes: noise grows.
+
+    With the smallest of zlib's buffers (memLevel 1, which browsers and servers choose to save memory) a block holds 123
+    bytes, and each has five more.
+    """
+    return size + size // 16 + 64
+
+
 class Deflater:
     """Compresses for all connections with this window: a new one for each message would take twice the time."""
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.errors import CloseCode, GatewayError
 from gateway.protocols.wire_protocol import Message
-from gateway.transports.websocket.deflate import InflatedTooBig, InflateError, inflate
+from gateway.transports.websocket.deflate import InflatedTooBig, InflateError, deflated_bound, inflate
 
 try:
     from websockets.speedups import apply_mask
@@ -280,8 +280,10 @@ class FrameParser:
     def _check_size(self, first: int, length: int) -> None:
         """Check the declared length, so that a message that is too big is refused before it arrives."""
         if not first & _CONTROL:
-            size = length if self._message is None else length + len(self._message.data)
-            if size > self._limit:
+            unfinished = self._message
+            size = length if unfinished is None else length + len(unfinished.data)
+            is_compressed = bool(first & COMPRESSED) if unfinished is None else unfinished.compressed
+            if size > (deflated_bound(self._limit) if is_compressed else self._limit):
                 raise FrameError(TOO_BIG, "message too big")
 
     def _count(self, first: int) -> None:

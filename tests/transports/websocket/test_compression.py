@@ -1,5 +1,6 @@
 """permessage-deflate: what is agreed on, and frames that are compressed (RFC 7692 sections 5 to 7)."""
 
+import random
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,6 +15,7 @@ from gateway.config.settings import CompressionSettings
 from gateway.hub.encoder import PackingFraming
 from gateway.protocols.wire_protocol import Message
 from gateway.transports.websocket.compression import LARGEST_MESSAGE, CompressedFraming, Compression
+from gateway.transports.websocket.deflate import deflated_bound
 from gateway.transports.websocket.frames import (
     BINARY,
     COMPRESSED,
@@ -340,8 +342,24 @@ def test_violations(stream: bytes, code: int, reason: str) -> None:
 
 
 def test_the_declared_size_is_bounded_too() -> None:
-    """A compressed message larger than the limit is refused before it arrives."""
-    assert parse(client_frame(BINARY, b"x" * (LIMIT + 1), rsv=COMPRESSED)[:14]) == [("error", 1009, "message too big")]
+    """A compressed message larger than noise becomes is refused before it arrives; one that is not, by its limit."""
+    noise = client_frame(BINARY, b"x" * (deflated_bound(LIMIT) + 1), rsv=COMPRESSED)
+    assert parse(noise[:14]) == [("error", 1009, "message too big")]
+    assert parse(client_frame(BINARY, b"x" * (LIMIT + 1))[:14]) == [("error", 1009, "message too big")]
+
+
+@pytest.mark.parametrize("memory", [1, 8, 9])
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED])
+@pytest.mark.parametrize("size", [0, 1, 100, LIMIT, LIMIT + 1])
+def test_noise_may_be_as_large_as_anything_else(memory: int, strategy: int, size: int) -> None:
+    """It grows when it is compressed, as browsers do with every message: the limit is that of what it says."""
+    noise = random.Random(size).randbytes(size)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -9, memory, strategy)
+    packed = (compressor.compress(noise) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4] or b"\0"
+    expected: list[tuple[object, ...]] = [(BINARY, noise)] if size <= LIMIT else [("error", 1009, "message too big")]
+    whole = client_frame(BINARY, packed, rsv=COMPRESSED)
+    halves = client_frame(BINARY, packed[:50], fin=False, rsv=COMPRESSED) + client_frame(CONTINUATION, packed[50:])
+    assert [parse(whole), parse(halves)] == [expected] * 2
 
 
 def test_without_the_extension_the_bit_is_an_error() -> None:
