@@ -107,13 +107,18 @@ class Reader:
     length announces, and only strings and bytes are copied, once.
     """
 
-    __slots__ = ("_data", "_left", "has_unknown")
+    __slots__ = ("_data", "_left", "_unknown")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = MAX_FIELDS
-        # Whether a field was skipped because its number is not defined.
-        self.has_unknown = False
+        # Fields that were skipped because their numbers are not defined.
+        self._unknown = 0
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether a field was skipped because its number is not defined."""
+        return self._unknown > 0
 
     def read(self, shape: Shape, into: Any, at: int, end: int, depth: int = 0) -> None:
         """Read the fields in [at, end). The last value wins, and messages are merged, also with what is there."""
@@ -182,7 +187,10 @@ class Reader:
             raise ValueError("a field number that cannot be")
         if defined in shape.numbers or wire not in (VARINT, FIXED64, LENGTH, FIXED32):
             raise ValueError(f"field {defined} with wire type {wire}")
-        self.has_unknown = True
+        self._unknown += 1
+        # Whatever the shape allows: clients of a newer protocol send a few.
+        if self._unknown > MAX_FIELDS:
+            raise ValueError("too many unknown fields")
         if wire == FIXED64:
             return at + 8
         if wire == FIXED32:

@@ -196,7 +196,8 @@ def test_every_way_to_connect_publish_and_read_is_named(run: Run) -> None:
     """By the token, by being subscribed, by an option, and over the API."""
     assert ways(run, "connect", "chat:a") == [
         "a connection token (gateway token --user ID)",
-        "at /ws/CHANNEL and /sse/CHANNEL also a subscription token for this channel (gateway token --user ID --channel chat:a)",
+        "at /ws/CHANNEL and /sse/CHANNEL also a subscription token for this channel "
+        "(gateway token --user ID --channel chat:a)",
         "auth.anonymous = true",
     ]
     assert ways(run, "publish", "chat:a", "--user", "42") == [

@@ -196,6 +196,15 @@ def test_a_shape_may_allow_more_fields() -> None:
             read(data)
 
 
+def test_unknown_fields_are_few_in_any_shape() -> None:
+    """Skipping one may take longer than reading one, and nobody needs them."""
+    unknown = b"\xf8\x07\x01" * MAX_FIELDS
+    assert read(b"\x4a" + written(len(unknown)) + unknown)[1]
+    longer = unknown + b"\xf8\x07\x01"
+    with pytest.raises(ValueError, match="too many unknown"):
+        read(b"\x4a" + written(len(longer)) + longer)
+
+
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**14 - 1, 2**14, 2**21, 2**32, 2**63, 2**64 - 1])
 def test_numbers_come_back(value: int) -> None:
     data = written(value)
