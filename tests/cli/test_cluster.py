@@ -198,7 +198,8 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         os.killpg(cluster.process.pid, signal.SIGINT)
         cluster.expect("shutting down")
         assert cluster.end(signal.SIGINT) == 1
-        assert cluster.errors[-1] == f"node-1 (pid {stuck}) did not end in time and is killed\n"
+        # (On a busy machine the other one may be late, too.)
+        assert f"node-1 (pid {stuck}) did not end in time and is killed\n" in cluster.errors
         assert all_gone(everybody(ready))
         assert list(folder.iterdir()) == []
 
