@@ -22,7 +22,7 @@ PAGE = "https://page.example"
 SETTINGS: dict[str, Any] = {
     "namespaces": {"room": {"allow_subscribe": ["client"], "allow_publish": ["client"]}},
     "origins": {"allowed": [PAGE]},
-    "heartbeat": {"ping_interval": 1, "pong_timeout": 0.5},
+    "heartbeat": {"ping_interval": 1.5, "pong_timeout": 1.2},
 }
 # Bytes of a message at most.
 SIZE = settings_of(**SETTINGS).limits.frame_size

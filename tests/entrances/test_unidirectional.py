@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "namespaces": {"kept": {"delivery": "recoverable"}},
     "auth": {"hmac_secret": SECRET, "cookie": "session"},
     "origins": {"allowed": [PAGE]},
-    "heartbeat": {"ping_interval": 1, "pong_timeout": 0.5},
+    "heartbeat": {"ping_interval": 1.5, "pong_timeout": 1.2},
 }
 KINDS = ["uni_sse", "uni_http_stream", "uni_websocket"]
 CHANNEL = "kept:a"
