@@ -5,13 +5,11 @@ its parameter `cf_connect`.
 """
 
 from gateway.entrances.entrance import Entrance, Welcome
-from gateway.entrances.first_message import PROTOBUF as PROTOBUF_TYPE
-from gateway.entrances.first_message import first_message, is_protobuf
+from gateway.entrances.first_message import PROTOBUF_TYPE, first_message, is_protobuf, refusal
 from gateway.entrances.stream_carriers import over_events, over_lines
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobufProtocol
-from gateway.transports.admission import Refusal
-from gateway.transports.handshake import Handshake, HandshakeRefused
+from gateway.transports.handshake import Handshake
 
 PROTOBUF = CentrifugeProtobufProtocol()
 
@@ -28,9 +26,9 @@ def _welcome_stream(handshake: Handshake, cookie: str) -> Welcome:
 
 
 def _begun(welcome: Welcome) -> Welcome:
+    """Raises HandshakeRefused without a first message."""
     if not welcome.first:
-        message = "send a connect command, as the body or as the parameter cf_connect"
-        raise HandshakeRefused(Refusal(400, "no connect command", "", message), message)
+        raise refusal(400, "no connect command", "send a connect command, as the body or as the parameter cf_connect")
     return welcome
 
 

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ServerSettings
-from gateway.entrances.emulation import Emulations
+from gateway.entrances.emulation import Emulated, Emulations
 from gateway.entrances.emulation_endpoint import PATH as EMULATION_PATH
 from gateway.entrances.emulation_endpoint import EmulationEndpoint
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
@@ -136,8 +136,7 @@ class Doors:
             content_type = welcome.content_type or carrier.content_type
             if not secret:
                 return session, content_type
-            emulated = self._emulations.connection(session, welcome.first, is_binary=welcome.is_binary)
-            return emulated, content_type
+            return Emulated(session, self._emulations, welcome.first, is_binary=welcome.is_binary), content_type
 
         endpoint = StreamEndpoint(self._shared, open_connection=open_connection, methods=carrier.methods)
         self._streams.append(endpoint)

@@ -51,7 +51,9 @@ class Emulated:
     __slots__ = ("_first", "_is_binary", "_owner", "session")
 
     def __init__(self, session: Session, owner: Owner, first: bytes, *, is_binary: bool) -> None:
-        """`first`: what the client sent with its request."""
+        """`session` has a secret. `first`: what the client sent with its request, a message; `is_binary`: whether its
+        messages are.
+        """
         self.session = session
         self._owner = owner
         self._first = first
@@ -113,13 +115,6 @@ class Emulations:
     def new_secret(self) -> str:
         """A secret of 128 random bits, after the node."""
         return f"{self._uid}.{secrets.token_urlsafe(16)}"
-
-    def connection(self, session: Session, first: bytes, *, is_binary: bool) -> Emulated:
-        """For a session that has a secret. `first`: what its client sent already, a message.
-
-        `is_binary`: whether its messages are.
-        """
-        return Emulated(session, self, first, is_binary=is_binary)
 
     def opened(self, connection: Emulated) -> None:
         """As in the Owner port."""

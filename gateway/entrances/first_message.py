@@ -3,12 +3,12 @@
 from gateway.transports.admission import Refusal
 from gateway.transports.handshake import Handshake, HandshakeRefused
 
-PROTOBUF = "application/octet-stream"
+PROTOBUF_TYPE = "application/octet-stream"
 
 
 def is_protobuf(handshake: Handshake) -> bool:
     """Whether the body is Protobuf."""
-    return handshake.header("content-type").partition(";")[0].strip().lower() == PROTOBUF
+    return handshake.header("content-type").partition(";")[0].strip().lower() == PROTOBUF_TYPE
 
 
 def first_message(handshake: Handshake) -> bytes:
@@ -17,15 +17,16 @@ def first_message(handshake: Handshake) -> bytes:
     Raises HandshakeRefused unless it is UTF-8, and for Protobuf.
     """
     if is_protobuf(handshake):
-        raise _refusal(415, "Protobuf", "this path speaks JSON (content-type application/json)")
+        raise refusal(415, "Protobuf", "this path speaks JSON (content-type application/json)")
     if not handshake.body:
         return handshake.parameter("cf_connect").encode()
     try:
         handshake.body.decode()
     except UnicodeDecodeError as error:
-        raise _refusal(400, "invalid UTF-8", f"the body is not UTF-8: {error.reason}") from None
+        raise refusal(400, "invalid UTF-8", f"the body is not UTF-8: {error.reason}") from None
     return handshake.body
 
 
-def _refusal(status: int, reason: str, message: str) -> HandshakeRefused:
+def refusal(status: int, reason: str, message: str) -> HandshakeRefused:
+    """`reason` is for the metrics, `message` for the client and the log."""
     return HandshakeRefused(Refusal(status, reason, "", message), message)

@@ -8,14 +8,13 @@ from msgspec.structs import replace
 
 from gateway.entrances.credentials import misplaced, token_of
 from gateway.entrances.entrance import Entrance, OverWebSocket, Welcome
-from gateway.entrances.first_message import first_message
+from gateway.entrances.first_message import first_message, refusal
 from gateway.entrances.stream_carriers import over_events, over_lines
 from gateway.errors import Disconnect
 from gateway.messages import Connect
 from gateway.protocols.centrifuge_commands import decode_connect
 from gateway.protocols.centrifuge_uni import UniCentrifugeProtocol
-from gateway.transports.admission import Refusal
-from gateway.transports.handshake import Handshake, HandshakeRefused
+from gateway.transports.handshake import Handshake
 
 NAME = "centrifuge_uni"
 PROTOCOL = UniCentrifugeProtocol()
@@ -26,8 +25,7 @@ def _connect(handshake: Handshake, cookie: str) -> Connect:
     try:
         request = decode_connect(first_message(handshake) or b"{}")
     except Disconnect as error:
-        message = f"not a connect request: {error.detach().detail}"
-        raise HandshakeRefused(Refusal(400, "malformed connect", "", message), message) from None
+        raise refusal(400, "malformed connect", f"not a connect request: {error.detach().detail}") from None
     token = request.token or token_of(handshake, cookie)
     return replace(request, token=token, hint="" if token else misplaced(handshake))
 

@@ -18,7 +18,6 @@ from gateway.protocols.wire_protocol import Message
 
 _PUSH = b'{"push":'
 _REPLY = b'{"id":1,'
-_PING = (Message(b"{}"),)
 
 
 class UniCentrifugeProtocol(CentrifugeProtocol):
@@ -68,9 +67,6 @@ class UniCentrifugeProtocol(CentrifugeProtocol):
 
     def goodbye(self, code: CloseCode, *, is_told: bool) -> Sequence[Message]:
         return _bare(super().goodbye(code, is_told=is_told))
-
-    def ping(self) -> Sequence[Message]:
-        return _PING
 
 
 def _bare(messages: Sequence[Message]) -> Sequence[Message]:

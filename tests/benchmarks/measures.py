@@ -89,8 +89,8 @@ async def delivery(subscribers: int = 500, messages: int = 200, rounds: int = 5)
             bare_publisher = await open_client(bare_url)
             ours, bare = [], []
             for _ in range(rounds):
-                bare.append(await _fan_out(bare_publisher, bare_readers, bare_pid, size, messages))
-                ours.append(await _fan_out(publisher, readers, target.pid, size, messages))
+                bare.append(await fan_out(bare_publisher, bare_readers, bare_pid, size, messages))
+                ours.append(await fan_out(publisher, readers, target.pid, size, messages))
     ratios = sorted(mine / limit for mine, limit in zip(ours, bare, strict=True))
     return [
         Row(f"CPU per delivery to {subscribers} subscribers through Redis", f"{median(ours):.2f} us"),
@@ -99,9 +99,11 @@ async def delivery(subscribers: int = 500, messages: int = 200, rounds: int = 5)
     ]
 
 
-async def _fan_out(publisher: RawClient, readers: list[RawClient], pid: int, size: int, messages: int) -> float:
-    """Microseconds of CPU of a process per delivery."""
-    request = command(2, publish={"channel": "fanout", "data": PAYLOAD})
+async def fan_out(
+    publisher: RawClient, readers: list[RawClient], pid: int, size: int, messages: int, channel: str = "fanout"
+) -> float:
+    """Microseconds of CPU of a process per delivery. `size`: what one adds to what the readers count."""
+    request = command(2, publish={"channel": channel, "data": PAYLOAD})
     goal = readers[0].received
     start = usage(pid).cpu
     for _ in range(messages):

@@ -1,11 +1,10 @@
 """What a delivery costs over each transport, beside the native WebSocket."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
-from tests.benchmarks.measures import PAYLOAD, Row, median
-from tests.benchmarks.processes import node, usage
+from tests.benchmarks.measures import PAYLOAD, Row, fan_out, median
+from tests.benchmarks.processes import node
 from tests.benchmarks.raw import RawClient, command, many, open_client, open_stream
 
 MARK = PAYLOAD.encode() + b'"'
@@ -54,21 +53,9 @@ async def transports(subscribers: int = 300, messages: int = 100, rounds: int = 
         costs: dict[str, list[float]] = {name: [] for name in groups}
         for _ in range(rounds):
             for name, (channel, readers) in groups.items():
-                costs[name].append(await _fan_out(publisher, channel, readers, target.pid, messages))
+                costs[name].append(await fan_out(publisher, readers, target.pid, 1, messages, channel))
     rows = [Row(f"CPU per delivery to {subscribers} subscribers, WebSocket", f"{median(costs['websocket']):.2f} us")]
     for name in OVER_HTTP:
         ratios = [mine / theirs for mine, theirs in zip(costs[name], costs["websocket"], strict=True)]
         rows.append(Row(f"  {name}, of that, pair by pair", f"{median(ratios):.2f}", "<= 1.25"))
     return rows
-
-
-async def _fan_out(publisher: RawClient, channel: str, readers: list[RawClient], pid: int, messages: int) -> float:
-    """Microseconds of CPU of a process per delivery."""
-    request = command(2, publish={"channel": channel, "data": PAYLOAD})
-    goal = readers[0].received
-    start = usage(pid).cpu
-    for _ in range(messages):
-        goal += 1
-        publisher.transport.write(request)
-        await asyncio.gather(*(reader.until(goal) for reader in readers))
-    return (usage(pid).cpu - start) / messages / len(readers) * 1e6

@@ -4,18 +4,14 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.config.settings import ServerSettings
 from gateway.hooks import Hooks, PublishRequest
 from gateway.tokens import connection_token
-from tests.api.site import KEY, SECRET, running, settings_of
-from tests.entrances import ways
+from tests.api.site import SECRET, running, settings_of
 from tests.entrances.http_client import Stream, opened
 
 PAGE = "https://page.example"
@@ -29,26 +25,6 @@ SIZE = settings_of(**SETTINGS).limits.frame_size
 KINDS = ["sse", "http_stream"]
 TOKEN = connection_token(SECRET, "anna")
 CONNECT = {"id": 1, "connect": {"token": TOKEN}}
-
-Make = Callable[[ServerSettings], AbstractContextManager[str]]
-
-
-@pytest.fixture(scope="module", params=[ways.detached, ways.plain_asgi], ids=["detached", "asgi"])
-def make(request: pytest.FixtureRequest) -> Make:
-    found: Make = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def url(make: Make) -> Iterator[str]:
-    with make(settings_of(**SETTINGS)) as address:
-        yield f"http://{address}"
-
-
-@pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, headers={"X-API-Key": KEY}, trust_env=False, timeout=10) as client:
-        yield client
 
 
 def send(http: httpx.Client, session: str, *commands: object) -> httpx.Response:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.control import NodeId
-from gateway.entrances.emulation import FULL, TAKEN, UNKNOWN, Emulations
+from gateway.entrances.emulation import FULL, TAKEN, UNKNOWN, Emulated, Emulations
 from gateway.errors import BrokerUnavailable
 from gateway.session.session import Session
 from gateway.session.state import State
@@ -79,7 +79,7 @@ def test_a_session_that_is_closed_takes_nothing() -> None:
     """Its client has not read the end of the response yet; the transport tells of the end only then."""
     emulations = Emulations(HERE, Wire().relay)
     session = cast(Session, SimpleNamespace(secret=emulations.new_secret(), state=State.CLOSED))
-    emulations.opened(emulations.connection(session, b"{}", is_binary=False))
+    emulations.opened(Emulated(session, emulations, b"{}", is_binary=False))
     assert asyncio.run(emulations.send(session.secret, b"{}")) == UNKNOWN
 
 

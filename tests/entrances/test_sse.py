@@ -1,18 +1,18 @@
 """Server-sent events on a whole node, detached and under a standard uvicorn."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token, subscription_token
-from tests.api.site import KEY, SECRET, settings_of
+from tests.api.site import SECRET, settings_of
 from tests.entrances import ways
+from tests.entrances.conftest import Make
 from tests.protocols.event_source import EventSource
 
 PAGE = "https://page.example"
@@ -21,27 +21,6 @@ SETTINGS: dict[str, Any] = {
     "origins": {"allowed": [PAGE]},
     "heartbeat": {"ping_interval": 1, "pong_timeout": 0.5},
 }
-
-
-Make = Callable[[ServerSettings], AbstractContextManager[str]]
-
-
-@pytest.fixture(scope="module", params=[ways.detached, ways.plain_asgi], ids=["detached", "asgi"])
-def make(request: pytest.FixtureRequest) -> Make:
-    found: Make = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def url(make: Make) -> Iterator[str]:
-    with make(settings_of(**SETTINGS)) as address:
-        yield f"http://{address}"
-
-
-@pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, headers={"X-API-Key": KEY}, trust_env=False, timeout=10) as client:
-        yield client
 
 
 def publish(http: httpx.Client, channel: str, *values: object) -> str:

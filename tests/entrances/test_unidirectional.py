@@ -1,8 +1,8 @@
 """Clients that only listen on a whole node, detached and under a standard uvicorn."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -13,14 +13,13 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 from websockets.typing import Origin
 
-from gateway.config.settings import ServerSettings
 from gateway.tokens import connection_token
-from tests.api.site import KEY, SECRET, settings_of
-from tests.entrances import ways
+from tests.api.site import SECRET
 from tests.entrances.http_client import Stream, opened
 
 PATIENCE = 20
 PAGE = "https://page.example"
+HEADERS = {"Origin": PAGE}
 SETTINGS: dict[str, Any] = {
     "namespaces": {"kept": {"delivery": "recoverable"}},
     "auth": {"hmac_secret": SECRET, "cookie": "session"},
@@ -29,26 +28,6 @@ SETTINGS: dict[str, Any] = {
 }
 KINDS = ["uni_sse", "uni_http_stream", "uni_websocket"]
 CHANNEL = "kept:a"
-
-Make = Callable[[ServerSettings], AbstractContextManager[str]]
-
-
-@pytest.fixture(scope="module", params=[ways.detached, ways.plain_asgi], ids=["detached", "asgi"])
-def make(request: pytest.FixtureRequest) -> Make:
-    found: Make = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def url(make: Make) -> Iterator[str]:
-    with make(settings_of(**SETTINGS)) as address:
-        yield f"http://{address}"
-
-
-@pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, headers={"X-API-Key": KEY, "Origin": PAGE}, trust_env=False, timeout=10) as client:
-        yield client
 
 
 class Socket:

@@ -75,7 +75,7 @@ class ControlMessages:
 
     def on_request(self, payload: bytes, receiver: Receiver) -> None:
         """A control message came, over the bus or from the log. Raises EnvelopeError."""
-        request = _decode(payload, _Request)
+        request = decode(payload, _Request)
         try:
             check(request.message)
         except ValueError as error:
@@ -85,7 +85,7 @@ class ControlMessages:
 
     def on_reply(self, payload: bytes) -> None:
         """An answer arrived. Raises EnvelopeError."""
-        reply = _decode(without_head(payload, REPLY), _Reply)
+        reply = decode(without_head(payload, REPLY), _Reply)
         question = self._questions.get(reply.id)
         if question is None or reply.node in question.answers:
             return
@@ -104,7 +104,8 @@ def without_head(payload: bytes, head: bytes) -> bytes:
     return payload[len(head) :]
 
 
-def _decode(payload: bytes, shape: type[T]) -> T:
+def decode(payload: bytes, shape: type[T]) -> T:
+    """Raises EnvelopeError."""
     try:
         return msgspec.msgpack.decode(payload, type=shape)
     except (ValueError, RecursionError) as error:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
 
 import hiredis
 import msgspec
 
 from gateway.broker.base import Receiver
-from gateway.broker.envelope import VERSION, EnvelopeError
+from gateway.broker.envelope import VERSION
+from gateway.broker.redis.control_messages import decode, without_head
 from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import pack
@@ -19,8 +19,6 @@ from gateway.errors import BrokerUnavailable, OutcomeUnknown
 TIME_LIMIT = 3.0
 # Bytes that a request takes beside its data while it waits.
 OVERHEAD = 2_000
-
-T = TypeVar("T")
 
 REQUEST = VERSION + b"q"
 ANSWER = VERSION + b"a"
@@ -84,7 +82,7 @@ class Relay:
 
     def on_request(self, payload: bytes, receiver: Receiver) -> None:
         """A request came. Raises EnvelopeError."""
-        request = _decoded(payload, REQUEST, _Request)
+        request = decode(without_head(payload, REQUEST), _Request)
         receiver.on_relayed(request.data, self._answer_to(request))
 
     def _answer_to(self, request: _Request) -> Callable[[bytes], None]:
@@ -97,14 +95,7 @@ class Relay:
 
     def on_answer(self, payload: bytes) -> None:
         """An answer came. Raises EnvelopeError."""
-        answer = _decoded(payload, ANSWER, _Answer)
+        answer = decode(without_head(payload, ANSWER), _Answer)
         waiting = self._waiting.get(answer.id)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer.data)
-
-
-def _decoded(payload: bytes, head: bytes, shape: type[T]) -> T:
-    try:
-        return msgspec.msgpack.decode(payload[len(head) :], type=shape)
-    except (ValueError, RecursionError) as error:
-        raise EnvelopeError(str(error)) from None
