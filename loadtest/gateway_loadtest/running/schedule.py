@@ -65,8 +65,11 @@ class Schedule:
         self._number = 0
         self.published = {channel: Published() for channel in order}
         self._goes_on = False
-        self._stopped = False
-        self._answered = asyncio.Event()
+        # Nothing is published that is due later (CLOCK_MONOTONIC, nanoseconds).
+        self._last_due: float = math.inf
+        self._is_running = False
+        # Something was answered, or all is published.
+        self._changed = asyncio.Event()
         self._pacer = Pacer()
 
     async def run(self, begin: int, seconds: float, rate: float, *, open_ended: bool = False) -> None:
@@ -79,15 +82,25 @@ class Schedule:
         # One at least: what rounding leaves is not worth one.
         slots = math.ceil(per_second * seconds - 1e-6)
         self._note_pace(begin, per_second, len(self._order) if open_ended else slots)
+        self._is_running = True
+        try:
+            await self._run(begin, per_second, slots)
+        finally:
+            self._is_running = False
+            self._changed.set()
+
+    async def _run(self, begin: int, per_second: float, slots: int) -> None:
         slot = 0
-        while (slot < slots or self._goes_on) and not self._stopped:
+        while slot < slots or self._goes_on:
             due = begin + int(slot * 1e9 / per_second)
+            if due > self._last_due:
+                break
             now = time.monotonic_ns()
             if now < due:
                 await self._pacer.until(due)
                 continue
             last = slot + BURST if self._goes_on else min(slot + BURST, slots)
-            while slot < last and due <= now:
+            while slot < last and due <= min(now, self._last_due):
                 self._publish(due, now)
                 slot += 1
                 due = begin + int(slot * 1e9 / per_second)
@@ -107,19 +120,27 @@ class Schedule:
         self._pacer.wake()
 
     def stop(self) -> None:
-        self._stopped = True
+        """Publish only what is due already: a machine that stood still for a moment must not shorten the run. Called
+        again, publish nothing.
+        """
+        self._last_due = time.monotonic_ns() if self._last_due == math.inf else 0
+        self._pacer.wake()
 
     def close(self) -> None:
         self._pacer.close()
 
     async def settle(self, seconds: float) -> None:
-        """Wait for the answers that are missing. Those that do not come, the server owes: its connection stands."""
+        """After `stop`: wait until all is published, and for the answers that are missing.
+
+        Those that do not come, the server owes: its connection stands.
+        """
         clients = set(self._clients.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while any(client.pending for client in clients):
-                    self._answered.clear()
-                    await self._answered.wait()
+                while self._is_running or any(client.pending for client in clients):
+                    self._changed.clear()
+                    await self._changed.wait()
+        self._last_due = 0
         for client in clients:
             self._counters.unanswered += self._give_up(client)
 
@@ -127,7 +148,7 @@ class Schedule:
         pending = client.pending.pop(number, None)
         if pending is None:
             return
-        self._answered.set()
+        self._changed.set()
         channel, place, due = pending
         if error:
             self._counters.refused += 1
@@ -140,7 +161,7 @@ class Schedule:
     def lost(self, client: Client) -> None:
         """Its connection broke: what has no answer will not get one, and may have been published."""
         self._counters.unknown += self._give_up(client)
-        self._answered.set()
+        self._changed.set()
 
     def _give_up(self, client: Client) -> int:
         """Publications that nobody has to have, since nobody knows what became of them."""

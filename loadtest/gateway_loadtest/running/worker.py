@@ -51,8 +51,8 @@ class EndStage(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """Publish nothing more, wait `patience` seconds for the answers that are missing, and tell what was published. Said
-    again, the new time counts."""
+    """Publish only what is due already, wait `patience` seconds for the answers that are missing, and tell what was
+    published. Said again, nothing more is published, and the new time counts."""
 
     patience: float
 
