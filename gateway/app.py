@@ -37,8 +37,8 @@ from gateway.control import NodeId, Reloaded
 from gateway.demo.demo_routes import demo_routes
 from gateway.demo.root_route import root_route
 from gateway.entrances import ENTRANCES
+from gateway.entrances.directory import Directory
 from gateway.entrances.doors import Doors
-from gateway.entrances.emulation import Emulations
 from gateway.entrances.entrance import Entrance
 from gateway.entrances.lost import internal_routes, nowhere, nowhere_internal
 from gateway.errors import RequestError
@@ -159,8 +159,8 @@ class Composition:
             guard=guard,
         )
         ledger.on_closed = self.administration.end_reported
-        emulations = Emulations(uid, broker.relay)
-        self.node = Node(broker, self.messaging, self.administration, self.metrics, emulations.on_relayed)
+        directory = Directory(uid, broker.relay)
+        self.node = Node(broker, self.messaging, self.administration, self.metrics, directory.on_relayed)
         self._services = SessionServices[Session](
             app=DEFAULT_APP,
             node_name=self.administration.profile.name,
@@ -201,7 +201,7 @@ class Composition:
             origins=self._origins,
             admission=self.admission,
             metrics=self.metrics,
-            emulations=emulations,
+            directory=directory,
         )
         self._watch_settings()
         # The methods of the API, for an application that the node is part of.
@@ -246,8 +246,8 @@ class Composition:
         # Clients still connecting are refused, or closed once they have connected.
         self.admission.draining = True
         self.drain.start()
-        for session in (*self._services.opening, *self.clients):
-            self.drain.add(session.shutdown)
+        for each in (*self._doors.unjoined, *self._services.opening, *self.clients):
+            self.drain.add(each.shutdown)
 
     def reload(self) -> Reloaded:
         """Read the settings again. Raises nothing."""

@@ -4,6 +4,10 @@
 # unauthenticated. {"authenticated": Callable[[], None]}
 AUTHENTICATED = "gateway.authenticated"
 
+# An application may have connections that outlive their requests: the server asks them to end when it stops, as it asks
+# its own. {"connections": set of objects with `shutdown()` and `abort()`, "drain": Drain, which spreads their ends}
+CONNECTIONS = "gateway.connections"
+
 # An application may take the socket and return: from then on callbacks drive it, and the request is gone.
 # {"place": Place | None, "detach": ...}
 #

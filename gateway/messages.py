@@ -240,6 +240,8 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     malformed: str = ""
     # Where the client seems to have put its token, for the log, if it has none.
     hint: str = ""
+    # Channels that the settings open to every client of its protocol.
+    joins: Sequence[str] = ()
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
@@ -322,6 +324,14 @@ class Unsupported(msgspec.Struct, frozen=True, gc=False):
     channel: str = ""
 
 
+class Malformed(msgspec.Struct, frozen=True, gc=False):
+    """A request that makes no sense, in a protocol that can say so; answered with "bad request"."""
+
+    id: int
+    reason: str
+    channel: str = ""
+
+
 class UnknownFields(msgspec.Struct, frozen=True, gc=False):
     """A remark of a decoder: the request after it had fields that its protocol does not define. Only counted."""
 
@@ -339,6 +349,7 @@ Request = (
     | PresenceStats
     | Pong
     | Unsupported
+    | Malformed
     | UnknownFields
 )
 

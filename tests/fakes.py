@@ -20,7 +20,7 @@ from gateway.broker.base import (
 from gateway.broker.memory.memory_streams import MemoryStreams
 from gateway.channels import Channels
 from gateway.control import ChannelCount, ChannelPage, Control, ControlResult, NodeId, NodeInfo, Reloaded, Revocation
-from gateway.entrances.emulation import Emulations
+from gateway.entrances.directory import Directory
 from gateway.errors import BrokerUnavailable, CloseCode
 from gateway.guard import Guard
 from gateway.messages import (
@@ -268,7 +268,7 @@ class ManualBroker:
         assert self.receiver is not None
         return ControlResult.of(1, [self.receiver.on_control(message)])
 
-    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+    async def relay(self, node: NodeId, request: bytes, seconds: float) -> bytes | None:
         return None
 
     def health(self) -> Health:
@@ -381,5 +381,5 @@ class Assembly:
             guard=Guard(metrics.faults),
         )
         self.node = Node(
-            broker, self.messaging, self.administration, metrics, Emulations(profile.uid, broker.relay).on_relayed
+            broker, self.messaging, self.administration, metrics, Directory(profile.uid, broker.relay).on_relayed
         )

@@ -13,6 +13,8 @@ TIMERS = {"call_soon", "call_soon_threadsafe", "call_later", "call_at"}
 TASKS = {
     "Acceptor.accept_waiting": "one a handshake, which ends with it or with its deadline",
     "AsgiTransport.run": "two a connection under another ASGI server, which is a task itself; they end with it",
+    "EngineEndpoint._poll": "two a poll, which end with it",
+    "EngineUpgrade.opened": "one an upgrade, which ends with it or at its deadline",
     "GatewayHttpProtocol._hand_over": "one an upgrade, which ends with the handshake; uvicorn waits for it",
     "KeptLink.start": "waits for the end of a link and makes the next one; what a step of it makes fail is guarded",
     "Lifespan._ask": "waits for one answer of the application",

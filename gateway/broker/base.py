@@ -140,11 +140,11 @@ class Broker(Protocol):
         seconds; it acts on the message before it delivers anything again. Raises BrokerUnavailable or OutcomeUnknown.
         """
 
-    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+    async def relay(self, node: NodeId, request: bytes, seconds: float) -> bytes | None:
         """Pass the request of a client to the node that holds its session; requests keep the order of the calls.
 
         Returns the answer, or None if there is no such node. At most once: raises BrokerUnavailable if the request was
-        not passed on, OutcomeUnknown if no answer came within a few seconds.
+        not passed on, OutcomeUnknown if no answer came within `seconds`.
         """
 
     def health(self) -> Health:

@@ -11,7 +11,9 @@ from pydantic import (
 from gateway.config.fields import (
     Addresses,
     Bytes,
+    ChannelName,
     Count,
+    EventName,
     File,
     FixedUrl,
     Header,
@@ -206,6 +208,29 @@ class CompressionSettings(Section):
         1, description="1 is the fastest. 6 saves a quarter of the bytes more, and takes four times as long."
     )
     min_size: Bytes = Field(256, description="Messages of fewer bytes, for which it hardly pays, are sent as they are.")
+
+
+class SocketioNamespace(Section):
+    """What clients of Socket.IO get and may do in one of its namespaces."""
+
+    everyone: ChannelName | Literal[""] = Field(
+        "",
+        description="Channel that every Socket.IO client is subscribed to when it connects. Default: none; demo:chat "
+        "with demo.",
+    )
+    events: dict[EventName, ChannelName] = Field(
+        {},
+        description="Events that Socket.IO clients may publish, by name, and the channel of each. Default: none; "
+        "message to demo:chat with demo.",
+    )
+
+
+class SocketioSettings(SocketioNamespace):
+    """Clients of Socket.IO v3 and v4, in the main namespace and in others."""
+
+    namespaces: dict[Annotated[str, Field(pattern=r"^/[^\x00-\x20,?\x7f]{1,254}$")], SocketioNamespace] = Field(
+        {}, description="Other namespaces of Socket.IO, by name, as in /admin: each may have everyone and events."
+    )
 
 
 class HeartbeatSettings(Section):
@@ -416,6 +441,7 @@ class ServerSettings(Section):
     origins: OriginSettings = OriginSettings()
     limits: LimitSettings = LimitSettings()
     compression: CompressionSettings = CompressionSettings()
+    socketio: SocketioSettings = SocketioSettings()
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     drain: DrainSettings = DrainSettings()
     tls: TlsSettings = TlsSettings()

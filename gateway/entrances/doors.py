@@ -1,7 +1,7 @@
 """Turns entrances into routes, each with an endpoint that opens sessions."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -9,11 +9,15 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from gateway.auth.origins import OriginPolicy
 from gateway.config.settings import ServerSettings
-from gateway.entrances.emulation import Emulated, Emulations
+from gateway.entrances.directory import Directory
+from gateway.entrances.emulation import Emulated
 from gateway.entrances.emulation_endpoint import PATH as EMULATION_PATH
 from gateway.entrances.emulation_endpoint import EmulationEndpoint
+from gateway.entrances.engineio_socket import EngineHost, EngineSocket, OpenSession
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
 from gateway.entrances.lost import lost_routes
+from gateway.entrances.socketio import NAME as SOCKETIO
+from gateway.entrances.socketio import SocketIODoor, protocols_of
 from gateway.extensions import FRAMING
 from gateway.hooks.decisions import NO_APPLICATION
 from gateway.hooks.questions import Peer, chosen
@@ -49,16 +53,23 @@ class Doors:
         origins: OriginPolicy,
         admission: Admission,
         metrics: Metrics,
-        emulations: Emulations,
+        directory: Directory,
     ) -> None:
         self._services = services
-        self._emulations = emulations
+        self._directory = directory
         self._websockets: list[WebSocketEndpoint] = []
         self._streams: list[StreamEndpoint] = []
         self._shared = Doorkeeping(origins, admission, settings.trusted_proxies, metrics)
-        self._emulation = EmulationEndpoint(emulations, origins, settings.limits.frame_size)
+        self._emulation = EmulationEndpoint(directory, origins, settings.limits.frame_size)
+        plain = WebSocketFraming()
+        # Connections of Socket.IO that have no session yet.
+        self.unjoined: set[EngineSocket] = set()
+        host = EngineHost(services, protocols_of(settings), _encoders_by_framing(), directory, admission, self.unjoined)
+        has_peers = settings.redis.url is not None
+        self._socketio = SocketIODoor(host, self._shared, self._opener, plain, has_peers=has_peers)
         self.routes = [
             *map(self._route, entrances),
+            *self._socketio.routes(),
             *self._emulation_route(entrances),
             *lost_routes(entrances, settings.trusted_proxies),
         ]
@@ -67,14 +78,21 @@ class Doors:
     def apply(self, settings: ServerSettings) -> None:
         """Use these settings from now on."""
         self._cookie = settings.auth.cookie
-        sized: Sequence[_Sized] = (*self._websockets, *self._streams, self._emulation)
+        sized: Sequence[_Sized] = (
+            *self._websockets,
+            *self._streams,
+            self._emulation,
+            self._socketio.websocket,
+            self._socketio.polling,
+        )
         for endpoint in sized:
             endpoint.message_size = settings.limits.frame_size
 
     def congested(self) -> Iterator[Holder]:
-        """Plain ASGI connections that hold bytes their clients have not read."""
-        endpoints: Iterator[Endpoint] = chain(self._websockets, self._streams)
-        return chain.from_iterable(endpoint.congested for endpoint in endpoints)
+        """Connections that hold bytes their clients have not read: those over plain ASGI, and those that poll."""
+        endpoints: Iterator[Endpoint] = chain(self._websockets, self._streams, (self._socketio.websocket,))
+        congested = chain.from_iterable(endpoint.congested for endpoint in endpoints)
+        return chain(congested, self._socketio.polling.polling_congested)
 
     def _route(self, entrance: Entrance) -> BaseRoute:
         if isinstance(entrance.carrier, OverHttpStream):
@@ -88,7 +106,7 @@ class Doors:
 
     def _websocket(self, entrance: Entrance) -> WebSocketEndpoint:
         plain = WebSocketFraming()
-        encoders = cache(_encoders)
+        encoders = _encoders_by_framing()
 
         def open_connection(handshake: Handshake) -> tuple[Session, str | None]:
             welcome = entrance.welcome(handshake, self._cookie)
@@ -109,20 +127,30 @@ class Doors:
         encoder: Encoder,
         secret: str = "",
     ) -> Session:
-        application = self._services.application
-        peer = None
-        if application is not NO_APPLICATION:
-            seen = None
-            if application.connect is not None:
-                seen = handshake if application.reads_cookies else handshake.without_cookies()
-            peer = Peer(
-                seen,
-                address=handshake.address,
-                protocol=entrance.name,
-                transport=transport,
-                forwarded=chosen(handshake.scope["headers"], application.forwarded),
-            )
+        peer = self._peer(entrance.name, transport, handshake)
         return Session(self._services, encoder, home=welcome.home, initial=welcome.initial, peer=peer, secret=secret)
+
+    def _opener(self, handshake: Handshake, transport: str) -> OpenSession:
+        """Opens the sessions of a client of Socket.IO. It keeps the handshake only for an application that asks."""
+        if self._services.application is NO_APPLICATION:
+            return partial(Session, self._services)
+        return lambda encoder: Session(self._services, encoder, peer=self._peer(SOCKETIO, transport, handshake))
+
+    def _peer(self, protocol: str, transport: str, handshake: Handshake) -> Peer | None:
+        """Who the client is; None where no application asks."""
+        application = self._services.application
+        if application is NO_APPLICATION:
+            return None
+        seen = None
+        if application.connect is not None:
+            seen = handshake if application.reads_cookies else handshake.without_cookies()
+        return Peer(
+            seen,
+            address=handshake.address,
+            protocol=protocol,
+            transport=transport,
+            forwarded=chosen(handshake.scope["headers"], application.forwarded),
+        )
 
     def _stream(self, entrance: Entrance, carrier: OverHttpStream) -> StreamEndpoint:
         whole = _encoders(BodyFraming(carrier.delimit, carrier.keep_alive, answers_pings=carrier.is_emulated))
@@ -131,12 +159,12 @@ class Doors:
         def open_connection(handshake: Handshake, is_framed: bool) -> tuple[Connection, str]:
             welcome = entrance.welcome(handshake, self._cookie)
             encoder = (chunked if is_framed else whole)(welcome.variant or entrance.protocol)
-            secret = self._emulations.new_secret() if carrier.is_emulated else ""
+            secret = self._directory.new_secret() if carrier.is_emulated else ""
             session = self._open(entrance, carrier.name, handshake, welcome, encoder, secret)
             content_type = welcome.content_type or carrier.content_type
             if not secret:
                 return session, content_type
-            return Emulated(session, self._emulations, welcome.first, is_binary=welcome.is_binary), content_type
+            return Emulated(session, self._directory, welcome.first, is_binary=welcome.is_binary), content_type
 
         endpoint = StreamEndpoint(self._shared, open_connection=open_connection, methods=carrier.methods)
         self._streams.append(endpoint)
@@ -153,3 +181,15 @@ def _encoders(framing: Framing) -> Callable[[WireProtocol], Encoder]:
         return encoders[protocol]
 
     return encoder_of
+
+
+def _encoders_by_framing() -> Callable[[Framing], Callable[[WireProtocol], Encoder]]:
+    """The same for any framing."""
+    found: dict[Framing, Callable[[WireProtocol], Encoder]] = {}
+
+    def encoders_of(framing: Framing) -> Callable[[WireProtocol], Encoder]:
+        if framing not in found:
+            found[framing] = _encoders(framing)
+        return found[framing]
+
+    return encoders_of

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from gateway.auth.origins import OriginPolicy
-from gateway.entrances.emulation import FULL, MALFORMED, TAKEN, UNKNOWN, Emulations
+from gateway.entrances.directory import Directory
+from gateway.entrances.emulation import FULL, MALFORMED, TAKEN, UNKNOWN, status_of
 from gateway.entrances.first_message import is_protobuf
 from gateway.errors import RequestError
 from gateway.extensions import AUTHENTICATED
@@ -50,9 +51,9 @@ class EmulationEndpoint:
     limit, 503 if its node cannot be reached or takes no more. Clients connect again on 404 and from 500 on.
     """
 
-    def __init__(self, emulations: Emulations, origins: OriginPolicy, message_size: int) -> None:
+    def __init__(self, directory: Directory, origins: OriginPolicy, message_size: int) -> None:
         """`message_size`: bytes of the commands in one request at most."""
-        self._emulations = emulations
+        self._directory = directory
         self._origins = origins
         self.message_size = message_size
 
@@ -90,7 +91,7 @@ class EmulationEndpoint:
         if len(data) > self.message_size:
             return 413, f"the commands have more than {self.message_size} bytes (limits.message_size, limits.channels)"
         try:
-            status = await self._emulations.send(session, data)
+            status = status_of(await self._directory.ask(session, data))
         except RequestError as error:
             return FULL, f"the node of the session is not reached: {error.detach().error.message}"
         return status, _MESSAGES.get(status, "")

@@ -24,7 +24,6 @@ INTERNAL = "this is the internal listener; clients connect to the public one (se
 # Where clients of other protocols look for their server, whatever follows in the path.
 OTHER_PROTOCOLS = {
     "/connection/sockjs": "Centrifuge over SockJS",
-    "/socket.io": "Socket.IO",
     "/engine.io": "Engine.IO",
     "/sockjs": "SockJS",
     "/app/{key}": "Pusher",

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
-from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Codec, DeltaProtocol, Message, WireProtocol
+from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Codec, DeltaProtocol, Heartbeat, Message, WireProtocol
 
 # What can be encoded in the time of one write, a few microseconds: whole events, and bytes compared for deltas.
 EVENTS_PER_WRITE = 4
@@ -53,6 +53,7 @@ class Encoder:
         "answers_pings",
         "delta",
         "frame",
+        "is_pinged",
         "pack",
         "ping_frame",
         "pinged_by_transport",
@@ -72,7 +73,8 @@ class Encoder:
         # The encoder for subscriptions with deltas; None where the protocol has none.
         self.delta: DeltaEncoder | None = None
         ping = framing.frame(protocol.ping())
-        self.pinged_by_transport = not ping or (protocol.only_listens and framing.answers_pings)
+        self.pinged_by_transport = not ping or (protocol.heartbeat is Heartbeat.ONE_WAY and framing.answers_pings)
+        self.is_pinged = protocol.heartbeat is not Heartbeat.BELOW
         # Both, if the one shows the client that the server lives, and only the other is answered.
         self.ping_frame = ping + framing.ping if ping and self.pinged_by_transport else ping or framing.ping
         self.answers_pings = framing.answers_pings

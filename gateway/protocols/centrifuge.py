@@ -27,7 +27,7 @@ from gateway.protocols.centrifuge_commands import cut, decode
 from gateway.protocols.deltas import differences
 from gateway.protocols.frames import frames
 from gateway.protocols.payload import as_json
-from gateway.protocols.wire_protocol import Message
+from gateway.protocols.wire_protocol import Heartbeat, Message
 
 _PING = (Message(b"{}"),)
 
@@ -35,7 +35,7 @@ _PING = (Message(b"{}"),)
 class CentrifugeProtocol:
     """Commands in, replies and pushes out. Stateless, so it is also the codec of all its connections."""
 
-    only_listens = False
+    heartbeat = Heartbeat.ANSWERED
 
     def open(self) -> "CentrifugeProtocol":
         return self

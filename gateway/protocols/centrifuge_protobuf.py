@@ -25,7 +25,7 @@ from gateway.protocols.centrifuge_protobuf_commands import count, cut, decode
 from gateway.protocols.deltas import differences
 from gateway.protocols.frames import frames
 from gateway.protocols.protobuf_wire import LENGTH, VARINT, tag_of, written
-from gateway.protocols.wire_protocol import Message
+from gateway.protocols.wire_protocol import Heartbeat, Message
 
 # An empty reply: nothing behind a length of 0.
 _PING = (Message(b"\0", binary=True),)
@@ -34,7 +34,7 @@ _PING = (Message(b"\0", binary=True),)
 class CentrifugeProtobufProtocol:
     """Commands in, replies and pushes out. Stateless, so it is also the codec of all its connections."""
 
-    only_listens = False
+    heartbeat = Heartbeat.ANSWERED
 
     def open(self) -> "CentrifugeProtobufProtocol":
         return self

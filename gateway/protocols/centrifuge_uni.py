@@ -14,7 +14,7 @@ from gateway.messages import ConnectResult, Event, Publication, Request, Subscri
 from gateway.protocols.centrifuge import CentrifugeProtocol
 from gateway.protocols.centrifuge_commands import decode_connect
 from gateway.protocols.one_channel import CLOSE_CODES
-from gateway.protocols.wire_protocol import Message
+from gateway.protocols.wire_protocol import Heartbeat, Message
 
 _PUSH = b'{"push":'
 _REPLY = b'{"id":1,'
@@ -23,7 +23,7 @@ _REPLY = b'{"id":1,'
 class UniCentrifugeProtocol(CentrifugeProtocol):
     """The pushes of the native protocol, without what is around them. Stateless, as that one."""
 
-    only_listens = True
+    heartbeat = Heartbeat.ONE_WAY
 
     def open(self) -> "UniCentrifugeProtocol":
         return self

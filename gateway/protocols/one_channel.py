@@ -15,7 +15,7 @@ from gateway.messages import (
     Request,
     SubscribeResult,
 )
-from gateway.protocols.wire_protocol import Message
+from gateway.protocols.wire_protocol import Heartbeat, Message
 
 # The code that closes the connection in place of an error reply. Clients reconnect on codes below 3500.
 CLOSE_CODES: dict[ErrorCode, CloseCode] = {
@@ -38,7 +38,7 @@ GONE = "what was missed is not in the history any more"
 class OneChannel:
     """Everything but `events`, for clients that only listen. Stateless, so it is also its own codec."""
 
-    only_listens = True
+    heartbeat = Heartbeat.ONE_WAY
 
     def open(self) -> "OneChannel":
         """As in WireProtocol."""

@@ -1,5 +1,6 @@
 """The ports of a wire protocol, the language on the socket: WireProtocol for all connections, Codec for one."""
 
+import enum
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -91,14 +92,22 @@ class Codec(Protocol):
         """The last message before the gateway closes the connection. `is_told`: the transport sends the code itself."""
 
 
+class Heartbeat(enum.Enum):
+    """How a protocol finds out that a client is gone."""
+
+    ANSWERED = "clients answer its pings"
+    ONE_WAY = "clients do not answer its pings"
+    BELOW = "several sessions share a connection, which has pings of its own"
+
+
 class WireProtocol(Protocol):
     """The part that all connections share: one instance serves them all, and holds no state of any connection.
 
     An empty answer means that the protocol has no such message, and nothing is sent.
     """
 
-    only_listens: bool
-    """Whether clients do not answer the pings of the protocol."""
+    heartbeat: Heartbeat
+    """Who pings, and whether clients answer."""
 
     def open(self) -> Codec:
         """The codec of a new connection."""

@@ -19,6 +19,7 @@ from gateway.messages import (
     Connect,
     History,
     Kind,
+    Malformed,
     Pong,
     Presence,
     PresenceStats,
@@ -187,6 +188,10 @@ def handle_unsupported(session: Session, request: Unsupported) -> None:
     raise RequestError(errors.NOT_AVAILABLE, request.feature)
 
 
+def handle_malformed(session: Session, request: Malformed) -> None:
+    raise RequestError(errors.BAD_REQUEST, request.reason)
+
+
 def handle_pong(session: Session, request: Pong) -> None:
     session.pong()
 
@@ -209,6 +214,7 @@ HANDLERS: dict[type[Any], tuple[str, Callable[[Session, Any], None], bool]] = {
     PresenceStats: ("presence_stats", handle_presence_stats, True),
     Pong: ("pong", handle_pong, False),
     Unsupported: ("unsupported", handle_unsupported, False),
+    Malformed: ("malformed", handle_malformed, False),
     SubscribeUser: ("server_subscribe", handle_subscribe_user, True),
     ExtendConnection: ("extend", handle_extend_connection, False),
     ExtendSubscription: ("extend", handle_extend_subscription, True),

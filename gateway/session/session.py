@@ -376,7 +376,8 @@ class Session:
     def connected(self) -> None:
         """The connect is answered: ping from now on, first at a random time to spread clients out."""
         self.state = State.CONNECTED
-        self.liveness.start(self.services.scheduler.now(), self.services.heartbeat.ping_interval)
+        if self.out.encoder.is_pinged:
+            self.liveness.start(self.services.scheduler.now(), self.services.heartbeat.ping_interval)
         self.reschedule()
 
     def pong(self) -> None:

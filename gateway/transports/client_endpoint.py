@@ -66,12 +66,16 @@ class Endpoint(ABC):
 
     def _admit(self, handshake: Handshake, place: Place) -> None:
         """Raises HandshakeRefused with the first reason not to let the client in."""
-        reason = self._origins.check(handshake.origin)
-        if reason is not None and not handshake.is_of_own_page:
-            raise HandshakeRefused(Refusal(403, "origin", "", reason), reason)
+        self._check_origin(handshake)
         refusal = place.check(handshake.address)
         if refusal is not None:
             raise HandshakeRefused(refusal, refusal.message)
+
+    def _check_origin(self, handshake: Handshake) -> None:
+        """Raises HandshakeRefused for a page that may not connect."""
+        reason = self._origins.check(handshake.origin)
+        if reason is not None and not handshake.is_of_own_page:
+            raise HandshakeRefused(Refusal(403, "origin", "", reason), reason)
 
     @abstractmethod
     async def _take(self, scope: Scope, receive: Any, send: Any) -> bytes | None:

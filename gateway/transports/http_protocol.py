@@ -9,7 +9,7 @@ import httptools
 from uvicorn import Config
 
 from gateway.errors import GatewayError
-from gateway.extensions import AUTHENTICATED, DETACH
+from gateway.extensions import AUTHENTICATED, CONNECTIONS, DETACH
 from gateway.session.transport import Connection
 from gateway.transports.admission import Place, Refusal
 from gateway.transports.flow import BoundedFlowControl
@@ -320,6 +320,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         if self._extensions:
             return
         self._extensions[DETACH] = {"place": self.place, "detach": self._detach}
+        self._extensions[CONNECTIONS] = {"connections": self.connections, "drain": self._options.drain}
         if self.place is not None:
             self._extensions[AUTHENTICATED] = {"authenticated": self.place.authenticated}
 

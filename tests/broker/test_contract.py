@@ -340,11 +340,11 @@ def test_requests_of_clients_are_passed_to_one_node(engine: Engine) -> None:
 
     async def scenario() -> None:
         async with engine.members(2) as (here, there):
-            assert await here.broker.relay(NodeId("f" * 16), b"nobody") is None
+            assert await here.broker.relay(NodeId("f" * 16), b"nobody", 3.0) is None
             if not engine.many:
                 return
             requests = [b"%d" % number for number in range(10, 60)]
-            answers = await asyncio.gather(*(here.broker.relay(there.uid, request) for request in requests))
+            answers = await asyncio.gather(*(here.broker.relay(there.uid, request, 3.0) for request in requests))
             # The members of these tests answer with the bytes in reverse.
             assert answers == [request[::-1] for request in requests]
             assert there.inbox.relayed == requests

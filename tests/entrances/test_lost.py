@@ -69,8 +69,8 @@ def test_a_proxy_that_passes_no_upgrade(
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("/socket.io/?EIO=4&transport=polling&token=SECRET", "Socket.IO"),
-        ("/socket.io", "Socket.IO"),
+        ("/engine.io/?EIO=4&transport=polling&token=SECRET", "Engine.IO"),
+        ("/engine.io", "Engine.IO"),
         ("/connection/sockjs/info?SECRET", "Centrifuge over SockJS"),
         ("/app/KEY?protocol=7", "Pusher"),
     ],
@@ -112,7 +112,7 @@ def test_a_flood_of_such_requests_is_a_few_lines(address: str, caplog: pytest.Lo
     """As many as there are protocols, whatever the paths."""
     with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
         for number in range(200):
-            for path in (f"/socket.io/{number}", f"/app/{number}", f"/ws/{number}"):
+            for path in (f"/engine.io/{number}", f"/app/{number}", f"/ws/{number}"):
                 client.get(path)
     assert len(logged(caplog)) == 3
 

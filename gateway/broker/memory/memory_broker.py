@@ -110,7 +110,7 @@ class MemoryBroker:
             raise BrokerUnavailable("the broker is stopped")
         return ControlResult.of(1, [self._receiver.on_control(message)])
 
-    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
+    async def relay(self, node: NodeId, request: bytes, seconds: float) -> bytes | None:
         # This node is the only one, and passes nothing to itself.
         return None
 

@@ -170,8 +170,8 @@ class RedisBroker:
         alive = {info.uid for info in await self._registry.nodes()}
         return await self._control.ask(message, alive | {self._uid}, self._publish_control)
 
-    async def relay(self, node: NodeId, request: bytes) -> bytes | None:
-        return await self._relay.ask(node, request)
+    async def relay(self, node: NodeId, request: bytes, seconds: float) -> bytes | None:
+        return await self._relay.ask(node, request, seconds)
 
     def _on_told(self, payload: bytes) -> None:
         """Something came for this node alone. Raises EnvelopeError."""

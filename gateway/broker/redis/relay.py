@@ -15,8 +15,6 @@ from gateway.broker.redis.link import pack
 from gateway.control import NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
 
-# Seconds to wait for the answer. A node answers in milliseconds; the client gives a request 5 s.
-TIME_LIMIT = 3.0
 # Bytes that a request takes beside its data while it waits.
 OVERHEAD = 2_000
 
@@ -55,7 +53,7 @@ class Relay:
         """Requests that wait for their answers."""
         return len(self._waiting)
 
-    async def ask(self, node: NodeId, data: bytes) -> bytes | None:
+    async def ask(self, node: NodeId, data: bytes, seconds: float) -> bytes | None:
         """As Broker.relay."""
         if self._link.pending_bytes > self._limit or self._waiting_bytes > self._limit:
             raise BrokerUnavailable("too much waits for Redis or for other nodes (redis.pending_limit)")
@@ -66,14 +64,14 @@ class Relay:
         size = len(data) + OVERHEAD
         self._waiting_bytes += size
         try:
-            async with asyncio.timeout(TIME_LIMIT):
+            async with asyncio.timeout(seconds):
                 request = REQUEST + msgspec.msgpack.encode(_Request(id, self._uid, data))
                 if not await self._link.ask(b"PUBLISH", self._keys.node(node), request):
                     # Nobody listens: the node is gone.
                     return None
                 return await answer
         except TimeoutError:
-            raise OutcomeUnknown(f"no answer from the node of the session within {TIME_LIMIT:g} s") from None
+            raise OutcomeUnknown(f"no answer from the node of the session within {seconds:g} s") from None
         except hiredis.ReplyError as error:
             raise BrokerUnavailable(f"Redis refused to pass on a request: {error}") from None
         finally:

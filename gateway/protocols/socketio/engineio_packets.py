@@ -34,7 +34,7 @@ NOOP = b"6"
 PROBE = b"probe"
 PROBED = b"3probe"
 
-_SEPARATOR = b"\x1e"
+SEPARATOR = b"\x1e"
 _BASE64 = b"b"
 
 
@@ -78,30 +78,29 @@ def decode(message: bytes, *, binary: bool) -> EnginePacket:
     return EnginePacket(type, message[1:])
 
 
-def decode_body(body: bytes, max_bytes: int) -> Iterator[EnginePacket]:
-    """The packets in the body of a POST, one at a time and in order.
+def split_body(body: bytes, max_bytes: int) -> Iterator[bytes]:
+    """The packets in the body of a POST, as so many WebSocket messages, one at a time and in order.
 
-    The call itself raises Disconnect for a body that is too large or not UTF-8; a step does, for a packet that is none.
-    So the packets before it count, as in the reference. Reads the body once: no list of its parts is made.
+    Raises Disconnect for a body that is too large or not UTF-8. Reads the body once: no list of its parts is made.
     """
     if len(body) > max_bytes:
         raise Disconnect(MESSAGE_TOO_BIG, f"Engine.IO: a body of more than {max_bytes} bytes")
-    if body.count(_SEPARATOR) >= MAX_PACKETS:
+    if body.count(SEPARATOR) >= MAX_PACKETS:
         raise Disconnect(MESSAGE_TOO_BIG, f"Engine.IO: more than {MAX_PACKETS} packets in a body")
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError:
             _refuse("a body that is not UTF-8")
-    return _packets(body)
+    return _split(body)
 
 
-def _packets(body: bytes) -> Iterator[EnginePacket]:
+def _split(body: bytes) -> Iterator[bytes]:
     start = 0
-    while (end := body.find(_SEPARATOR, start)) >= 0:
-        yield decode(body[start:end], binary=False)
+    while (end := body.find(SEPARATOR, start)) >= 0:
+        yield body[start:end]
         start = end + 1
-    yield decode(body[start:], binary=False)
+    yield body[start:]
 
 
 def _from_base64(packet: bytes) -> bytes:
@@ -122,11 +121,27 @@ def encode(packet: EnginePacket) -> Message:
 
 
 def encode_body(messages: Sequence[Message]) -> bytes:
-    """What would be so many WebSocket messages, as the body of one answer. There is at least one.
+    """What would be so many WebSocket messages, as part of the body of an answer: each ends with a separator.
 
     Text never holds the separator: JSON has no raw control characters, nor have names of namespaces.
     """
-    return _SEPARATOR.join([_BASE64 + b64encode(data) if binary else data for data, binary in messages])
+    return b"".join(
+        [_BASE64 + b64encode(data) + SEPARATOR if binary else data + SEPARATOR for data, binary in messages]
+    )
+
+
+def as_answer(body: bytes) -> bytes:
+    """The body of an answer, made of such parts: its last packet has no separator behind it."""
+    return body.removesuffix(SEPARATOR)
+
+
+def decode_own(body: bytes) -> list[Message]:
+    """The messages that `encode_body` was called with, in several parts."""
+    packets = as_answer(body).split(SEPARATOR) if body else []
+    return [
+        Message(a2b_base64(packet[1:]), binary=True) if packet.startswith(_BASE64) else Message(packet)
+        for packet in packets
+    ]
 
 
 class _Handshake(msgspec.Struct, rename="camel"):

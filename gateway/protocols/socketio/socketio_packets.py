@@ -14,7 +14,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
@@ -131,6 +131,31 @@ def decode(data: bytes) -> SocketPacket:
         _attachments(type, attachments),
         data[header.end() :],
     )
+
+
+class Head(NamedTuple):
+    """What says whose a packet is."""
+
+    type: bytes
+    namespace: str
+    # Binary messages that follow it.
+    attachments: int
+
+
+CONNECT, DISCONNECT = b"0", b"1"
+_MAIN_EVENT = Head(b"2", DEFAULT_NAMESPACE, 0)
+
+
+def head_of(data: bytes) -> Head:
+    """The head of a packet, the rest of which may be wrong. Raises Disconnect."""
+    if data.startswith(b"2["):
+        return _MAIN_EVENT
+    header = _HEADER.match(data)
+    if header is None:
+        refuse("a packet of an unknown type")
+    type, attachments, namespace, _ = header.groups()
+    name = DEFAULT_NAMESPACE if namespace is None else _namespace(namespace)
+    return Head(type, name, _attachments(type, attachments))
 
 
 def refuse(reason: str) -> NoReturn:

@@ -9,7 +9,6 @@ import pytest
 
 from gateway.broker.base import Receiver
 from gateway.broker.envelope import EnvelopeError
-from gateway.broker.redis import relay
 from gateway.broker.redis.kept_link import KeptLink
 from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.relay import ANSWER, REQUEST, Relay
@@ -51,27 +50,27 @@ def relay_over(link: Link) -> Relay:
     ],
     ids=["too much waits", "refused", "cut", "no answer"],
 )
-def test_a_request_that_gets_no_answer(link: Link, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_gets_no_answer(link: Link, error: type[Exception]) -> None:
     """The caller learns whether it may have been carried out, and nothing is kept of it."""
-    monkeypatch.setattr(relay, "TIME_LIMIT", 0.01)
     passing = relay_over(link)
     with pytest.raises(error):
-        asyncio.run(passing.ask(THERE, b"request"))
+        asyncio.run(passing.ask(THERE, b"request", 0.01))
     assert passing.waiting == 0
 
 
-def test_requests_that_wait_for_a_node_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_that_wait_for_a_node_are_bounded() -> None:
     """One that hangs answers nothing, and Redis has taken them long ago."""
 
     async def scenario() -> None:
-        monkeypatch.setattr(relay, "TIME_LIMIT", 0.01)
         link = Link()
         passing = relay_over(link)
-        outcomes = await asyncio.gather(*(passing.ask(THERE, b"x" * 600) for _ in range(3)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(passing.ask(THERE, b"x" * 600, 0.01) for _ in range(3)), return_exceptions=True
+        )
         assert [type(each) for each in outcomes] == [OutcomeUnknown, BrokerUnavailable, BrokerUnavailable]
         assert len(link.published) == 1
         with pytest.raises(OutcomeUnknown):
-            await passing.ask(THERE, b"x")
+            await passing.ask(THERE, b"x", 0.01)
 
     asyncio.run(scenario())
 
@@ -82,7 +81,7 @@ def test_a_caller_that_leaves_is_forgotten() -> None:
     async def scenario() -> None:
         link = Link()
         passing = relay_over(link)
-        asking = asyncio.create_task(passing.ask(THERE, b"request"))
+        asking = asyncio.create_task(passing.ask(THERE, b"request", 0.01))
         while not link.published:
             await asyncio.sleep(0)
         asking.cancel()
