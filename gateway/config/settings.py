@@ -379,6 +379,31 @@ class HookSettings(Section):
     http: HttpHookSettings = HttpHookSettings()
 
 
+class EmitterSettings(Section):
+    """Services that emit through Redis with libraries of Socket.IO."""
+
+    enabled: bool = Field(
+        False, description="Publish what services emit through Redis (redis.url) with libraries of Socket.IO."
+    )
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")] = Field(
+        "socket.io", description="Option key of @socket.io/redis-emitter in your services."
+    )
+    channel: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")] = Field(
+        "socketio", description="Argument channel of the managers of python-socketio in your services."
+    )
+
+
+class SocketIoSettings(Section):
+    """Socket.IO."""
+
+    everyone: Annotated[str, Field(pattern=r"^[!-~]{0,255}$")] = Field(
+        "",
+        description="Channel that every Socket.IO client is subscribed to. What is emitted to no room goes there; "
+        "empty: to nobody.",
+    )
+    emitters: EmitterSettings = EmitterSettings()
+
+
 class ServerSettings(Section):
     """Everything, by part. `listen` and its neighbours have no section."""
 
@@ -426,6 +451,7 @@ class ServerSettings(Section):
     )
     personal: PersonalSettings = PersonalSettings()
     hooks: HookSettings = HookSettings()
+    socketio: SocketIoSettings = SocketIoSettings()
     app: ObjectName = Field(
         "", description="MODULE:NAME of an ASGI application with a Gateway() in it, to be served with the node."
     )

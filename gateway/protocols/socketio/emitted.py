@@ -271,7 +271,7 @@ def _to_json_types(root: list[Any]) -> None:
 
 
 def _single(data: bytes) -> bytes:
-    """The argument of an event. Arguments come as a list. What is no list is the only one, as python-socketio reads it."""
+    """The argument of an event. Arguments come as a list. What is no list is the only one."""
     if data[:1] == b"[":
         arguments = _parsed(_decode_arguments, data)
         _check_single(bytes(arguments.more))
