@@ -145,7 +145,7 @@ def from_emitter(message: bytes, most_bytes: int) -> Emission:
     event = _parsed(_decode_event, bytes(packet.data))
     excluded = _excluded(operator.excepted or ())
     _check_single(bytes(event.more))
-    kind, data = _value(bytes(event.argument))
+    kind, data = _value(bytes(event.argument), most_bytes)
     return _emission(event.name, kind, data, operator.rooms or (), excluded, most_bytes)
 
 
@@ -183,6 +183,11 @@ def _told(message: bytes) -> _Message:
 def _check_size(message: bytes, most_bytes: int) -> None:
     if len(message) > EXPANSION * most_bytes + BESIDE:
         raise NotEmitted("size", f"a message of {len(message)} bytes (limits.message_size)")
+
+
+def _check_published(size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise NotEmitted("size", f"{size} bytes to deliver, {most_bytes} are allowed (limits.message_size)")
 
 
 def _parsed(decode: Callable[[bytes], T], data: bytes) -> T:
@@ -223,8 +228,7 @@ def _emission(
     name = str(event)
     if not name or name in RESERVED_EVENTS:
         raise NotEmitted("malformed", f"an event with the name {name!r}")
-    if (size := len(data) + len(name.encode())) > most_bytes:
-        raise NotEmitted("size", f"{size} bytes to deliver, {most_bytes} are allowed (limits.message_size)")
+    _check_published(len(data) + len(name.encode()), most_bytes)
     # Each once, in their order.
     return Emission(name, data, kind, tuple(dict.fromkeys(map(str, rooms))), excluded)
 
@@ -232,16 +236,19 @@ def _emission(
 # MessagePack
 
 
-def _value(argument: bytes) -> tuple[Kind, bytes]:
+def _value(argument: bytes, most_bytes: int) -> tuple[Kind, bytes]:
     """An argument of an event as it is stored. An event without one has null, as it has in python-socketio."""
     if not argument:
         return Kind.JSON, b"null"
     if argument[:1] in _BIN:
         return Kind.BINARY, _parsed(_decode_buffer, argument)
     held = [_parsed(_decode_value, argument)]
+    data = _parsed(msgspec.json.encode, held[0])
+    # Searching takes a microsecond for each value, and the JSON of a value takes two bytes or more.
+    _check_published(len(data), most_bytes)
     if _BINARY.search(argument):
         _to_json_types(held)
-    data = _parsed(msgspec.json.encode, held[0])
+        data = msgspec.json.encode(held[0])
     if is_too_deep(data):
         raise NotEmitted("malformed", TOO_DEEP)
     return Kind.JSON, data
@@ -257,14 +264,15 @@ def _to_json_types(root: list[Any]) -> None:
             if is_map and not isinstance(key, str | int):
                 raise NotEmitted("malformed", "an object whose keys are no strings")
             match value:
+                case str() | int() | float() | None:
+                    pass
                 case list() | dict():
-                    waiting.append(value)
+                    if value:
+                        waiting.append(value)
                 case datetime():
                     container[key] = value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
                 case bytes():
                     raise NotEmitted("buffers", "buffers within JSON; a channel stores one that is the only argument")
-                case msgspec.msgpack.Ext():
-                    raise NotEmitted("malformed", f"MessagePack of the unknown type {value.code}")
 
 
 # JSON

@@ -313,3 +313,27 @@ def test_a_fault_in_one_message_does_not_keep_the_others_back(server: ValkeyServ
             assert only.member.metrics.faults.values == {"emitters": 1}
 
     asyncio.run(scenario())
+
+
+def test_a_user_who_may_not_subscribe_is_told_so_and_holds_nobody_up(
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The permissions are those of docs/operations.md, without the ones that are for this; then with them."""
+
+    async def scenario() -> None:
+        with redis.Redis.from_url(server.url) as operator:
+            rules = "~gw:* &gw:* +@read +@write +@pubsub +@scripting +@connection +info +time"
+            operator.execute_command("ACL", "SETUSER", "gateway", "on", ">geheim", *rules.split())
+            url = f"redis://gateway:geheim@127.0.0.1:{server.port}/0"
+            async with redis_member(settings(url), "a") as member:
+                made = Listener(member, [])
+                made.emitters.start(made.take)
+                await until(lambda: "NOPERM" in caplog.text)
+                assert not made.listens
+                async with listener(server, "b") as other:
+                    await other.until_it_listens()
+                operator.execute_command("ACL", "SETUSER", "gateway", "&socket.io#/#*", "&socketio")
+                await made.until_it_listens()
+                await made.emitters.stop()
+
+    asyncio.run(scenario())
