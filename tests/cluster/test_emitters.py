@@ -13,7 +13,7 @@ import socketio
 from websockets.sync.client import ClientConnection, connect
 
 from tests.cli.commands import wait_for
-from tests.cluster.sdk import SDK_FOLDER, Client, _client, need_node
+from tests.cluster.sdk import Client, npm_emitter
 from tests.clusters import Cluster, ClusterNode, running_cluster
 
 pytestmark = pytest.mark.slow
@@ -43,14 +43,6 @@ def metric(node: ClusterNode, name: str, label: str = "") -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + label))
 
 
-@contextmanager
-def emitter(cluster: Cluster) -> Iterator[Client]:
-    """The npm package."""
-    with _client([need_node(), str(SDK_FOLDER / "emitter.mjs"), cluster.ready["redis_url"]]) as client:
-        client.expect("connected")
-        yield client
-
-
 def emit(client: Client, name: str, **asked: object) -> None:
     client.tell(name=name, **asked)
     client.expect("emitted", name=name)
@@ -75,7 +67,11 @@ def received(sockets: list[ClientConnection]) -> list[str | bytes]:
 
 def test_the_npm_emitter(cluster: Cluster) -> None:
     """Rooms, everybody, buffers, dates and flags; what cannot be delivered as asked reaches nobody."""
-    with emitter(cluster) as service, subscribers(cluster, "news") as news, subscribers(cluster, "all") as everybody:
+    with (
+        npm_emitter(cluster.ready["redis_url"]) as service,
+        subscribers(cluster, "news") as news,
+        subscribers(cluster, "all") as everybody,
+    ):
         emit(service, "news", to="news", arguments=[{"a": [1, "grün", None]}], volatile=True)
         assert received(news) == ['{"a":[1,"grün",null]}']
         emit(service, "news", to=["news", "all"], buffer=base64.b64encode(b"\x00\xff").decode())
