@@ -51,6 +51,7 @@ from gateway.in_force import SettingsInForce
 from gateway.messages import DEFAULT_APP, Channel, PresenceRules
 from gateway.metrics import Metrics
 from gateway.node.administration import Administration, Profile
+from gateway.node.bridge import Bridge
 from gateway.node.clients import Clients
 from gateway.node.messaging import Messaging
 from gateway.node.node import Node
@@ -147,6 +148,17 @@ class Composition:
             max_publications=limits.history,
             max_bytes=recovered_bytes(limits),
         )
+        self._bridge = None
+        if settings.socketio.emitters.enabled and isinstance(broker, RedisBroker):
+            self._bridge = Bridge(
+                broker.emitters(settings.socketio.emitters),
+                self.messaging.publish,
+                channels,
+                self._hooks.payloads,
+                lambda: self.settings,
+                scheduler.time,
+                self.metrics,
+            )
         self.administration = Administration(
             profile(settings, uid),
             self,
@@ -326,7 +338,12 @@ class Composition:
                 self._budget.start()
                 if self._notifier is not None:
                     self._notifier.start()
+                if self._bridge is not None:
+                    self._bridge.start()
                 yield
+                # While the node can still publish what it hears until another one listens.
+                if self._bridge is not None:
+                    await self._bridge.stop()
                 self._budget.stop()
                 await self._ledger.settle()
                 if self._notifier is not None:

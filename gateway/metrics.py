@@ -189,6 +189,16 @@ class Metrics:
         self.broker_reconnects = LabelledCounter("gateway_broker_reconnects", "link", "Links to the broker that broke.")
         self.broker_invalid = Counter("gateway_broker_invalid", "Messages of the broker that could not be read.")
         self.broker_pending = Gauge("gateway_broker_pending_bytes", "Bytes of publishes in flight to the broker.")
+        # services that emit
+        self.emitters_heard = Gauge("gateway_emitters_heard", "1 while this node listens to services that emit.")
+        self.emitters_unheard = Counter(
+            "gateway_emitters_unheard_seconds",
+            "Seconds, at most, for which no node listened to services that emit; counted by the node that begins.",
+        )
+        self.emitted = Counter("gateway_emitted", "Publications of what services have emitted.")
+        self.emitted_dropped = LabelledCounter(
+            "gateway_emitted_dropped", "reason", "What services have emitted and nobody gets; the log has the reasons."
+        )
         # streams
         self.recoveries_asked = Counter("gateway_recoveries_asked", "Subscribes that asked for recovery.")
         self.recoveries = Counter("gateway_recoveries_done", "Subscriptions that got everything they had missed.")

@@ -38,6 +38,7 @@ LOOPS = {
     "Budget._look_again": "hub does no I/O and has no tasks; each look is guarded",
     "Drain._close_batch": "until all are closed; each close is guarded",
     "GatewayHttpProtocol._set_deadline": "the deadline of one request, while its body comes fast enough",
+    "_Ear._work": "while messages of services that emit wait; each is guarded",
     "Hub._schedule_turn": "while a fan-out has more than one turn has room for; each is guarded",
     "Inbox._rested": "at most once more: the rest of a client became longer meanwhile",
     "LatestChannel._flush": "while the fan-out of the channel is busy; called under the guard",

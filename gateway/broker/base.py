@@ -1,9 +1,10 @@
 """The ports of an engine: Broker carries messages, Presence tells who is in a channel, Registry holds cluster state,
-Ledger and EventLog keep what an application is to be told.
+Ledger and EventLog keep what an application is to be told, Emitters hear services that emit.
 
 Every implementation passes the contract suites in tests/broker/.
 """
 
+import enum
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -209,6 +210,28 @@ class EventLog(Protocol):
 
     async def finish(self, ids: Sequence[str]) -> None:
         """The application has heard of these. Raises BrokerUnavailable."""
+
+
+class Dialect(enum.Enum):
+    """How a service that emits writes its messages."""
+
+    # `@socket.io/redis-emitter`, and the Pub/Sub adapter of Socket.IO servers.
+    EMITTER = enum.auto()
+    # A manager of python-socketio.
+    MANAGER = enum.auto()
+
+
+class Emitters(Protocol):
+    """What services emit, to clients of any node. One node at a time hears it: all of it, in its order, each once.
+
+    While no node listens it is lost. A node that begins says in the log and in a metric for how long none did.
+    """
+
+    def start(self, heard: Callable[[Dialect, bytes], None]) -> None:
+        """Take part from now on. `heard` gets each message while it is the turn of this node."""
+
+    async def stop(self) -> None:
+        """Let another node listen, before this one stops. Safe to call twice, and before start."""
 
 
 class Presence(Protocol):

@@ -245,6 +245,8 @@ def _engine(settings: ServerSettings) -> Iterator[str]:
             )
         if given := _listed("redis", redis.model_fields_set - {"url"}):
             yield f"{given} without effect: redis.url is not set"
+        if settings.socketio.emitters.enabled:
+            yield "socketio.emitters.enabled is without effect: redis.url is not set"
     elif redis.tls_ca_file is not None and not redis.url.get_secret_value().startswith("rediss://"):
         yield "redis.tls_ca_file is without effect: redis.url has no TLS (rediss://)"
 

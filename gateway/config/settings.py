@@ -215,13 +215,27 @@ class SocketioNamespace(Section):
 
     everyone: ChannelName | Literal[""] = Field(
         "",
-        description="Channel that every Socket.IO client is subscribed to when it connects. Default: none; demo:chat "
-        "with demo.",
+        description="Channel that every Socket.IO client is subscribed to when it connects; what is emitted to no room "
+        "goes there. Default: none; demo:chat with demo.",
     )
     events: dict[EventName, ChannelName] = Field(
         {},
         description="Events that Socket.IO clients may publish, by name, and the channel of each. Default: none; "
         "message to demo:chat with demo.",
+    )
+
+
+class EmitterSettings(Section):
+    """Services that emit through Redis with libraries of Socket.IO."""
+
+    enabled: bool = Field(
+        False, description="Publish what services emit through Redis (redis.url) with libraries of Socket.IO."
+    )
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,64}$")] = Field(
+        "socket.io", description="Option key of @socket.io/redis-emitter in your services."
+    )
+    channel: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")] = Field(
+        "socketio", description="Argument channel of the managers of python-socketio in your services."
     )
 
 
@@ -231,6 +245,7 @@ class SocketioSettings(SocketioNamespace):
     namespaces: dict[Annotated[str, Field(pattern=r"^/[^\x00-\x20,?\x7f]{1,254}$")], SocketioNamespace] = Field(
         {}, description="Other namespaces of Socket.IO, by name, as in /admin: each may have everyone and events."
     )
+    emitters: EmitterSettings = EmitterSettings()
 
 
 class HeartbeatSettings(Section):
@@ -455,6 +470,15 @@ class ServerSettings(Section):
     app: ObjectName = Field(
         "", description="MODULE:NAME of an ASGI application with a Gateway() in it, to be served with the node."
     )
+
+    @property
+    def main_namespace(self) -> SocketioNamespace:
+        """The main namespace of Socket.IO. In a demo it has the chat with which everybody begins."""
+        everyone, events = self.socketio.everyone, self.socketio.events
+        if self.demo:
+            everyone = everyone or "demo:chat"
+            events = events or {"message": "demo:chat"}
+        return SocketioNamespace(everyone=everyone, events=events)
 
     @property
     def admits_anonymous(self) -> bool:

@@ -21,9 +21,6 @@ from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 
 NAME = "socketio"
 PATH = "/socket.io/"
-# What the demo adds: the chat with which everybody begins.
-DEMO_CHANNEL = "demo:chat"
-DEMO_EVENT = "message"
 
 # What opens the sessions of a client: its handshake, and "polling" or "websocket".
 Opener = Callable[[Handshake, str], OpenSession]
@@ -31,13 +28,9 @@ Opener = Callable[[Handshake, str], OpenSession]
 
 def protocols_of(settings: ServerSettings) -> Mapping[str, SocketIOProtocol]:
     """The namespaces, with their events and channels."""
-    given, most = settings.socketio, settings.limits.frame_size
-    everyone, events = given.everyone, given.events
-    if settings.demo:
-        everyone = everyone or DEMO_CHANNEL
-        events = events or {DEMO_EVENT: DEMO_CHANNEL}
+    given, main, most = settings.socketio, settings.main_namespace, settings.limits.frame_size
     others = {name: SocketIOProtocol(each.events, each.everyone, most, name) for name, each in given.namespaces.items()}
-    return {DEFAULT_NAMESPACE: SocketIOProtocol(events, everyone, most), **others}
+    return {DEFAULT_NAMESPACE: SocketIOProtocol(main.events, main.everyone, most), **others}
 
 
 class SocketIODoor:

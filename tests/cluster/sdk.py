@@ -112,6 +112,14 @@ def npm_stream_client(url: str, other: str, transport: str, token: str = "", *op
 
 
 @contextmanager
+def npm_emitter(url: str) -> Iterator[Client]:
+    """The npm package `@socket.io/redis-emitter`, connected to a Redis."""
+    with _client([need_node(), str(SDK_FOLDER / "emitter.mjs"), url]) as client:
+        client.expect("connected")
+        yield client
+
+
+@contextmanager
 def python_client(url: str, token: str = "", *options: str) -> Iterator[Client]:
     """The PyPI package `centrifuge-python`, connected to the native endpoint of a node, with the same options."""
     command = [

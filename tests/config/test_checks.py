@@ -170,6 +170,10 @@ def test_these_are_no_errors(values: dict[str, Any]) -> None:
         ({"allow_open_network": True}, "allow_open_network is without effect"),
         ({"auth": {"hmac_secret": SECRET, "jwks_ttl": 5}}, "auth.jwks_ttl is without effect"),
         ({"hooks": {"http": {"rpc": "http://b/"}}}, "hooks.http.secret is not set"),
+        (
+            {"workers": 1, "redis": {}, "socketio": {"emitters": {"enabled": True}}},
+            "emitters.enabled is without effect",
+        ),
         ({"hooks": {"http": {"timeout": 1}}}, "hooks.http.timeout is without effect: hooks.http has no URL"),
         ({"hooks": {"http": {"rpc": "http://b/", "timeout": 6}}}, "hooks.http.timeout is more than 5 s"),
         ({"hooks": {"http": {"rpc": "http://b/", "namespaces": ["user"]}}}, "no URL is for channels"),

@@ -7,6 +7,7 @@
     publisher         publishes to a shard; `stream_reads` reads from it; both use the commands of `stream_commands`
     redis_presence    presence in the channels of one shard; `sharded_presence` over all shards
     redis_registry    leases of nodes, occupancy of channels, revocations; `reaper` cleans up after expired leases
+    redis_emitters    services that emit with libraries of Socket.IO, heard by one node at a time
     control_messages  messages to all nodes; `control_log` keeps them for nodes that are cut off
     link              a connection; `kept_link` replaces one that breaks; `subscriptions` are made on one
     generation        detects restart and failover of a server; `heartbeat` detects that this node hears nothing

@@ -156,6 +156,18 @@ class Keys:
         """The lease of the node that tells the application of events."""
         return self._key(HOME, "teller", "", "")
 
+    def listener(self) -> bytes:
+        """The lease of the node that listens to services that emit."""
+        return self._key(HOME, "listener", "", "")
+
+    def listened(self) -> bytes:
+        """A hash: until when such a node listened, and whom the last one has handed over to."""
+        return self._key(HOME, "listened", "", "")
+
+    def listening(self) -> bytes:
+        """The bus channel of the marks that such nodes hear between what is emitted."""
+        return self._key(HOME, f"listening{self._database}", "", "")
+
     def lease(self, lease: LeaseId) -> bytes:
         """The description of a node, which expires with its lease."""
         return self._key(HOME, "lease", "", lease)

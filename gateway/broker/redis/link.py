@@ -66,7 +66,8 @@ class Link(asyncio.Protocol):
     ) -> None:
         """`timeout`: seconds for a reply; if one takes longer, the whole link is dropped.
 
-        A link that subscribes has the two callbacks; `on_subscribed` gets each bus channel that Redis has confirmed.
+        A link that subscribes has the two callbacks; `on_subscribed` gets each bus channel or pattern that Redis has
+        confirmed.
         """
         self.loop = asyncio.get_running_loop()
         self._timeout = timeout
@@ -119,7 +120,7 @@ class Link(asyncio.Protocol):
         self._queue(command, _Command(done, len(command), self.loop.time() + self._timeout))
 
     def tell(self, command: bytes) -> None:
-        """Send a packed command that is answered by push messages (SUBSCRIBE, UNSUBSCRIBE)."""
+        """Send a packed command that is answered by push messages (SUBSCRIBE, PSUBSCRIBE, UNSUBSCRIBE)."""
         if self._transport is not None and not self.lost.done():
             self._queue(command, None)
 
@@ -159,6 +160,16 @@ class Link(asyncio.Protocol):
             await future
         return [replies[number] for number in range(len(commands))]
 
+    def pause_reading(self) -> None:
+        """Read nothing for a moment. An answer that is awaited comes late, so it has to be short."""
+        if self._transport is not None and not self.lost.done():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on after `pause_reading`."""
+        if self._transport is not None and not self.lost.done():
+            self._transport.resume_reading()
+
     def abort(self, reason: str) -> None:
         """Drop the link; commands in flight complete with an error."""
         if self.lost.done():
@@ -196,10 +207,12 @@ class Link(asyncio.Protocol):
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
-                if self._on_messages is None or type(reply) is not list or len(reply) != 3:
+                if self._on_messages is None or type(reply) is not list or len(reply) not in (3, 4):
                     self._answer(reply)
                 elif reply[0] == b"message":
                     messages.append((reply[1], reply[2]))
+                elif reply[0] == b"pmessage":
+                    messages.append((reply[2], reply[3]))
                 else:
                     # Messages that came before a confirmation are delivered before it.
                     self._hand_over(messages)
@@ -227,7 +240,7 @@ class Link(asyncio.Protocol):
             self._guard.call("bus", "", self._on_messages, messages)
 
     def _confirm(self, reply: list[Any]) -> None:
-        if reply[0] == b"subscribe" and self._on_subscribed is not None:
+        if reply[0] in (b"subscribe", b"psubscribe") and self._on_subscribed is not None:
             self._guard.call("bus", reply[1], self._on_subscribed, reply[1])
 
     def _complete(self, done: Done, reply: Any) -> None:

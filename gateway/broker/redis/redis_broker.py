@@ -17,12 +17,13 @@ from gateway.broker.redis.ledger import Ledger
 from gateway.broker.redis.link import pack
 from gateway.broker.redis.outage import LOOK_INTERVAL, Outage
 from gateway.broker.redis.reaper import Reaper
+from gateway.broker.redis.redis_emitters import RedisEmitters
 from gateway.broker.redis.redis_registry import RedisRegistry
 from gateway.broker.redis.relay import Relay
 from gateway.broker.redis.shard import Shard
 from gateway.broker.redis.sharded_presence import ShardedPresence
 from gateway.broker.redis.topology import Topology
-from gateway.config.settings import RedisSettings
+from gateway.config.settings import EmitterSettings, RedisSettings
 from gateway.control import Control, ControlResult, NodeId
 from gateway.errors import BrokerUnavailable
 from gateway.guard import Guard
@@ -54,6 +55,7 @@ class RedisBroker:
         rules: Callable[[Channel], PresenceRules] = _no_rules,
     ) -> None:
         """The registry is started and stopped with the broker. `rules`: of the channels' namespaces."""
+        self._settings = settings
         self._uid = uid
         self._keys = keys
         self._registry = registry
@@ -81,7 +83,7 @@ class RedisBroker:
         self._relay = Relay(uid, keys, topology.home.publish_link, settings.pending_limit)
         self.presence = ShardedPresence(topology)
         outage = Outage(self.health)
-        registry.explains = outage.explains
+        registry.explains = self._explains = outage.explains
         self.ledger = Ledger(
             topology.home.read_link, uid, lambda: registry.lease, keys, metrics, guard, outage.explains
         )
@@ -126,6 +128,21 @@ class RedisBroker:
         """The lease of this node had expired: write everything again under the new one."""
         self.presence.repeat()
         self.ledger.claim()
+
+    def emitters(self, names: EmitterSettings) -> RedisEmitters:
+        """What services emit through the home shard. Starts and stops by itself, while the broker is started."""
+        link = self.topology.home.publish_link
+        return RedisEmitters(
+            self._settings,
+            names,
+            self._uid,
+            self._keys,
+            self._registry,
+            link,
+            self._metrics,
+            self._guard,
+            self._explains,
+        )
 
     # Channels
 
