@@ -67,6 +67,7 @@ TESTED_BY = {
     "encoding.py": "hooks/test_conversion.py",
     "entrances/emulation_endpoint.py": "entrances/test_centrifuge_stream.py",
     "entrances/first_message.py": "entrances/test_centrifuge_stream.py",
+    "entrances/shared_paths.py": "entrances/test_centrifuge_stream.py",
     "entrances/stream_carriers.py": "entrances/test_centrifuge_stream.py",
     "entrances/centrifuge_websocket.py": "entrances/test_refused_subprotocols.py",
     "entrances/subprotocols.py": "entrances/test_refused_subprotocols.py",
