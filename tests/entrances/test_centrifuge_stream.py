@@ -301,6 +301,23 @@ def test_the_origin_of_an_earlier_request_reads_nothing(strict: Site) -> None:
         assert client.rest().count(PAGE.encode()) == 0
 
 
+def test_commands_from_pages_that_may_not_connect_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """As their connects are, and in the log, however many pages there are: a stranger chooses the names."""
+    names = [f"https://{number}.stranger.example" for number in range(50)]
+    with (
+        running(settings_of(**SETTINGS)) as site,
+        httpx.Client(base_url=f"http://{site.public}", trust_env=False) as http,
+    ):
+        statuses = {http.post("/emulation", headers={"Origin": name}).status_code for name in names}
+        own = {"Sec-Fetch-Site": "same-origin"}
+        others = [http.post("/emulation", headers=each).status_code for each in ({}, own, {"Origin": PAGE})]
+        counted = site.metric("gateway_connections_refused_total", reason="origin")
+    assert (statuses, others, counted) == ({403}, [400, 400, 400], 50)
+    told = [vars(record) for record in caplog.records if record.message == "connection refused"]
+    assert [(each["reason"], names[0] in each["detail"]) for each in told[:1]] == [("origin", True)]
+    assert len(told) <= 10
+
+
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
