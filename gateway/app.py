@@ -41,6 +41,7 @@ from gateway.entrances.directory import Directory
 from gateway.entrances.doors import Doors
 from gateway.entrances.entrance import Entrance
 from gateway.entrances.lost import internal_routes, nowhere, nowhere_internal
+from gateway.entrances.shared_paths import shared_paths
 from gateway.errors import RequestError
 from gateway.guard import Guard
 from gateway.hooks.fitting import check_fit
@@ -106,6 +107,7 @@ class Composition:
         self.admission = Admission(settings.limits, self.metrics, trusted_proxies=settings.trusted_proxies)
         guard = Guard(self.metrics.faults)
         self.drain = Drain(settings.drain.window, guard)
+        self._origins = OriginPolicy(settings.origins, settings.auth.cookie)
         limits, body = settings.limits, settings.api.max_body
         self.options = HttpOptions(
             limits,
@@ -114,12 +116,12 @@ class Composition:
             admission=self.admission,
             max_body=body,
             compression=Compression(settings.compression) if settings.compression.enabled else None,
+            shared_paths=shared_paths(entrances, self._origins),
         )
         self.internal_options = HttpOptions(limits, drain=self.drain, metrics=self.metrics, max_body=body)
         scheduler = scheduler or LoopScheduler()
         revocations = Revocations(scheduler.time)
         self.channels = channels = Channels(settings)
-        self._origins = OriginPolicy(settings.origins, settings.auth.cookie)
         self._declared = hooks = hooks or Hooks()
         check_fit(hooks, settings, channels)
         uid = NodeId(secrets.token_hex(8))

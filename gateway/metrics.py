@@ -189,6 +189,13 @@ class Metrics:
         self.broker_reconnects = LabelledCounter("gateway_broker_reconnects", "link", "Links to the broker that broke.")
         self.broker_invalid = Counter("gateway_broker_invalid", "Messages of the broker that could not be read.")
         self.broker_pending = Gauge("gateway_broker_pending_bytes", "Bytes of publishes in flight to the broker.")
+        self.relayed = LabelledCounter(
+            "gateway_relayed_requests",
+            "outcome",
+            "Requests of clients over HTTP for sessions on other nodes: answered, no such node, no answer (too late or "
+            "a link broke), refused (not passed on: Redis is away or refuses, or too much waits).",
+        )
+        self.relayed_waiting = Gauge("gateway_relayed_requests_waiting", "Such requests that wait for their answers.")
         # services that emit
         self.emitters_heard = Gauge("gateway_emitters_heard", "1 while this node listens to services that emit.")
         self.emitters_unheard = Counter(

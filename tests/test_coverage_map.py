@@ -72,6 +72,7 @@ TESTED_BY = {
     "entrances/engineio_socket.py": "entrances/test_socketio.py",
     "entrances/engineio_upgrade.py": "entrances/test_socketio.py",
     "entrances/first_message.py": "entrances/test_centrifuge_stream.py",
+    "entrances/shared_paths.py": "entrances/test_centrifuge_stream.py",
     "entrances/stream_carriers.py": "entrances/test_centrifuge_stream.py",
     "entrances/centrifuge_websocket.py": "entrances/test_refused_subprotocols.py",
     "entrances/subprotocols.py": "entrances/test_refused_subprotocols.py",

@@ -10,8 +10,10 @@ from gateway.entrances.directory import Directory
 from gateway.entrances.emulation import FULL, MALFORMED, TAKEN, UNKNOWN, status_of
 from gateway.entrances.first_message import is_protobuf
 from gateway.errors import RequestError
-from gateway.extensions import AUTHENTICATED
+from gateway.extensions import AUTHENTICATED, DETACH
 from gateway.protocols.protobuf_wire import Reader, Shape, blob, text
+from gateway.transports.admission import Place
+from gateway.transports.client_endpoint import foreign_page
 from gateway.transports.cors import Header, preflight, shared_with
 from gateway.transports.handshake import Handshake, Scope
 from gateway.transports.http_stream.request_body import TooLarge, body_of
@@ -68,9 +70,13 @@ class EmulationEndpoint:
         if scope["method"] != "POST":
             await _answer(send, 405, [*shared, (b"allow", b"POST, OPTIONS")], "only POST")
             return
-        reason = self._origins.check(origin)
-        if reason is not None and not handshake.is_of_own_page:
-            await _answer(send, 403, shared, reason)
+        foreign = foreign_page(self._origins, handshake)
+        if foreign is not None:
+            # On plain ASGI requests have no place in the admission.
+            place: Place | None = scope.get("extensions", {}).get(DETACH, {}).get("place")
+            if place is not None:
+                place.refused(foreign)
+            await _answer(send, foreign.status, shared, foreign.detail)
             return
         status, message = await self._taken(receive, _from_protobuf if is_protobuf(handshake) else _from_json)
         if status == TAKEN and (connection := scope.get("extensions", {}).get(AUTHENTICATED)) is not None:

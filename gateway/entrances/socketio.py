@@ -20,7 +20,8 @@ from gateway.transports.http_stream.stream_framing import BodyFraming
 from gateway.transports.websocket.websocket_endpoint import WebSocketEndpoint
 
 NAME = "socketio"
-PATH = "/socket.io/"
+# With and without the slash: clients have an option for it.
+PATHS = ("/socket.io/", "/socket.io")
 
 # What opens the sessions of a client: its handshake, and "polling" or "websocket".
 Opener = Callable[[Handshake, str], OpenSession]
@@ -56,8 +57,7 @@ class SocketIODoor:
         )
 
     def routes(self) -> Iterator[BaseRoute]:
-        """With and without the slash: clients have an option for it."""
-        for path in (PATH, PATH.removesuffix("/")):
+        for path in PATHS:
             yield Route(path, self.polling)
             yield WebSocketRoute(path, self.websocket)
 

@@ -107,7 +107,7 @@ class Encoder:
 
     def cost(self, events: Sequence[Event]) -> int:
         """The cost of encoding these events, in writes."""
-        packed = sum(len(event.data) for event in events) // self._bytes_per_write if self._bytes_per_write else 0
+        packed = _written(events) // self._bytes_per_write if self._bytes_per_write else 0
         return len(events) // EVENTS_PER_WRITE + packed
 
 
@@ -130,3 +130,16 @@ class DeltaEncoder(Encoder):
     def after(self, base: Publication | None, events: Sequence[Event]) -> bytes:
         """Encode events for subscribers that got `base` last, or (None) nothing yet."""
         return self.pack(self._protocol.events_after(base, events))
+
+
+def _written(events: Sequence[Event]) -> int:
+    """About the bytes that protocols write for these events. Only where messages are packed is it worth to know."""
+    size = 0
+    for event in events:
+        size += len(event.data)
+        if (info := event.info) is not None:
+            size += len(info.user) + len(info.client) + len(info.conn_info) + len(info.chan_info)
+        if type(event) is Publication and (tags := event.tags):
+            for name, value in tags.items():
+                size += len(name) + len(value)
+    return size

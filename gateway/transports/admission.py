@@ -282,6 +282,10 @@ class Place:
         self._address = address
         return None
 
+    def refused(self, refusal: Refusal) -> None:
+        """Count a refusal of its client, as Admission.refused does."""
+        self._admission.refused(refusal.reason, refusal.setting, self.waits_at, refusal.detail)
+
     def opened(self) -> None:
         """The connection is a client's WebSocket or stream now."""
         if not self._client and not self._left:

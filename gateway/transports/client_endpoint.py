@@ -23,6 +23,12 @@ class Doorkeeping(NamedTuple):
     metrics: Metrics
 
 
+def foreign_page(origins: OriginPolicy, handshake: Handshake) -> Refusal | None:
+    """Why a page that may not connect is refused; None for all other clients."""
+    reason = origins.check(handshake.origin)
+    return None if reason is None or handshake.is_of_own_page else Refusal(403, "origin", "", reason)
+
+
 class Endpoint(ABC):
     """An ASGI application: checks the origin and the limits, and hands the connection over.
 
@@ -59,7 +65,7 @@ class Endpoint(ABC):
             return await self._let_in(Handshake(scope, self._trusted_proxies, body), scope, receive, send, place)
         except HandshakeRefused as error:
             refusal = error.detach().refusal
-            self._admission.refused(refusal.reason, refusal.setting, place.waits_at, refusal.detail)
+            place.refused(refusal)
             headers = [*refusal_headers(refusal), (b"content-type", b"application/json")]
             await self._refuse(scope, send, refusal.status, headers, error_body(refusal.status, str(error)))
         return False
@@ -73,9 +79,9 @@ class Endpoint(ABC):
 
     def _check_origin(self, handshake: Handshake) -> None:
         """Raises HandshakeRefused for a page that may not connect."""
-        reason = self._origins.check(handshake.origin)
-        if reason is not None and not handshake.is_of_own_page:
-            raise HandshakeRefused(Refusal(403, "origin", "", reason), reason)
+        foreign = foreign_page(self._origins, handshake)
+        if foreign is not None:
+            raise HandshakeRefused(foreign, foreign.detail)
 
     @abstractmethod
     async def _take(self, scope: Scope, receive: Any, send: Any) -> bytes | None:

@@ -3,7 +3,12 @@
 The origins that may open a WebSocket may read these responses, and no others.
 """
 
+from collections.abc import Iterable
+
+from starlette.routing import compile_path
+
 from gateway.auth.origins import OriginPolicy
+from gateway.transports.handshake import Handshake
 
 Header = tuple[bytes, bytes]
 
@@ -42,3 +47,22 @@ def preflight(origins: OriginPolicy, origin: str | None, methods: str, headers: 
         (b"access-control-allow-headers", headers.encode()),
         (b"access-control-max-age", b"%d" % _MAX_AGE),
     ]
+
+
+class SharedPaths:
+    """The paths of a listener whose responses pages of other origins may read, by the origin of the page."""
+
+    def __init__(self, origins: OriginPolicy, paths: Iterable[str]) -> None:
+        """`paths`: those of routes."""
+        self._origins = origins
+        self._patterns = [compile_path(path)[0] for path in paths]
+
+    def headers(self, target: bytes, sent: list[Header]) -> list[Header]:
+        """Headers that let the page read what answers a request, whose target and headers these are.
+
+        None for an absolute target, or one with escapes in what the route spells out: no page sends these.
+        """
+        path = target.partition(b"?")[0].decode("latin-1")
+        if not any(pattern.match(path) for pattern in self._patterns):
+            return []
+        return shared_with(self._origins, Handshake({"path": path, "headers": sent}, ()).origin)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from gateway.metrics import Metrics
 from gateway.transports.admission import Admission
+from gateway.transports.cors import SharedPaths
 from gateway.transports.drain import Drain
 from gateway.transports.socket_transport import SocketOptions, SocketTransport
 from gateway.transports.websocket.compression import Compression
@@ -48,6 +49,7 @@ class HttpOptions:
         "max_body",
         "metrics",
         "on_overflow",
+        "shared_paths",
     )
 
     def __init__(
@@ -59,11 +61,14 @@ class HttpOptions:
         admission: Admission | None = None,
         max_body: int = LARGEST_BODY,
         compression: Compression | None = None,
+        shared_paths: SharedPaths | None = None,
     ) -> None:
         """Without `admission` connections are not counted: that is for listeners that clients cannot reach.
 
-        Without `compression` no WebSocket is compressed.
+        Without `compression` no WebSocket is compressed. `shared_paths`: where pages of other origins may read why a
+        body was refused.
         """
+        self.shared_paths = shared_paths
         self.compression = compression
         self.limits = limits
         self.drain = drain

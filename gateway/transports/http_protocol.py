@@ -404,9 +404,19 @@ class GatewayHttpProtocol(HttpToolsProtocol):
                 # If the application still answers, it finds the connection gone.
                 cycle.disconnected = True
                 cycle.message_event.set()
-            self._answer(error_response(violation.status, violation.reason, self._default_headers))
+            headers = [*self._default_headers, *self._shared(violation)]
+            self._answer(error_response(violation.status, violation.reason, headers))
         else:
             self.transport.close()
+
+    def _shared(self, violation: _Violation) -> list[tuple[bytes, bytes]]:
+        """Headers that let a page read what is wrong with its body. Before the head is complete, its origin may be
+        missing, or be that of the request before.
+        """
+        paths = self._options.shared_paths
+        if paths is None or (self._in_head and violation.status != 413):
+            return []
+        return paths.headers(self.url, self.headers)
 
     def _answer(self, answer: bytes) -> None:
         if not self.transport.is_closing():

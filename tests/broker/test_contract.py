@@ -349,5 +349,7 @@ def test_requests_of_clients_are_passed_to_one_node(engine: Engine) -> None:
             assert answers == [request[::-1] for request in requests]
             assert there.inbox.relayed == requests
             assert here.inbox.relayed == []
+            assert here.metrics.relayed.values == {"no such node": 1, "answered": 50}
+            assert there.metrics.relayed.values == {}
 
     asyncio.run(scenario())

@@ -87,3 +87,13 @@ def test_sdk_of_another_origin_without_a_websocket() -> None:
         shown = played("emulation.mjs", page, stranger, first.url, f"{second.url}/emulation", token)
     told = ["first", {"second": True}]
     assert shown == {"lines": told, "events": told, "refused": "transport closed"}
+
+
+def test_a_page_of_another_origin_reads_that_its_body_is_too_large() -> None:
+    """Above `api.max_body`, where the HTTP class answers while the browser still sends."""
+    port = free_port()
+    page = f"http://127.0.0.1:{port}"
+    with running(settings_of(origins={"allowed": [page]})) as site, website(port, lambda target: None):
+        urls = [f"http://{site.public}{path}" for path in ("/emulation", "/connection/http_stream", "/connection/sse")]
+        statuses = played("refused_bodies.mjs", page, "1", str(5 * 2**20), *urls)
+    assert statuses == [413, 413, 413]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,8 +12,9 @@ import pytest
 
 from gateway.hooks import Hooks, PublishRequest
 from gateway.tokens import connection_token
-from tests.api.site import SECRET, running, settings_of
+from tests.api.site import SECRET, Site, running, settings_of
 from tests.entrances.http_client import Stream, opened
+from tests.transports.raw import RawClient
 
 PAGE = "https://page.example"
 SETTINGS: dict[str, Any] = {
@@ -214,6 +216,106 @@ def test_pages_of_other_origins(http: httpx.Client) -> None:
         refused = http.post(path, content=json.dumps(CONNECT), headers=stranger)
         assert refused.status_code == 403
         assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Site]:
+    """A node on our own server, whose HTTP class takes no body of more than MAX_BODY bytes."""
+    with running(settings_of(**SETTINGS, api={"max_body": MAX_BODY})) as site:
+        yield site
+
+
+MAX_BODY = 1_000
+ENDLESS = b"3e9\r\n" + b"x" * 1_001 + b"\r\n"
+
+
+def head_of_refusal(site: Site, path: str, *headers: str, body: bytes = b"") -> list[str]:
+    """The lines of the head that answers a request."""
+    host, port = site.public.split(":")
+    with RawClient((host, int(port))) as client:
+        lines = [f"POST {path} HTTP/1.1", "Host: test", *headers]
+        client.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return client.head().decode().lower().split("\r\n")
+
+
+def cors(head: list[str]) -> list[str]:
+    return [line for line in head if line.startswith(("access-control-", "vary"))]
+
+
+SHARED = [f"access-control-allow-origin: {PAGE}", "access-control-allow-credentials: true", "vary: origin"]
+
+
+@pytest.mark.parametrize(
+    ("framing", "body", "status"),
+    [
+        ("Content-Length: 1001", b"", "413"),
+        ("Transfer-Encoding: chunked", ENDLESS, "413"),
+        ("Transfer-Encoding: chunked", b"1\r\nx\r\n" * 600, "400"),
+        ("Transfer-Encoding: chunked", b"nonsense\r\n", "400"),
+    ],
+    ids=["announced", "chunked", "tiny chunks", "no chunks"],
+)
+@pytest.mark.parametrize(
+    "path",
+    ["/emulation", "/emulation?a=/b", "/connection/sse", "/connection/http_stream", "/connection/uni_sse", "/sse/a/b"],
+)
+def test_a_page_reads_why_its_body_is_refused_before_anything_sees_it(
+    strict: Site, path: str, framing: str, body: bytes, status: str
+) -> None:
+    """By the HTTP class, which knows no entrance."""
+    head = head_of_refusal(strict, path, f"Origin: {PAGE}", framing, body=body)
+    assert head[0].split()[1] == status
+    assert cors(head) == SHARED
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "expected"),
+    [
+        ("/emulation", [], []),
+        ("/emulation", ["Origin: https://stranger.example"], ["vary: origin"]),
+        ("/emulation", [f"Origin: {PAGE}", "Origin: https://stranger.example"], ["vary: origin"]),
+        ("/emulation", ["Origin: \xff"], ["vary: origin"]),
+        ("/emulation2", [f"Origin: {PAGE}"], []),
+        ("/emulation/2", [f"Origin: {PAGE}"], []),
+        ("/connection/websocket", [f"Origin: {PAGE}"], []),
+        ("/api/publish", [f"Origin: {PAGE}"], []),
+        ("/api/publish?/emulation", [f"Origin: {PAGE}"], []),
+        ("/%ff", [f"Origin: {PAGE}"], []),
+        ("*", [f"Origin: {PAGE}"], []),
+    ],
+)
+def test_who_may_not_read_that(strict: Site, path: str, headers: list[str], expected: list[str]) -> None:
+    """Pages of other origins, and of the API nobody."""
+    head = head_of_refusal(strict, path, *headers, "Content-Length: 1001")
+    assert (head[0].split()[1], cors(head)) == ("413", expected)
+
+
+def test_the_origin_of_an_earlier_request_reads_nothing(strict: Site) -> None:
+    """Proxies send requests of many pages over one connection."""
+    host, port = strict.public.split(":")
+    with RawClient((host, int(port))) as client:
+        fine = f"POST /emulation HTTP/1.1\r\nHost: test\r\nOrigin: {PAGE}\r\nContent-Length: 0\r\n\r\n"
+        client.send(fine.encode())
+        assert client.status() == 400
+        client.send(b"POST /emulation HTTP/1.1\r\nHost: test\r\nContent-Length: 1001\r\n\r\n")
+        assert client.rest().count(PAGE.encode()) == 0
+
+
+def test_commands_from_pages_that_may_not_connect_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """As their connects are, and in the log, however many pages there are: a stranger chooses the names."""
+    names = [f"https://{number}.stranger.example" for number in range(50)]
+    with (
+        running(settings_of(**SETTINGS)) as site,
+        httpx.Client(base_url=f"http://{site.public}", trust_env=False) as http,
+    ):
+        statuses = {http.post("/emulation", headers={"Origin": name}).status_code for name in names}
+        own = {"Sec-Fetch-Site": "same-origin"}
+        others = [http.post("/emulation", headers=each).status_code for each in ({}, own, {"Origin": PAGE})]
+        counted = site.metric("gateway_connections_refused_total", reason="origin")
+    assert (statuses, others, counted) == ({403}, [400, 400, 400], 50)
+    told = [vars(record) for record in caplog.records if record.message == "connection refused"]
+    assert [(each["reason"], names[0] in each["detail"]) for each in told[:1]] == [("origin", True)]
+    assert len(told) <= 10
 
 
 @pytest.mark.parametrize(

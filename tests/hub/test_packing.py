@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.hub.encoder import Encoder, PackingFraming
+from gateway.hub.encoder import EVENTS_PER_WRITE, Encoder, PackingFraming
 from gateway.hub.fanout import PACKED_SLICE
 from gateway.hub.hub import TURN_WRITES, Hub
-from gateway.messages import Channel, Publication
+from gateway.messages import Channel, ClientInfo, Event, Membership, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.plain import PlainProtocol
 from gateway.protocols.wire_protocol import Message
@@ -85,6 +85,46 @@ def test_packing_counts_as_so_many_writes() -> None:
     assert len(room.framing.packed) == 1
     room.scheduler.run()
     assert len(room.framing.packed) == 2
+
+
+ALL_OF_IT = TURN_WRITES * PER_WRITE
+INFO = ClientInfo("ann", "c1")
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        Publication(NEWS, b"", tags={"key": "x" * ALL_OF_IT}),
+        Publication(NEWS, b"", tags={"x" * ALL_OF_IT: "value"}),
+        Publication(NEWS, b"", tags={f"key {number}": "x" * 1_000 for number in range(ALL_OF_IT // 1_000)}),
+        Publication(NEWS, b"", info=ClientInfo("ann", "c1", conn_info=b"x" * ALL_OF_IT)),
+        Publication(NEWS, b"", info=ClientInfo("ann", "c1", chan_info=b"x" * ALL_OF_IT)),
+        Publication(NEWS, b"", info=ClientInfo("x" * ALL_OF_IT, "c1")),
+        Publication(NEWS, b"x" * (ALL_OF_IT // 2), tags={"key": "x" * (ALL_OF_IT // 2)}),
+        Membership(NEWS, ClientInfo("ann", "c1", chan_info=b"x" * ALL_OF_IT), joined=True),
+    ],
+    ids=["a tag", "a key", "tags", "connection", "subscription", "user", "both", "join"],
+)
+def test_what_goes_with_the_payload_is_packed_too(large: Event) -> None:
+    """Who publishes chooses tags, and tokens have the information: no turn packs two such events."""
+    room = Room(packed=1, plain=0)
+    cost = Encoder(PlainProtocol(), room.framing).cost
+    assert ALL_OF_IT // PER_WRITE <= cost([large]) <= ALL_OF_IT // PER_WRITE + 20
+    assert cost([large] * 100) >= 100 * cost([large]) - 100
+    room.hub.deliver(NEWS, [large])
+    room.hub.deliver(NEWS, [large])
+    turns = 1
+    while room.scheduler.turn():
+        turns += 1
+    assert turns > 2
+
+
+def test_small_events_cost_as_before() -> None:
+    """What is not packed counts by the event alone."""
+    few = [Publication(NEWS, b"x" * 100, tags={}), Publication(NEWS, b"x" * 100)]
+    assert Encoder(PlainProtocol(), Packing()).cost(few) == 200 // PER_WRITE
+    large = [Publication(NEWS, b"x" * 100_000, tags={"key": "x" * 100_000}, info=INFO)] * 8
+    assert Encoder(PlainProtocol(), PlainFraming(lambda messages: b"")).cost(large) == 8 // EVENTS_PER_WRITE
 
 
 @pytest.mark.parametrize("plain", [0, 3])

@@ -80,7 +80,7 @@ class RedisBroker:
         )
         self.topology = topology = Topology(keys, [shard] * keys.partitions)
         self._shard_of = topology.shard_of
-        self._relay = Relay(uid, keys, topology.home.publish_link, settings.pending_limit)
+        self._relay = Relay(uid, keys, topology.home.publish_link, settings.pending_limit, metrics)
         self.presence = ShardedPresence(topology)
         outage = Outage(self.health)
         registry.explains = self._explains = outage.explains

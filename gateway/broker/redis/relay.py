@@ -14,6 +14,7 @@ from gateway.broker.redis.keyspace import Keys
 from gateway.broker.redis.link import pack
 from gateway.control import NodeId
 from gateway.errors import BrokerUnavailable, OutcomeUnknown
+from gateway.metrics import Metrics
 
 # Bytes that a request takes beside its data while it waits.
 OVERHEAD = 2_000
@@ -36,7 +37,7 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True):
 class Relay:
     """Asks the bus channel of one node, in the order of the calls, and answers what comes on the one of this node."""
 
-    def __init__(self, uid: NodeId, keys: Keys, link: KeptLink, limit: int) -> None:
+    def __init__(self, uid: NodeId, keys: Keys, link: KeptLink, limit: int, metrics: Metrics) -> None:
         """`limit`: bytes at which nothing more is passed on: those that Redis has not answered yet, and those that wait
         for the answers of nodes.
         """
@@ -47,14 +48,23 @@ class Relay:
         self._next_id = 0
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._waiting_bytes = 0
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for their answers."""
-        return len(self._waiting)
+        self._outcomes = metrics.relayed
+        metrics.relayed_waiting.read = lambda: len(self._waiting)
 
     async def ask(self, node: NodeId, data: bytes, seconds: float) -> bytes | None:
         """As Broker.relay."""
+        try:
+            answer = await self._ask(node, data, seconds)
+        except BrokerUnavailable:
+            self._outcomes.add("refused")
+            raise
+        except OutcomeUnknown:
+            self._outcomes.add("no answer")
+            raise
+        self._outcomes.add("no such node" if answer is None else "answered")
+        return answer
+
+    async def _ask(self, node: NodeId, data: bytes, seconds: float) -> bytes | None:
         if self._link.pending_bytes > self._limit or self._waiting_bytes > self._limit:
             raise BrokerUnavailable("too much waits for Redis or for other nodes (redis.pending_limit)")
         self._next_id += 1
