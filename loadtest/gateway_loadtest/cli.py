@@ -37,9 +37,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _COMMON = (
     click.option("--target", "targets", multiple=True, required=True, metavar="URL",
-                 help="ws://HOST:PORT of a node, or of a balancer; several times for several nodes."),
+                 help="ws://HOST:PORT of a node, or of a balancer (http:// for protocols over HTTP); several times for "
+                      "several nodes."),
     click.option("--protocol", type=click.Choice(PROTOCOLS), default="centrifuge", show_default=True,
-                 help="centrifuge: Centrifugo and the gateway. raw: {channel} in the target, frames are messages."),
+                 help="centrifuge: Centrifugo and the gateway; over HTTP with _http_stream or _sse. sse: "
+                      "/sse/{channel} of the gateway. raw: {channel} in the target, frames are messages."),
     click.option("--token-secret", envvar="LOADTEST_TOKEN_SECRET", default="", metavar="SECRET",
                  help="HMAC secret of the server: every client gets a token of its own. Env: LOADTEST_TOKEN_SECRET."),
     click.option("--prefix", default="load-", show_default=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from picows import WSMsgType
 
-from gateway_loadtest.running.load_client import LARGEST
+from gateway_loadtest.wires.contract import LARGEST
 from tests.loadtest.liar import LATE, Client, Site, serving
 from tests.loadtest.tool import Outcome, run
 

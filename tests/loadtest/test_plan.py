@@ -64,6 +64,14 @@ def test_every_channel_is_published_over_one_connection() -> None:
     assert len(publishers(raw)) == 50
 
 
+def test_emulated_clients_have_two_sockets() -> None:
+    """The one with their commands counts where files and ports are counted."""
+    targets = ("http://a",)
+    alone = plan(members=5, protocol="sse", targets=targets)
+    assert alone.sockets == alone.connections + alone.publishers == 6
+    assert plan(members=5, protocol="centrifuge_sse", targets=targets).sockets == 12
+
+
 @pytest.mark.parametrize(
     ("fields", "needed"),
     [
@@ -96,6 +104,13 @@ def test_every_channel_is_published_over_one_connection() -> None:
         ({"rate": 0.1, "stages": steady(3)}, "at least one publication"),
         ({"stages": steady(0)}, "at least one publication"),
         ({"targets": ("ws://a",), "protocol": "raw"}, r"\{channel\} in the target"),
+        ({"targets": ("ws://a",), "protocol": "sse"}, "a target as http://host:port or https://host:port"),
+        ({"targets": ("http://a",), "protocol": "centrifuge"}, "a target as ws://host:port or wss://host:port"),
+        ({"targets": ("http://a/else",), "protocol": "sse"}, r"one that ends with /sse/\{channel\}"),
+        (
+            {"channels_per_connection": 2, "channels": 2, "protocol": "sse", "targets": ("http://a",)},
+            "one channel per connection in sse",
+        ),
         ({"protocol": "mqtt"}, "a protocol of centrifuge"),
         ({"channels": 0}, "at least one connection"),
         ({"channels": -1}, "channels of at least 0"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway_loadtest.planning.plan import OVER_HTTP
 from gateway_loadtest.results.result import Result
 from tests.clusters import Cluster, running_cluster
 from tests.loadtest.tool import OPEN, PATIENCE, SECRET, finish, node, run, start
@@ -29,6 +30,10 @@ def cluster() -> Iterator[Cluster]:
 
 def targets(cluster: Cluster) -> list[str]:
     return [word for each in cluster.nodes for word in ("--target", each.ws)]
+
+
+def web_targets(cluster: Cluster) -> list[str]:
+    return [word.replace("ws://", "http://") for word in targets(cluster)]
 
 
 def test_nothing_is_lost_between_three_nodes(cluster: Cluster, tmp_path: Path) -> None:
@@ -82,19 +87,61 @@ def test_a_node_that_drops_deliveries_is_found(tmp_path: Path) -> None:
     assert losers == {f"ws://127.0.0.1:{bad}"}
 
 
-def test_a_node_that_dies_is_survived(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", OVER_HTTP)
+@pytest.mark.parametrize("times", [0, 2])
+def test_what_a_node_drops_or_doubles_is_found_over_http(tmp_path: Path, protocol: str, times: int) -> None:
+    """To the last one, as over a WebSocket."""
+    leak = tmp_path / "leak"
+    env = {"LEAK_EVERY": "100", "LEAK_FILE": str(leak), "LEAK_TIMES": str(times)}
+    with node("tests.loadtest.leaky_node", env) as (port, _):
+        target = ("--target", f"http://127.0.0.1:{port}", "--protocol", protocol)
+        outcome = run(tmp_path, "rooms", *target, *SMALL, "--grace", "2")
+    assert outcome.result is not None, outcome.output
+    wrong = int(leak.read_text())
+    assert wrong >= 10
+    assert outcome.status == 1
+    totals = outcome.result.totals
+    assert (totals.lost, totals.duplicated) == ((0, wrong) if times else (wrong, 0))
+
+
+@pytest.mark.parametrize("protocol", OVER_HTTP)
+def test_those_that_are_cut_recover_over_http(cluster: Cluster, tmp_path: Path, protocol: str) -> None:
+    """Every publication is there once, in order, on all three nodes."""
+    outcome = run(tmp_path, "storm", *web_targets(cluster), "--protocol", protocol, *SMALL, "--drop", "0.5")
+    assert outcome.result is not None, outcome.output
+    totals = outcome.result.totals
+    assert (totals.disconnects, totals.reconnects, totals.recovered, totals.not_recovered) == (12, 12, 12, 0)
+    assert (totals.published, totals.acknowledged, totals.refused) == (1560, 1560, 0)
+    assert (totals.expected, totals.lost, totals.duplicated, totals.misordered) == (totals.received, 0, 0, 0)
+    assert totals.received == 6240
+
+
+@pytest.mark.parametrize("scheme_and_protocol", ["ws centrifuge", *(f"http {each}" for each in OVER_HTTP)])
+def test_a_node_that_dies_is_survived(tmp_path: Path, scheme_and_protocol: str) -> None:
     """Its clients come back on the other one and recover; the run ends with all counted."""
+    scheme, protocol = scheme_and_protocol.split()
     with valkey_server() as valkey:
         redis = {"GATEWAY_REDIS__URL": valkey.url}
         with node(env=redis) as (one, _), node(env=redis) as (two, victim):
-            ends = ("--target", f"ws://127.0.0.1:{one}", "--target", f"ws://127.0.0.1:{two}")
+            ends = ("--target", f"{scheme}://127.0.0.1:{one}", "--target", f"{scheme}://127.0.0.1:{two}")
             commands = ("--command", f"kill -9 {victim}", "--command", "exit 3", "--pause", "0.1")
-            outcome = run(tmp_path, "rolling", *ends, *SMALL, *commands)
+            outcome = run(tmp_path, "rolling", *ends, "--protocol", protocol, *SMALL, *commands)
     assert outcome.result is not None, outcome.output
     totals = outcome.result.totals
     assert (totals.lost, totals.duplicated, totals.misordered) == (0, 0, 0)
     assert totals.recovered >= 12
     assert "the command ended with status 3" in outcome.output
+
+
+@pytest.mark.parametrize("protocol", OVER_HTTP)
+def test_a_refused_token_is_said_over_http(cluster: Cluster, tmp_path: Path, protocol: str) -> None:
+    """The code comes in a message, and is as final as that of a WebSocket."""
+    options = ("--protocol", protocol, "--token-secret", "another-secret-that-is-long-enough")
+    outcome = run(tmp_path, "rooms", *web_targets(cluster), *SMALL, *options)
+    assert outcome.status == 4
+    assert "LOADTEST_TOKEN_SECRET has to be the secret that it checks them with" in outcome.output
+    assert "0 of 30 connections" in outcome.output
+    assert "Traceback" not in outcome.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

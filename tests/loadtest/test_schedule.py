@@ -19,7 +19,7 @@ COUNT, SECONDS = 20, 0.2
 class Nobody:
     """A client that is not connected: attempts to publish fail, and count."""
 
-    transport = None
+    link = None
 
     def __init__(self) -> None:
         self.pending: dict[int, object] = {}

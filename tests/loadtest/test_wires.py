@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway_loadtest.planning.plan import PROTOCOLS
 from gateway_loadtest.wires.centrifuge_wire import Centrifuge
 from gateway_loadtest.wires.contract import Acknowledged, Answer, Event, Failed, Opened, Subscribed, Wire
+from gateway_loadtest.wires.emulation_wires import EmulatedEvents, EmulatedLines
 from gateway_loadtest.wires.nats_wire import LARGEST_MESSAGE, LONGEST_LINE, Nats
 from gateway_loadtest.wires.raw_wire import Raw
 from gateway_loadtest.wires.socketio_wire import FIRST_PUBLISH_ID, SocketIO
+from gateway_loadtest.wires.sse_wire import Sse
 from gateway_loadtest.wires.wire_factory import make_wire
 
 TEXT = "~abcdef~0~1~123456789~xxxx"
@@ -36,8 +39,16 @@ def open_socketio() -> SocketIO:
 
 def test_every_protocol_has_a_wire() -> None:
     """A name leads to what speaks it."""
-    kinds: dict[str, type] = {"centrifuge": Centrifuge, "raw": Raw, "nats": Nats, "socketio": SocketIO}
-    assert {type(make_wire(name, "")) for name in ("centrifuge", "raw", "nats", "socketio")} == set(kinds.values())
+    kinds = {
+        "centrifuge": Centrifuge,
+        "centrifuge_http_stream": EmulatedLines,
+        "centrifuge_sse": EmulatedEvents,
+        "sse": Sse,
+        "raw": Raw,
+        "nats": Nats,
+        "socketio": SocketIO,
+    }
+    assert {name: type(make_wire(name, "")) for name in PROTOCOLS} == kinds
 
 
 # raw

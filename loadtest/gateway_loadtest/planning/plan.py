@@ -4,13 +4,30 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway_loadtest.planning.target_urls import HIDDEN, is_redis, is_url, public, shown
 
-Protocol = Literal["centrifuge", "raw", "nats", "socketio"]
-PROTOCOLS: tuple[Protocol, ...] = ("centrifuge", "raw", "nats", "socketio")
+Protocol = Literal["centrifuge", "centrifuge_http_stream", "centrifuge_sse", "sse", "raw", "nats", "socketio"]
+PROTOCOLS: tuple[Protocol, ...] = (
+    "centrifuge",
+    "centrifuge_http_stream",
+    "centrifuge_sse",
+    "sse",
+    "raw",
+    "nats",
+    "socketio",
+)
+# Whose clients send commands in HTTP requests, over a connection beside the one of the response.
+EMULATED: tuple[Protocol, ...] = ("centrifuge_http_stream", "centrifuge_sse")
+# Whose targets are those of HTTP.
+OVER_HTTP: tuple[Protocol, ...] = (*EMULATED, "sse")
+# A connection is its channel.
+ONE_CHANNEL: tuple[Protocol, ...] = ("sse", "raw")
+# Where the protocol sse has a channel.
+SSE_PATH = "/sse/{channel}"
 REDIS = "redis://[:PASSWORD@]HOST[:PORT][/DB], rediss:// or unix:///PATH[?db=N], the password percent-encoded"
 # Bytes that a mark needs at most: a run of 6 characters, three numbers and their separators.
 SMALLEST_PAYLOAD = 64
@@ -84,9 +101,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         self._check(bool(self.targets), "at least one target")
         for target in self.targets:
-            self._check(
-                is_url(target, "ws", "wss"), f"a target as ws://host:port or wss://host:port, not {shown(target)}"
-            )
+            plain, secure = ("http", "https") if self.protocol in OVER_HTTP else ("ws", "wss")
+            forms = f"{plain}://host:port or {secure}://host:port"
+            self._check(is_url(target, plain, secure), f"a target as {forms}, not {shown(target)}")
+            if self.protocol == "sse":
+                path = urlsplit(target).path
+                self._check(
+                    path in ("", "/") or path.endswith(SSE_PATH),
+                    f"a target without a path, or with one that ends with {SSE_PATH}: {shown(target)}",
+                )
             if self.protocol == "raw":
                 self._check("{channel}" in target, f"{{channel}} in the target of the protocol raw: {shown(target)}")
         for page in self.metrics:
@@ -103,7 +126,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         self._check(self.channels * self.members + self.idle > 0, "at least one connection")
         self._check(self.payload >= SMALLEST_PAYLOAD, f"a payload of at least {SMALLEST_PAYLOAD} bytes")
         self._check(self.channels_per_connection > 0, "at least one channel per connection")
-        self._check(self.protocol != "raw" or self.channels_per_connection == 1, "one channel per connection in raw")
+        self._check(
+            self.protocol not in ONE_CHANNEL or self.channels_per_connection == 1,
+            f"one channel per connection in {self.protocol}",
+        )
         self._check(bool(self.stages), "at least one stage")
         for stage in self.stages:
             self._check(0 <= stage.seconds < LONGEST, f"stage {stage.name!r}: seconds from 0 to a year")
@@ -131,6 +157,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def publishers(self) -> int:
         return len(publishers(self)) if self.publishes else 0
+
+    @property
+    def sockets(self) -> int:
+        """Of all connections: those whose clients send in requests of their own have two."""
+        return (self.connections + self.publishers) * (2 if self.protocol in EMULATED else 1)
 
     @property
     def publishes(self) -> bool:

@@ -52,7 +52,7 @@ def _workers(plan: Plan, remarks: list[str]) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     except (OSError, ValueError):
         limit = soft
-    total = plan.connections + plan.publishers
+    total = plan.sockets
     needed = math.ceil(total / max(limit - RESERVED, 1))
     if needed > 1000:
         raise PreflightError(
@@ -64,13 +64,13 @@ def _workers(plan: Plan, remarks: list[str]) -> int:
             f"{needed} workers instead of {wanted}: a process may open {limit:,} files here (ulimit -n), "
             f"and {total:,} connections are wanted"
         )
-    return max(needed, min(wanted, total))
+    return max(needed, min(wanted, plan.connections + plan.publishers))
 
 
 def _with_sources(plan: Plan, remarks: list[str]) -> Plan:
     """A source address has so many ports for each target; loopback has more addresses than anybody needs."""
     ports = ephemeral_ports()
-    per_target = math.ceil((plan.connections + plan.publishers) / len(plan.targets))
+    per_target = math.ceil(plan.sockets / len(plan.targets))
     have = max(len(plan.sources), 1) * ports
     if per_target <= have:
         return plan
@@ -110,4 +110,4 @@ def _is_loopback(target: str) -> bool:
 def loopback_ports(targets: Sequence[str]) -> list[int]:
     """Of the targets on this machine: whoever listens there can be looked at."""
     parts = [urlsplit(target) for target in targets if _is_loopback(target)]
-    return [each.port or (443 if each.scheme == "wss" else 80) for each in parts]
+    return [each.port or (443 if each.scheme in ("wss", "https") else 80) for each in parts]

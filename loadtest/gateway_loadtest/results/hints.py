@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from gateway_loadtest.planning.plan import Plan
+from gateway_loadtest.planning.plan import OVER_HTTP, Plan
 
 _REFUSED = re.compile(r"\b(connect|subscribe|publish)\b.*?\berror (\d+)\b")
 # As the clients count it: the target, and the reason in the words of the system.
@@ -36,7 +36,7 @@ def causes_of(errors: Iterable[str]) -> list[str]:
 
 def hints_for(plan: Plan, errors: Iterable[str]) -> list[str]:
     """One sentence for each kind of refusal among the errors of a run."""
-    if plan.protocol != "centrifuge":
+    if plan.protocol not in ("centrifuge", *OVER_HTTP):
         return []
     found: dict[str, None] = {}
     for error in errors:

@@ -8,32 +8,29 @@ from time import monotonic_ns
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
-
 from gateway_loadtest.counting.accounts import Subscription
 from gateway_loadtest.counting.counters import Counters
 from gateway_loadtest.counting.marks import Marks
 from gateway_loadtest.planning.plan import ClientPlan
 from gateway_loadtest.planning.target_urls import public
-from gateway_loadtest.text import answered
+from gateway_loadtest.running import http_link, websocket_link
+from gateway_loadtest.running.link import Link, NotConnected
 from gateway_loadtest.wires.contract import (
     Acknowledged,
     Answer,
+    Closing,
     Event,
     Failed,
     Foreign,
+    HttpWire,
     Opened,
     Subscribed,
     Unsubscribed,
-    Wire,
+    WebSocketWire,
 )
 
-# Seconds for a TCP connection with its WebSocket upgrade.
+# Seconds for a TCP connection with its WebSocket upgrade, or the head of a response.
 OPEN_TIMEOUT = 10.0
-# Bytes: buffers grow when they have to, and 50,000 of the usual size would fill a machine.
-READ_BUFFER = 1024
-# Bytes of a message in fragments: more than any server sends, and less than a machine has.
-LARGEST = 64 * 2**20
 # Seconds before a lost connection is opened again, doubled each time it fails; each is drawn from 0 to that.
 FIRST_DELAY, LAST_DELAY = 1.0, 8.0
 # Seconds before a subscription that the server ended is asked for again.
@@ -76,10 +73,10 @@ class Context(Protocol):
         """Publishes without an answer will not get one."""
 
 
-class Client(WSListener):
+class Client:
     """As a subscriber, a publisher, or neither."""
 
-    def __init__(self, context: Context, plan: ClientPlan, wire: Wire, *, subscribes: bool) -> None:
+    def __init__(self, context: Context, plan: ClientPlan, wire: WebSocketWire | HttpWire, *, subscribes: bool) -> None:
         self.context = context
         self.wire = wire
         self.target = plan.target
@@ -88,7 +85,7 @@ class Client(WSListener):
         self._indices = {context.channel(channel): channel for channel in self.subscriptions}
         # Publishes without an answer: number -> (channel, number in the channel, due).
         self.pending: dict[int, tuple[int, int, int]] = {}
-        self.transport: WSTransport | None = None
+        self.link: Link | None = None
         self.opened = False
         self.over = False
         self._was_ready = False
@@ -102,10 +99,10 @@ class Client(WSListener):
         self._broke_at: dict[str, int] = {}
         self._paused_at = NEVER
         self._delay = context.first_delay
-        self._close_code, self._close_reason = 1006, ""
+        # What the server said why it ends the connection.
+        self._closing: Closing | None = None
         # Whether it was this tool that cut it.
         self._is_cut = False
-        self._fragments = bytearray()
         self._fair_from = 0
         # At hand, for what is done most often.
         self._counters = context.counters
@@ -120,20 +117,16 @@ class Client(WSListener):
         self._began = monotonic_ns()
         context = self.context
         channels = [context.channel(index) for index in self.plan.channels]
-        url = self.wire.url(context.targets[self.target], channels)
+        target = context.targets[self.target]
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
-                await ws_connect(
-                    lambda: self,
-                    url,
-                    websocket_handshake_timeout=OPEN_TIMEOUT,
-                    read_buffer_init_size=READ_BUFFER,
-                    socket_factory=context.source(),
-                    use_aiofastnet=False,
-                )
-        except (WSError, OSError, TimeoutError, ssl.SSLError) as error:
+                if isinstance(self.wire, HttpWire):
+                    await http_link.connect(self, self.wire, target, channels, context.source())
+                else:
+                    await websocket_link.connect(self, self.wire, target, channels, context.source())
+        except (NotConnected, OSError, TimeoutError, ssl.SSLError) as error:
             context.counters.connects_failed += 1
-            context.counters.errors.add(f"connect to {urlsplit(public(url)).netloc}: {_text(error)}")
+            context.counters.errors.add(f"connect to {urlsplit(public(target)).netloc}: {_text(error)}")
             if not self.over:
                 if self._was_ready:
                     # Whoever has several nodes does not insist on a dead one. At first it does: what is asked for has
@@ -149,15 +142,15 @@ class Client(WSListener):
     def end(self) -> None:
         """Disconnect, and stay away."""
         self.over = True
-        if self.transport is not None:
-            self.transport.disconnect(graceful=False)
+        if self.link is not None:
+            self.link.end()
 
     def cut(self) -> None:
         """As if the network had broken: it comes back."""
-        if self.transport is not None:
+        if self.link is not None:
             self.context.counters.cut += 1
             self._is_cut = True
-            self.transport.disconnect(graceful=False)
+            self.link.end()
 
     def read(self, reading: bool) -> None:
         """Stop, or go on, reading from the socket. What was due meanwhile says nothing of the server's latency."""
@@ -165,37 +158,28 @@ class Client(WSListener):
         if not reading:
             self._paused_at = monotonic_ns()
             self.context.counters.stopped += 1
-        transport = self.transport.underlying_transport if self.transport is not None else None
-        if transport is not None and not transport.is_closing():
-            (transport.resume_reading if reading else transport.pause_reading)()
+        if self.link is not None:
+            self.link.read(reading)
 
-    def send(self, frame: bytes) -> None:
-        assert self.transport is not None
-        self.transport.send(WSMsgType.BINARY if self.wire.binary else WSMsgType.TEXT, frame)
+    # What a link calls
 
-    # What picows calls
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-        self._close_code, self._close_reason = 1006, ""
+    def connected(self, link: Link) -> bool:
+        """Whether the link is wanted; its messages follow."""
+        self.link = link
+        self._closing = None
         self.context.counters.connections += 1
         if self.over:
-            transport.disconnect(graceful=False)
-            return
-        frames = self.wire.opening()
-        for frame in frames:
-            self.send(frame)
-        if not frames:
-            self._on_opened()
+            link.end()
+        return not self.over
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        if self.transport is not transport:
+    def lost(self, link: Link, code: int, reason: str) -> None:
+        """As a close of a WebSocket tells it, or 1006: it just broke."""
+        if self.link is not link:
             return
         counters = self.context.counters
         was_opened, was_cut = self.opened, self._is_cut
-        self.transport = None
+        self.link = None
         self.opened = self._is_cut = False
-        self._fragments = bytearray()
         self._standing.clear()
         self._falls()
         counters.connections -= 1
@@ -204,9 +188,10 @@ class Client(WSListener):
             return
         counters.disconnects += was_opened
         counters.connects_failed += not was_opened
-        closed = f"{self._close_code} {self._close_reason}".rstrip()
-        if any(self._close_code in codes for codes in TERMINAL_CODES):
-            self._fail(f"closed with {closed}")
+        code, reason = self._closing or (code, reason)
+        closed = f"{code} {reason}".rstrip()
+        if any(code in codes for codes in TERMINAL_CODES):
+            self.give_up(f"closed with {closed}")
             return
         if not was_cut:
             counters.errors.add(f"connection lost: {closed}")
@@ -216,37 +201,13 @@ class Client(WSListener):
             self._broke_at.setdefault(channel, now)
         self._again()
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        if kind is WSMsgType.CLOSE:
-            self._on_close(frame)
-        elif kind is not WSMsgType.PING and kind is not WSMsgType.PONG:
-            data = frame.get_payload_as_bytes()
-            if frame.fin and not self._fragments:
-                self._receive(data)
-                return
-            self._fragments += data
-            if len(self._fragments) > LARGEST:
-                self._fail(f"a message of more than {LARGEST} bytes")
-            elif frame.fin:
-                data, self._fragments = bytes(self._fragments), bytearray()
-                self._receive(data)
-
-    def _on_close(self, frame: WSFrame) -> None:
-        # An enum for the codes of RFC 6455, an int for others.
-        code: WSCloseCode | int = frame.get_close_code()
-        self._close_code = code if isinstance(code, int) else code.value
-        self._close_reason = (frame.get_close_message() or b"").decode(errors="replace")
-        if self.transport is not None:
-            self.transport.disconnect()
-
-    def _receive(self, data: bytes) -> None:
-        """A message."""
+    def receive(self, data: bytes) -> None:
+        """A message, or several where the wire takes them so."""
         try:
             events = self.wire.received(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.context.counters.errors.add(f"a frame that is none of the protocol: {error!r:.80}")
-            self._fail("the other end speaks another protocol")
+            self.give_up("the other end speaks another protocol")
             return
         for event in events:
             self._handle(event)
@@ -277,28 +238,34 @@ class Client(WSListener):
     def _handle(self, event: Event) -> None:
         match event:
             case Answer(frame):
-                if self.transport is not None:
-                    self.send(frame)
+                if self.link is not None:
+                    self.link.send(frame)
             case Acknowledged(number, error):
                 self.context.acknowledged(self, number, error)
             case Subscribed(channel, recovered):
                 self._on_subscribed(channel, recovered)
             case Foreign(channel, push):
                 self._on_foreign(channel, push)
-            case Unsubscribed(channel, reason) if channel not in self._indices:
-                self.context.counters.errors.add(f"{reason}: {channel}, which was not asked for")
             case Unsubscribed(channel, reason):
-                self.context.counters.errors.add(reason)
-                self._standing.discard(channel)
-                self._falls()
-                self._lost_at = self._lost_at or monotonic_ns()
-                self._broke_at.setdefault(channel, monotonic_ns())
-                asyncio.get_running_loop().call_later(RESUBSCRIBE_DELAY, self._subscribe, channel)
+                self._on_unsubscribed(channel, reason)
             case Opened(version):
                 self.context.counters.met(version)
-                self._on_opened()
+                self.ready_to_subscribe()
+            case Closing():
+                self._closing = event
             case Failed(reason):
-                self._fail(reason)
+                self.give_up(reason)
+
+    def _on_unsubscribed(self, channel: str, reason: str) -> None:
+        if channel not in self._indices:
+            self.context.counters.errors.add(f"{reason}: {channel}, which was not asked for")
+            return
+        self.context.counters.errors.add(reason)
+        self._standing.discard(channel)
+        self._falls()
+        self._lost_at = self._lost_at or monotonic_ns()
+        self._broke_at.setdefault(channel, monotonic_ns())
+        asyncio.get_running_loop().call_later(RESUBSCRIBE_DELAY, self._subscribe, channel)
 
     def _on_foreign(self, channel: str, push: bytes) -> None:
         """A server may send what nobody asked for, but not what was published into another channel."""
@@ -307,7 +274,8 @@ class Client(WSListener):
             self._counters.misrouted += len(found)
             self._counters.errors.add(f"a publication of another channel as one of {channel}")
 
-    def _on_opened(self) -> None:
+    def ready_to_subscribe(self) -> None:
+        """The handshake is done."""
         self.context.counters.connect.add(monotonic_ns() - self._began)
         self.opened = True
         self._delay = self.context.first_delay
@@ -317,13 +285,12 @@ class Client(WSListener):
             self._stand()
 
     def _subscribe(self, channel: str) -> None:
-        if self.transport is None or not self.opened or channel in self._standing:
+        if self.link is None or not self.opened or channel in self._standing:
             return
-        self._asked_at[channel] = monotonic_ns()
-        frames = self.wire.subscribe(channel)
-        for frame in frames:
-            self.send(frame)
-        if not frames:
+        for frame in self.wire.subscribe(channel):
+            self._asked_at[channel] = monotonic_ns()
+            self.link.send(frame)
+        if not self.wire.confirms:
             self._on_subscribed(channel, None, UNSAID_AFTER)
 
     def _on_subscribed(self, channel: str, recovered: bool | None, unsaid: int = 0) -> None:
@@ -365,21 +332,18 @@ class Client(WSListener):
             self._was_ready = True
             self.context.ready(self)
 
-    def _fail(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """It is of no use to go on, or to come back."""
         self.context.counters.given_up += not self._was_ready
         self.context.counters.failures.add(reason)
         self.end()
 
 
 def _text(error: BaseException) -> str:
-    if isinstance(error, WSHandshakeError) and error.response is not None:
-        status = int(error.response.status)
-        hint = "; is the path right?" if status == 404 else ""
-        return f"the server refused the upgrade with {answered(status, error.raw_body or b'')}{hint}"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT:g} s"
     if isinstance(error, ssl.SSLError):
-        hint = "; is it ws:// and not wss://?" if error.reason == "WRONG_VERSION_NUMBER" else ""
+        hint = "; is it a target without TLS?" if error.reason == "WRONG_VERSION_NUMBER" else ""
         return f"TLS: {error.reason or error}{hint}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

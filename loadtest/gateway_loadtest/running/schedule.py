@@ -182,7 +182,7 @@ class Schedule:
         # Also where nothing is sent: a number then tells when it was due.
         published = self.published[channel]
         published.last += 1
-        if client.transport is None or not client.opened:
+        if client.link is None or not client.opened:
             counters.refused += 1
             counters.errors.add("publish: not connected")
             published.exclude(published.last)
@@ -193,5 +193,5 @@ class Schedule:
             client.pending[self._number] = (channel, published.last, due)
         else:
             counters.acknowledged += 1
-        client.send(client.wire.publish(client.context.channel(channel), payload, self._number))
+        client.link.send(client.wire.publish(client.context.channel(channel), payload, self._number))
         counters.published += 1

@@ -16,6 +16,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 from gateway_loadtest.wires.contract import (
     Acknowledged,
     Answer,
+    Closing,
     Event,
     Failed,
     Foreign,
@@ -43,7 +44,9 @@ class Centrifuge:
     __slots__ = ("_asked", "_latest", "_position", "_token")
 
     acknowledges = True
+    confirms = True
     binary = False
+    path = PATH
 
     def __init__(self, token: Callable[[], str]) -> None:
         """`token` makes a connection token, or is empty for anonymous clients."""
@@ -56,7 +59,7 @@ class Centrifuge:
 
     def url(self, target: str, channels: Sequence[str]) -> str:
         scheme, _, rest = target.partition("://")
-        return target if "/" in rest.rstrip("/") else f"{scheme}://{rest.rstrip('/')}{PATH}"
+        return target if "/" in rest.rstrip("/") else f"{scheme}://{rest.rstrip('/')}{self.path}"
 
     def opening(self) -> Sequence[bytes]:
         self._asked.clear()
@@ -116,7 +119,9 @@ class Centrifuge:
             self._reply(message["id"], message, events)
 
     def _push(self, push: dict[str, Any], events: list[Event]) -> None:
-        if "unsubscribe" in push:
+        if "disconnect" in push:
+            events.append(Closing(int(push["disconnect"]["code"]), str(push["disconnect"].get("reason", ""))))
+        elif "unsubscribe" in push:
             events.append(Unsubscribed(push["channel"], f"unsubscribed {push['unsubscribe'].get('code', 0)}"))
 
     def _reply(self, number: int, message: dict[str, Any], events: list[Event]) -> None:
@@ -125,9 +130,7 @@ class Centrifuge:
         if number > FIRST_PUBLISH_ID:
             events.append(Acknowledged(number - FIRST_PUBLISH_ID, f"publish {trouble}" if trouble else ""))
         elif number == CONNECT_ID:
-            reply = message.get("connect")
-            version = reply.get("version") if isinstance(reply, dict) else ""
-            events.append(Failed(f"connect {trouble}") if trouble else Opened(str(version or "")))
+            events.append(Failed(f"connect {trouble}") if trouble else self._connected(message.get("connect")))
         elif number in self._asked:
             channel = self._asked[number]
             if not trouble:
@@ -136,6 +139,10 @@ class Centrifuge:
                 events.append(Unsubscribed(channel, f"subscribe {trouble}"))
             else:
                 events.append(Failed(f"subscribe to {channel}: {trouble}"))
+
+    def _connected(self, reply: Any) -> Opened:
+        version = reply.get("version") if isinstance(reply, dict) else ""
+        return Opened(str(version or ""))
 
     def _subscribed(self, channel: str, reply: dict[str, Any]) -> Subscribed:
         if reply.get("recoverable"):

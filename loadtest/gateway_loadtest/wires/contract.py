@@ -1,7 +1,10 @@
 """What every wire protocol offers to the generator: one object a connection, bytes in and out, no I/O."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+# Bytes of a message: more than any server sends, and less than a machine has.
+LARGEST = 64 * 2**20
 
 
 class Opened(NamedTuple):
@@ -52,22 +55,35 @@ class Failed(NamedTuple):
     reason: str
 
 
-Event = Opened | Subscribed | Unsubscribed | Foreign | Acknowledged | Answer | Failed
+class Closing(NamedTuple):
+    """The server ends the connection, and says why in a message: over HTTP there is no close frame."""
+
+    code: int
+    reason: str
+
+
+Event = Opened | Subscribed | Unsubscribed | Foreign | Acknowledged | Answer | Failed | Closing
+
+
+class Request(NamedTuple):
+    """Of HTTP."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
 
 
 class Wire(Protocol):
-    """One connection's side of a protocol. It outlives the connection: after a loss `opening` begins anew."""
+    """One connection's side of a protocol. It outlives the connection."""
 
     # Whether publishes are answered; where they are not, what was sent counts as accepted.
     acknowledges: bool
-    # Whether frames are sent as binary.
-    binary: bool
+    # Whether subscriptions are answered; where they are not, they stand soon after the connection does.
+    confirms: bool
 
     def url(self, target: str, channels: Sequence[str]) -> str:
         """Where to connect for these channels; `target` is what the user gave."""
-
-    def opening(self) -> Sequence[bytes]:
-        """What to send when the WebSocket is open."""
 
     def subscribe(self, channel: str) -> Sequence[bytes]:
         """What asks for a subscription, from where the connection stood before if it can."""
@@ -77,3 +93,31 @@ class Wire(Protocol):
 
     def received(self, frame: bytes) -> Sequence[Event]:
         """What a frame says, publications left out: those are found by their marks. Raises ValueError for nonsense."""
+
+
+class WebSocketWire(Wire, Protocol):
+    """One that goes over a WebSocket: frames both ways."""
+
+    # Whether frames are sent as binary.
+    binary: bool
+
+    def opening(self) -> Sequence[bytes]:
+        """What to send when the WebSocket is open; the protocol begins anew. Nothing: it is open with that."""
+
+
+@runtime_checkable
+class HttpWire(Wire, Protocol):
+    """One that goes over HTTP: what comes is the body of a response that does not end, what is sent goes in requests of
+    their own."""
+
+    def stream(self, target: str, channels: Sequence[str]) -> Request:
+        """The request whose response brings everything; the protocol begins anew. `Opened` follows."""
+
+    def cut(self, piece: bytes) -> bytes:
+        """The whole messages up to the end of this piece of the body, as `received` takes them; empty if there is none.
+
+        Raises ValueError for a message of more than LARGEST bytes.
+        """
+
+    def command(self, target: str, frames: Sequence[bytes]) -> Request:
+        """The request that carries these frames."""

@@ -37,6 +37,7 @@ class Nats:
     __slots__ = ("_asked", "_error", "_numbers", "_rest")
 
     acknowledges = True
+    confirms = True
     binary = True
 
     def __init__(self) -> None:

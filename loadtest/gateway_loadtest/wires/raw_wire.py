@@ -17,6 +17,7 @@ class Raw:
     __slots__ = ("_role",)
 
     acknowledges = False
+    confirms = False
     binary = False
 
     def __init__(self, role: Role = "sub") -> None:

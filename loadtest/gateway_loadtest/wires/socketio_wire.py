@@ -29,6 +29,7 @@ class SocketIO:
     __slots__ = ("_asked",)
 
     acknowledges = True
+    confirms = True
     binary = False
 
     def __init__(self) -> None:
