@@ -131,6 +131,7 @@ def _publication(request: PublicationRequest, spec: ChannelSpec, kind: Kind, dat
         data,
         kind,
         time=int(time.time() * 1000),
+        event=request.event or "",
         tags=_tags(request),
         exclude_client=request.exclude_client or "",
         version=request.version or 0,

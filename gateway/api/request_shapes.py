@@ -52,6 +52,9 @@ class PublicationRequest(ApiRequest, frozen=True):
     data: Annotated[Json, Meta(description="Any JSON value. Null beside `b64data` is no value.")] | UnsetType = UNSET
     b64data: Base64 | None = None
     binary: Annotated[bool, Meta(description="Deliver `b64data` as bytes even if they are JSON.")] | None = None
+    event: (
+        Annotated[str, Meta(max_length=128, description="Its name, for Socket.IO; `message` without one.")] | None
+    ) = None
     tags: Tags | None = None
     idempotency_key: IdempotencyKey | None = None
     exclude_client: ExcludedClient | None = None

@@ -72,6 +72,7 @@ def publish(
     channel: str,
     data: Any,
     *,
+    event: str = "",
     tags: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
     exclude_client: str = "",
@@ -79,13 +80,14 @@ def publish(
     version: int = 0,
     version_epoch: str = "",
 ) -> Command[PublishResult]:
-    """Publish `data` to a channel: a JSON value, or bytes, which arrive as bytes.
+    """Publish `data` to a channel: a JSON value, or bytes, which arrive as bytes. `event` is its name, for Socket.IO.
 
     The client makes an idempotency key of its own, so that it may ask again; an empty one means none.
     """
     request = PublishRequest(
         channel=channel,
         **_payload(data),
+        event=event or None,
         tags=dict(tags) if tags else None,
         idempotency_key=idempotency_key,
         exclude_client=exclude_client or None,
@@ -100,6 +102,7 @@ def broadcast(
     channels: Iterable[str],
     data: Any,
     *,
+    event: str = "",
     tags: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
     exclude_client: str = "",
@@ -111,6 +114,7 @@ def broadcast(
     request = BroadcastRequest(
         channels=list(channels),
         **_payload(data),
+        event=event or None,
         tags=dict(tags) if tags else None,
         idempotency_key=idempotency_key,
         exclude_client=exclude_client or None,

@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
 from inspect import iscoroutinefunction
 from types import SimpleNamespace
 from typing import Any, TypeVar, overload
 
 from gateway.config.settings import HookKind
 from gateway.hooks.payloads import Payload, payload_of
+from gateway.hooks.questions import RpcRequest
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -36,7 +38,7 @@ class Hook:
 
 
 class Hooks:
-    """Collects hooks by decorators. All functions are `async def` with one argument, the request.
+    """Collects hooks by decorators. All functions are `async def` with one argument, the request (but see `on`).
 
     `timeout` is in seconds and includes waiting for other calls, except for that of an event; a call that takes longer
     is cancelled. `concurrency` is how many calls of the hook run at once on each node. Raises TypeError and ValueError
@@ -96,6 +98,31 @@ class Hooks:
     def rpc(self, *methods: str, timeout: float = TIMEOUT, concurrency: int = CONCURRENCY) -> Callable[[F], F]:
         """Answers calls of clients. Returns a JSON value. `methods`: none given: all that no other hook names."""
         return self._named("rpc", methods, timeout, concurrency)
+
+    def on(
+        self, *events: str, namespace: str = "/", timeout: float = TIMEOUT, concurrency: int = CONCURRENCY
+    ) -> Callable[[F], F]:
+        """Gets events of Socket.IO clients, except those that the settings map to channels.
+
+        The function gets the request, as one for `rpc`, and the arguments of the event, and returns the
+        acknowledgement, a JSON value. `events`: at least one. Calls of other clients to a method of this name come here
+        too; their payload is one argument unless it is a list.
+        """
+        if not events:
+            raise TypeError("@hooks.on takes the names of events")
+        names = events if namespace == "/" else tuple(f"{namespace},{event}" for event in events)
+
+        def decorate(function: F) -> F:
+            @wraps(_checked(function, "on"))
+            async def answer(request: RpcRequest) -> Any:
+                data = request.data
+                arguments = data if isinstance(data, list) else [data] if request.raw else []
+                return await function(request, *arguments)
+
+            self._named("rpc", names, timeout, concurrency)(answer)
+            return function
+
+        return decorate
 
     @overload
     def disconnect(self, function: F, /) -> F: ...

@@ -45,6 +45,7 @@ def values(
     channel: str,
     data: Any,
     *,
+    event: str = "",
     tags: Mapping[str, str] | None = None,
     exclude_client: str = "",
     skip_history: bool = False,
@@ -61,6 +62,7 @@ def values(
     command = commands.publish(
         channel,
         data,
+        event=event,
         tags=tags,
         exclude_client=exclude_client,
         skip_history=skip_history,

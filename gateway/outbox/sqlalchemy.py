@@ -54,7 +54,7 @@ class Outbox:
     def publish(self, session: "Session | AsyncSession", channel: str, data: Any, **options: Any) -> None:
         """Publish `data` (a JSON value, or bytes) to a channel if the transaction of the session commits.
 
-        `options` are `tags`, `exclude_client`, `skip_history`, `version` and `version_epoch` of
+        `options` are `event`, `tags`, `exclude_client`, `skip_history`, `version` and `version_epoch` of
         `gateway.outbox.rows.values`. The row is written with the next flush, so there is nothing to await. Raises
         TypeError or ValueError.
         """

@@ -53,6 +53,7 @@ def to_user(
     user: str,
     data: Any,
     *,
+    event: str = "",
     tags: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
     skip_history: bool = False,
@@ -63,7 +64,12 @@ def to_user(
         raise TypeError(f"user is {type(user).__name__}, expected str")
     # Which channel it is depends on the nodes' settings: see Job.
     command = commands.publish(
-        f"{OF_USER}{user}", data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history
+        f"{OF_USER}{user}",
+        data,
+        event=event,
+        tags=tags,
+        idempotency_key=idempotency_key,
+        skip_history=skip_history,
     )
     return command._replace(method=TO_USER)
 

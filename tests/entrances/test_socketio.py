@@ -273,6 +273,16 @@ def test_events_that_fail_are_acknowledged_with_an_error(client: EngineClient, e
     assert client.next() == '42["message","still here"]'
 
 
+def test_backends_name_events(http: httpx.Client, client: EngineClient) -> None:
+    """Those without a name are messages."""
+    client.join()
+    for event in ("note", None):
+        answer = http.post("/api/publish", json={"channel": "chat:all", "data": [1], "event": event})
+        assert "error" not in answer.json()
+    assert client.take(2) == ['42["note",[1]]', '42["message",[1]]']
+    assert "error" in http.post("/api/publish", json={"channel": "chat:all", "data": 1, "event": "x" * 129}).json()
+
+
 def test_leaving_a_room(http: httpx.Client, client: EngineClient) -> None:
     client.join()
     client.send('421["subscribe","chat:room"]', '422["unsubscribe","chat:room"]')

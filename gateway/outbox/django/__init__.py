@@ -8,8 +8,8 @@ from gateway.outbox.rows import values
 def publish(channel: str, data: Any, *, using: str | None = None, **options: Any) -> None:
     """Publish `data` (a JSON value, or bytes) to a channel if the current transaction commits.
 
-    `using` is a database of DATABASES; by default the one to which the router sends the model. `options` are `tags`,
-    `exclude_client`, `skip_history`, `version` and `version_epoch` of `gateway.outbox.rows.values`. Outside of
+    `using` is a database of DATABASES; by default the one to which the router sends the model. `options` are `event`,
+    `tags`, `exclude_client`, `skip_history`, `version` and `version_epoch` of `gateway.outbox.rows.values`. Outside of
     `transaction.atomic` Django commits at once. Raises TypeError or ValueError.
     """
     # Django loads models after this module.
