@@ -259,6 +259,7 @@ def test_events_keep_their_names(client: EngineClient) -> None:
         ('["secret",1]', 103),
         ('["message",1,2]', 107),
         ('["message"]', 107),
+        ('["publish","closed:a",1]', 103),
         ('["other",1]', 108),
     ],
 )

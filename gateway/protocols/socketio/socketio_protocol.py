@@ -6,6 +6,7 @@
 | `subscribe` or `join`, with a room                  | a subscribe; also `{channel, token}` instead of the room  |
 | `unsubscribe` or `leave`, with a room               | an unsubscribe                                            |
 | an event that `events` maps to a channel            | a publish of its one argument, which keeps the name       |
+| `publish` with a room and one more argument         | a publish of that, if the channel lets clients publish    |
 | any other event                                     | a call of the application, with the list of its arguments |
 
 An acknowledgement has what the request brought; after an error its one argument is `{"error": {code, message}}`. A
@@ -63,6 +64,7 @@ DEFAULT_EVENT = "message"
 UNSUBSCRIBED = "gateway:unsubscribed"
 JOINS = frozenset(("subscribe", "join"))
 LEAVES = frozenset(("unsubscribe", "leave"))
+PUBLISH = "publish"
 # Requests that one client may wait for, with and without an acknowledgement.
 MOST_ASKED = 4096
 
@@ -181,16 +183,14 @@ class SocketIOCodec:
         if packet.name in JOINS or packet.name in LEAVES:
             return self._of_room(id, packet)
         channel = self._protocol.channels.get(packet.name)
-        try:
-            payloads = [payload_of(each) for each in packet.arguments]
-        except RequestError as error:
-            return Malformed(id, error.detail)
-        if channel is None:
+        if channel is not None:
+            return _publish(id, channel, packet.arguments, packet.name)
+        if packet.name != PUBLISH:
             return self._call(id, packet.name, packet.arguments)
-        if len(payloads) != 1:
-            return Malformed(id, f"an event for a channel with {len(payloads)} arguments, expected one")
-        ((data, kind),) = payloads
-        return Publish(id, channel, data, kind, packet.name)
+        room = packet.arguments[0] if packet.arguments else None
+        if room is None or room.kind is not Kind.JSON or room.data[:1] != b'"':
+            return Malformed(id, "publish without a room, which is a string")
+        return _publish(id, _decode_text(room.data), packet.arguments[1:], "")
 
     def _of_room(self, id: int, packet: SocketEvent) -> Request:
         try:
@@ -202,7 +202,7 @@ class SocketIOCodec:
         return Subscribe(id, channel, token) if packet.name in JOINS else Unsubscribe(id, channel)
 
     def _call(self, id: int, name: str, arguments: Sequence[Argument]) -> Request:
-        if any(each.kind is Kind.BINARY for each in arguments):
+        if any(each.kind is Kind.BINARY or each.holds_buffers for each in arguments):
             return Unsupported(id, "a call with a buffer")
         namespace = self._protocol.namespace
         method = name if namespace == DEFAULT_NAMESPACE else f"{namespace},{name}"
@@ -281,6 +281,16 @@ class SocketIOCodec:
 
     def _refused(self, message: str, told: bytes) -> Sequence[Message]:
         return (Message(socketio_encoder.connect_error(message, told, namespace=self._protocol.namespace)),)
+
+
+def _publish(id: int, channel: str, arguments: Sequence[Argument], event: str) -> Publish | Malformed:
+    if len(arguments) != 1:
+        return Malformed(id, f"{len(arguments)} arguments to publish, expected one")
+    try:
+        data, kind = payload_of(arguments[0])
+    except RequestError as error:
+        return Malformed(id, error.detail)
+    return Publish(id, channel, data, kind, event)
 
 
 def _told(error: ErrorCode | CloseCode) -> bytes:

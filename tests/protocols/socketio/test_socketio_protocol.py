@@ -72,6 +72,7 @@ def test_connect(codec: SocketIOCodec, auth: str, token: str) -> None:
         ('2["unsubscribe",{"channel":"a"}]', Unsubscribe(1, "a")),
         ('2["message",{"a":1}]', Publish(1, "chat:all", b'{"a":1}', event="message")),
         ('2["note","x"]', Publish(1, "chat:notes", b'"x"', event="note")),
+        ('2["publish","chat:1",{"a":1}]', Publish(1, "chat:1", b'{"a":1}')),
         ('2["other"]', Call(1, "other", b"[]")),
         ('27["other",1,"b"]', Call(1, "other", b'[1,"b"]')),
     ],
@@ -85,7 +86,20 @@ def test_a_buffer_is_a_binary_publication(codec: SocketIOCodec) -> None:
     assert request_of(codec, packet, b"\0") == Publish(1, "chat:all", b"\0", Kind.BINARY, "message")
 
 
-@pytest.mark.parametrize("packet", ['2["join"]', '2["join",1]', '2["join","a","b"]', '2["note"]', '2["note",1,2]'])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        '2["publish"]',
+        '2["publish",1,2]',
+        '2["publish","a"]',
+        '2["publish","a",1,2]',
+        '2["join"]',
+        '2["join",1]',
+        '2["join","a","b"]',
+        '2["note"]',
+        '2["note",1,2]',
+    ],
+)
 def test_events_that_make_no_sense(codec: SocketIOCodec, packet: str) -> None:
     """They get an answer: only what violates the protocol ends the connection."""
     assert isinstance(request_of(codec, packet), Malformed)
