@@ -242,6 +242,8 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     hint: str = ""
     # Channels that the settings open to every client of its protocol.
     joins: Sequence[str] = ()
+    # Prefix of one more, whose name ends with the id of the client; empty for none.
+    own: str = ""
 
 
 class Subscribe(msgspec.Struct, frozen=True, gc=False):

@@ -218,6 +218,11 @@ class SocketioNamespace(Section):
         description="Channel that every Socket.IO client is subscribed to when it connects; what is emitted to no room "
         "goes there. Default: none; demo:chat with demo.",
     )
+    own: Annotated[str, Field(pattern=r"^[!-~]{0,219}$")] = Field(
+        "",
+        description="Prefix of a channel of each Socket.IO client's own, which ends with its socket.id: what is "
+        "emitted to a socket goes there. Empty: no such channels.",
+    )
     events: dict[EventName, ChannelName] = Field(
         {},
         description="Events that Socket.IO clients may publish, by name, and the channel of each. Default: none; "
@@ -478,7 +483,7 @@ class ServerSettings(Section):
         if self.demo:
             everyone = everyone or "demo:chat"
             events = events or {"message": "demo:chat"}
-        return SocketioNamespace(everyone=everyone, events=events)
+        return SocketioNamespace(everyone=everyone, own=self.socketio.own, events=events)
 
     @property
     def admits_anonymous(self) -> bool:

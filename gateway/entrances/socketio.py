@@ -28,10 +28,13 @@ Opener = Callable[[Handshake, str], OpenSession]
 
 
 def protocols_of(settings: ServerSettings) -> Mapping[str, SocketIOProtocol]:
-    """The namespaces, with their events and channels."""
-    given, main, most = settings.socketio, settings.main_namespace, settings.limits.frame_size
-    others = {name: SocketIOProtocol(each.events, each.everyone, most, name) for name, each in given.namespaces.items()}
-    return {DEFAULT_NAMESPACE: SocketIOProtocol(main.events, main.everyone, most), **others}
+    """The namespaces, by name, with their events and channels."""
+    namespaces = {DEFAULT_NAMESPACE: settings.main_namespace, **settings.socketio.namespaces}
+    most = settings.limits.frame_size
+    return {
+        name: SocketIOProtocol(each.events, each.everyone, most, own=each.own, namespace=name)
+        for name, each in namespaces.items()
+    }
 
 
 class SocketIODoor:

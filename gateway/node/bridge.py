@@ -12,7 +12,7 @@ from gateway.hooks.payloads import Payloads
 from gateway.log import LogLimit
 from gateway.messages import DEFAULT_APP, Publication, PublishOptions, PublishResult
 from gateway.metrics import Metrics
-from gateway.protocols.socketio.emitted import Emission, NotEmitted, from_emitter, from_manager
+from gateway.protocols.socketio.emitted import Emission, NotEmitted, from_emitter, from_manager, is_client_id
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ class Bridge:
             return [settings.main_namespace.everyone]
         if (number := len(emission.rooms)) > settings.api.max_batch:
             raise NotEmitted("rooms", f"emitted to {number} rooms, more than {settings.api.max_batch} (api.max_batch)")
-        return list(emission.rooms)
+        own = settings.main_namespace.own
+        return [own + room if own and is_client_id(room) else room for room in emission.rooms]
 
     def _send(self, name: str, emission: Emission) -> None:
         """Raises RequestError."""

@@ -1,6 +1,5 @@
 """Connect and refresh: who the client is, and what the server subscribes it to."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -174,7 +173,7 @@ def _identity(session: Session, proved: Identity | Grant, user: str | None = Non
 def _admit(session: Session, request: Connect, identity: Identity, data: bytes = b"", *, by_grant: bool) -> bool:
     """Let the client in. True while it waits for its channels. `data` goes to the client."""
     services = session.services
-    subs = _server_subscriptions(session, identity, request.joins, by_grant=by_grant)
+    subs = _server_subscriptions(session, identity, request, by_grant=by_grant)
     session.authenticated(identity)
     limit = services.limits.connections_per_user
     if limit and identity.user and services.clients.connections(session.user) > limit:
@@ -195,7 +194,7 @@ def _admit(session: Session, request: Connect, identity: Identity, data: bytes =
 
 
 def _server_subscriptions(
-    session: Session, identity: Identity, joins: Sequence[str], *, by_grant: bool
+    session: Session, identity: Identity, request: Connect, *, by_grant: bool
 ) -> dict[str, ServerSub]:
     """The channels that token, application and settings name, and the personal one. Raises RequestError for an invalid
     name.
@@ -207,8 +206,10 @@ def _server_subscriptions(
     personal = services.channels.personal(services.app, identity.user)
     if personal is not None and not by_grant:
         subs.setdefault(personal.name, ServerSub())
-    for name in joins:
+    for name in request.joins:
         subs.setdefault(name, ServerSub())
+    if request.own:
+        subs.setdefault(request.own + session.client, ServerSub())
     if session.home:
         # A plain connection has one channel: its client could not tell messages from another one apart.
         subs = {name: sub for name, sub in subs.items() if name == session.home}

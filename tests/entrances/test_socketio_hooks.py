@@ -13,8 +13,8 @@ from tests.api.site import OPEN, running, settings_of
 from tests.entrances.engine_client import EngineClient
 
 SETTINGS: dict[str, Any] = {
-    "namespaces": {"chat": OPEN},
-    "socketio": {"everyone": "chat:all", "namespaces": {"/admin": {}}},
+    "namespaces": {"chat": OPEN, "socket": {}},
+    "socketio": {"everyone": "chat:all", "own": "socket:", "namespaces": {"/admin": {}}},
 }
 
 
@@ -35,6 +35,10 @@ def application() -> Hooks:
     @hooks.on("shout", "cry")
     async def shout(request: RpcRequest, text: str) -> None:
         await hooks.gateway.publish("chat:all", f"{request.user}: {text.upper()}", event=request.method)
+
+    @hooks.on("whisper")
+    async def whisper(request: RpcRequest, text: str) -> None:
+        await hooks.gateway.publish(f"socket:{request.client}", text, event="whispered")
 
     @hooks.on("sum", namespace="/admin")
     async def other(request: RpcRequest, *numbers: int) -> str:
@@ -84,6 +88,20 @@ def test_a_hook_emits_to_a_room(client: EngineClient) -> None:
     client.join('{"name":"ann"}')
     client.send('421["shout","hello"]', '42["cry","again"]')
     assert sorted(client.take(3)) == ['42["cry","ann: AGAIN"]', '42["shout","ann: HELLO"]', "431[null]"]
+
+
+def test_a_hook_emits_to_a_socket(address: str, client: EngineClient) -> None:
+    """Nobody else hears it, nor can join its channel."""
+    client.join('{"name":"ann"}')
+    with httpx.Client(base_url=address, trust_env=False, timeout=10) as http:
+        other = EngineClient(http)
+        sid = other.join('{"name":"eve"}')
+        client.send(f'421["join","socket:{sid}"]')
+        assert '"code":103' in client.next()
+        other.send('421["whisper","psst"]')
+        assert sorted(other.take(2)) == ['42["whispered","psst"]', "431[null]"]
+        client.send('42["shout","x"]')
+        assert client.next() == '42["shout","ann: X"]'
 
 
 def test_namespaces_have_events_of_their_own(client: EngineClient) -> None:

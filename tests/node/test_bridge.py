@@ -101,6 +101,14 @@ def test_everybody_has_a_channel_or_gets_nothing() -> None:
     assert without.metrics.emitted_dropped.values == {"everyone": 2}
 
 
+def test_a_socket_has_a_channel_of_its_own_or_is_a_room_like_any() -> None:
+    with_one, without = Bench(socketio={"own": "socket:"}, namespaces={"socket": {}}), Bench()
+    for bench in (with_one, without):
+        bench.emit(1, rooms=[CLIENT, "a"])
+    assert with_one.channels == [f"socket:{CLIENT}", "a"]
+    assert without.channels == [CLIENT, "a"]
+
+
 def test_the_number_of_rooms_is_bounded() -> None:
     bench = Bench(api={"max_batch": 2})
     bench.emit(1, rooms=["a", "b", "c"])

@@ -217,7 +217,7 @@ def _excluded(clients: Sequence[str | int]) -> str:
     if len(clients) > 1:
         raise NotEmitted("except", f"{len(clients)} exceptions; there can be one, of a client id")
     (client,) = clients
-    if not isinstance(client, str) or _CLIENT.fullmatch(client) is None:
+    if not isinstance(client, str) or not is_client_id(client):
         raise NotEmitted("except", f"{str(client)[:64]!r} is excepted, which is no client id")
     return client
 
@@ -304,3 +304,8 @@ def _buffer(data: bytes) -> tuple[Kind, bytes]:
 def _from_base64(text: bytes) -> bytes:
     """Raises ValueError."""
     return b64decode(text, validate=True)
+
+
+def is_client_id(text: str) -> bool:
+    """Whether it is the id of a client, which is the `socket.id` of a Socket.IO client."""
+    return _CLIENT.fullmatch(text) is not None

@@ -96,14 +96,23 @@ class SocketIOProtocol:
     heartbeat = Heartbeat.BELOW
 
     def __init__(
-        self, events: Mapping[str, str], everyone: str, max_bytes: int, namespace: str = DEFAULT_NAMESPACE
+        self,
+        events: Mapping[str, str],
+        everyone: str,
+        max_bytes: int,
+        *,
+        own: str = "",
+        namespace: str = DEFAULT_NAMESPACE,
     ) -> None:
         """`events`: channels by the names of events that clients may publish. Every client is subscribed to the channel
-        `everyone`, unless it is empty. A packet with its buffers has at most `max_bytes`.
+        `everyone` and to one of its own, with the prefix `own`, unless they are empty.
+
+        A packet with its buffers has at most `max_bytes`.
         """
         self.namespace = namespace
         self.channels = events
         self.joins = (everyone,) if everyone else ()
+        self.own = own
         self.max_bytes = max_bytes
 
     def open(self) -> "SocketIOCodec":
@@ -176,7 +185,7 @@ class SocketIOCodec:
             raw = bytes(_decode_auth(packet.auth).token)
             if raw[:1] == b'"':
                 token = _decode_text(raw)
-        return Connect(self._ask(_CONNECT), token, data=packet.auth, joins=self._protocol.joins)
+        return Connect(self._ask(_CONNECT), token, data=packet.auth, joins=self._protocol.joins, own=self._protocol.own)
 
     def _event(self, packet: SocketEvent) -> Request:
         id = self._ask(_UNACKNOWLEDGED if packet.id is None else packet.id)

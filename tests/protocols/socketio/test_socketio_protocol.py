@@ -29,7 +29,7 @@ from gateway.protocols.socketio.socketio_protocol import MOST_ASKED, SocketIOCod
 from gateway.protocols.wire_protocol import Message
 
 PROTOCOL = SocketIOProtocol({"message": "chat:all", "note": "chat:notes"}, "chat:all", 10_000)
-ADMIN = SocketIOProtocol({}, "", 10_000, "/admin")
+ADMIN = SocketIOProtocol({}, "", 10_000, own="own:", namespace="/admin")
 CHANNEL = Channel("app", "chat:all")
 CONNECTED = ConnectResult(ClientId("c"), "", 25)
 
@@ -139,7 +139,7 @@ def test_answers_are_acknowledgements(codec: SocketIOCodec) -> None:
 
 def test_answers_of_a_namespace_have_its_name() -> None:
     codec = ADMIN.open()
-    request_of(codec, "0/admin,")
+    assert request_of(codec, "0/admin,") == Connect(1, own="own:")
     assert texts(codec.connected(1, CONNECTED)) == ['40/admin,{"sid":"c"}']
     request_of(codec, '2/admin,3["join","a"]')
     assert texts(codec.subscribed(2, "a", SubscribeResult())) == ['43/admin,3[{"channel":"a"}]']
