@@ -23,6 +23,7 @@ from gateway.transports.long_polling.polling_transport import PollingTransport, 
 OpenPolling = Callable[[Handshake], EngineSocket]
 
 VERSION = "4"
+OLD = "clients of Socket.IO 2 send EIO=3; versions 3 and 4 are served"
 _TEXT: Header = (b"content-type", b"text/plain; charset=UTF-8")
 _HTML: Header = (b"content-type", b"text/html")
 _JSON: Header = (b"content-type", b"application/json")
@@ -80,6 +81,9 @@ class EngineEndpoint(Endpoint):
             and not (scope["method"] == "POST" and handshake.parameter("sid"))
         ):
             error = engineio_errors.BAD_HANDSHAKE_METHOD
+        if error is engineio_errors.UNSUPPORTED_VERSION:
+            # The operator should hear of clients that are too old: they only see that nothing works.
+            self._admission.refused("version of Engine.IO", address=handshake.address, detail=OLD)
         if error is not None:
             await self._fail(scope, send, error)
             return None

@@ -69,6 +69,15 @@ def test_requests_that_are_none(http: httpx.Client, method: str, params: dict[st
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
+def test_the_log_tells_of_clients_that_are_too_old(caplog: pytest.LogCaptureFixture) -> None:
+    """Once in a while: their users see nothing but that it does not work."""
+    with running(settings_of()) as site:
+        for _ in range(3):
+            httpx.get(f"http://{site.public}/socket.io/?EIO=3&transport=polling", trust_env=False)
+    (line,) = [each for each in caplog.records if "EIO=3" in str(vars(each).get("detail"))]
+    assert line.levelname == "WARNING"
+
+
 @pytest.mark.parametrize("path", ["/socket.io", "/socket.io/"])
 def test_the_slash_at_the_end_does_not_matter(http: httpx.Client, path: str) -> None:
     assert http.get(path, params=POLLING).status_code == 200
