@@ -31,8 +31,10 @@ def protocols_of(settings: ServerSettings) -> Mapping[str, SocketIOProtocol]:
     """The namespaces, by name, with their events and channels."""
     namespaces = {DEFAULT_NAMESPACE: settings.main_namespace, **settings.socketio.namespaces}
     most = settings.limits.frame_size
+    # Without a key no token is good: what applications of Socket.IO have there is for their own connect hook.
+    reads = settings.auth.has_key
     return {
-        name: SocketIOProtocol(each.events, each.everyone, most, own=each.own, namespace=name)
+        name: SocketIOProtocol(each.events, each.everyone, most, own=each.own, reads_tokens=reads, namespace=name)
         for name, each in namespaces.items()
     }
 

@@ -102,17 +102,20 @@ class SocketIOProtocol:
         max_bytes: int,
         *,
         own: str = "",
+        reads_tokens: bool = True,
         namespace: str = DEFAULT_NAMESPACE,
     ) -> None:
         """`events`: channels by the names of events that clients may publish. Every client is subscribed to the channel
         `everyone` and to one of its own, with the prefix `own`, unless they are empty.
 
-        A packet with its buffers has at most `max_bytes`.
+        A packet with its buffers has at most `max_bytes`. Without `reads_tokens`, `auth.token` is for the application
+        only.
         """
         self.namespace = namespace
         self.channels = events
         self.joins = (everyone,) if everyone else ()
         self.own = own
+        self.reads_tokens = reads_tokens
         self.max_bytes = max_bytes
 
     def open(self) -> "SocketIOCodec":
@@ -181,7 +184,7 @@ class SocketIOCodec:
 
     def _connect(self, packet: SocketConnect) -> Request:
         token = ""
-        if packet.auth:
+        if packet.auth and self._protocol.reads_tokens:
             raw = bytes(_decode_auth(packet.auth).token)
             if raw[:1] == b'"':
                 token = _decode_text(raw)

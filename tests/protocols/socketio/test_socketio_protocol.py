@@ -62,6 +62,11 @@ def test_connect(codec: SocketIOCodec, auth: str, token: str) -> None:
     assert request_of(codec, f"0{auth}") == Connect(1, token, data=auth.encode(), joins=("chat:all",))
 
 
+def test_a_token_that_nobody_here_can_check_is_for_the_application() -> None:
+    codec = SocketIOProtocol({}, "", 10_000, reads_tokens=False).open()
+    assert request_of(codec, '0{"token":"of its own"}') == Connect(1, data=b'{"token":"of its own"}')
+
+
 @pytest.mark.parametrize(
     ("packet", "request_"),
     [
