@@ -8,15 +8,28 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.sync.client import connect
 
 from gateway.config.sources import of_code
 from gateway.testing import Refused, SyncTestGateway, TestGateway
+from tests.api.site import running, settings_of
 from tests.docs.pages import blocks, files, write
+from tests.entrances.engine_client import EngineClient
 from tests.entrances.ways import on_uvicorn
 
-PAGES = ("tutorial", "channels", "recovery", "testing", "recipes", "moving", "deploy")
+PAGES = (
+    "tutorial",
+    "channels",
+    "recovery",
+    "testing",
+    "recipes",
+    "moving",
+    "deploy",
+    "socketio",
+    "migrating-from-socketio",
+)
 RECIPES = files("recipes")
 
 
@@ -41,6 +54,7 @@ def test_every_block_of_python_is_a_file() -> None:
     of_testing = {"realtime.py", "test_rooms.py", "with_asyncio.py", "with_a_clock.py", "with_an_app.py"}
     assert files("testing").keys() == of_testing
     assert files("moving").keys() == {"before.py", "after.py", "consumers.py", "realtime.py"}
+    assert files("socketio").keys() == {"index.html", "socketio_hooks.py", "emits.py"}
 
 
 @pytest.mark.parametrize("name", [name for name, code in RECIPES.items() if "async def test_" in code])
@@ -188,6 +202,29 @@ def test_moving_from_django_channels() -> None:
             ann.subscribe("room:dogs")
         with pytest.raises(Refused, match="log in first"):
             gateway.connect()
+
+
+def test_socketio() -> None:
+    """The settings and the hooks of the page, with a client of the protocol. (`emits.py` needs a Redis of its own.)"""
+    page = files("socketio")
+    compile(page["emits.py"], "emits.py", "exec")
+    settings = next(tomllib.loads(each.code) for each in blocks("socketio") if each.language == "toml")
+    hooks = names_of(page["socketio_hooks.py"])["hooks"]
+    with (
+        running(settings_of(**settings), hooks=hooks) as site,
+        httpx.Client(base_url=f"http://{site.public}", trust_env=False) as http,
+    ):
+        stranger, client = EngineClient(http), EngineClient(http)
+        stranger.send('40{"name":"ann","password":"guess"}')
+        assert stranger.next() == '44{"message":"wrong password","data":{"code":103,"message":"wrong password"}}'
+        for namespace in ("", "/admin,"):
+            client.join('{"name":"ann","password":"secret"}', namespace)
+        client.send('421["add",1,2]')
+        assert client.next() == "431[3]"
+        client.send('42/admin,2["add",1,2]')
+        assert client.next() == "43/admin,2[[1,2]]"
+        client.send('423["message","hi"]', '424["typing",true]')
+        assert set(client.take(4)) == {'42["message","hi"]', "433[{}]", '42["typing",true]', "434[{}]"}
 
 
 def test_settings() -> None:

@@ -120,6 +120,7 @@ def test_clients_come_through_and_nothing_else(name: str, node: Site, authority:
     with in_front(name, node.public, authority, tmp_path) as port:
         for _ in range(4):
             subscribe(port, trusted, "/connection/websocket")
+            assert status(port, trusted, "/socket.io/?EIO=4&transport=polling") == 200
         for path in ("/metrics", "/api/info", "/health/ready", "/"):
             assert status(port, trusted, path) == 404, path
 
