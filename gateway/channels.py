@@ -12,13 +12,14 @@ A `:` after a `#` belongs to the name of a user, never to a namespace.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
+from uuid import UUID
 
 from gateway.config.settings import NamespaceSettings, ServerSettings
 from gateway.errors import BAD_REQUEST, NOT_AVAILABLE, UNKNOWN_CHANNEL, ConfigError, RequestError
-from gateway.messages import NO_OPTIONS, Channel, Latest, PresenceRules, PublishOptions, Retention
+from gateway.messages import DEFAULT_APP, NO_OPTIONS, Channel, Latest, PresenceRules, PublishOptions, Retention
 
 NAME = re.compile(r"[!-~]{1,255}")
 
@@ -56,7 +57,7 @@ class Channels:
     """Resolves channel names."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """Namespaces as configured. Raises ConfigError for a personal namespace that does not exist.
+        """Namespaces as configured. Raises ConfigError for namespaces that do not exist, where settings name them.
 
         With `no_auth`, all clients, also anonymous ones, may subscribe, publish, and read history and presence in
         channels without a namespace and in `demo:`, which exists even if it is not configured; with `demo`, in `demo:`
@@ -78,6 +79,11 @@ class Channels:
         self._personal = f"{personal.namespace}:#" if personal.namespace else "#"
         self._has_personal = personal.enabled
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._resolve)
+        for setting, name in _named(settings):
+            try:
+                self._resolve(DEFAULT_APP, name)
+            except RequestError as error:
+                raise ConfigError(f"{setting}: {name!r}: {error}") from None
 
     @property
     def namespaces(self) -> Collection[str]:
@@ -175,6 +181,18 @@ def _opened(options: NamespaceSettings) -> NamespaceSettings:
             "delivery": delivery,
         }
     )
+
+
+def _named(settings: ServerSettings) -> Iterator[tuple[str, str]]:
+    """Channels that the settings name, after the setting."""
+    others = {f"namespaces.{name}.": each for name, each in settings.socketio.namespaces.items()}
+    for where, namespace in {"": settings.main_namespace, **others}.items():
+        named = {f"events.{event}": channel for event, channel in namespace.events.items()}
+        named["everyone"] = namespace.everyone
+        named["own"] = namespace.own and namespace.own + str(UUID(int=0))
+        for setting, channel in named.items():
+            if channel:
+                yield f"socketio.{where}{setting}", channel
 
 
 def _announced(options: NamespaceSettings) -> NamespaceSettings:

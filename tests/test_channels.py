@@ -1,5 +1,8 @@
 """Channel names: what they mean, and that no name gets around that."""
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,6 +194,21 @@ def test_a_personal_channel_is_of_one_user_only(user: str) -> None:
     channel = CHANNELS.personal(APP, user)
     if channel is not None:
         assert CHANNELS.resolve(APP, channel.name).users == frozenset({user})
+
+
+@pytest.mark.parametrize(
+    ("socketio", "setting"),
+    [
+        ({"everyone": "gone:a"}, "socketio.everyone: 'gone:a'"),
+        ({"own": "gone:"}, "socketio.own: 'gone:0"),
+        ({"events": {"message": "gone:a"}}, "socketio.events.message: 'gone:a'"),
+        ({"namespaces": {"/admin": {"everyone": "gone:a"}}}, "socketio.namespaces./admin.everyone: 'gone:a'"),
+    ],
+)
+def test_channels_of_the_settings_have_to_exist(socketio: dict[str, Any], setting: str) -> None:
+    """Otherwise every client of Socket.IO would be refused."""
+    with pytest.raises(ConfigError, match=re.escape(setting)):
+        Channels(ServerSettings.model_validate({"socketio": socketio, "namespaces": {"there": {}}}))
 
 
 def test_a_personal_namespace_has_to_exist() -> None:

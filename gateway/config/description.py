@@ -36,7 +36,7 @@ def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str]
         value = getattr(section, name)
         if isinstance(value, Section):
             tables.append(((*path, name), value))
-        elif isinstance(value, dict):
+        elif _has_sections(value):
             tables += (((*path, name, key), below) for key, below in value.items())
         elif everything or value != type(section).model_fields[name].default:
             origin = origins.get(".".join((*path, name)))
@@ -44,14 +44,23 @@ def _section(section: Section, path: tuple[str, ...], origins: Mapping[str, str]
     for below, table in tables:
         lines = list(_section(table, below, origins, everything=everything))
         # That a namespace exists is not a default.
-        if lines or everything or below[:-1] == ("namespaces",):
+        if lines or everything or below[-2:-1] == ("namespaces",):
             yield ""
             yield _header(below)
             yield from lines
 
 
+def _has_sections(value: Any) -> bool:
+    """Whether it is a table of tables, as the namespaces are. (Of one without entries there is nothing to tell.)"""
+    return isinstance(value, dict) and all(isinstance(each, Section) for each in value.values())
+
+
 def _header(path: Iterable[str]) -> str:
-    return f"[{'.'.join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in path)}]"
+    return f"[{'.'.join(map(_key, path))}]"
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _text(key)
 
 
 def _setting(name: str, value: Any) -> str:
@@ -64,6 +73,8 @@ def _comment(origin: str) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(key)} = {_value(each)}' for key, each in value.items())} }}"
     if isinstance(value, tuple):
         return f"[{', '.join(_value(each) for each in value)}]"
     if isinstance(value, bool | int | float):

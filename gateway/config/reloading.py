@@ -42,9 +42,10 @@ def changes(old: Section, new: Section, prefix: str = "") -> Iterator[str]:
             yield from changes(before, after, f"{prefix}{name}.")
         elif isinstance(before, dict):
             for key in sorted(before.keys() | after.keys()):
-                if key in before and key in after:
-                    yield from changes(before[key], after[key], f"{prefix}{name}.{key}.")
-                else:
+                one, other = before.get(key), after.get(key)
+                if isinstance(one, Section) and isinstance(other, Section):
+                    yield from changes(one, other, f"{prefix}{name}.{key}.")
+                elif one != other:
                     yield f"{prefix}{name}.{key}"
         elif before != after:
             yield prefix + name

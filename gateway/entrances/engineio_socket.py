@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway import errors
 from gateway.entrances.directory import Directory
-from gateway.errors import BAD_COMMAND, CONNECTION_CLOSED, CloseCode, Disconnect
+from gateway.errors import BAD_COMMAND, CONNECTION_CLOSED, MESSAGE_TOO_BIG, CloseCode, Disconnect
 from gateway.hub.encoder import Encoder, Framing
 from gateway.protocols.socketio import socketio_encoder
 from gateway.protocols.socketio.engineio_packets import PING, EngineType
@@ -244,7 +244,7 @@ class EngineSocket:
         self.read_on(namespace)
         for message in session.codec.goodbye(code, is_told=False):
             self.transport.write(self._framing.frame([message]))
-        stays = code == CONNECTION_CLOSED or (code.is_final and code != BAD_COMMAND)
+        stays = code == CONNECTION_CLOSED or (code.is_final and code not in (BAD_COMMAND, MESSAGE_TOO_BIG))
         if not self._sessions or not stays:
             self.close(code)
 

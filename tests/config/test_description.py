@@ -65,7 +65,13 @@ def test_urls_show_where_they_lead_and_no_login(url: str, masked: str) -> None:
 def test_the_description_loads_again(tmp_path: Path) -> None:
     """It is TOML of the same settings."""
     settings = ServerSettings.model_validate(
-        {"trusted_proxies": ["10.0.0.0/8"], "drain": {"delay": 1.5}, "namespaces": {"chat": {}}, "tls": {}}
+        {
+            "trusted_proxies": ["10.0.0.0/8"],
+            "drain": {"delay": 1.5},
+            "namespaces": {"chat": {}},
+            "tls": {},
+            "socketio": {"events": {"message": "chat:a", 'two "words"': "b"}, "namespaces": {"/admin": {}}},
+        }
     )
     path = tmp_path / "again.toml"
     path.write_text(describe(settings))

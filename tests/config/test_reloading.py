@@ -49,6 +49,18 @@ def test_what_belongs_to_clients_changes() -> None:
     assert waiting == []
 
 
+def test_what_names_of_the_user_lead_to_changes() -> None:
+    """Sections, and texts."""
+    old = settings_of(socketio={"events": {"gone": "a", "kept": "a", "other": "a"}, "namespaces": {"/a": {}}})
+    new = settings_of(socketio={"events": {"kept": "a", "new": "a", "other": "b"}, "namespaces": {"/a": {"own": "x"}}})
+    assert list(changes(old, new)) == [
+        "socketio.events.gone",
+        "socketio.events.new",
+        "socketio.events.other",
+        "socketio.namespaces./a.own",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

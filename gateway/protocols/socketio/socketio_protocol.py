@@ -21,6 +21,7 @@ from gateway import errors
 from gateway.errors import (
     BAD_COMMAND,
     CONNECTION_CLOSED,
+    MESSAGE_TOO_BIG,
     CloseCode,
     Disconnect,
     ErrorCode,
@@ -286,8 +287,8 @@ class SocketIOCodec:
         """Clients reconnect when their transport closes. Those that should not get a DISCONNECT, or a CONNECT_ERROR."""
         if code.is_final and _CONNECT in self._asked.values():
             return self._refused(code.reason, _told(code))
-        if not code.is_final or code == BAD_COMMAND:
-            # As in the reference, what violates the protocol only closes the transport.
+        if not code.is_final or code in (BAD_COMMAND, MESSAGE_TOO_BIG):
+            # As in the reference, what violates the protocol or a limit only closes the transport.
             return ()
         return (Message(socketio_encoder.disconnected(namespace=self._protocol.namespace)),)
 
