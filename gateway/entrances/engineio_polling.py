@@ -81,17 +81,21 @@ class PollingClient:
         else:
             answer(self._told(verb))
 
-    def upgrade(self, transport: Transport, framing: Framing) -> None:
-        """Go on over a WebSocket of this node."""
+    def upgrade(self, transport: Transport, framing: Framing) -> bool:
+        """Go on over a WebSocket of this node. False if the connection is over, or ends with what it has to write."""
         socket = self._socket
         socket.flush()
         while unread := self._transport.take():
             transport.write(framing.frame(decode_own(unread)))
             # What waited for the client to poll comes next.
             socket.flush()
+        if socket.is_over:
+            # Nobody would close the WebSocket any more.
+            return False
         socket.move(transport, framing)
         self._transport.release(b"")
         self._release()
+        return True
 
     def _told(self, verb: bytes) -> bytes:
         """What is answered at once."""
@@ -99,7 +103,7 @@ class PollingClient:
             self._transport.abort()
         elif verb in (Verb.NEAR, Verb.FAR):
             # One WebSocket at a time. Another node takes only what this one has not begun to work on.
-            if self._is_upgrading or (verb == Verb.FAR and self._early is None):
+            if self._socket.is_over or self._is_upgrading or (verb == Verb.FAR and self._early is None):
                 return Status.BAD
             self._is_upgrading = True
             if self._early is not None:
@@ -110,7 +114,7 @@ class PollingClient:
             self._is_upgrading = False
             self._transport.hurry(hurries=False)
             self._release()
-        elif verb == Verb.TAKE and self._early is not None:
+        elif verb == Verb.TAKE and self._early is not None and not self._socket.is_over:
             early, self._early = self._early, None
             self._transport.leave()
             return Status.GOOD + msgspec.msgpack.encode(early)

@@ -99,8 +99,9 @@ class EngineUpgrade:
             return False
         client = self._directory.find(self._secret)
         if isinstance(client, PollingClient):
+            if self._transport is None or not client.upgrade(transport, self._framing):
+                return False
             self._transport = None
-            client.upgrade(transport, self._framing)
             return True
         taken = await self._ask(Verb.TAKE)
         if taken is None or self._transport is None:

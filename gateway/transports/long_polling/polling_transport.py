@@ -203,7 +203,10 @@ class PollingTransport:
             return
         was_congested = self in self._congested
         body = self.take()
-        if body or self._hurries:
+        if not self._is_open:
+            # What was to be told may have been taken.
+            self._respond(body or self._end_mark)
+        elif body or self._hurries:
             self._respond(body or self._nothing)
         if not self._is_open:
             self._finish()
