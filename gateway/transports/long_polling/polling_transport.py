@@ -43,6 +43,8 @@ class PollingTransport:
         self.write: Write = self._write
         self._connection: Connection | None = connection
         self._place = place
+        # (The place says so of who is gone as well.)
+        self.has_authenticated = False
         self._congested = congested
         self._congested_at = 0.0
         self._server = server
@@ -147,12 +149,8 @@ class PollingTransport:
 
     def authenticated(self) -> None:
         """The client proved who it is."""
+        self.has_authenticated = True
         self._place.authenticated()
-
-    @property
-    def has_authenticated(self) -> bool:
-        """Whether the client proved who it is, or is gone."""
-        return self._place.has_authenticated
 
     def pause_reading(self) -> None:
         """Keep the answers to what the client sends: it sends nothing more until it has them."""
