@@ -23,7 +23,7 @@ from gateway.transports.admission import Admission
 # What the reference answers to a CONNECT to a namespace that it does not know.
 INVALID_NAMESPACE = "Invalid namespace"
 
-# CONNECTs of one connection per second and at once, beside one for each namespace. Every one makes a session (90 us, and
+# CONNECTs of one connection per second and at once, beside one for each namespace. Each makes a session (90 us, and
 # limits that start afresh) and asks the application; one to an unknown namespace is answered with up to 300 bytes.
 JOINS_PER_SECOND = 50
 
@@ -170,9 +170,11 @@ class EngineSocket:
             session.received(data, binary=True)
 
     def _take_signal(self, type: EngineType) -> None:
-        if type is EngineType.PONG and self._pong_by:
-            self._pong_by = 0.0
-            self._reschedule(self._host.services.scheduler.now())
+        if type is EngineType.PONG:
+            # One too many is no error, as in the reference: after a move, this node may not have sent the ping.
+            if self._pong_by:
+                self._pong_by = 0.0
+                self._reschedule(self._host.services.scheduler.now())
         elif type is EngineType.CLOSE:
             self.close(CONNECTION_CLOSED)
         else:
