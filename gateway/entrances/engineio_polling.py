@@ -19,8 +19,9 @@ from gateway.transports.long_polling.polling_transport import PollingTransport
 HOLD = 0.3
 # Seconds from a WebSocket's arrival to the end of the upgrade. As in the reference.
 UPGRADE_TIMEOUT = 10.0
-# Bytes that are kept in that time.
+# Bytes that are kept in that time, and what a packet takes beside its own.
 MOST_HELD = 64 * 1024
+PACKET_OVERHEAD = 48
 
 
 class Verb:
@@ -106,7 +107,10 @@ class PollingClient:
             if self._socket.is_over or self._is_upgrading or (verb == Verb.FAR and self._early is None):
                 return Status.BAD
             self._is_upgrading = True
-            if self._early is not None:
+            if verb == Verb.NEAR:
+                # It goes on here, whether over the WebSocket or not.
+                self._release()
+            else:
                 self._hold(UPGRADE_TIMEOUT)
         elif verb == Verb.PROBE:
             self._transport.hurry(hurries=True)
@@ -166,7 +170,7 @@ class PollingClient:
             self._socket.received(packet, binary=False)
             return
         self._early.append(packet)
-        self._early_size += len(packet)
+        self._early_size += len(packet) + PACKET_OVERHEAD
         if self._early_size > MOST_HELD:
             self._release()
 
