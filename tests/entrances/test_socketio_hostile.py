@@ -1,15 +1,22 @@
 """What hostile clients of Socket.IO do to a node, and what is left of them afterwards."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from gateway.control import NodeId
+from gateway.entrances import engineio_polling, engineio_upgrade
+from gateway.entrances.engineio_polling import PollingClient, Verb
 from gateway.entrances.engineio_socket import JOINS_PER_SECOND, EngineHost
+from gateway.transports.websocket.websocket_transport import WebSocketTransport
 from tests.api.site import Site, running, settings_of
-from tests.entrances.engine_client import PATIENCE, EngineClient, said
+from tests.entrances.engine_client import PATIENCE, EngineClient, over_websocket, said
 from tests.entrances.test_socketio import SETTINGS
+from tests.entrances.two_nodes import directory_of, two_nodes
 
 
 @pytest.fixture
@@ -22,6 +29,22 @@ def site() -> Iterator[Site]:
 def http(site: Site) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://{site.public}", trust_env=False, timeout=PATIENCE) as client:
         yield client
+
+
+@pytest.fixture
+def nodes() -> Iterator[tuple[Site, Site]]:
+    with two_nodes(settings_of(**SETTINGS)) as sites:
+        yield sites
+
+
+@pytest.fixture
+def others(nodes: tuple[Site, Site]) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """Clients of the two nodes."""
+    first, second = (
+        httpx.Client(base_url=f"http://{each.public}", trust_env=False, timeout=PATIENCE) for each in nodes
+    )
+    with first, second:
+        yield first, second
 
 
 def host_of(site: Site) -> EngineHost:
@@ -74,3 +97,91 @@ def test_namespaces_that_do_not_exist_are_no_way_to_fill_the_memory(http: httpx.
     answer = client.poll()
     assert answer.text.endswith("\x1e1")
     assert len(answer.content) < 10_000
+
+
+@pytest.mark.parametrize("packets", [["3"], ["3", "3"]])
+def test_a_pong_too_many_is_no_error(http: httpx.Client, packets: list[str]) -> None:
+    """As in the reference: the ping may have been another node's, before the client moved."""
+    client = EngineClient(http)
+    client.send(*packets)
+    client.join()
+
+
+def client_of(site: Site, sid: str) -> PollingClient:
+    found = directory_of(site).find(sid)
+    assert isinstance(found, PollingClient)
+    return found
+
+
+def test_empty_packets_are_not_kept_without_limit(
+    nodes: tuple[Site, Site], others: tuple[httpx.Client, httpx.Client]
+) -> None:
+    """They have no bytes of their own, and take eight in the list."""
+    client = EngineClient(others[0])
+    with over_websocket(others[1], client.sid) as websocket:
+        websocket.send("2probe")
+        assert websocket.recv(timeout=PATIENCE) == "3probe"
+        client.send(*[""] * 10_000)
+        assert nodes[0].call(lambda: client_of(nodes[0], client.sid)._early) is None
+
+
+def test_a_websocket_here_keeps_no_packets_back(
+    nodes: tuple[Site, Site], others: tuple[httpx.Client, httpx.Client]
+) -> None:
+    """Not even if it never says a word, as behind a proxy that passes no frames on."""
+    client = EngineClient(others[0])
+    with over_websocket(others[0], client.sid):
+        until(lambda: nodes[0].call(lambda: client_of(nodes[0], client.sid)._is_upgrading))
+        client.send("40")
+        assert nodes[0].call(lambda: client_of(nodes[0], client.sid)._early) is None
+        assert client.next().startswith("40{")
+
+
+@pytest.mark.parametrize("end", ["left", "shed"])
+def test_a_websocket_that_ends_lets_the_client_poll_on_at_once(
+    nodes: tuple[Site, Site],
+    others: tuple[httpx.Client, httpx.Client],
+    end: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one that ends while the other node is being asked, or that this node drops."""
+    monkeypatch.setattr(engineio_polling, "UPGRADE_TIMEOUT", 3600.0)
+    monkeypatch.setattr(engineio_upgrade, "UPGRADE_TIMEOUT", 3600.0)
+    near, far = nodes
+    asked = threading.Event()
+    relay = directory_of(far)._relay
+
+    async def slow(node: NodeId, request: bytes, seconds: float) -> bytes | None:
+        if request.endswith(Verb.FAR) and end == "left":
+            await relay(node, request, seconds)
+            asked.set()
+            await asyncio.Event().wait()
+        answer = await relay(node, request, seconds)
+        asked.set()
+        return answer
+
+    directory_of(far)._relay = slow
+    client = EngineClient(others[0])
+    client.send("40")
+    with over_websocket(others[1], client.sid) as websocket:
+        assert asked.wait(PATIENCE)
+        assert near.call(lambda: client_of(near, client.sid)._is_upgrading)
+        if end == "left":
+            websocket.close()
+        else:
+            (transport,) = far.call(lambda: websockets_of(far))
+            far.call(transport.shed)
+    until(lambda: not near.call(lambda: client_of(near, client.sid)._is_upgrading))
+    assert client.next().startswith("40{")
+
+
+def websockets_of(site: Site) -> Sequence[WebSocketTransport]:
+    return [each for each in site.server.server_state.connections if isinstance(each, WebSocketTransport)]
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Ask again and again: nothing tells of it."""
+    for _ in range(10_000):
+        if is_so():
+            return
+    raise AssertionError("it does not come to that")
