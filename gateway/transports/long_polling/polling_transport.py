@@ -50,6 +50,8 @@ class PollingTransport:
         self._server = server
         if server is not None:
             server.connections.add(self)
+            if server.drain.started:
+                self.shutdown()
         self._nothing = nothing
         self._end_mark = end
         self._blocks: list[bytes] = []
