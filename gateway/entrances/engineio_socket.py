@@ -71,7 +71,6 @@ class EngineSocket:
     )
 
     transport: Transport
-    weight = 1
 
     def __init__(
         self, host: EngineHost, framing: Framing, open_session: OpenSession, *, secret: str = "", greeting: bytes = b""
@@ -283,6 +282,11 @@ class EngineSocket:
         self.close(error.code)
 
     # Deadlines
+
+    @property
+    def weight(self) -> int:
+        """What the wheel calls may end all sessions."""
+        return 1 + sum(session.weight for session in self._sessions.values())
 
     def on_timer(self) -> None:
         """Called by the wheel."""

@@ -107,6 +107,19 @@ def test_a_pong_too_many_is_no_error(http: httpx.Client, packets: list[str]) -> 
     client.join()
 
 
+def test_the_wheel_knows_what_the_end_of_a_connection_costs(site: Site, http: httpx.Client) -> None:
+    """Thousands may time out at once: it ends a few of them in each turn of the loop."""
+    client = EngineClient(http)
+    client.join()
+    client.join(namespace="/admin,")
+    client.send('420["join","chat:x"]')
+    assert client.next().startswith("430")
+    channels = site.call(lambda: [each.num_channels for each in site.gateway.clients])
+    assert len(channels) == 2
+    assert sum(channels) > 0
+    assert site.call(lambda: client_of(site, client.sid)._socket.weight) == 1 + 2 + sum(channels)
+
+
 def client_of(site: Site, sid: str) -> PollingClient:
     found = directory_of(site).find(sid)
     assert isinstance(found, PollingClient)
