@@ -3,18 +3,19 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from gateway.control import NodeId
-from gateway.entrances import engineio_polling, engineio_upgrade
+from gateway.entrances import engineio_endpoint, engineio_polling, engineio_upgrade
 from gateway.entrances.engineio_polling import PollingClient, Verb
 from gateway.entrances.engineio_socket import JOINS_PER_SECOND, EngineHost
 from gateway.transports.websocket.websocket_transport import WebSocketTransport
 from tests.api.site import Site, running, settings_of
-from tests.entrances.engine_client import PATIENCE, EngineClient, over_websocket, said
+from tests.entrances.engine_client import PATIENCE, POLLING, EngineClient, over_websocket, said
 from tests.entrances.test_socketio import SETTINGS
 from tests.entrances.two_nodes import directory_of, two_nodes
 
@@ -186,6 +187,23 @@ def test_a_websocket_that_ends_lets_the_client_poll_on_at_once(
             far.call(transport.shed)
     until(lambda: not near.call(lambda: client_of(near, client.sid)._is_upgrading))
     assert client.next().startswith("40{")
+
+
+def test_another_node_may_take_its_time_with_what_a_client_sends(
+    nodes: tuple[Site, Site], others: tuple[httpx.Client, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As this one may: while a session takes no more, its clients wait and are not sent away."""
+    monkeypatch.setattr(engineio_endpoint, "TIME_LIMIT", 0.0)
+    client = EngineClient(others[0])
+    client.join()
+    transport = nodes[0].call(lambda: client_of(nodes[0], client.sid)._transport)
+    nodes[0].call(transport.pause_reading)
+    with ThreadPoolExecutor(1) as threads:
+        params = {**POLLING, "sid": client.sid}
+        sending = threads.submit(others[1].post, "/socket.io/", params=params, content='42["note",1]')
+        until(lambda: nodes[0].call(lambda: len(transport._unread)) == 1)
+        nodes[0].call(transport.resume_reading)
+        assert sending.result(PATIENCE).text == "ok"
 
 
 def websockets_of(site: Site) -> Sequence[WebSocketTransport]:
