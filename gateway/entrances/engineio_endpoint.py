@@ -55,7 +55,8 @@ class EngineEndpoint(Endpoint):
         has_peers: bool,
         message_size: int = 65_536,
     ) -> None:
-        """`poll_limit`: seconds for which the poll of another node's client may wait; before that it is pinged.
+        """`poll_limit`: seconds for which a request for another node's client may wait; a poll is answered before that
+        with a ping.
 
         `has_peers`: requests of one client may arrive at other nodes.
         `message_size`: bytes of a body at most.
@@ -132,7 +133,8 @@ class EngineEndpoint(Endpoint):
         return socket.secret
 
     async def _send(self, scope: Scope, send: Any, secret: str, body: bytes) -> None:
-        answer = await self._ask(secret, Verb.SEND + body, TIME_LIMIT)
+        # A session that takes no more, say because the application is asked, keeps the answer as long as it likes.
+        answer = await self._ask(secret, Verb.SEND + body, self._poll_limit)
         if isinstance(answer, EngineError):
             await self._fail(scope, send, answer)
             return

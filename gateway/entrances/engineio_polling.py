@@ -19,8 +19,9 @@ from gateway.transports.long_polling.polling_transport import PollingTransport
 HOLD = 0.3
 # Seconds from a WebSocket's arrival to the end of the upgrade. As in the reference.
 UPGRADE_TIMEOUT = 10.0
-# Bytes that are kept in that time.
+# Bytes that are kept in that time, and what a packet takes beside its own.
 MOST_HELD = 64 * 1024
+PACKET_OVERHEAD = 48
 
 
 class Verb:
@@ -81,17 +82,21 @@ class PollingClient:
         else:
             answer(self._told(verb))
 
-    def upgrade(self, transport: Transport, framing: Framing) -> None:
-        """Go on over a WebSocket of this node."""
+    def upgrade(self, transport: Transport, framing: Framing) -> bool:
+        """Go on over a WebSocket of this node. False if the connection is over, or ends with what it has to write."""
         socket = self._socket
         socket.flush()
         while unread := self._transport.take():
             transport.write(framing.frame(decode_own(unread)))
             # What waited for the client to poll comes next.
             socket.flush()
+        if socket.is_over:
+            # Nobody would close the WebSocket any more.
+            return False
         socket.move(transport, framing)
         self._transport.release(b"")
         self._release()
+        return True
 
     def _told(self, verb: bytes) -> bytes:
         """What is answered at once."""
@@ -99,10 +104,13 @@ class PollingClient:
             self._transport.abort()
         elif verb in (Verb.NEAR, Verb.FAR):
             # One WebSocket at a time. Another node takes only what this one has not begun to work on.
-            if self._is_upgrading or (verb == Verb.FAR and self._early is None):
+            if self._socket.is_over or self._is_upgrading or (verb == Verb.FAR and self._early is None):
                 return Status.BAD
             self._is_upgrading = True
-            if self._early is not None:
+            if verb == Verb.NEAR:
+                # It goes on here, whether over the WebSocket or not.
+                self._release()
+            else:
                 self._hold(UPGRADE_TIMEOUT)
         elif verb == Verb.PROBE:
             self._transport.hurry(hurries=True)
@@ -110,7 +118,7 @@ class PollingClient:
             self._is_upgrading = False
             self._transport.hurry(hurries=False)
             self._release()
-        elif verb == Verb.TAKE and self._early is not None:
+        elif verb == Verb.TAKE and self._early is not None and not self._socket.is_over:
             early, self._early = self._early, None
             self._transport.leave()
             return Status.GOOD + msgspec.msgpack.encode(early)
@@ -162,7 +170,7 @@ class PollingClient:
             self._socket.received(packet, binary=False)
             return
         self._early.append(packet)
-        self._early_size += len(packet)
+        self._early_size += len(packet) + PACKET_OVERHEAD
         if self._early_size > MOST_HELD:
             self._release()
 

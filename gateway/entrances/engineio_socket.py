@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway import errors
+from gateway.auth.rate_limits import TokenBucket
 from gateway.entrances.directory import Directory
 from gateway.errors import BAD_COMMAND, CONNECTION_CLOSED, MESSAGE_TOO_BIG, CloseCode, Disconnect
 from gateway.hub.encoder import Encoder, Framing
@@ -21,6 +22,10 @@ from gateway.transports.admission import Admission
 
 # What the reference answers to a CONNECT to a namespace that it does not know.
 INVALID_NAMESPACE = "Invalid namespace"
+
+# CONNECTs of one connection per second and at once, beside one for each namespace. Each makes a session (90 us, and
+# limits that start afresh) and asks the application; one to an unknown namespace is answered with up to 300 bytes.
+JOINS_PER_SECOND = 50
 
 # Makes the session of a namespace.
 OpenSession = Callable[[Encoder], Session]
@@ -53,6 +58,7 @@ class EngineSocket:
         "_is_congested",
         "_is_over",
         "_join_by",
+        "_joins",
         "_open_session",
         "_ping_at",
         "_pong_by",
@@ -65,7 +71,6 @@ class EngineSocket:
     )
 
     transport: Transport
-    weight = 1
 
     def __init__(
         self, host: EngineHost, framing: Framing, open_session: OpenSession, *, secret: str = "", greeting: bytes = b""
@@ -85,6 +90,8 @@ class EngineSocket:
         self._unread: set[str] = set()
         self._is_congested = False
         self._is_over = False
+        # Limits what its client joins. None before the first time.
+        self._joins: TokenBucket | None = None
         # Monotonic seconds; 0 for never.
         self._join_by = self._ping_at = self._pong_by = 0.0
 
@@ -162,9 +169,11 @@ class EngineSocket:
             session.received(data, binary=True)
 
     def _take_signal(self, type: EngineType) -> None:
-        if type is EngineType.PONG and self._pong_by:
-            self._pong_by = 0.0
-            self._reschedule(self._host.services.scheduler.now())
+        if type is EngineType.PONG:
+            # One too many is no error, as in the reference: after a move, this node may not have sent the ping.
+            if self._pong_by:
+                self._pong_by = 0.0
+                self._reschedule(self._host.services.scheduler.now())
         elif type is EngineType.CLOSE:
             self.close(CONNECTION_CLOSED)
         else:
@@ -191,7 +200,11 @@ class EngineSocket:
         session.received(data, binary=False)
 
     def _join(self, namespace: str) -> Session | None:
-        """A session for a namespace, which gets the CONNECT; None if there is no such namespace."""
+        """A session for a namespace, which gets the CONNECT; None if there is no such namespace. Raises Disconnect."""
+        if self._joins is None:
+            self._joins = TokenBucket(JOINS_PER_SECOND + len(self._host.protocols))
+        if not self._joins.take(self._host.services.scheduler.now()):
+            raise Disconnect(errors.TOO_MANY_COMMANDS, "Socket.IO: too many CONNECTs")
         protocol = self._host.protocols.get(namespace)
         if protocol is None:
             self._write(socketio_encoder.connect_error(INVALID_NAMESPACE, namespace=namespace))
@@ -269,6 +282,11 @@ class EngineSocket:
         self.close(error.code)
 
     # Deadlines
+
+    @property
+    def weight(self) -> int:
+        """What the wheel calls may end all sessions."""
+        return 1 + sum(session.weight for session in self._sessions.values())
 
     def on_timer(self) -> None:
         """Called by the wheel."""

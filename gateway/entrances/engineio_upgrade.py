@@ -66,9 +66,9 @@ class EngineUpgrade:
         self.shutdown()
 
     def shutdown(self) -> None:
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            transport.release(self._framing.close(UNUSED))
+        self._close()
+        if self._task is not None:
+            self._task.cancel()
 
     # The task
 
@@ -76,19 +76,28 @@ class EngineUpgrade:
         near = isinstance(self._directory.find(self._secret), PollingClient)
         # RequestError: its node is not reached.
         with suppress(RequestError):
-            if await self._ask(Verb.NEAR if near else Verb.FAR) is not None:
-                await self._try(transport)
-        self.shutdown()
+            await self._try(transport, Verb.NEAR if near else Verb.FAR)
+        self._close()
 
-    async def _try(self, transport: Transport) -> None:
-        done = False
+    async def _try(self, transport: Transport, arrival: bytes) -> None:
+        # Until an arrival is refused, the connection may wait for this WebSocket.
+        is_waiting = True
         try:
+            if await self._ask(arrival) is None:
+                is_waiting = False
+                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(UPGRADE_TIMEOUT):
-                    done = await self._upgrade(transport)
+                    is_waiting = not await self._upgrade(transport)
         finally:
-            if not done:
+            if is_waiting:
                 await self._ask(Verb.FAIL)
+
+    def _close(self) -> None:
+        """Close the WebSocket, unless it is used or gone."""
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            transport.release(self._framing.close(UNUSED))
 
     async def _upgrade(self, transport: Transport) -> bool:
         """Whether the client goes on here. If not, it goes on polling. Raises RequestError."""
@@ -99,8 +108,9 @@ class EngineUpgrade:
             return False
         client = self._directory.find(self._secret)
         if isinstance(client, PollingClient):
+            if self._transport is None or not client.upgrade(transport, self._framing):
+                return False
             self._transport = None
-            client.upgrade(transport, self._framing)
             return True
         taken = await self._ask(Verb.TAKE)
         if taken is None or self._transport is None:

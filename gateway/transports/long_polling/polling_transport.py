@@ -43,11 +43,15 @@ class PollingTransport:
         self.write: Write = self._write
         self._connection: Connection | None = connection
         self._place = place
+        # (The place says so of who is gone as well.)
+        self.has_authenticated = False
         self._congested = congested
         self._congested_at = 0.0
         self._server = server
         if server is not None:
             server.connections.add(self)
+            if server.drain.started:
+                self.shutdown()
         self._nothing = nothing
         self._end_mark = end
         self._blocks: list[bytes] = []
@@ -147,12 +151,8 @@ class PollingTransport:
 
     def authenticated(self) -> None:
         """The client proved who it is."""
+        self.has_authenticated = True
         self._place.authenticated()
-
-    @property
-    def has_authenticated(self) -> bool:
-        """Whether the client proved who it is, or is gone."""
-        return self._place.has_authenticated
 
     def pause_reading(self) -> None:
         """Keep the answers to what the client sends: it sends nothing more until it has them."""
@@ -203,7 +203,10 @@ class PollingTransport:
             return
         was_congested = self in self._congested
         body = self.take()
-        if body or self._hurries:
+        if not self._is_open:
+            # What was to be told may have been taken.
+            self._respond(body or self._end_mark)
+        elif body or self._hurries:
             self._respond(body or self._nothing)
         if not self._is_open:
             self._finish()

@@ -10,9 +10,11 @@ from gateway.config.settings import LimitSettings
 from gateway.errors import SHUTDOWN
 from gateway.metrics import Metrics
 from gateway.transports.admission import Admission
+from gateway.transports.drain import Drain
 from gateway.transports.long_polling import polling_transport
-from gateway.transports.long_polling.polling_transport import PollingTransport
+from gateway.transports.long_polling.polling_transport import PollingTransport, Server
 from gateway.transports.socket_transport import ABNORMAL, HIGH_WATER
+from tests.fakes import GUARD
 
 
 class Listener:
@@ -46,12 +48,14 @@ class Listener:
 class Bench:
     """A transport, its connection, and its place in the admission."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server | None = None) -> None:
         self.connection = Listener()
         self.admission = Admission(LimitSettings(), Metrics())
         self.congested: set[PollingTransport] = set()
         self.place = self.admission.enter("192.0.2.1")
-        self.transport = PollingTransport(self.connection, self.place, self.congested, nothing=b"nothing", end=b"end")
+        self.transport = PollingTransport(
+            self.connection, self.place, self.congested, nothing=b"nothing", end=b"end", server=server
+        )
         self.answers: list[bytes] = []
 
     def poll(self) -> bool:
@@ -216,3 +220,23 @@ async def test_memory_that_others_need(bench: Bench) -> None:
     bench.transport.shed()
     assert bench.connection.told == ["pause", "shed", (ABNORMAL, "")]
     assert bench.congested == set()
+
+
+@pytest.mark.parametrize("starts", ["before", "after"])
+def test_a_server_that_stops_ends_connections_of_requests_in_progress_as_well(starts: str) -> None:
+    """It asks those that it has: one that opens later would hold it up."""
+
+    async def scenario() -> None:
+        drain = Drain(0, GUARD)
+        server = Server(set(), drain)
+        if starts == "before":
+            drain.start()
+        bench = Bench(server)
+        if starts == "after":
+            drain.start()
+            bench.transport.shutdown()
+        await turn()
+        await turn()
+        assert bench.connection.told == ["shutdown"]
+
+    asyncio.run(scenario())
