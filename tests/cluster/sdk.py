@@ -135,6 +135,23 @@ def python_client(url: str, token: str = "", *options: str) -> Iterator[Client]:
         yield client
 
 
+@contextmanager
+def npm_socketio(url: str, token: str = "", *transport: str) -> Iterator[Client]:
+    """The npm package `socket.io-client`, which connects to `http://host:port`, and `/namespace` for another one.
+
+    `transport`: "polling" or "websocket"; without it, as by default.
+    """
+    with _client([need_node(), str(SDK_FOLDER / "socketio.mjs"), url, token, *transport]) as client:
+        yield client
+
+
+@contextmanager
+def python_socketio(url: str, token: str = "", *transport: str) -> Iterator[Client]:
+    """The asyncio client of the PyPI package `python-socketio`, with the same options."""
+    with _client([sys.executable, "-m", "tests.cluster.socketio_client", url, token, *transport]) as client:
+        yield client
+
+
 def need_node() -> str:
     """The path of Node.js, whose packages are installed too; skips the test without them."""
     node = shutil.which("node")
