@@ -8,6 +8,9 @@ from gateway.session.transport import Transport
 # Bytes that may wait for one session to take them, as much as one read of a socket brings.
 MOST_WAITING = 256 * 1024
 
+# How requests of this kind begin: other connections have secrets, too.
+MESSAGE = b"m"
+
 TAKEN = 204
 MALFORMED = 400
 UNKNOWN = 404
@@ -40,8 +43,8 @@ class Emulated:
         return self.session.secret
 
     def asked(self, request: bytes, answer: Answer) -> None:
-        """As in the Addressed port. The request is a message; the answer is the status, in digits."""
-        answer(b"%d" % self._take(request))
+        """As in the Addressed port. The request is a message behind MESSAGE; the answer is the status, in digits."""
+        answer(b"%d" % (self._take(request[1:]) if request.startswith(MESSAGE) else UNKNOWN))
 
     def _take(self, data: bytes) -> int:
         if self.session.state is State.CLOSED:

@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.auth.origins import OriginPolicy
 from gateway.entrances.directory import Directory
-from gateway.entrances.emulation import FULL, MALFORMED, TAKEN, UNKNOWN, status_of
+from gateway.entrances.emulation import FULL, MALFORMED, MESSAGE, TAKEN, UNKNOWN, status_of
 from gateway.entrances.first_message import is_protobuf
 from gateway.errors import RequestError
 from gateway.extensions import AUTHENTICATED, DETACH
@@ -97,7 +97,7 @@ class EmulationEndpoint:
         if len(data) > self.message_size:
             return 413, f"the commands have more than {self.message_size} bytes (limits.message_size, limits.channels)"
         try:
-            status = status_of(await self._directory.ask(session, data))
+            status = status_of(await self._directory.ask(session, MESSAGE + data))
         except RequestError as error:
             return FULL, f"the node of the session is not reached: {error.detach().error.message}"
         return status, _MESSAGES.get(status, "")

@@ -11,7 +11,7 @@ from gateway.errors import RequestError
 from gateway.extensions import AUTHENTICATED, CONNECTIONS
 from gateway.protocols.socketio import engineio_errors
 from gateway.protocols.socketio.engineio_errors import EngineError, error_body
-from gateway.protocols.socketio.engineio_packets import CLOSE, NOOP, SEPARATOR, as_answer
+from gateway.protocols.socketio.engineio_packets import CLOSE, NOOP, SEPARATOR, as_answer, first_part
 from gateway.transports.admission import Place
 from gateway.transports.client_endpoint import Doorkeeping, Endpoint
 from gateway.transports.cors import Header, preflight, shared_with
@@ -123,6 +123,7 @@ class EngineEndpoint(Endpoint):
             socket,
             own,
             self.polling_congested,
+            part=first_part,
             nothing=NOOP + SEPARATOR,
             end=CLOSE + SEPARATOR,
             server=Server(**offered) if offered is not None else None,

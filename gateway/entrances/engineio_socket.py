@@ -263,6 +263,9 @@ class EngineSocket:
 
     def close(self, code: CloseCode) -> None:
         """Close the connection, and so end all sessions."""
+        if not self._sessions and not self._is_over and self._join_by:
+            # Sessions count their own ends.
+            self._host.services.count_close(code)
         while self._sessions:
             self._sessions.popitem()[1].disconnect(code)
         if not self._is_over:
@@ -277,8 +280,6 @@ class EngineSocket:
         session = next(iter(self._sessions.values()), None)
         client, user = ("", "") if session is None else (session.client, session.user.name)
         self._host.services.refusals.disconnected(client=client, user=user, error=error)
-        if session is None:
-            self._host.services.count_close(error.code)
         self.close(error.code)
 
     # Deadlines

@@ -76,9 +76,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     # The client's address as far as trusted proxies vouch for it; empty on a Unix socket.
     address: str
-    # "centrifuge", "centrifuge_uni", "plain" or "sse".
+    # "centrifuge", "centrifuge_uni", "plain", "socketio" or "sse".
     protocol: str
-    # "websocket", "http_stream" or "sse".
+    # "websocket", "polling", "http_stream" or "sse": that of the first request.
     transport: str
     # What `ConnectResult.meta` was.
     meta: Any = None

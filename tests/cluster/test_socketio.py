@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,12 +68,10 @@ def balancer(cluster: Cluster, tmp_path: Path) -> Iterator[Balancer]:
 
 
 @contextmanager
-def clients_of(
-    balancer: Balancer, path: str = "", names: Collection[str] = CLIENTS.keys()
-) -> Iterator[dict[str, Client]]:
+def clients_of(balancer: Balancer, path: str = "") -> Iterator[dict[str, Client]]:
     """One of each, connected."""
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(CLIENTS[name](balancer.http + path, "")) for name in names}
+        clients = {name: stack.enter_context(each(balancer.http + path, "")) for name, each in CLIENTS.items()}
         for client in clients.values():
             client.expect("connected")
         yield clients
@@ -140,10 +138,8 @@ def said(socket: ClientConnection) -> Any:
 def test_all_protocols_hear_each_other_in_one_order(cluster: Cluster, balancer: Balancer) -> None:
     """Whoever can publish does, all at once, and everybody gets everything in the same order; bytes too."""
     first = cluster.nodes[0]
-    # python-engineio reads at most 16 packets in the answer to a poll.
-    names = [name for name in CLIENTS if name != "python polling"]
     with (
-        clients_of(balancer, names=names) as sockets,
+        clients_of(balancer) as sockets,
         npm_client(balancer.ws) as native,
         connect(f"{balancer.ws}/ws/{CHANNEL}", compression=None, proxy=None) as plain,
         closing(Events(f"{balancer.http}/sse/{CHANNEL}")) as events,
@@ -289,9 +285,6 @@ def test_clients_of_a_node_that_ends_come_back_to_another(
             end(cluster, first)
             for client in clients.values():
                 client.expect("disconnected")
-            if end is not kill:
-                # python-engineio does not come back after the packet that closes, which a poll gets.
-                del clients["python polling"]
             for client in clients.values():
                 client.expect("connected")
                 assert acknowledged(client, "message", "again") == {}

@@ -43,6 +43,18 @@ class EngineClient:
             if packet != "2":
                 return packet
 
+    def ends(self) -> bool:
+        """Whether nothing comes but the end, after which the client may begin anew."""
+        answer = self.poll()
+        return answer.status_code == 400
+
+    def rest(self) -> list[str]:
+        """The packets until the connection ends."""
+        packets = self._packets
+        while (answer := self.poll()).status_code == 200:
+            packets += answer.text.split("\x1e")
+        return packets
+
     def take(self, count: int) -> Sequence[str]:
         return [self.next() for _ in range(count)]
 

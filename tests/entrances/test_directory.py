@@ -89,7 +89,7 @@ def test_a_session_that_is_closed_takes_nothing() -> None:
     directory = Directory(HERE, Wire().relay)
     session = cast(Session, SimpleNamespace(secret=directory.new_secret(), state=State.CLOSED))
     directory.opened(Emulated(session, directory, b"{}", is_binary=False))
-    assert asyncio.run(directory.ask(session.secret, b"{}")) == b"%d" % UNKNOWN
+    assert asyncio.run(directory.ask(session.secret, b"m{}")) == b"%d" % UNKNOWN
 
 
 def test_secrets_differ() -> None:

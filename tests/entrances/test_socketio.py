@@ -118,7 +118,7 @@ def test_pages_of_other_origins(http: httpx.Client) -> None:
 def test_a_second_poll_ends_both_and_the_connection(client: EngineClient) -> None:
     with ThreadPoolExecutor(2) as threads:
         answers = [each.result(PATIENCE) for each in [threads.submit(client.poll) for _ in range(2)]]
-    assert sorted((answer.status_code, answer.text[:1]) for answer in answers) == [(200, "1"), (400, "{")]
+    assert [answer.status_code for answer in answers] == [400, 400]
     assert client.poll().status_code == 400
 
 
@@ -353,7 +353,7 @@ def test_clients_that_shall_come_back_are_not_told_to_stay_away() -> None:
             site.call(site.gateway.close_clients)
             with pytest.raises(ConnectionClosed):
                 said(websocket)
-        assert client.next() == "1"
+        assert client.ends()
 
 
 def test_parked_polls_do_not_hold_up_a_stop() -> None:
@@ -368,7 +368,7 @@ def test_parked_polls_do_not_hold_up_a_stop() -> None:
             polls = [threads.submit(client.poll) for client in clients]
             while site.call(lambda: sum(parked(each) for each in site.server.server_state.connections)) < 2:
                 pass
-        assert [poll.result(PATIENCE).text for poll in polls] == ["1", "1"]
+        assert [poll.result(PATIENCE).status_code for poll in polls] == [400, 400]
 
 
 def parked(connection: object) -> bool:

@@ -61,7 +61,6 @@ def test_a_connection_that_ends_before_its_upgrade_does_not_live_on_over_the_web
         assert websocket.recv(timeout=PATIENCE) == "3probe"
         client.send("9")
         websocket.send("5")
-        assert said(websocket) == "1"
         with pytest.raises(ConnectionClosed):
             said(websocket)
     assert client.poll().text == "1"
@@ -85,9 +84,7 @@ def test_joining_over_and_over_is_limited(site: Site, http: httpx.Client) -> Non
     before = site.metric("gateway_connections_accepted_total")
     client.post(*["40", "41"] * 5_000)
     assert site.metric("gateway_connections_accepted_total") - before <= 1 + JOINS_PER_SECOND + 2
-    while (packet := client.next()) != "1":
-        assert packet.startswith("40{")
-    assert client.poll().status_code == 400
+    assert all(packet.startswith("40{") for packet in client.rest())
 
 
 def test_namespaces_that_do_not_exist_are_no_way_to_fill_the_memory(http: httpx.Client) -> None:
@@ -95,9 +92,7 @@ def test_namespaces_that_do_not_exist_are_no_way_to_fill_the_memory(http: httpx.
     client = EngineClient(http)
     client.join()
     client.post(*["40/a,"] * 10_000)
-    answer = client.poll()
-    assert answer.text.endswith("\x1e1")
-    assert len(answer.content) < 10_000
+    assert sum(map(len, client.rest())) < 10_000
 
 
 @pytest.mark.parametrize("packets", [["3"], ["3", "3"]])

@@ -26,6 +26,9 @@ from gateway.protocols.wire_protocol import Message
 # that nothing but noise gets here by default. Packets are decoded one at a time, so this bounds time and not memory.
 MAX_PACKETS = 16 * 1024
 
+# Packets in one answer to a poll. Clients of python-engineio close the connection at more.
+MAX_ANSWERED = 16
+
 # Packets of the server that never change. In answer to a close a parked poll gets NOOP.
 CLOSE = b"1"
 PING = b"2"
@@ -133,6 +136,16 @@ def encode_body(messages: Sequence[Message]) -> bytes:
 def as_answer(body: bytes) -> bytes:
     """The body of an answer, made of such parts: its last packet has no separator behind it."""
     return body.removesuffix(SEPARATOR)
+
+
+def first_part(body: bytes) -> int:
+    """How many bytes of such a body go into one answer: those of MAX_ANSWERED packets, or all."""
+    end = 0
+    for _ in range(MAX_ANSWERED):
+        end = body.find(SEPARATOR, end) + 1
+        if not end:
+            return len(body)
+    return end
 
 
 def decode_own(body: bytes) -> list[Message]:

@@ -8,9 +8,10 @@ from gateway.errors import CloseCode
 from gateway.session.transport import Connection, Write
 from gateway.transports.admission import Place
 from gateway.transports.drain import Drain
-from gateway.transports.socket_transport import ABNORMAL, CLOSE_TIMEOUT, HIGH_WATER, counted_unread
+from gateway.transports.socket_transport import ABNORMAL, CLOSE_TIMEOUT, HIGH_WATER, LOW_WATER, counted_unread
 
-Answer = Callable[[bytes], None]
+# Gets the body of an answer; None where the connection has ended, and its client may begin anew.
+Answer = Callable[[bytes | None], None]
 
 
 class Server(NamedTuple):
@@ -31,12 +32,14 @@ class PollingTransport:
         place: Place,
         congested: "set[PollingTransport]",
         *,
+        part: Callable[[bytes], int],
         nothing: bytes,
         end: bytes,
         server: "Server | None" = None,
     ) -> None:
         """`place` is that of the connection, beside those of its requests. `congested` holds the transports whose
-        clients do not poll. Answers are `nothing` where there are no messages; `end` tells the client that none follow.
+        clients do not poll. Answers are `nothing` where there are no messages; `part` is how many bytes of
+        what waits fit into one answer, and `end` tells a client that it shall not come back.
 
         `server` is None under one that does not ask connections to end.
         """
@@ -53,7 +56,10 @@ class PollingTransport:
             if server.drain.started:
                 self.shutdown()
         self._nothing = nothing
-        self._end_mark = end
+        self._part = part
+        self._end = end
+        # What a poll gets after everything else.
+        self._last: bytes | None = None
         self._blocks: list[bytes] = []
         self._size = 0
         self._parked: Answer | None = None
@@ -123,8 +129,10 @@ class PollingTransport:
             return
         self._is_open = False
         self._closed_with = code
-        self._blocks.append(goodbye)
-        self._blocks.append(self._end_mark)
+        if code.is_final:
+            self._last = self._end
+        if goodbye:
+            self._blocks.append(goodbye)
         self._read_on()
         self._timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._finish)
         self._answer_soon()
@@ -146,7 +154,7 @@ class PollingTransport:
 
     def abort(self) -> None:
         """Drop the client, and what waits for it."""
-        self._respond(self._end_mark)
+        self._respond(None)
         self._finish()
 
     def authenticated(self) -> None:
@@ -201,19 +209,28 @@ class PollingTransport:
         self._is_answering = False
         if self._parked is None:
             return
-        was_congested = self in self._congested
-        body = self.take()
-        if not self._is_open:
-            # What was to be told may have been taken.
-            self._respond(body or self._end_mark)
-        elif body or self._hurries:
-            self._respond(body or self._nothing)
-        if not self._is_open:
-            self._finish()
-        elif was_congested and self._connection is not None:
+        was_congested, since = self in self._congested, self._congested_at
+        waiting = self.take()
+        if not self._is_open and self._last:
+            waiting, self._last = waiting + self._last, None
+        end = self._part(waiting)
+        body = waiting[:end]
+        if end < len(waiting):
+            self._blocks.append(waiting[end:])
+            self._size = len(waiting) - end
+        if body or not self._is_open:
+            self._respond(body or None)
+        elif self._hurries:
+            self._respond(self._nothing)
+        if self._blocks and was_congested and self._size > LOW_WATER:
+            self._congested.add(self)
+            self._congested_at = since
+        elif was_congested and self._is_open and self._connection is not None:
             self._connection.resume_writing()
+        if not self._is_open and not self._blocks:
+            self._finish()
 
-    def _respond(self, body: bytes) -> None:
+    def _respond(self, body: bytes | None) -> None:
         if self._parked is not None:
             parked, self._parked = self._parked, None
             parked(body)

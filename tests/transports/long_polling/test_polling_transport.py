@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.config.settings import LimitSettings
-from gateway.errors import SHUTDOWN
+from gateway.errors import INVALID_TOKEN, SHUTDOWN
 from gateway.metrics import Metrics
+from gateway.protocols.socketio.engineio_packets import MAX_ANSWERED, first_part
 from gateway.transports.admission import Admission
 from gateway.transports.drain import Drain
 from gateway.transports.long_polling import polling_transport
@@ -54,9 +55,9 @@ class Bench:
         self.congested: set[PollingTransport] = set()
         self.place = self.admission.enter("192.0.2.1")
         self.transport = PollingTransport(
-            self.connection, self.place, self.congested, nothing=b"nothing", end=b"end", server=server
+            self.connection, self.place, self.congested, part=first_part, nothing=b"nothing", end=b"end", server=server
         )
-        self.answers: list[bytes] = []
+        self.answers: list[bytes | None] = []
 
     def poll(self) -> bool:
         return self.transport.poll(self.answers.append)
@@ -130,7 +131,7 @@ async def test_the_end_comes_with_the_next_poll(bench: Bench) -> None:
     assert bench.connection.told == []
     bench.poll()
     await turn()
-    assert bench.answers == [b"agoodbyeend"]
+    assert bench.answers == [b"agoodbye"]
     assert bench.connection.told == [tuple(SHUTDOWN)]
     assert bench.admission.total == 0
 
@@ -150,13 +151,60 @@ def test_who_does_not_poll_again_is_gone_all_the_same(monkeypatch: pytest.Monkey
 
 
 @in_loop
+async def test_only_who_shall_not_come_back_is_told_of_the_end(bench: Bench) -> None:
+    """Clients of python-engineio take it for that. For others the connection has just ended."""
+    bench.poll()
+    bench.transport.close(INVALID_TOKEN, b"")
+    await turn()
+    assert bench.answers == [b"end"]
+    other = Bench()
+    other.poll()
+    other.transport.close(SHUTDOWN, b"")
+    await turn()
+    assert other.answers == [None]
+    assert other.admission.total == 0
+
+
+@in_loop
+async def test_an_answer_has_few_packets(bench: Bench) -> None:
+    """As many as every client takes; the others come with the next polls, and the end after all of them."""
+    packets = [b"4%d\x1e" % number for number in range(2 * MAX_ANSWERED + 1)]
+    for packet in packets:
+        bench.transport.write(packet)
+    bench.transport.close(INVALID_TOKEN, b"")
+    for _ in range(3):
+        bench.poll()
+        await turn()
+    parts = [packets[:MAX_ANSWERED], packets[MAX_ANSWERED:-1], [*packets[-1:], b"end"]]
+    assert bench.answers == [b"".join(part) for part in parts]
+    assert bench.connection.told == [tuple(INVALID_TOKEN)]
+
+
+@in_loop
+async def test_a_client_that_has_not_caught_up_stays_congested(bench: Bench) -> None:
+    """Until little is left for it to fetch."""
+    packet = b"4" + b"x" * (HIGH_WATER // MAX_ANSWERED) + b"\x1e"
+    for _ in range(2 * MAX_ANSWERED):
+        bench.transport.write(packet)
+    assert bench.connection.told == ["pause"]
+    bench.poll()
+    await turn()
+    assert bench.connection.told == ["pause"]
+    assert bench.congested == {bench.transport}
+    bench.poll()
+    await turn()
+    assert bench.connection.told == ["pause", "resume"]
+    assert bench.answers == [packet * MAX_ANSWERED] * 2
+
+
+@in_loop
 async def test_abort(bench: Bench) -> None:
     """The parked poll is answered; what was written is dropped."""
     bench.poll()
     bench.transport.write(b"a")
     bench.transport.abort()
     await turn()
-    assert bench.answers == [b"end"]
+    assert bench.answers == [None]
     assert bench.connection.told == [(ABNORMAL, "")]
     bench.transport.abort()
     bench.transport.write(b"b")
