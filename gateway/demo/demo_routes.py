@@ -17,7 +17,7 @@ from gateway.config.settings import OriginSettings
 from gateway.errors import RequestError
 from gateway.node.administration import Administration
 
-# The page is one file with its script inside, and talks to the nodes, which have other origins than the page.
+# A page is one file with its script inside, and talks to the nodes, which have other origins than the page.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "connect-src 'self' ws: wss: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,14 +27,11 @@ _logger = logging.getLogger(__name__)
 
 
 def demo_routes(administration: Administration, killed_from: Sequence[str] = ()) -> list[Route]:
-    """`/` is the page, `/demo/nodes` tells it where the nodes are.
+    """`/` is the chat, `/demo/protocols` shows its channel through every protocol, `/demo/nodes` tells where the nodes
+    are.
 
     `killed_from`: origins whose pages may kill this node with `POST /demo/kill`. Without any, there is no such path.
     """
-    page = files("gateway.demo").joinpath("chat.html").read_text("utf-8")
-
-    async def chat(request: Request) -> Response:
-        return HTMLResponse(page, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
 
     async def nodes(request: Request) -> Response:
         try:
@@ -49,10 +46,19 @@ def demo_routes(administration: Administration, killed_from: Sequence[str] = ())
         answer = {"nodes": known, "kill": bool(killed_from)}
         return Response(msgspec.json.encode(answer), status, media_type="application/json")
 
-    routes = [Route("/", chat), Route("/demo/nodes", nodes)]
+    routes = [_page("/", "chat.html"), _page("/demo/protocols", "protocols.html"), Route("/demo/nodes", nodes)]
     if killed_from:
         routes.append(_kill_route(killed_from))
     return routes
+
+
+def _page(path: str, name: str) -> Route:
+    text = files("gateway.demo").joinpath(name).read_text("utf-8")
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(text, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+
+    return Route(path, page)
 
 
 def _kill_route(origins: Sequence[str]) -> Route:

@@ -51,6 +51,17 @@ def test_two_windows_on_two_nodes_chat(cluster: Cluster, tmp_path: Path) -> None
     assert (tmp_path / "chat-wide.png").stat().st_size > 0
 
 
+def test_the_same_channel_through_every_protocol(cluster: Cluster, tmp_path: Path) -> None:
+    """On all nodes: what each of them publishes, all get in the same order."""
+    shown = played("protocols.mjs", str(tmp_path), cluster.nodes[0].url)
+    assert shown["problems"] == []
+    assert set(shown["nodes"]) == {node.name for node in cluster.nodes}
+    first, *others = shown["cards"].values()
+    assert [line.split(": ")[1] for line in first] == [f"hello {number}" for number in range(1, 7)]
+    assert all(other == first for other in others)
+    assert shown["verdict"] == "7 of 7 open, all with the same 6 lines in the same order"
+
+
 def test_a_chat_goes_on_when_a_node_dies(cluster: Cluster, tmp_path: Path) -> None:
     """No line is missing or doubled, a new window shows the last 50, and what cannot be recovered is said."""
     first, second, third = cluster.nodes

@@ -35,9 +35,10 @@ def test_the_page_is_there_with_the_demo_only(demo: Site) -> None:
         assert get(site, "/demo/nodes").status_code == 404
 
 
-def test_the_page_allows_itself_nothing_but_itself(demo: Site) -> None:
+@pytest.mark.parametrize("path", ["/", "/demo/protocols"])
+def test_the_page_allows_itself_nothing_but_itself(demo: Site, path: str) -> None:
     """HTML in UTF-8 under a policy without any other origin; it holds all that it needs."""
-    response = get(demo, "/")
+    response = get(demo, path)
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(
         part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";") if part.strip()
@@ -46,7 +47,7 @@ def test_the_page_allows_itself_nothing_but_itself(demo: Site) -> None:
     assert policy["frame-ancestors"] == "'none'"
     assert policy["connect-src"] == "'self' ws: wss: http: https:"
     assert not re.search(r"https?://", response.headers["content-security-policy"])
-    assert not re.search(r"""(src|href)=["'](?!data:|/["'])""", response.text)
+    assert not re.search(r"""(src|href)=["'](?!data:|/["']|/demo/)""", response.text)
 
 
 def test_the_page_learns_where_the_nodes_are(demo: Site) -> None:
