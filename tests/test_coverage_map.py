@@ -30,7 +30,6 @@ TESTED_BY = {
     "broker/redis/lua.py": "broker/redis/test_presence_turns.py",
     "broker/redis/publish_commands.py": "broker/redis/test_room.py",
     "broker/redis/publisher.py": "broker/redis/test_room.py",
-    "broker/redis/reaper.py": "broker/redis/test_redis_presence.py",
     "broker/redis/redis_broker.py": "broker/test_contract.py",
     "broker/redis/sharded_presence.py": "broker/redis/test_shard.py",
     "broker/redis/stream_commands.py": "broker/test_stream_contract.py",

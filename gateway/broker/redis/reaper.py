@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.broker import envelope
 from gateway.broker.envelope import EnvelopeError
@@ -14,6 +14,7 @@ from gateway.broker.redis.election import Election
 from gateway.broker.redis.keyspace import Keys, LeaseId
 from gateway.broker.redis.ledger import Ledger
 from gateway.broker.redis.link import pack
+from gateway.broker.redis.publish_commands import REPLACED
 from gateway.broker.redis.redis_presence import BATCH, END, decoded, user_of
 from gateway.broker.redis.redis_registry import RedisRegistry, failing
 from gateway.broker.redis.shard import Shard
@@ -83,7 +84,7 @@ class Reaper:
         try:
             await work
         except Exception as error:
-            refused = isinstance(error, ResponseError)
+            refused = isinstance(error, ResponseError) and not _is_replaced(error)
             if isinstance(error, RedisError | RequestError | OSError) and not refused:
                 raise
             self._guard.failed("reaper", met)
@@ -188,3 +189,8 @@ class Reaper:
         arguments = [self._keys.bus(channel), envelope.LEAVE, entry, user, now]
         untold = await self._gone(keys=names, args=arguments)
         self._topology.shard_of(channel).presence.count_untold(untold)
+
+
+def _is_replaced(error: ResponseError) -> bool:
+    """Whether the server refuses all such commands for now: it is no primary any more, or full."""
+    return isinstance(error, ReadOnlyError | OutOfMemoryError | ClusterDownError) or str(error).startswith(REPLACED)
