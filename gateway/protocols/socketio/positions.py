@@ -14,8 +14,8 @@ from gateway.messages import Position, Publication
 
 # Rooms whose positions are told. An offset of 16 rooms may have 5 KB, and goes with every event.
 MOST_ROOMS = 16
-# What is told in more rooms: clients keep it, and nothing is recovered from it.
-NOWHERE = ""
+# What is told in none and in more rooms: clients keep it, in place of an older one, and recover nothing from it.
+NOWHERE = "-"
 
 _OFFSET = re.compile(r"[0-9]{1,18}")
 _NO_HISTORY = "-"
@@ -44,7 +44,7 @@ class Positions:
 
     def __str__(self) -> str:
         """The offset."""
-        if len(self._rooms) > MOST_ROOMS:
+        if not 0 < len(self._rooms) <= MOST_ROOMS:
             return NOWHERE
         return " ".join(_text(room, position) for room, position in self._rooms.items())
 

@@ -354,10 +354,12 @@ class SocketIOCodec:
 
     def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
         self._protocol.stand(channel, result.position)
+        told = self._protocol.told()
         missed = self._protocol.events(result.publications)
         if self._asked.get(id) == _REJOIN:
             return (*missed, *self._rejoined(id, is_whole=result.recovered is not False))
-        return (*self._acknowledged(id, msgspec.json.encode({"channel": channel})), *missed, *self._protocol.told())
+        # Who has the acknowledgement has the offset, too, whenever its connection breaks.
+        return (*told, *self._acknowledged(id, msgspec.json.encode({"channel": channel})), *missed)
 
     def _rejoined(self, id: int, *, is_whole: bool) -> Sequence[Message]:
         del self._asked[id]
@@ -374,7 +376,7 @@ class SocketIOCodec:
         return ()
 
     def unsubscribed(self, id: int) -> Sequence[Message]:
-        return (*self._acknowledged(id, b"{}"), *self._protocol.told())
+        return (*self._protocol.told(), *self._acknowledged(id, b"{}"))
 
     def published(self, id: int) -> Sequence[Message]:
         return self._acknowledged(id, b"{}")
