@@ -218,6 +218,11 @@ class SocketioNamespace(Section):
         description="Channel that every Socket.IO client is subscribed to when it connects; what is emitted to no room "
         "goes there. Default: none; demo:chat with demo.",
     )
+    recovery: bool = Field(
+        False,
+        description="Give Socket.IO clients that reconnect what they missed (connection state recovery). Each event "
+        "then has one more argument, a string.",
+    )
     own: Annotated[str, Field(pattern=r"^[!-~]{0,219}$")] = Field(
         "",
         description="Prefix of a channel of each Socket.IO client's own, which ends with its socket.id: what is "
@@ -483,7 +488,9 @@ class ServerSettings(Section):
         if self.demo:
             everyone = everyone or "demo:chat"
             events = events or {"message": "demo:chat"}
-        return SocketioNamespace(everyone=everyone, own=self.socketio.own, events=events)
+        return SocketioNamespace(
+            everyone=everyone, recovery=self.socketio.recovery, own=self.socketio.own, events=events
+        )
 
     @property
     def admits_anonymous(self) -> bool:

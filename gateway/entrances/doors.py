@@ -17,7 +17,7 @@ from gateway.entrances.engineio_socket import EngineHost, EngineSocket, OpenSess
 from gateway.entrances.entrance import Entrance, OverHttpStream, Welcome
 from gateway.entrances.lost import lost_routes
 from gateway.entrances.socketio import NAME as SOCKETIO
-from gateway.entrances.socketio import SocketIODoor, protocols_of
+from gateway.entrances.socketio import SocketIODoor, in_one_room, protocols_of
 from gateway.extensions import FRAMING
 from gateway.hooks.decisions import NO_APPLICATION
 from gateway.hooks.questions import Peer, chosen
@@ -64,7 +64,10 @@ class Doors:
         plain = WebSocketFraming()
         # Connections of Socket.IO that have no session yet.
         self.unjoined: set[EngineSocket] = set()
-        host = EngineHost(services, protocols_of(settings), _encoders_by_framing(), directory, admission, self.unjoined)
+        protocols = protocols_of(settings)
+        host = EngineHost(
+            services, protocols, in_one_room(protocols), _encoders_by_framing(), directory, admission, self.unjoined
+        )
         has_peers = settings.redis.url is not None
         self._socketio = SocketIODoor(host, self._shared, self._opener, plain, has_peers=has_peers)
         self.routes = [

@@ -13,8 +13,8 @@ from gateway.protocols.socketio import socketio_encoder
 from gateway.protocols.socketio.engineio_packets import PING, EngineType
 from gateway.protocols.socketio.engineio_packets import decode as decode_engine
 from gateway.protocols.socketio.socketio_packets import CONNECT, DISCONNECT, decode, head_of, refuse
-from gateway.protocols.socketio.socketio_protocol import SocketIOProtocol
-from gateway.protocols.wire_protocol import Message, WireProtocol
+from gateway.protocols.socketio.socketio_protocol import OneRoomProtocol, PersonalProtocol, SocketIOProtocol
+from gateway.protocols.wire_protocol import Message, StandingProtocol, WireProtocol
 from gateway.session.services import SessionServices
 from gateway.session.session import Session
 from gateway.session.transport import Connection, Transport, Write
@@ -37,6 +37,8 @@ class EngineHost(NamedTuple):
     services: SessionServices[Session]
     # By the names of the namespaces.
     protocols: Mapping[str, SocketIOProtocol]
+    # The same for clients in a single room, where clients recover.
+    one_room: Mapping[str, OneRoomProtocol]
     encoders: Callable[[Framing], Callable[[WireProtocol], Encoder]]
     directory: Directory
     admission: Admission
@@ -211,7 +213,7 @@ class EngineSocket:
             return None
         self._join_by = 0.0
         self._host.unjoined.discard(self)
-        session = self._open_session(self._host.encoders(self._framing)(protocol))
+        session = self._open_session(self._encoder(protocol))
         self._sessions[namespace] = session
         session.opened(NamespaceTransport(self, namespace, self.transport))
         if self._is_congested:
@@ -220,6 +222,14 @@ class EngineSocket:
             # It came too late to be among those that are closed one after another.
             session.shutdown()
         return session
+
+    def _encoder(self, protocol: SocketIOProtocol, standing: StandingProtocol | None = None) -> Encoder:
+        """The encoder of a session; `standing` is its own protocol, if it has one already."""
+        encoders = self._host.encoders(self._framing)
+        if not protocol.namespace.recovers:
+            return encoders(protocol)
+        one_room = self._host.one_room[protocol.namespace.name]
+        return Encoder.for_one(standing or PersonalProtocol(protocol.namespace), self._framing, encoders(one_room))
 
     def _leave(self, namespace: str, session: Session) -> None:
         del self._sessions[namespace]
@@ -335,9 +345,9 @@ class EngineSocket:
             transport.pause_reading()
         else:
             transport.resume_reading()
-        encoder_of = self._host.encoders(framing)
         for namespace, session in list(self._sessions.items()):
-            session.move(NamespaceTransport(self, namespace, transport), encoder_of(self._host.protocols[namespace]))
+            encoder = self._encoder(self._host.protocols[namespace], session.out.encoder.standing)
+            session.move(NamespaceTransport(self, namespace, transport), encoder)
         transport.drive(self)
 
 

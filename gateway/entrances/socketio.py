@@ -13,7 +13,7 @@ from gateway.extensions import FRAMING
 from gateway.hub.encoder import Framing
 from gateway.protocols.socketio.engineio_packets import encode_body, handshake
 from gateway.protocols.socketio.socketio_packets import DEFAULT_NAMESPACE
-from gateway.protocols.socketio.socketio_protocol import SocketIOProtocol
+from gateway.protocols.socketio.socketio_protocol import Namespace, OneRoomProtocol, SocketIOProtocol
 from gateway.transports.client_endpoint import Doorkeeping
 from gateway.transports.handshake import Handshake
 from gateway.transports.http_stream.stream_framing import BodyFraming
@@ -34,9 +34,14 @@ def protocols_of(settings: ServerSettings) -> Mapping[str, SocketIOProtocol]:
     # Without a key no token is good: what applications of Socket.IO have there is for their own connect hook.
     reads = settings.auth.has_key
     return {
-        name: SocketIOProtocol(each.events, each.everyone, most, own=each.own, reads_tokens=reads, namespace=name)
+        name: SocketIOProtocol(Namespace(each.events, each.everyone, most, each.own, reads, each.recovery, name))
         for name, each in namespaces.items()
     }
+
+
+def in_one_room(protocols: Mapping[str, SocketIOProtocol]) -> Mapping[str, OneRoomProtocol]:
+    """The same for clients in a single room, of the namespaces whose clients recover."""
+    return {name: OneRoomProtocol(each.namespace) for name, each in protocols.items() if each.namespace.recovers}
 
 
 class SocketIODoor:

@@ -5,7 +5,15 @@ from typing import Protocol, runtime_checkable
 
 from gateway.errors import CloseCode
 from gateway.messages import Event, Publication
-from gateway.protocols.wire_protocol import DIFFERENCE_BYTES, Codec, DeltaProtocol, Heartbeat, Message, WireProtocol
+from gateway.protocols.wire_protocol import (
+    DIFFERENCE_BYTES,
+    Codec,
+    DeltaProtocol,
+    Heartbeat,
+    Message,
+    StandingProtocol,
+    WireProtocol,
+)
 
 # What can be encoded in the time of one write, a few microseconds: whole events, and bytes compared for deltas.
 EVENTS_PER_WRITE = 4
@@ -58,6 +66,8 @@ class Encoder:
         "ping_frame",
         "pinged_by_transport",
         "protocol",
+        "single",
+        "standing",
     )
 
     def __init__(self, protocol: WireProtocol, framing: Framing) -> None:
@@ -72,6 +82,10 @@ class Encoder:
             self._bytes_per_write = framing.bytes_per_write
         # The encoder for subscriptions with deltas; None where the protocol has none.
         self.delta: DeltaEncoder | None = None
+        # The encoder for who has a single subscription, of a protocol that tells clients where they stand in all of
+        # theirs; `standing` is that protocol. None otherwise.
+        self.single: Encoder | None = None
+        self.standing: StandingProtocol | None = None
         ping = framing.frame(protocol.ping())
         self.pinged_by_transport = not ping or (protocol.heartbeat is Heartbeat.ONE_WAY and framing.answers_pings)
         self.is_pinged = protocol.heartbeat is not Heartbeat.BELOW
@@ -85,6 +99,13 @@ class Encoder:
         encoder = Encoder(protocol, framing)
         if isinstance(protocol, DeltaProtocol):
             encoder.delta = DeltaEncoder(protocol, framing)
+        return encoder
+
+    @staticmethod
+    def for_one(protocol: StandingProtocol, framing: Framing, single: "Encoder") -> "Encoder":
+        """The encoder of one connection, which has one for `single` subscriptions in common with others."""
+        encoder = Encoder(protocol, framing)
+        encoder.single, encoder.standing = single, protocol
         return encoder
 
     def goodbye(self, code: CloseCode, codec: Codec) -> bytes:

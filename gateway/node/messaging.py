@@ -143,6 +143,11 @@ class Messaging:
         """As in the hub."""
         self.hub.move(lane, client, old, new, write)
 
+    def position(self, channel: Channel) -> Position | None:
+        """Where those are who have got all publications; None on a channel without history."""
+        tracked = self.tracker.find(channel)
+        return tracked.position if tracked is not None else None
+
     def leave(self, channel: Channel, lane: Destination, client: Client, encoder: Encoder) -> None:
         """Undo `join` and its `acquire`."""
         self.hub.remove(lane, client, encoder)

@@ -11,6 +11,7 @@ from gateway.messages import (
     Event,
     HistoryPage,
     MemberCounts,
+    Position,
     Publication,
     RefreshResult,
     Request,
@@ -129,6 +130,16 @@ class WireProtocol(Protocol):
 
     def batch(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Replies and pushes merged into as few messages as the protocol allows."""
+
+
+class StandingProtocol(WireProtocol, Protocol):
+    """A wire protocol of a single connection, which tells with each publication where the client stands."""
+
+    def stand(self, channel: str, position: Position | None) -> None:
+        """The client is in a channel, and has got everything up to this position."""
+
+    def left(self, channel: str) -> None:
+        """It is not any more."""
 
 
 @runtime_checkable

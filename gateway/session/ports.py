@@ -102,6 +102,9 @@ class PubSub(Protocol[C]):
     def move(self, lane: Destination, client: C, old: Encoder, new: Encoder, write: Write) -> None:
         """Replace a joined client's encoder and `write`; what it has not got yet comes in the new encoding."""
 
+    def position(self, channel: Channel) -> Position | None:
+        """Where those are who have got all publications; None on a channel without history."""
+
     def leave(self, channel: Channel, lane: Destination, client: C, encoder: Encoder) -> None:
         """Undo `join` and its `acquire`."""
 

@@ -336,8 +336,35 @@ class Session:
         self.services.guard.failed(part, self.client)
         self.disconnect(errors.SERVER_ERROR)
 
+    def widen(self) -> None:
+        """One more channel is joined: from now on each publication tells where the client stands in all of them."""
+        for each in self.subs.values():
+            if each.alone:
+                self._regroup(each, alone=False)
+                assert self.out.encoder.standing is not None
+                position = self.services.messaging.position(each.channel)
+                self.out.encoder.standing.stand(each.channel.name, position)
+
+    def _narrow(self, channel: str) -> None:
+        """A channel was left: with a single one, the client stands where all its subscribers do."""
+        if (standing := self.out.encoder.standing) is None:
+            return
+        standing.left(channel)
+        joined = [each for each in self.subs.values() if each.joined]
+        if len(joined) == 1 and len(self.subs) == 1 and not joined[0].alone:
+            self._regroup(joined[0], alone=True)
+
+    def _regroup(self, subscription: Subscription, *, alone: bool) -> None:
+        """What the client has not got yet is written now."""
+        former = self._encoder_of(subscription)
+        subscription.alone = alone
+        encoder = self._encoder_of(subscription)
+        self.services.messaging.move(subscription.lane, self, former, encoder, self.out.write)
+
     def join(self, subscription: Subscription) -> None:
         """Deliver the channel's publications from now on. Its reply or push must have been written."""
+        self.widen()
+        subscription.alone = self.out.encoder.single is not None and len(self.subs) == 1
         subscription.joined = True
         encoder = self._encoder_of(subscription)
         self.services.messaging.join(subscription.channel, subscription.lane, self, encoder, self.out.write)
@@ -361,6 +388,8 @@ class Session:
             self.services.messaging.leave(subscription.channel, subscription.lane, self, encoder)
         elif subscription.acquired:
             self.services.messaging.release(subscription.channel)
+        if self.state is not State.CLOSED:
+            self._narrow(subscription.channel.name)
 
     def authenticated(self, identity: Identity) -> None:
         """The client has proved who it is."""
@@ -428,7 +457,7 @@ class Session:
 
     def _encoder_of(self, subscription: Subscription) -> Encoder:
         encoder = self.out.encoder
-        return (subscription.delta and encoder.delta) or encoder
+        return (subscription.delta and encoder.delta) or (subscription.alone and encoder.single) or encoder
 
     # Deadlines
 

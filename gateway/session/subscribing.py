@@ -149,6 +149,7 @@ def _positioned(session: Session, request: Subscribe, subscription: Subscription
     expires, ttl = session.services.expiry(0 if subscription.extended else subscription.expire_at)
     session.inbox.rest(len(result.publications), size(result.publications))
     result = structs.replace(result, expires=expires, ttl=ttl, delta=subscription.delta, data=data)
+    session.widen()
     session.out.say(session.codec.subscribed(request.id, request.channel, result))
     session.join(subscription)
 
@@ -191,6 +192,7 @@ def _positioned_by_server(session: Session, subscription: Subscription, message:
     _check_kicked(subscription)
     result = structs.replace(arrive(session, subscription, message.since), data=message.data)
     session.inbox.rest(len(result.publications), size(result.publications))
+    session.widen()
     session.out.say(session.out.encoder.protocol.push_subscribe(message.channel, result))
     session.join(subscription)
 

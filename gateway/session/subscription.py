@@ -11,6 +11,7 @@ class Subscription:
 
     __slots__ = (
         "acquired",
+        "alone",
         "channel",
         "delta",
         "ending",
@@ -37,6 +38,8 @@ class Subscription:
         # What it joins in the hub, and whether its publications are written as deltas.
         self.lane: Destination = channel
         self.delta = False
+        # Whether it is encoded as for who has no other (Encoder.single).
+        self.alone = False
         self.server_side = server_side
         self.info = info
         self.expire_at = expire_at

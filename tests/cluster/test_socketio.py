@@ -293,6 +293,47 @@ def test_clients_of_a_node_that_ends_come_back_to_another(
                 client.expect("publication", data="from a backend")
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_clients_of_a_node_that_dies_recover(count: int, tmp_path: Path) -> None:
+    """In one room and in several: every message once, in the order of its room, and the client knows it."""
+    rooms = [f"room{number}" for number in range(count)]
+    kinds = ("polling", "default", "websocket")
+    settings = HEARTBEAT | {"GATEWAY_SOCKETIO__RECOVERY": "true"}
+    with (
+        running_cluster("--no-auth", env=settings) as cluster,
+        balanced(cluster.nodes, tmp_path) as balancer,
+        ExitStack() as stack,
+    ):
+        first, *others = cluster.nodes
+        balancer.lead_to([first])
+        clients = [stack.enter_context(CLIENTS[kind](balancer.http, "")) for kind in kinds]
+        for client in clients:
+            assert client.expect("connected")["recovered"] is False
+            for room in rooms:
+                assert acknowledged(client, "join", room) == {"channel": room}
+        balancer.lead_to(cluster.nodes)
+        published = [f"{room} {number}" for number in range(10) for room in rooms]
+        for number, data in enumerate(published):
+            publish(others[0], data.split()[0], data)
+            if number == len(published) // 2:
+                kill(cluster, first)
+        for client in clients:
+            assert client.expect("connected")["recovered"] is True
+        for room in rooms:
+            publish(others[0], room, f"{room} end")
+        for client in clients:
+            for room in rooms:
+                while f"{room} end" not in (got := messages(client)):
+                    client.expect("publication")
+                expected = [data for data in published if data.split()[0] == room]
+                assert [data for data in got if data.split()[0] == room] == [*expected, f"{room} end"]
+
+
+def messages(client: Client) -> list[str]:
+    """What was published without a name, as far as the client has told."""
+    return [each["data"] for each in client.seen if each["event"] == "publication" and each["name"] == "message"]
+
+
 @pytest.mark.parametrize("joins", [True, False], ids=["joined", "never joined"])
 def test_clients_that_never_poll_are_closed(joins: bool) -> None:
     """By the heartbeat, or because they never connect; whatever waited for them is freed."""

@@ -19,7 +19,7 @@ const socket = io(url, {
   ...(transport ? { transports: [transport] } : {}),
 });
 socket.on("connect", () => {
-  say("connected", { id: socket.id, transport: socket.io.engine.transport.name });
+  say("connected", { id: socket.id, transport: socket.io.engine.transport.name, recovered: socket.recovered });
 });
 socket.io.on("open", () => socket.io.engine.on("upgrade", ({ name }) => say("upgraded", { transport: name })));
 socket.io.on("reconnect_attempt", () => say("reconnecting"));

@@ -13,7 +13,10 @@ An acknowledgement has what the request brought; after an error its one argument
 client gets publications as events of their own name, or as `message`.
 """
 
+import re
+import secrets
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +41,7 @@ from gateway.messages import (
     Kind,
     Malformed,
     MemberCounts,
+    Position,
     Publication,
     Publish,
     RefreshResult,
@@ -49,6 +53,7 @@ from gateway.messages import (
 )
 from gateway.protocols.socketio import socketio_encoder
 from gateway.protocols.socketio.attachments import Assembler, payload_of
+from gateway.protocols.socketio.positions import Positions, after, parse
 from gateway.protocols.socketio.socketio_packets import (
     DEFAULT_NAMESPACE,
     Argument,
@@ -63,6 +68,7 @@ from gateway.protocols.wire_protocol import Heartbeat, Message
 DEFAULT_EVENT = "message"
 # What the gateway itself tells, beside publications.
 UNSUBSCRIBED = "gateway:unsubscribed"
+STANDING = "gateway:position"
 JOINS = frozenset(("subscribe", "join"))
 LEAVES = frozenset(("unsubscribe", "leave"))
 PUBLISH = "publish"
@@ -79,7 +85,13 @@ class _Room(msgspec.Struct, gc=False):
 
 class _Auth(msgspec.Struct, gc=False):
     token: msgspec.Raw = msgspec.Raw()
+    # Of a client that comes back: its private id, and the last argument of the last event that it got.
+    pid: msgspec.Raw = msgspec.Raw()
+    offset: msgspec.Raw = msgspec.Raw()
 
+
+# As token_urlsafe(16) makes them, and servers of Socket.IO.
+_PID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _decode_room = msgspec.json.Decoder(str | _Room).decode
 _decode_auth = msgspec.json.Decoder(_Auth).decode
@@ -89,6 +101,24 @@ _decode_text = msgspec.json.Decoder(str).decode
 # What a request came from: the event's acknowledgement id, or one of these.
 _UNACKNOWLEDGED = -1
 _CONNECT = -2
+_REJOIN = -3
+
+
+class Namespace(NamedTuple):
+    """What clients may do in one namespace."""
+
+    # Channels by the names of events that clients may publish.
+    events: Mapping[str, str]
+    # Every client is subscribed to this channel, and to one of its own with the prefix `own`; empty for none.
+    everyone: str
+    # Of a packet with its buffers.
+    max_bytes: int
+    own: str = ""
+    # Otherwise `auth.token` is for the application only.
+    reads_tokens: bool = True
+    # Whether clients that reconnect get what they missed.
+    recovers: bool = False
+    name: str = DEFAULT_NAMESPACE
 
 
 class SocketIOProtocol:
@@ -96,48 +126,42 @@ class SocketIOProtocol:
 
     heartbeat = Heartbeat.BELOW
 
-    def __init__(
-        self,
-        events: Mapping[str, str],
-        everyone: str,
-        max_bytes: int,
-        *,
-        own: str = "",
-        reads_tokens: bool = True,
-        namespace: str = DEFAULT_NAMESPACE,
-    ) -> None:
-        """`events`: channels by the names of events that clients may publish. Every client is subscribed to the channel
-        `everyone` and to one of its own, with the prefix `own`, unless they are empty.
-
-        A packet with its buffers has at most `max_bytes`. Without `reads_tokens`, `auth.token` is for the application
-        only.
-        """
+    def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self.channels = events
-        self.joins = (everyone,) if everyone else ()
-        self.own = own
-        self.reads_tokens = reads_tokens
-        self.max_bytes = max_bytes
 
     def open(self) -> "SocketIOCodec":
         return SocketIOCodec(self)
 
     def events(self, events: Sequence[Event]) -> Sequence[Message]:
         """Publications only: Socket.IO has no word for joins and leaves."""
-        return [
-            message
-            for event in events
-            if type(event) is Publication
-            for message in socketio_encoder.published(event, event.event or DEFAULT_EVENT, namespace=self.namespace)
-        ]
+        return [message for event in events if type(event) is Publication for message in self._published(event)]
+
+    def _published(self, publication: Publication) -> Sequence[Message]:
+        name, offset = publication.event or DEFAULT_EVENT, self._offset(publication)
+        return socketio_encoder.published(publication, name, namespace=self.namespace.name, offset=offset)
+
+    def _offset(self, publication: Publication) -> str:
+        """What a client continues from that has got the publication; empty where it cannot."""
+        return ""
+
+    def stand(self, channel: str, position: Position | None) -> None:
+        """A client is in a channel, and has got everything up to this position."""
+
+    def left(self, channel: str) -> None:
+        """It is not any more."""
+
+    def told(self) -> Sequence[Message]:
+        """Tell the client where it stands: it knows from events only, and may get none for long."""
+        return ()
 
     def push_subscribe(self, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        """The missed publications. A server that joins a socket to a room tells it nothing."""
-        return self.events(result.publications)
+        """The missed publications. A server that joins a socket to a room tells it nothing else."""
+        self.stand(channel, result.position)
+        return (*self.events(result.publications), *self.told())
 
     def push_unsubscribe(self, channel: str, code: UnsubscribeCode) -> Sequence[Message]:
         told = msgspec.json.encode({"channel": channel, "code": code.code, "reason": code.reason})
-        return (Message(socketio_encoder.event(UNSUBSCRIBED, told, namespace=self.namespace)),)
+        return (Message(socketio_encoder.event(UNSUBSCRIBED, told, namespace=self.namespace.name)), *self.told())
 
     def push_refresh(self, ttl: int) -> Sequence[Message]:
         return ()
@@ -151,14 +175,62 @@ class SocketIOProtocol:
         return messages
 
 
+class OneRoomProtocol(SocketIOProtocol):
+    """For all clients that are in a single room: their offsets are the same."""
+
+    def _offset(self, publication: Publication) -> str:
+        return after(publication)
+
+
+class PersonalProtocol(SocketIOProtocol):
+    """For one client, with its positions in all its rooms."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace)
+        self._positions = Positions()
+
+    def _offset(self, publication: Publication) -> str:
+        self._positions.get(publication)
+        return str(self._positions)
+
+    def stand(self, channel: str, position: Position | None) -> None:
+        # The channel of its own ends with the client's id, which is another one when it comes back.
+        own = self.namespace.own
+        if not own or not channel.startswith(own):
+            self._positions.stand(channel, position)
+
+    def left(self, channel: str) -> None:
+        self._positions.leave(channel)
+
+    def told(self) -> Sequence[Message]:
+        offset = str(self._positions)
+        return (Message(socketio_encoder.event(STANDING, b"", namespace=self.namespace.name, offset=offset)),)
+
+
+class _Recovery:
+    """What a client that reconnects still waits for before it is told that it is connected."""
+
+    __slots__ = ("client", "is_whole", "pid", "waiting")
+
+    def __init__(self, pid: str) -> None:
+        self.pid = pid
+        # Requests that are not answered.
+        self.waiting: set[int] = set()
+        self.client = ""
+        # Whether it has got everything that it missed.
+        self.is_whole = True
+
+
 class SocketIOCodec:
     """One connection: which requests have to be acknowledged, and the buffers of an incomplete packet."""
 
-    __slots__ = ("_asked", "_assembler", "_last", "_protocol")
+    __slots__ = ("_asked", "_assembler", "_last", "_namespace", "_protocol", "_recovery")
 
     def __init__(self, protocol: SocketIOProtocol) -> None:
         self._protocol = protocol
-        self._assembler = Assembler(protocol.max_bytes)
+        self._namespace = protocol.namespace
+        self._recovery: _Recovery | None = None
+        self._assembler = Assembler(protocol.namespace.max_bytes)
         # By the id of the request, in the order of asking.
         self._asked: dict[int, int] = {}
         self._last = 0
@@ -174,7 +246,7 @@ class SocketIOCodec:
         packet = self._assembler.add(command, binary=binary)
         match packet:
             case SocketConnect():
-                return (self._connect(packet),)
+                return self._connect(packet)
             case SocketEvent():
                 return (self._event(packet),)
             case SocketDisconnect():
@@ -183,19 +255,32 @@ class SocketIOCodec:
                 # Nothing that is sent here asks for an acknowledgement.
                 return ()
 
-    def _connect(self, packet: SocketConnect) -> Request:
-        token = ""
-        if packet.auth and self._protocol.reads_tokens:
-            raw = bytes(_decode_auth(packet.auth).token)
-            if raw[:1] == b'"':
-                token = _decode_text(raw)
-        return Connect(self._ask(_CONNECT), token, data=packet.auth, joins=self._protocol.joins, own=self._protocol.own)
+    def _connect(self, packet: SocketConnect) -> Sequence[Request]:
+        """The connect; and for a client that comes back, the subscribes of its rooms."""
+        auth = _decode_auth(packet.auth or b"{}")
+        token = _text(auth.token) if self._namespace.reads_tokens else ""
+        everyone, own = self._namespace.everyone, self._namespace.own
+        joins = (everyone,) if everyone else ()
+        rooms = parse(_text(auth.offset)) if self._namespace.recovers else None
+        pid = _text(auth.pid)
+        id = self._ask(_CONNECT)
+        if not rooms or not _PID.fullmatch(pid):
+            return (Connect(id, token, data=packet.auth, joins=joins, own=own),)
+        positions = {room: position for room, position in rooms.items() if position is not None}
+        subscribes = [
+            Subscribe(self._ask(_REJOIN), room, since=position, all_or_nothing=position is not None)
+            for room, position in rooms.items()
+            if room != everyone
+        ]
+        self._recovery = _Recovery(pid)
+        self._recovery.waiting = {id, *(each.id for each in subscribes)}
+        return (Connect(id, token, positions=positions, data=packet.auth, joins=joins, own=own), *subscribes)
 
     def _event(self, packet: SocketEvent) -> Request:
         id = self._ask(_UNACKNOWLEDGED if packet.id is None else packet.id)
         if packet.name in JOINS or packet.name in LEAVES:
             return self._of_room(id, packet)
-        channel = self._protocol.channels.get(packet.name)
+        channel = self._namespace.events.get(packet.name)
         if channel is not None:
             return _publish(id, channel, packet.arguments, packet.name)
         if packet.name != PUBLISH:
@@ -217,7 +302,7 @@ class SocketIOCodec:
     def _call(self, id: int, name: str, arguments: Sequence[Argument]) -> Request:
         if any(each.kind is Kind.BINARY or each.holds_buffers for each in arguments):
             return Unsupported(id, "a call with a buffer")
-        namespace = self._protocol.namespace
+        namespace = self._namespace.name
         method = name if namespace == DEFAULT_NAMESPACE else f"{namespace},{name}"
         return Call(id, method, b"[%b]" % b",".join(each.data for each in arguments))
 
@@ -233,21 +318,56 @@ class SocketIOCodec:
         asked = self._asked.pop(id, _UNACKNOWLEDGED)
         if asked < 0:
             return ()
-        return (Message(socketio_encoder.ack(asked, arguments, namespace=self._protocol.namespace)),)
+        return (Message(socketio_encoder.ack(asked, arguments, namespace=self._namespace.name)),)
 
     def connected(self, id: int, result: ConnectResult) -> Sequence[Message]:
-        """The public id of the socket, then what was missed in channels of the server."""
+        """The public id of the socket, then what was missed in channels of the server.
+
+        Clients keep events that come before it, and need them there to count as recovered.
+        """
         self._asked.pop(id, None)
-        subs = (result.subs or {}).values()
-        missed = [message for sub in subs for message in self._protocol.events(sub.publications)]
-        own = socketio_encoder.connected(result.client, namespace=self._protocol.namespace)
-        return (Message(own), *missed)
+        recovery = self._recovery
+        missed: list[Message] = []
+        for channel, sub in (result.subs or {}).items():
+            self._protocol.stand(channel, sub.position)
+            missed += self._protocol.events(sub.publications)
+            if recovery is not None and sub.recovered is False:
+                recovery.is_whole = False
+        if recovery is not None:
+            recovery.client = result.client
+            return (*missed, *self._recovered(recovery, id))
+        return (self._hello(result.client, ""), *missed, *self._protocol.told())
+
+    def _recovered(self, recovery: _Recovery, id: int) -> Sequence[Message]:
+        """A request of a client that comes back is answered."""
+        recovery.waiting.discard(id)
+        if recovery.waiting:
+            return ()
+        self._recovery = None
+        return (self._hello(recovery.client, recovery.pid if recovery.is_whole else ""), *self._protocol.told())
+
+    def _hello(self, client: str, pid: str) -> Message:
+        """`pid`: that of a client that has recovered everything; otherwise it gets a new one."""
+        if self._namespace.recovers:
+            pid = pid or secrets.token_urlsafe(16)
+        return Message(socketio_encoder.connected(client, pid, namespace=self._namespace.name))
 
     def subscribed(self, id: int, channel: str, result: SubscribeResult) -> Sequence[Message]:
-        return (
-            *self._acknowledged(id, msgspec.json.encode({"channel": channel})),
-            *self._protocol.events(result.publications),
-        )
+        self._protocol.stand(channel, result.position)
+        told = self._protocol.told()
+        missed = self._protocol.events(result.publications)
+        if self._asked.get(id) == _REJOIN:
+            return (*missed, *self._rejoined(id, is_whole=result.recovered is not False))
+        # Who has the acknowledgement has the offset, too, whenever its connection breaks.
+        return (*told, *self._acknowledged(id, msgspec.json.encode({"channel": channel})), *missed)
+
+    def _rejoined(self, id: int, *, is_whole: bool) -> Sequence[Message]:
+        del self._asked[id]
+        recovery = self._recovery
+        if recovery is None:
+            return ()
+        recovery.is_whole &= is_whole
+        return self._recovered(recovery, id)
 
     def refreshed(self, id: int, result: RefreshResult) -> Sequence[Message]:
         return ()
@@ -256,7 +376,7 @@ class SocketIOCodec:
         return ()
 
     def unsubscribed(self, id: int) -> Sequence[Message]:
-        return self._acknowledged(id, b"{}")
+        return (*self._protocol.told(), *self._acknowledged(id, b"{}"))
 
     def published(self, id: int) -> Sequence[Message]:
         return self._acknowledged(id, b"{}")
@@ -275,7 +395,14 @@ class SocketIOCodec:
 
     def failed(self, id: int, error: ErrorCode) -> Sequence[Message]:
         """The refusal of a CONNECT, after which clients stay away; or the acknowledgement of an event."""
-        if self._asked.get(id) != _CONNECT:
+        asked = self._asked.get(id)
+        if asked == _REJOIN:
+            # The server may have subscribed it first, and then has told how that went.
+            return self._rejoined(id, is_whole=error == errors.ALREADY_SUBSCRIBED)
+        if error == errors.ALREADY_SUBSCRIBED:
+            # Joining twice is no error in Socket.IO.
+            return self._acknowledged(id, b"{}")
+        if asked != _CONNECT:
             return self._acknowledged(id, b'{"error":%b}' % _told(error))
         if error.temporary:
             # Clients try again when their transport closes.
@@ -290,10 +417,10 @@ class SocketIOCodec:
         if not code.is_final or code in (BAD_COMMAND, MESSAGE_TOO_BIG):
             # As in the reference, what violates the protocol or a limit only closes the transport.
             return ()
-        return (Message(socketio_encoder.disconnected(namespace=self._protocol.namespace)),)
+        return (Message(socketio_encoder.disconnected(namespace=self._namespace.name)),)
 
     def _refused(self, message: str, told: bytes) -> Sequence[Message]:
-        return (Message(socketio_encoder.connect_error(message, told, namespace=self._protocol.namespace)),)
+        return (Message(socketio_encoder.connect_error(message, told, namespace=self._namespace.name)),)
 
 
 def _publish(id: int, channel: str, arguments: Sequence[Argument], event: str) -> Publish | Malformed:
@@ -304,6 +431,12 @@ def _publish(id: int, channel: str, arguments: Sequence[Argument], event: str) -
     except RequestError as error:
         return Malformed(id, error.detail)
     return Publish(id, channel, data, kind, event)
+
+
+def _text(value: msgspec.Raw) -> str:
+    """A JSON string; empty for anything else."""
+    raw = bytes(value)
+    return _decode_text(raw) if raw[:1] == b'"' else ""
 
 
 def _told(error: ErrorCode | CloseCode) -> bytes:

@@ -25,11 +25,11 @@ from gateway.messages import (
     Unsubscribe,
     Unsupported,
 )
-from gateway.protocols.socketio.socketio_protocol import MOST_ASKED, SocketIOCodec, SocketIOProtocol
+from gateway.protocols.socketio.socketio_protocol import MOST_ASKED, Namespace, SocketIOCodec, SocketIOProtocol
 from gateway.protocols.wire_protocol import Message
 
-PROTOCOL = SocketIOProtocol({"message": "chat:all", "note": "chat:notes"}, "chat:all", 10_000)
-ADMIN = SocketIOProtocol({}, "", 10_000, own="own:", namespace="/admin")
+PROTOCOL = SocketIOProtocol(Namespace({"message": "chat:all", "note": "chat:notes"}, "chat:all", 10_000))
+ADMIN = SocketIOProtocol(Namespace({}, "", 10_000, own="own:", name="/admin"))
 CHANNEL = Channel("app", "chat:all")
 CONNECTED = ConnectResult(ClientId("c"), "", 25)
 
@@ -63,7 +63,7 @@ def test_connect(codec: SocketIOCodec, auth: str, token: str) -> None:
 
 
 def test_a_token_that_nobody_here_can_check_is_for_the_application() -> None:
-    codec = SocketIOProtocol({}, "", 10_000, reads_tokens=False).open()
+    codec = SocketIOProtocol(Namespace({}, "", 10_000, reads_tokens=False)).open()
     assert request_of(codec, '0{"token":"of its own"}') == Connect(1, data=b'{"token":"of its own"}')
 
 
