@@ -337,13 +337,16 @@ class Session:
         self.disconnect(errors.SERVER_ERROR)
 
     def widen(self) -> None:
-        """One more channel is joined: from now on each publication tells where the client stands in all of them."""
+        """One more channel is joined: from now on each publication tells where the client stands in all of them.
+
+        Before the client is told of the new one.
+        """
+        if (standing := self.out.encoder.standing) is None:
+            return
         for each in self.subs.values():
             if each.alone:
                 self._regroup(each, alone=False)
-                assert self.out.encoder.standing is not None
-                position = self.services.messaging.position(each.channel)
-                self.out.encoder.standing.stand(each.channel.name, position)
+                standing.stand(each.channel.name, self.services.messaging.position(each.channel))
 
     def _narrow(self, channel: str) -> None:
         """A channel was left: with a single one, the client stands where all its subscribers do."""
