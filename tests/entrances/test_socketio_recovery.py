@@ -174,6 +174,26 @@ def test_what_cannot_be_recovered_is_told(http: httpx.Client, offset: str) -> No
         assert "error" not in client.emit("join", "room:x")
 
 
+def test_the_channel_of_its_own_is_no_room() -> None:
+    """Its name ends with an id that the client does not have any more when it comes back."""
+    namespaces = {**SETTINGS["namespaces"], "own": {"delivery": "recoverable"}}
+    settings = {"namespaces": namespaces, "socketio": {"recovery": True, "own": "own:"}}
+    with (
+        running(settings_of(**settings)) as site,
+        httpx.Client(base_url=f"http://{site.public}", headers={"X-API-Key": KEY}, trust_env=False) as http,
+    ):
+        client = Client(http)
+        with client.connected():
+            client.emit("join", "room:a")
+            (own,) = http.post("/api/channels", json={"pattern": "own:*"}).json()["result"]["channels"]
+            publish(http, own, "for it alone")
+            client.until("for it alone")
+        publish(http, "room:a", "missed")
+        with client.connected():
+            assert client.recovered
+        assert client.got == ["for it alone", "missed"]
+
+
 @pytest.mark.parametrize("pid", ["", "with space", "x" * 65])
 def test_a_private_id_that_is_none(http: httpx.Client, pid: str) -> None:
     with over_websocket(http) as websocket:

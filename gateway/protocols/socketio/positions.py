@@ -38,8 +38,8 @@ class Positions:
         self._rooms.pop(room, None)
 
     def get(self, publication: Publication) -> None:
-        """It gets a publication."""
-        if publication.offset:
+        """It gets a publication, which may be of a channel that does not count: that of its own."""
+        if publication.offset and publication.channel.name in self._rooms:
             self._rooms[publication.channel.name] = Position(publication.offset, publication.epoch)
 
     def __str__(self) -> str:

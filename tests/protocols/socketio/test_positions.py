@@ -30,6 +30,8 @@ def test_several_rooms() -> None:
     positions.get(published("a", 2, "e"))
     positions.get(published("b"))
     assert str(positions) == "a e 2 b - 0"
+    positions.get(published("own", 1, "e"))
+    assert str(positions) == "a e 2 b - 0"
     positions.stand("c", Position(5, "f"))
     positions.leave("a")
     positions.leave("unknown")
